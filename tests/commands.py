@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from modelplex import cli
+from modelplex import command_options
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 30.0
@@ -50,7 +50,7 @@ def modelplex(arguments: list[str]) -> int:
 
 def make(arguments: list[str]) -> int:
     options = [word.removeprefix("ARGS=") for word in arguments if word.startswith("ARGS=")]
-    parsed = cli._parser().parse_args(shlex.split(" ".join(options)))
+    parsed = command_options.parse(shlex.split(" ".join(options)))
     assert parsed.command is None
     dry = ["/usr/bin/env", "make", "--dry-run", "--directory", str(ROOT), *arguments]
     environ = {**os.environ, "PATH": os.environ["REAL_PATH"]}
@@ -81,7 +81,7 @@ def docker(arguments: list[str]) -> int:
     assert "/socket /work" in dockerfile
     if asked.command == "build" or asked.image != "modelplex":
         return 0
-    options = cli._parser().parse_args(asked.arguments)
+    options = command_options.parse(asked.arguments)
     mounts = {Path(volume.split(":")[1]) for volume in asked.v}
     assert Path("/config.toml") in mounts, "the config is not where the image looks for it"
     sockets: list[str] = options.socket or []

@@ -1,5 +1,6 @@
-"""The command line: what each argument comes to, and what the user reads where it is wrong."""
+"""The command line: what each argument does, and the report of a wrong one."""
 
+import json
 import os
 import re
 import subprocess
@@ -19,9 +20,7 @@ KEY = "sk-very-secret"
 START_IMPORTS = frozenset(
     "asyncio msgspec tomllib uvicorn uvloop httptools structlog ssl difflib urllib prometheus_client".split()
 )
-"""What `--version` and `--help` do without: together they would cost more than the 0.2 s that the
-answer may take.
-"""
+"""Modules that `--version` and `--help` must not import: they take more than 0.2 s."""
 
 
 class Served(NamedTuple):
@@ -34,6 +33,7 @@ class Result(NamedTuple):
     provider: str
     ok: bool
     sentence: str
+    answered: bool = False
 
 
 class Serve(types.ModuleType):
@@ -96,7 +96,7 @@ def test_the_default_config_is_served_where_it_exists(serve: Serve, write: Write
     assert served.config.server.http == ("127.0.0.1:11435",)
 
 
-def test_a_file_that_the_environment_names_is_read_before_the_folders_where_it_exists(
+def test_the_file_of_the_environment_comes_before_the_folders(
     serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write(DEMO)
@@ -109,7 +109,7 @@ def test_a_file_that_the_environment_names_is_read_before_the_folders_where_it_e
     assert [each.config_path for each in serve.served] == ["config.toml", str(named), "config.toml"]
 
 
-def test_a_port_of_the_command_line_is_on_the_host_that_the_environment_says(
+def test_a_port_of_the_command_line_has_the_default_host(
     serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(DEMO)
@@ -122,7 +122,7 @@ def test_a_port_of_the_command_line_is_on_the_host_that_the_environment_says(
     assert "MODELPLEX_DEFAULT_HOST names no host" in capsys.readouterr().err
 
 
-def test_without_a_config_it_serves_what_it_finds_and_says_so(
+def test_without_a_config_it_serves_and_lists_what_it_detects(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", KEY)
@@ -130,11 +130,11 @@ def test_without_a_config_it_serves_what_it_finds_and_says_so(
     (served,) = serve.served
     assert [provider.name for provider in served.config.providers] == ["groq", "demo"]
     assert (served.config_path, served.verbose) == (None, True)
-    said = capsys.readouterr().err
-    assert "there is no config.toml here" in said
-    assert "groq: its key is in GROQ_API_KEY" in said
-    assert "demo: built in and offline" in said
-    assert KEY not in said
+    output = capsys.readouterr().err
+    assert "there is no config.toml here" in output
+    assert "groq: its key is in GROQ_API_KEY" in output
+    assert "demo: built in and offline" in output
+    assert KEY not in output
 
 
 @pytest.mark.parametrize(
@@ -169,55 +169,58 @@ def test_options_may_stand_before_and_after_the_subcommand(
         ["--http", ":1", "check", "--config", name],
     ):
         assert cli.main(arguments) == 0
-        said = capsys.readouterr().out
-        assert "config: other.toml\nlistens on:\n  http://127.0.0.1:1\n" in said
+        output = capsys.readouterr().out
+        assert "config: other.toml\nlistens on:\n  http://127.0.0.1:1\n" in output
     assert not serve.served
 
 
-def test_a_config_that_is_named_must_exist(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_named_config_must_exist(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--config", "absent.toml"]) == 2
-    said = capsys.readouterr().err
-    assert said == "modelplex: absent.toml: expected a readable file, found no such file or directory\n"
+    output = capsys.readouterr().err
+    assert output == "modelplex: absent.toml: expected a readable file, found no such file or directory\n"
     assert not serve.served
 
 
-def test_a_wrong_config_starts_nothing_and_tells_every_fault(
+def test_a_wrong_config_starts_nothing_and_reports_every_fault(
     serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write('[server]\nlog_levl = "info"\n[log]\nkeep = "5"\n')
     for arguments in ([], ["check"]):
         assert cli.main(arguments) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("modelplex: the config has 2 faults\n  config.toml:2: server.log_levl: ")
-        assert "\n  config.toml:4: log.keep: " in said
+        output = capsys.readouterr().err
+        assert output.startswith("modelplex: the config has 2 faults\n  config.toml:2: server.log_levl: ")
+        assert "\n  config.toml:4: log.keep: " in output
     assert not serve.served
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "report"),
     [
-        (["--http", "8080"], 'argument --http: "8080" is not an address: a port alone has a colon before it'),
+        (
+            ["--http", "8080"],
+            'argument --http: "8080" is not an address: a port alone needs a colon before it',
+        ),
         (["--http", "host"], "the form is host:port"),
-        (["--socket", ""], "argument --socket: it names no file"),
-        (["run", "--socket", "", "--", "true"], "argument --socket: it names no file"),
-        (["run", "--config", "", "--", "true"], "argument --config: it names no file"),
-        (["run", "--ro", "", "--", "true"], "argument --ro: it names no file"),
-        (["run", "--rw", "", "--", "true"], "argument --rw: it names no file"),
-        (["bridge", "--socket", ""], "argument --socket: it names no file"),
-        (["check", "--config", ""], "argument --config: it names no file"),
-        (["--config", "", "run", "--", "true"], "argument --config: it names no file"),
+        (["--socket", ""], "argument --socket: the path is empty"),
+        (["run", "--socket", "", "--", "true"], "argument --socket: the path is empty"),
+        (["run", "--config", "", "--", "true"], "argument --config: the path is empty"),
+        (["run", "--ro", "", "--", "true"], "argument --ro: the path is empty"),
+        (["run", "--rw", "", "--", "true"], "argument --rw: the path is empty"),
+        (["bridge", "--socket", ""], "argument --socket: the path is empty"),
+        (["check", "--config", ""], "argument --config: the path is empty"),
+        (["--config", "", "run", "--", "true"], "argument --config: the path is empty"),
         (["--conf", "x"], "--conf"),
         (["serve"], "invalid choice"),
         (["--reach"], "--reach"),
     ],
 )
-def test_wrong_arguments_are_told_and_nothing_starts(
-    serve: Serve, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_arguments_are_reported_and_nothing_starts(
+    serve: Serve, arguments: list[str], report: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert report in capsys.readouterr().err
     assert not serve.served
 
 
@@ -242,7 +245,7 @@ servers = [ {{ name = "files", command = "c", args = ["{KEY}"] }}, {{ name = "fa
 """
 
 
-def test_check_says_what_would_be_served(
+def test_check_shows_what_would_be_served(
     serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(CHECKED)
@@ -271,7 +274,7 @@ tool servers (pinning: auto, search: off):
 
 
 @pytest.mark.usefixtures("serve")
-def test_check_says_which_models_have_to_be_asked_for_by_their_provider(
+def test_check_shows_models_that_need_their_providers_name(
     write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(
@@ -289,15 +292,15 @@ models = ["openai/gpt-4o", "openai/other", "x"]
     assert cli.main(["check"]) == 0
     assert (
         """\
-asked for by another name, since their own means another provider:
-  openrouter's openai/gpt-4o: ask for openrouter/openai/gpt-4o
+models to request by another name, since their own leads to another provider:
+  openrouter's openai/gpt-4o: request openrouter/openai/gpt-4o
 policy:
 """
         in capsys.readouterr().out
     )
 
 
-def test_check_says_who_answers_and_fails_where_somebody_does_not(
+def test_check_reach_shows_who_answers_and_fails_otherwise(
     serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(DEMO)
@@ -307,13 +310,19 @@ def test_check_says_who_answers_and_fails_where_somebody_does_not(
     serve.results.append(Result("far", ok=False, sentence="It refused the connection."))
     assert cli.main(["check", "--reach"]) == 1
     assert capsys.readouterr().out.endswith("  far: no answer: It refused the connection.\n")
+    serve.results.append(Result("shut", ok=False, sentence="HTTP 401.", answered=True))
+    assert cli.main(["check", "--reach", "--json"]) == 1
+    reach = json.loads(capsys.readouterr().out)["reach"]
+    assert [each["provider"] for each in reach] == ["demo", "far", "shut"]
+    assert cli.main(["check", "--reach"]) == 1
+    assert capsys.readouterr().out.endswith("  shut: failed: HTTP 401.\n")
 
 
 class InUseError(Exception):
     sentence = "127.0.0.1:11435 is in use by another process."
 
 
-def test_what_cannot_be_served_is_told_in_a_sentence(
+def test_a_foreseen_error_is_a_sentence(
     serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(DEMO)
@@ -323,13 +332,13 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         assert capsys.readouterr().err == f"modelplex: {InUseError.sentence}\n"
 
 
-def test_what_nobody_foresaw_is_a_sentence_and_a_traceback_only_with_verbose(
+def test_an_unforeseen_error_has_a_traceback_with_verbose_only(
     serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(DEMO)
     serve.error = RuntimeError("odd")
     assert cli.main([]) == 1
-    assert capsys.readouterr().err == "modelplex: RuntimeError: odd (--verbose shows where)\n"
+    assert capsys.readouterr().err == "modelplex: RuntimeError: odd (--verbose shows the traceback)\n"
     with pytest.raises(RuntimeError):
         cli.main(["--verbose"])
 
@@ -341,7 +350,7 @@ def test_ctrl_c_is_quiet(serve: Serve, write: Write, capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(DEMO)
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -357,7 +366,7 @@ def test_a_reader_that_goes_away_causes_no_traceback(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (1, b"")
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert ended.value.code == 0
@@ -365,21 +374,21 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"]])
-def test_every_option_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_has_a_help_text(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(arguments)
-    said = capsys.readouterr().out
-    options = re.findall(r"^  (?:-h, )?(--[a-z]+)(?: [A-Z]+)?\s+(\w.*|\S.*)$", said, re.MULTILINE)
+    output = capsys.readouterr().out
+    options = re.findall(r"^  (?:-h, )?(--[a-z]+)(?: [A-Z]+)?\s+(\w.*|\S.*)$", output, re.MULTILINE)
     expected = {"--help", "--config", "--http", "--socket", "--vsock", "--verbose"}
     assert {name for name, _ in options} == expected | (
         {"--reach", "--strict", "--json"} if "check" in arguments else {"--version"}
     )
     assert all(text.strip() for _, text in options)
-    assert "examples:\n  modelplex " in said
+    assert "examples:\n  modelplex " in output
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])
-def test_nothing_heavy_is_loaded_to_say_the_version(argument: str) -> None:
+def test_nothing_heavy_is_imported_for_the_version(argument: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "modelplex", argument],
         capture_output=True,
@@ -396,3 +405,57 @@ def test_the_config_that_check_and_serve_see_holds_the_keys(serve: Serve, write:
     write(CHECKED)
     assert cli.main([]) == 0
     assert serve.served[0].config.providers[1].api_key == (Secret(KEY), Secret("b"))
+
+
+def check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = cli.main(["check", *arguments])
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+@pytest.mark.usefixtures("serve")
+def test_check_prints_findings_on_stderr_and_fails_for_errors(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[server]\nhttp = "0.0.0.0:80"\n{DEMO}')
+    config.chmod(0o600)
+    status, out, err = check(capsys)
+    assert (status, err.count("\n")) == (0, 1)
+    assert err.startswith(
+        "modelplex: config.toml:2: warning: server.http: everybody who can connect to 0.0.0.0:80 "
+    )
+    assert err.endswith("[open-listener]\n")
+    assert out.startswith("config: config.toml\nlistens on:\n  http://0.0.0.0:80\n")
+    assert check(capsys, "--strict")[0] == 1
+    config.write_text(f'{DEMO}[aliases]\na = "a"\n')
+    assert check(capsys)[0] == 1
+
+
+MEMBERS = {"severity", "code", "file", "line", "key", "message", "remedy"}
+
+
+@pytest.mark.usefixtures("serve")
+def test_check_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'{DEMO}[aliases]\na = "b"\n')
+    config.chmod(0o600)
+    status, out, err = check(capsys, "--json", "--socket", "none/m.socket")
+    document = json.loads(out)
+    assert (status, err, document["ok"], document["config"]) == (1, "", False, "config.toml")
+    assert all(set(each) == MEMBERS for each in document["findings"])
+    assert [(each["code"], each["file"], each["line"], each["key"]) for each in document["findings"]] == [
+        ("missing-folder", None, None, "--socket"),
+        ("unknown-target", "config.toml", 4, "aliases.a"),
+    ]
+    config.write_text('[server]\nlog_levl = "info"\n[log]\nkeep = "5"\n')
+    status, out, err = check(capsys, "--json")
+    document = json.loads(out)
+    assert (status, err, document["ok"]) == (2, "", False)
+    assert [(each["code"], each["line"], each["key"]) for each in document["findings"]] == [
+        ("invalid-config", 2, "server.log_levl"),
+        ("invalid-config", 4, "log.keep"),
+    ]
+    config.write_text(DEMO)
+    status, out, err = check(capsys, "--json")
+    assert (status, json.loads(out), err) == (0, {"config": "config.toml", "ok": True, "findings": []}, "")

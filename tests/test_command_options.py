@@ -1,6 +1,4 @@
-"""Options that may stand before a command: every one is applied by the command, or refused. None is
-dropped.
-"""
+"""Shared options: each is applied by the command, before or after it, or refused."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from modelplex import cli
-from modelplex.command_options import SERVE
+from modelplex.command_options import OPTIONS, SERVE, build_parser, parse
 
 VALUES: dict[str, list[str]] = {
     "--config": ["other.toml"],
@@ -27,18 +25,17 @@ COMMANDS: dict[str, list[str]] = {
     "bridge": ["bridge", "--", "true"],
     "mcp": ["mcp", "list"],
 }
-OPTIONS = cli._shared().options
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as ended:
-        cli._parser().parse_args(words)
+        parse(words)
     assert ended.value.code == 2
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_these_are_all_options_and_all_commands() -> None:
-    parser = cli._parser()
+def test_all_options_and_commands_are_listed_here() -> None:
+    parser = build_parser()
     found = {string for action in parser._actions for string in action.option_strings}
     assert found == {*VALUES, "--help", "-h", "--version"}
     assert {option.flag for option in OPTIONS} == VALUES.keys()
@@ -57,21 +54,21 @@ def test_an_option_before_a_command_is_applied_or_refused(
 ) -> None:
     words = [option.flag, *VALUES[option.flag], *COMMANDS[command]]
     if command not in option.commands:
-        said = refusal(words, capsys)
-        assert said.endswith(f"argument {option.flag}: `modelplex {command}` does not apply it")
+        report = refusal(words, capsys)
+        assert report.endswith(f"argument {option.flag}: `modelplex {command}` does not apply it")
         return
-    first = cli._parser().parse_args(words)
+    first = parse(words)
     got = getattr(first, option.name)
     assert got not in (None, False, [])
-    # Behind the command it means the same.
+    # After the command it means the same.
     verb, *rest = COMMANDS[command] or [""]
     after = [*([verb] if verb else []), option.flag, *VALUES[option.flag], *rest]
-    assert vars(cli._parser().parse_args(after)) == vars(first)
+    assert vars(parse(after)) == vars(first)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda name: name or "serve")
-def test_what_is_not_given_is_none_or_false(command: str) -> None:
-    parsed = cli._parser().parse_args(COMMANDS[command])
+def test_a_missing_option_is_none_or_false(command: str) -> None:
+    parsed = parse(COMMANDS[command])
     assert {getattr(parsed, option.name) for option in OPTIONS} == {None, False}
 
 
@@ -82,10 +79,8 @@ def test_what_is_not_given_is_none_or_false(command: str) -> None:
         (["--http", ":1", "--http", ":2", "check"], ["127.0.0.1:1", "127.0.0.1:2"]),
     ],
 )
-def test_what_may_be_repeated_adds_up_before_and_behind_the_command(
-    words: list[str], http: list[str]
-) -> None:
-    assert cli._parser().parse_args(words).http == http
+def test_repeated_options_add_up_before_and_after_the_command(words: list[str], http: list[str]) -> None:
+    assert parse(words).http == http
 
 
 @pytest.mark.parametrize(
@@ -101,23 +96,21 @@ def test_what_may_be_repeated_adds_up_before_and_behind_the_command(
         ["run", "--agent", "a", "--agent", "b", "--", "true"],
     ],
 )
-def test_what_has_two_values_and_may_have_one_is_refused(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_value_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "given twice, as" in refusal(words, capsys)
 
 
-def test_the_same_value_twice_is_one() -> None:
-    assert cli._parser().parse_args(["--config", "a", "check", "--config", "a"]).config == "a"
+def test_the_same_value_twice_is_accepted() -> None:
+    assert parse(["--config", "a", "check", "--config", "a"]).config == "a"
 
 
-def test_what_stands_behind_the_program_s_name_is_the_program_s() -> None:
-    parsed = cli._parser().parse_args(["run", "prog", "--config", "theirs", "--verbose"])
+def test_options_after_the_program_belong_to_the_program() -> None:
+    parsed = parse(["run", "prog", "--config", "theirs", "--verbose"])
     assert (parsed.config, parsed.verbose) == (None, False)
     assert parsed.command_line == ["prog", "--config", "theirs", "--verbose"]
 
 
-def test_a_bridge_needs_one_place_of_the_gateway(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bridge_needs_one_address_of_the_gateway(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["bridge"], ["bridge", "--socket", "a", "--connect", "vsock:2:1"]):
         assert cli.main(words) == 2
-        assert "it needs one of --socket PATH and --connect PLACE" in capsys.readouterr().err
+        assert "it needs either --socket PATH or --connect PLACE" in capsys.readouterr().err

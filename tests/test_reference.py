@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from modelplex import cli
+from modelplex.command_options import build_parser
 from modelplex.config import settings
 from modelplex.core import errors
 from modelplex.core.request import Quirks
@@ -275,7 +275,7 @@ def subcommands(parser: argparse.ArgumentParser, name: str) -> Iterator[tuple[st
 
 
 def test_every_option_is_documented_and_none_is_made_up() -> None:
-    parser = cli._parser()
+    parser = build_parser()
     told = {row[0].strip("`") for row in rows(page("cli.md", section="Command line"))}
     assert told == options(parser)
     for name, command in subcommands(parser, "modelplex"):

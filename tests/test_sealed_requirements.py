@@ -77,7 +77,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "S48": (
         f"{RULES}::test_s48_without_a_word_of_it_in_the_config_sockets_are_sealed_and_http_is_open", f"{RULES}::test_s48_a_rule_is_open_for_everybody_or_for_one_kind_of_listener",
         f"{RULES}::test_s48_an_agent_has_rules_of_its_own", f"{RULES}::test_s48_a_rule_that_is_open_for_one_provider_is_shut_for_the_others",
-        f"{RULES}::test_s48_a_name_of_no_rule_is_a_fault_of_the_config", f"{RULES}::test_s48_what_is_open_is_said_at_the_start", f"{CALLERS}::test_policies_are_read_and_what_is_open_is_told",
+        f"{RULES}::test_s48_a_name_of_no_rule_is_a_fault_of_the_config", f"{RULES}::test_s48_what_is_open_is_said_at_the_start", f"{CALLERS}::test_policies_and_open_rules_are_read",
     ),
     "S49": (f"{BODIES}::test_s49_what_arrives_is_what_its_own_dialects_table_lets_pass", f"{BODIES}::test_s49_each_candidate_of_a_failover_is_sent_what_its_own_table_lets_pass", f"{BODIES}::test_s38_s49_a_provider_of_responses_is_always_told_to_store_nothing"),
     "S50": (f"{BODIES}::test_s36_s50_what_agents_do_passes_to_its_own_dialect_byte_for_byte", f"{WHOLE}::test_what_no_edit_touches_keeps_its_bytes_at_every_depth"),

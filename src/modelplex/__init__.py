@@ -1,9 +1,5 @@
-"""Modelplex: one gateway on the host through which agents reach any model provider.
+"""Modelplex: a gateway between AI agents and model providers. Imports nothing of ours."""
 
-This file stands above nothing and below everything: it may be imported by any room, so it imports
-none.
-"""
-
-# Written out, and not read through importlib.metadata, which costs `modelplex --version` some 30
-# ms. tests/test_package.py holds it to pyproject.toml.
+# A literal, since importlib.metadata costs `modelplex --version` some 30 ms. tests/test_package.py
+# compares it with pyproject.toml.
 __version__ = "0.2.0"

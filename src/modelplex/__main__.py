@@ -1,6 +1,4 @@
-"""`python -m modelplex` is `modelplex`: this file hands over to the command line and knows nothing
-else.
-"""
+"""`python -m modelplex`: the command line."""
 
 from modelplex.cli import main
 

@@ -1,108 +1,254 @@
-"""Options that may stand before or after a command: each one that is read is applied by the
-command, or refused. Imports argparse alone, so that `--version` and `--help` answer at once.
+"""The command line: the parser of all commands, and the options that they share.
 
-`cli` names the options and the commands that apply them. Every parser stores what it reads under a
-name of its own, since argparse lets a subcommand's parser overwrite what was read before;
-`settle` merges them.
+A shared option may stand before or after a command; it is applied by the command, or refused.
+Imports argparse and texts only, so that `--version` and `--help` answer at once.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
-SERVE = ""
+from modelplex import __version__
+from modelplex.mcp import options as mcp_options
+from modelplex.sandbox import arguments as run_options
+from modelplex.sandbox import bridge
+
+SERVE: Final = ""
 """The command of `modelplex` without one."""
-LEVEL = "@"
-"""Between an option's name and the number of the parser that read it: in no name of an option."""
+DEFAULT_CONFIG: Final = "config.toml"
+
+_EXAMPLES: Final = """\
+examples:
+  modelplex                                    serve config.toml, or without one what is detected
+  modelplex --config team.toml                 serve another config
+  modelplex --http ":8080"                     HTTP on port 8080 of localhost
+  modelplex --http "0.0.0.0:8080"              HTTP for the whole network: every caller uses your keys
+  modelplex --socket ./modelplex.socket        a Unix socket, and no HTTP
+  modelplex --socket ./m.socket --http ":8080" both
+  modelplex check --reach                      show what would be served, and which providers answer
+"""
+
+_CHECK_EXAMPLES: Final = """\
+examples:
+  modelplex check                              check config.toml
+  modelplex check --config team.toml --reach   check another config, and request each provider's list of models
+  modelplex check --strict --json              for scripts: fail for warnings too, and print the findings as JSON
+
+The exit status is 0 without errors, 1 where a setting will fail, where a provider did not answer --reach, or with --strict where there is a warning, and 2
+where the config cannot be used.
+"""
+
+_BRIDGE_EXAMPLES: Final = """\
+examples:
+  modelplex bridge --socket /socket/modelplex.socket -- codex exec "Write the marker."
+  modelplex bridge --socket ./modelplex.socket --listen vsock:11435     on the host of a VM
+  modelplex bridge --connect vsock:2:11435                              in the VM
+"""
+
+# --- values
+
+
+def _fail(reason: object) -> NoReturn:
+    raise argparse.ArgumentTypeError(str(reason))
+
+
+def _address(written: str) -> str:
+    from modelplex.config import default_host, http_address
+
+    try:
+        return http_address(written, host=default_host(os.environ))
+    except ValueError as error:
+        _fail(f'"{written}" is not an address: {error}')
+
+
+def _vsock_port(written: str) -> int:
+    from modelplex.config.server import MAX_VSOCK_PORT
+
+    if not (written.isascii() and written.isdigit() and 0 < int(written) <= MAX_VSOCK_PORT):
+        _fail(f'"{written}" is not a port: a number from 1 to {MAX_VSOCK_PORT}')
+    return int(written)
+
+
+# --- shared options
 
 
 class Option(NamedTuple):
-    """One option. `commands` apply it; `repeated_by` are those of them for which it may be given
-    several times. A switch takes no value.
+    """`commands` apply it; those of `repeated_by` take several values. Without a `metavar` it is a
+    switch.
     """
 
     flag: str
     commands: frozenset[str]
-    settings: Mapping[str, Any]
+    help: str
+    metavar: str = ""
+    type: Callable[[str], object] | None = None
     repeated_by: frozenset[str] = frozenset()
-    is_switch: bool = False
 
     @property
     def name(self) -> str:
         return self.flag.lstrip("-").replace("-", "_")
 
 
-class Shared:
-    """The options of one command line."""
+_LISTENING: Final = frozenset({SERVE, "check"})
+OPTIONS: Final = (
+    Option(
+        "--config",
+        _LISTENING | {"mcp", "run"},
+        f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else what is detected: keys in the environment, an Ollama on its usual "
+        "port, and the built-in demo provider)",
+        "FILE",
+        bridge.file_name,
+    ),
+    Option(
+        "--http",
+        _LISTENING,
+        'serve HTTP on this "host:port" instead of the config\'s; ":8080" means localhost; may be repeated (default: 127.0.0.1:11435)',
+        "ADDR",
+        _address,
+        repeated_by=_LISTENING,
+    ),
+    Option(
+        "--socket",
+        _LISTENING | {"run", "bridge"},
+        "serve on this Unix socket instead of the config's, and on HTTP only with --http; may be repeated",
+        "PATH",
+        bridge.file_name,
+        repeated_by=_LISTENING,
+    ),
+    Option(
+        "--vsock",
+        _LISTENING,
+        "serve virtual machines on this port of AF_VSOCK instead of the config's, and on HTTP only with --http; may be repeated",
+        "PORT",
+        _vsock_port,
+        repeated_by=_LISTENING,
+    ),
+    Option("--no-reload", frozenset({SERVE, "run"}), "do not reload the config when the file changes"),
+    Option(
+        "--verbose",
+        _LISTENING | {"mcp", "run"},
+        "log more; bodies of requests and responses too, where the config has [log] bodies = true",
+    ),
+)
+LEVEL: Final = "@"
+"""Separates an option's name from the number of the parser that read it: argparse lets a command's
+parser overwrite what another one read, so each stores under a name of its own.
+"""
 
-    def __init__(self, options: Sequence[Option]) -> None:
-        self.options = tuple(options)
-        self._levels = count()
 
-    def parent(self, command: str | None) -> argparse.ArgumentParser:
-        """A parser to inherit from (argparse's `parents`) with the options of a command; with None,
-        for what stands before a command, all of them.
-        """
-        level = next(self._levels)
-        made = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-        for option in self.options:
-            if command is None or command in option.commands:
-                kind: dict[str, Any] = (
-                    {"action": "append_const", "const": True} if option.is_switch else {"action": "append"}
-                )
-                made.add_argument(option.flag, dest=f"{option.name}{LEVEL}{level}", **kind, **option.settings)
-        return made
-
-    def settle(self, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-        """Set each option under its plain name: True or False for a switch, a list or None where it
-        may be repeated, else one value or None.
-
-        Ends the process through `parser.error` where the command does not apply one, or where one
-        has two values.
-        """
-        command: str = arguments.command or SERVE
-        for option in self.options:
-            values = _taken(option.name, arguments)
-            if values and command not in option.commands:
-                parser.error(
-                    f"argument {option.flag}: `modelplex{f' {command}' if command else ''}` does not apply it"
-                )
-            if option.is_switch:
-                settled: Any = bool(values)
-            elif command in option.repeated_by:
-                settled = values or None
-            else:
-                settled = values[-1] if values else None
-                if any(value != settled for value in values):
-                    parser.error(f"argument {option.flag}: given twice, as {values[0]} and as {settled}")
-            setattr(arguments, option.name, settled)
+def _shared(command: str | None, level: int) -> argparse.ArgumentParser:
+    """A parser to inherit from (argparse's `parents`) with the options of a command; None is for
+    all of them, before a command.
+    """
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for option in OPTIONS:
+        if command is None or command in option.commands:
+            settings: dict[str, Any] = {"action": "append_const", "const": True}
+            if option.metavar:
+                settings = {"action": "append", "metavar": option.metavar, "type": option.type}
+            parser.add_argument(
+                option.flag, dest=f"{option.name}{LEVEL}{level}", help=option.help, **settings
+            )
+    return parser
 
 
-def _taken(name: str, arguments: argparse.Namespace) -> list[Any]:
-    """What all parsers read under this name, in their order; it is taken out of `arguments`. A
-    command's own option of that name is the last.
+def _settle(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Set each option under its plain name: True or False for a switch, a list or None where it may
+    be repeated, else one value or None. Ends the process through `parser.error` where the command
+    does not apply an option, or where one has two values.
+    """
+    command: str = arguments.command or SERVE
+    for option in OPTIONS:
+        values = _take_values(option.name, arguments)
+        settled: Any = values or None
+        if values and command not in option.commands:
+            shown = f"modelplex {command}".strip()
+            parser.error(f"argument {option.flag}: `{shown}` does not apply it")
+        if not option.metavar:
+            settled = bool(values)
+        elif command not in option.repeated_by:
+            settled = values[-1] if values else None
+            if any(value != settled for value in values):
+                parser.error(f"argument {option.flag}: given twice, as {values[0]} and as {settled}")
+        setattr(arguments, option.name, settled)
+
+
+def _take_values(name: str, arguments: argparse.Namespace) -> list[Any]:
+    """Remove what all parsers read under this name, in their order; a command's own option of the
+    name comes last.
     """
     found = vars(arguments)
-    levels = [key for key in found if key.partition(LEVEL)[0] == name and LEVEL in key]
-    values: list[Any] = []
-    for key in sorted(levels, key=lambda key: int(key.partition(LEVEL)[2])):
-        values += found.pop(key)
+    levels = sorted(int(key.partition(LEVEL)[2]) for key in found if key.startswith(f"{name}{LEVEL}"))
+    values = [value for level in levels for value in found.pop(f"{name}{LEVEL}{level}")]
     own = found.pop(name, None)
     return values if own is None or own is False else [*values, own]
 
 
-class Parser(argparse.ArgumentParser):
-    """The parser of the whole command line, which settles what it has read."""
+# --- the parser
 
-    shared: Shared | None = None
 
-    def parse_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
-        parsed = super().parse_args(args, namespace or argparse.Namespace())
-        if self.shared is not None:
-            self.shared.settle(self, parsed)
-        return parsed
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments, with `command` (None to serve). Ends the process where they are wrong."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    _settle(parser, arguments)
+    return arguments
+
+
+def build_parser() -> argparse.ArgumentParser:
+    levels = count()
+    common: dict[str, Any] = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+    parser = argparse.ArgumentParser(
+        prog="modelplex",
+        description="Serves models and tools to agents, over HTTP and Unix sockets, and keeps the API keys to itself.",
+        epilog=_EXAMPLES,
+        parents=[_shared(None, next(levels))],
+        **common,
+    )
+    version = f"modelplex {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="print the version and exit")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
+    )
+    check = commands.add_parser(
+        "check",
+        help="check the config and show what would be served",
+        description="Check the config and show what would be served: listeners, providers in their order, and aliases.",
+        epilog=_CHECK_EXAMPLES,
+        parents=[_shared("check", next(levels))],
+        **common,
+    )
+    for flag, text in (
+        ("--reach", "request each provider's list of models, and show which ones answer"),
+        ("--strict", "fail for warnings too"),
+        ("--json", "print the findings as JSON"),
+    ):
+        check.add_argument(flag, action="store_true", help=text)
+    mcp_options.add(commands, shared=lambda: _shared("mcp", next(levels)))
+    run = commands.add_parser(
+        "run",
+        usage="modelplex run [options] -- COMMAND ...",
+        help="run a program in a sandbox without a network",
+        description="Run a program in a sandbox that reaches the gateway and no network.",
+        epilog=run_options.EXAMPLES,
+        **common,
+    )
+    run_options.add_arguments(run)
+    forward = commands.add_parser(
+        "bridge",
+        usage="modelplex bridge (--socket PATH | --connect PLACE) [--listen PLACE] [-- COMMAND ...]",
+        help="forward a loopback port to a gateway's socket",
+        description="Forward a loopback port to a gateway's socket.",
+        epilog=_BRIDGE_EXAMPLES,
+        **common,
+    )
+    bridge.add_arguments(forward)
+    return parser

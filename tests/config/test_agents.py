@@ -1,4 +1,4 @@
-"""[[agents]], [policy] and the keys of callers: what they mean, and every fault with its place."""
+"""The tables [[agents]] and [policy], and the keys of [server] about callers."""
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from modelplex.config import (
     provider_types,
     redacted,
 )
-from modelplex.config.callers_summary import agent, exceptions
+from modelplex.config.summary import agent_summary, open_rules
 from modelplex.core.caller import Bound
 
 DEMO = '[[providers]]\ntype = "demo"\n'
@@ -38,7 +38,7 @@ CODER = '[[agents]]\nname = "coder"\nsocket = "c.sock"\n'
 READER = f'[[agents]]\nname = "reader"\ntoken = "{TOKEN}"\n'
 
 
-def test_an_agent_is_read_with_all_that_it_may() -> None:
+def test_every_key_of_an_agent_is_read() -> None:
     config = read(
         CODER
         + "token = '${T}'\nsocket_mode = '0600'\nmodels = ['m', 'n*']\ntools = ['git__*']\nconcurrent = 4\n"
@@ -65,7 +65,7 @@ def test_an_agent_is_read_with_all_that_it_may() -> None:
     )
 
 
-def test_policies_are_read_and_what_is_open_is_told() -> None:
+def test_policies_and_open_rules_are_read() -> None:
     config = read(
         "[policy]\nhttp = 'sealed'\n[policy.allow]\neverywhere = ['web-search']\nhttp = ['remote-url']\n"
         + CODER
@@ -74,14 +74,14 @@ def test_policies_are_read_and_what_is_open_is_told() -> None:
     assert config.policy == PolicyConfig(
         http="sealed", allow=AllowConfig(everywhere=("web-search",), http=("remote-url",))
     )
-    assert exceptions(config) == [
+    assert open_rules(config) == [
         ("code-execution", "agent coder"),
         ("remote-url", "callers of HTTP"),
         ("web-search", "everybody"),
     ]
 
 
-def test_a_rule_is_opened_within_bounds_beside_plain_names() -> None:
+def test_a_rule_may_be_opened_within_bounds() -> None:
     search = Bound("web-search", ("docs.example.com", "example.org"), 3)
     bounded = '{ rule = "web-search", domains = ["docs.example.com", "example.org"], max_uses = 3 }'
     config = read(
@@ -93,7 +93,7 @@ def test_a_rule_is_opened_within_bounds_beside_plain_names() -> None:
     assert config.policy.allow == AllowConfig(socket=(search, "remote-url"))
     assert config.agents[0].allow == (Bound("web-fetch", max_uses=1),)
     assert config.providers[0].allow == (Bound("web-search", ("a.example",)),)
-    assert exceptions(config) == [
+    assert open_rules(config) == [
         ("remote-url", "callers of sockets"),
         ("web-fetch (at most 1 use a request)", "agent coder"),
         ("web-search (a.example)", "provider p"),
@@ -101,16 +101,6 @@ def test_a_rule_is_opened_within_bounds_beside_plain_names() -> None:
     ]
     assert '{"rule":"web-search","domains":["docs.example.com","example.org"],"max_uses":3}' in (
         msgspec.json.encode(redacted(config)).decode()
-    )
-
-
-def test_an_agents_line_says_all_that_it_may_and_not_its_token() -> None:
-    config = read(
-        CODER + f"token = '{TOKEN}'\nrate = {{ requests = 6 }}\nbudget = {{ tokens = 9, per = 'month' }}\n"
-    )
-    told = agent(config.agents[0], config)
-    assert told == (
-        "coder (socket c.sock, a token): models: all, tools: all, 6 requests a minute, 9 tokens a month"
     )
 
 
@@ -126,17 +116,17 @@ def test_an_agents_line_says_all_that_it_may_and_not_its_token() -> None:
         ("[server]\nhttp = []\n" + CODER, ()),
     ],
 )
-def test_http_is_on_unless_only_sockets_are_named(text: str, http: tuple[str, ...]) -> None:
+def test_http_is_on_unless_only_sockets_are_configured(text: str, http: tuple[str, ...]) -> None:
     assert read(text).server.http == http
 
 
-def test_a_vsock_port_may_stand_alone_or_in_a_list() -> None:
+def test_a_vsock_port_may_be_a_number_or_a_list() -> None:
     assert read("[server]\nvsock = 5000\n").server.vsock == (5000,)
     assert read("[server]\nvsock = [5000, 5001]\n").server.vsock == (5000, 5001)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "report"),
     [
         (CODER + CODER.replace("c.sock", "d.sock"), 'agents[1].name: expected a name of its own, found "coder" again'),
         (CODER + '[[agents]]\nname = "b"\nsocket = "./c.sock"\n', "agents[1].socket: expected a socket of its own"),
@@ -182,11 +172,11 @@ def test_a_vsock_port_may_stand_alone_or_in_a_list() -> None:
         ("[agents]\nname = 'a'\n", "each begins with [[agents]]"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_with_what_would_be_right(text: str, told: str) -> None:
-    assert told in fault(text)
+def test_a_wrong_value_is_reported_with_the_expected_one(text: str, report: str) -> None:
+    assert report in fault(text)
 
 
-def test_a_rule_that_cannot_be_opened_is_refused() -> None:
+def test_a_rule_that_cannot_be_opened_is_rejected() -> None:
     from modelplex.policy.rules import RULES
 
     fixed = next(rule.name for rule in RULES.values() if rule.fixed)
@@ -195,6 +185,17 @@ def test_a_rule_that_cannot_be_opened_is_refused() -> None:
 
 def test_no_form_of_the_config_shows_a_token() -> None:
     config = read(READER)
-    for shown in (repr(config), str(msgspec.json.encode(redacted(config))), agent(config.agents[0], config)):
+    for shown in (
+        repr(config),
+        str(msgspec.json.encode(redacted(config))),
+        agent_summary(config.agents[0], config),
+    ):
         assert TOKEN not in shown
     assert TOKEN not in fault(READER + READER.replace("reader", "b"))
+
+
+def test_on_unpriced_needs_a_budget_in_dollars() -> None:
+    agent = '[[agents]]\nname = "a"\ntoken = "long-token-1"\non_unpriced = "refuse"\n'
+    assert read(agent + "budget = { usd = 1 }\n").agents[0].on_unpriced == "refuse"
+    for budget in ("", "budget = { tokens = 5 }\n"):
+        assert "a budget with usd beside it" in fault(agent + budget)

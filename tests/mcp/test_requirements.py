@@ -100,7 +100,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M41": (f"{ERA_TRANSLATION}::test_vendor_keys_pass_by_the_allow_list_in_both_directions", f"{ERA_TRANSLATION}::test_keys_with_the_protocol_s_names_are_reserved_and_vendors_with_theirs_are_not"),
     "M42": (f"{CALLS}::test_only_listed_resources_and_templates_are_read", f"{CATALOG}::test_the_web_is_read_only_where_the_very_address_is_listed"),
     "M43": (f"{STDIO}::test_a_child_sees_only_allowed_and_declared_variables", f"{HERE}::test_m43_a_server_has_nothing_of_the_gateways_environment_but_what_it_is_given"),
-    "M44": (f"{STDIO}::test_secrets_are_hidden_in_what_a_server_writes", "tests/mcp/test_config.py::test_no_form_of_the_config_shows_a_secret", f"{HERE}::test_m44_no_secret_of_a_servers_config_is_told_anywhere", f"{HERE}::test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys"),
+    "M44": (f"{STDIO}::test_secrets_are_hidden_in_what_a_server_writes", "tests/config/test_tools.py::test_no_form_of_the_config_shows_a_secret", f"{HERE}::test_m44_no_secret_of_a_servers_config_is_told_anywhere", f"{HERE}::test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys"),
     "M45": (f"{HTTP}::test_a_redirect_to_another_origin_is_not_followed", f"{HERE}::test_m45_nothing_of_a_clients_headers_reaches_a_server_over_http"),
     "M46": (f"{HERE}::test_m46_each_limit_has_its_tests", f"{MODERN}::test_limits_name_the_fault", f"{STDIO}::test_progress_renews_the_time_of_a_call_up_to_the_maximum"),
     "M47": (f"{SEARCH}::test_the_right_one_of_five_hundred_is_found", f"{CALLS}::test_search_mode_lists_three_tools_and_finds_the_right_one_of_500", f"{CALLS}::test_search_finds_and_calls_only_permitted_tools"),

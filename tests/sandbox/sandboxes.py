@@ -101,3 +101,21 @@ def person(name: str) -> Generator[Person]:
         yield found
     finally:
         shutil.rmtree(made)
+
+
+by_either_builder = pytest.mark.parametrize(
+    "builder",
+    [
+        pytest.param([], id="own"),
+        pytest.param(
+            ["--bwrap"],
+            id="bwrap",
+            marks=pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+        ),
+    ],
+)
+
+LIST_MODELS = (
+    "import urllib.request as u; print(u.urlopen('http://127.0.0.1:11435/v1/models').read().decode())"
+)
+"""A program that prints the models of the gateway."""

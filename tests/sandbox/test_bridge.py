@@ -1,4 +1,4 @@
-"""The bridge: bytes both ways, ends, refusals, many at once, and the one file alone."""
+"""The bridge: bytes, half-closes, errors, many connections, and the file on its own."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def echo(client: socket.socket) -> None:
         client.sendall(data)
 
 
-def test_an_end_becomes_a_half_close_and_the_answer_still_comes(folder: Path) -> None:
+def test_an_end_is_forwarded_as_a_half_close(folder: Path) -> None:
     def serve(client: socket.socket) -> None:
         got = read_all(client)
         client.sendall(b"got " + got)
@@ -106,7 +106,7 @@ def test_an_end_becomes_a_half_close_and_the_answer_still_comes(folder: Path) ->
         assert read_all(sock) == b"got all"
 
 
-def test_a_gateway_that_has_said_all_may_still_listen(folder: Path) -> None:
+def test_a_half_closed_gateway_still_receives(folder: Path) -> None:
     heard: list[bytes] = []
     done = threading.Event()
 
@@ -125,8 +125,8 @@ def test_a_gateway_that_has_said_all_may_still_listen(folder: Path) -> None:
         assert heard == [b"later"]
 
 
-def test_a_refusal_arrives_though_the_gateway_reads_no_more(folder: Path) -> None:
-    """As a 413 does, while the body is still on its way."""
+def test_an_error_response_arrives_though_the_gateway_has_stopped_reading(folder: Path) -> None:
+    """For example a 413 while the body is still sent."""
 
     def serve(client: socket.socket) -> None:
         client.recv(10)
@@ -145,7 +145,7 @@ def _send_lots(sock: socket.socket) -> None:
         sock.sendall(bytes(LOTS))
 
 
-def test_much_goes_both_ways_at_once_unharmed(folder: Path) -> None:
+def test_much_data_in_both_directions_at_once(folder: Path) -> None:
     data = os.urandom(1 << 20) * 8
     with gateway(folder / "g", echo), bridged(folder / "g") as (port, _), dial(port) as sock:
 
@@ -157,7 +157,7 @@ def test_much_goes_both_ways_at_once_unharmed(folder: Path) -> None:
         assert read_all(sock) == data
 
 
-def test_what_one_side_does_not_take_is_not_read_from_the_other(folder: Path) -> None:
+def test_a_side_that_does_not_read_stops_the_other(folder: Path) -> None:
     sent: list[int] = []
 
     def serve(client: socket.socket) -> None:
@@ -186,7 +186,7 @@ def test_what_one_side_does_not_take_is_not_read_from_the_other(folder: Path) ->
         assert resident < 64 * 1024 * 1024
 
 
-def test_hundreds_of_connections_are_carried_at_once(folder: Path) -> None:
+def test_hundreds_of_connections_at_once(folder: Path) -> None:
     with gateway(folder / "g", echo), bridged(folder / "g") as (port, _):
         socks = [dial(port) for _ in range(400)]
         for number, sock in enumerate(socks):
@@ -197,7 +197,7 @@ def test_hundreds_of_connections_are_carried_at_once(folder: Path) -> None:
             sock.close()
 
 
-def test_a_failed_dial_closes_that_connection_alone_and_is_told(folder: Path) -> None:
+def test_a_failed_dial_closes_that_connection_and_is_reported(folder: Path) -> None:
     with bridged(folder / "g") as (port, popen):
         with dial(port) as sock:
             assert read_all(sock) == b""
@@ -210,7 +210,7 @@ def test_a_failed_dial_closes_that_connection_alone_and_is_told(folder: Path) ->
         assert f"modelplex bridge: {folder / 'g'}: No such file or directory" in said
 
 
-def test_a_unix_socket_may_be_listened_on_and_a_dead_one_is_replaced(folder: Path) -> None:
+def test_a_unix_listener_replaces_a_dead_socket(folder: Path) -> None:
     here = folder / "here"
     dead = socket.socket(socket.AF_UNIX)
     dead.bind(str(here))
@@ -222,7 +222,7 @@ def test_a_unix_socket_may_be_listened_on_and_a_dead_one_is_replaced(folder: Pat
             assert sock.recv(1) == b"x"
 
 
-def test_the_command_s_status_is_ours(folder: Path) -> None:
+def test_the_status_is_the_commands(folder: Path) -> None:
     for words, status in (
         (["sh", "-c", "exit 5"], 5),
         (["sh", "-c", "kill -KILL $$"], 137),
@@ -232,7 +232,7 @@ def test_the_command_s_status_is_ours(folder: Path) -> None:
             assert popen.wait(WAIT_S) == status
 
 
-def test_a_signal_is_passed_on_to_the_command(folder: Path) -> None:
+def test_a_signal_is_forwarded_to_the_command(folder: Path) -> None:
     code = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('up', flush=True); print(signal.sigwait([15]).name)"
     with bridged(folder / "g", "--", sys.executable, "-c", code) as (_, popen):
         assert popen.stdout is not None
@@ -242,7 +242,7 @@ def test_a_signal_is_passed_on_to_the_command(folder: Path) -> None:
         assert popen.returncode == 0
 
 
-def test_the_command_line_has_the_same_bridge(folder: Path) -> None:
+def test_the_command_modelplex_bridge(folder: Path) -> None:
     port = free_port()
     code = f"import socket; s = socket.create_connection(('127.0.0.1', {port})); s.sendall(b'x'); print(s.recv(1))"
     with gateway(folder / "g", echo):
@@ -259,7 +259,7 @@ def test_the_command_line_has_the_same_bridge(folder: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("b'x'\n", "", 0)
 
 
-def test_the_file_is_of_python_3_8_and_imports_nothing_of_ours() -> None:
+def test_the_file_needs_only_python_3_8() -> None:
     import ast
 
     tree = ast.parse(FILE.read_text(), feature_version=(3, 8))
@@ -287,15 +287,15 @@ def test_the_file_is_of_python_3_8_and_imports_nothing_of_ours() -> None:
         ("vsock:3:11435", socket.AF_VSOCK, (3, 11435)),
     ],
 )
-def test_a_place_is_read(written: str, family: int, address: object) -> None:
-    found = bridge.place(written)
+def test_an_endpoint_is_parsed(written: str, family: int, address: object) -> None:
+    found = bridge.parse_endpoint(written)
     assert (found.family, found.address) == (family, address)
 
 
 @pytest.mark.parametrize("written", ["here", "host:", "host:x", "vsock:", "vsock:x:1"])
-def test_what_is_no_place_is_told(written: str) -> None:
-    with pytest.raises(ValueError, match=r"is no place|where a number stands"):
-        bridge.place(written)
+def test_an_invalid_endpoint_is_rejected(written: str) -> None:
+    with pytest.raises(ValueError, match=r"is not an address|needs a number"):
+        bridge.parse_endpoint(written)
 
 
 def test_over_vsock_both_ways(folder: Path) -> None:

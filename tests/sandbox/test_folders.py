@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from modelplex.sandbox.folders import (
+    FileView,
     Mount,
     MountRequest,
-    Way,
     access,
     mounts,
     other_paths,
@@ -33,7 +33,7 @@ PATHS = ("/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/b/c/d", "/srv/a/bb", "/srv/
 of mounts is decided from their names.
 """
 ASKED = (*PATHS, "/srv/a/b/c/d/e", "/srv/a/b/other", "/srv/a/bb/f", "/srv/x/y/z", "/srv")
-WAYS: tuple[Way, ...] = ("private", "ro", "host")
+WAYS: tuple[FileView, ...] = ("private", "ro", "host")
 FOLDERS = ("", "/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/x/y")
 
 
@@ -46,7 +46,7 @@ def expected(path: str, wanted: MountRequest) -> str:
             return "rw"
     if wanted.folder and (path == wanted.folder or path.startswith(f"{wanted.folder}/")):
         return "rw"
-    return {"private": "", "ro": "ro", "host": "rw"}[wanted.way]
+    return {"private": "", "ro": "ro", "host": "rw"}[wanted.view]
 
 
 def combinations() -> Iterator[MountRequest]:
@@ -54,7 +54,7 @@ def combinations() -> Iterator[MountRequest]:
         for kinds in itertools.product(("", "ro", "rw"), repeat=4):
             named = dict(zip(PATHS, kinds, strict=False))
             yield MountRequest(
-                way=way,
+                view=way,
                 folder=folder,
                 home="/home/somebody",
                 read_only=[path for path, kind in named.items() if kind == "ro"],
@@ -101,7 +101,7 @@ def test_a_pin_changes_nobody_s_access_and_lies_on_all_that_could_be_renamed(cov
         targets = {step.target for step in steps}
         for folder in map(str, Path(covered).parents):
             if access(folder, steps) == "rw" and access(str(Path(folder).parent), steps) == "rw":
-                assert folder in targets or wanted.way == "host", (folder, wanted)
+                assert folder in targets or wanted.view == "host", (folder, wanted)
 
 
 def test_nothing_above_what_is_named_read_only_can_be_renamed() -> None:
@@ -238,7 +238,7 @@ def test_one_path_that_is_named_as_both_is_refused(me: Person, words: list[str])
     (me.folder.parent / "link").symlink_to(me.folder)
     done = me.run(*(word.format(here=me.folder) for word in words), "--", "true")
     assert done.returncode == 1
-    assert done.stderr == f"modelplex: {me.folder} is named by --ro and by --rw: it can be one of the two.\n"
+    assert done.stderr == f"modelplex: {me.folder} is named by --ro and by --rw: choose one of them.\n"
 
 
 def test_the_gateway_s_own_folder_is_hidden_where_the_folder_around_it_is_shown(me: Person) -> None:
@@ -250,4 +250,4 @@ def test_the_gateway_s_own_folder_is_hidden_where_the_folder_around_it_is_shown(
 def test_the_sandbox_s_own_folder_cannot_be_named(me: Person) -> None:
     done = me.run("--rw", "/run", "--", "true")
     assert done.returncode == 1
-    assert "/run/modelplex is the sandbox's own" in done.stderr
+    assert "the sandbox has its own /run/modelplex" in done.stderr

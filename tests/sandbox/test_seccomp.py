@@ -110,8 +110,8 @@ def test_connect_is_asked_of_the_supervisor(machine: Machine) -> None:
 
 @BOTH
 def test_io_uring_key_rings_and_what_watches_the_machine_are_gone(machine: Machine) -> None:
-    assert len(set(machine.gone)) == 10
-    for number in machine.gone:
+    assert len(set(machine.missing)) == 10
+    for number in machine.missing:
         assert verdict(machine, number) == refused(errno.ENOSYS)
 
 

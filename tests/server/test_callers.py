@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelplex.config import parse, provider_types
-from modelplex.config.callers_summary import policies
+from modelplex.config.summary import policies
 from modelplex.http_client import Timeouts, parse_origin
 from tests.gateways import WAIT_S, Answer, Running, gateway, one
 from tests.upstreams import answer, chat_answer, chat_stream, provider, stall, stream

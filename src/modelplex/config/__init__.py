@@ -1,17 +1,14 @@
-"""Settings, from a TOML file and the environment to frozen types.
+"""Settings: a TOML file and the environment as frozen types.
 
-Above it stand `cli`, `serve` and whatever is configured; below it the vocabulary. `settings.py` is
-what others hold in their hands, and `load.py` alone reads the file and knocks at Ollama's port.
-Nothing is started here, and there is no global settings object.
+`settings.py` has the types; `load.py` does the I/O. Starts nothing; there is no global settings
+object.
 """
 
 from modelplex.config.address import DEFAULT_HOST, default_host, http_address
-from modelplex.config.detected import describe, embedded, ollama_url
+from modelplex.config.detected import config_without_file, describe, ollama_url
 from modelplex.config.load import load, load_without_file, provider_types
-from modelplex.config.one import on_one_socket
 from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.read import parse
-from modelplex.config.redacted import redacted
 from modelplex.config.secret import HIDDEN, Secret, hide
 from modelplex.config.settings import (
     DEFAULT_HTTP,
@@ -30,6 +27,7 @@ from modelplex.config.settings import (
     ServerConfig,
     TypeFacts,
 )
+from modelplex.config.summary import redacted
 
 __all__ = [
     "DEFAULT_HOST",
@@ -52,15 +50,14 @@ __all__ = [
     "Secret",
     "ServerConfig",
     "TypeFacts",
+    "config_without_file",
     "default_host",
     "describe",
-    "embedded",
     "hide",
     "http_address",
     "load",
     "load_without_file",
     "ollama_url",
-    "on_one_socket",
     "parse",
     "provider_types",
     "redacted",

@@ -1,8 +1,4 @@
-"""The config's only door to the world: it reads the file, knows the provider types, and knocks
-where an Ollama would be.
-
-Above it stand `cli` and `serve`; below it `read.py`, which is told all three and decides.
-"""
+"""The I/O of the config: reads the file, imports the provider types, and looks for an Ollama."""
 
 from __future__ import annotations
 
@@ -12,15 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from modelplex.config.detected import embedded, ollama_url
+from modelplex.config.detected import config_without_file, ollama_url
 from modelplex.config.problems import ConfigError, ConfigFault
-from modelplex.config.read import LARGEST_FILE, parse
+from modelplex.config.read import MAX_FILE, parse
 from modelplex.config.settings import Config, TypeFacts
 
-OLLAMA_PATIENCE_S: Final = 0.25
-"""How long the start waits to see whether an Ollama listens. One on this machine answers in under a
-millisecond.
-"""
+OLLAMA_TIMEOUT_S: Final = 0.25
+"""For the connection at start. An Ollama on this machine accepts in under a millisecond."""
 
 
 def load(
@@ -30,37 +24,34 @@ def load(
     types: Mapping[str, TypeFacts] | None = None,
     find_ollama: Callable[[], bool] | None = None,
 ) -> Config:
-    """The config in the file `path`. See `read.parse`; without `types` they are those of the
-    provider room.
+    """The config in the file `path`: see `read.parse`. `types` default to those of the catalog.
 
     Raises ConfigError, also where the file cannot be read.
     """
     known = types if types is not None else provider_types()
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - Path is another import, and start-up time counts
-            content = file.read(LARGEST_FILE + 1)
+            content = file.read(MAX_FILE + 1)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        hint = _whose(path) if isinstance(error, PermissionError) else None
+        hint = _owner(path) if isinstance(error, PermissionError) else None
         fault = ConfigFault(path, None, "", expected="a readable file", found=reason, hint=hint)
         raise ConfigError([fault]) from None
     find = find_ollama or (lambda: listens(ollama_url(environ, types=known)))
     return parse(content, file=path, environ=environ, types=known, find_ollama=find)
 
 
-def _whose(path: str) -> str:
+def _owner(path: str) -> str:
+    process = f"this process runs as the user {os.geteuid()}"
     try:
-        return (
-            f"it belongs to the user {os.stat(path).st_uid}, and this process runs as the user {os.geteuid()}"  # noqa: PTH116 - as above
-        )
+        return f"it belongs to the user {os.stat(path).st_uid}, and {process}"  # noqa: PTH116 - as above
     except OSError:
-        return f"this process runs as the user {os.geteuid()}"
+        return process
 
 
 def load_without_file(environ: Mapping[str, str], *, types: Mapping[str, TypeFacts] | None = None) -> Config:
-    """The config of what is found here: keys in `environ`, an Ollama, and the demo."""
     known = types if types is not None else provider_types()
-    return embedded(environ, found_ollama=listens(ollama_url(environ, types=known)), types=known)
+    return config_without_file(environ, found_ollama=listens(ollama_url(environ, types=known)), types=known)
 
 
 def provider_types() -> Mapping[str, TypeFacts]:
@@ -71,12 +62,12 @@ def provider_types() -> Mapping[str, TypeFacts]:
 
 
 def listens(url: str) -> bool:
-    """Whether somebody accepts connections at an http address. Waits OLLAMA_PATIENCE_S at most for
-    each of its addresses.
+    """Whether an http address accepts connections. Waits OLLAMA_TIMEOUT_S at most for each IP
+    address of its host.
     """
     try:
         parts = urlsplit(url)
-        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=OLLAMA_PATIENCE_S):
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=OLLAMA_TIMEOUT_S):
             return True
     except (OSError, ValueError):
         return False

@@ -1,7 +1,5 @@
-"""A value that must not be seen: keys, tokens, and headers that may carry either.
-
-It stands below every setting and knows none. Whoever sends it says `reveal()`, so that each place
-that does can be found by that word.
+"""A value that must not be shown: keys, tokens, and headers that may carry either. The places that
+send one are found by `reveal()`.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ HIDDEN: Final = "********"
 
 class Secret:
     """A string that prints as asterisks in `repr`, `str`, f-strings and, through `hide`, in JSON.
-    Not a `str`, so nothing writes it by accident.
+    Not a `str`, so that nothing writes it by accident.
     """
 
     __slots__ = ("_value",)
@@ -22,7 +20,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself. For the line that sends it, and for no other."""
+        """The value itself, for the line that sends it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -44,8 +42,8 @@ class Secret:
 
 
 def hide(value: object) -> object:
-    """What msgspec writes for a Secret: `msgspec.json.encode(config, enc_hook=hide)`. Raises
-    NotImplementedError for any other type.
+    """An `enc_hook` of msgspec that writes a Secret as asterisks. Raises NotImplementedError for
+    other types.
     """
     if isinstance(value, Secret):
         return HIDDEN

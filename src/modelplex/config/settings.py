@@ -1,9 +1,8 @@
-"""Every setting as a frozen type: the names are the keys of the TOML file, the defaults are what a
-small config leaves out.
+"""Every setting as a frozen type, with the keys of the TOML file as names. Sizes are in bytes,
+times in seconds.
 
-Below it stand the vocabulary and `secret.py`; above it everything that is configured. It knows
-neither files nor the environment. Sizes are bytes and times are seconds. `read.py` says what each
-key may hold; modelplex.example.toml says it to users.
+`read.py` and its neighbours have the rules for the values; modelplex.example.toml explains the keys
+to users.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from modelplex.config.secret import Secret
 from modelplex.policy.bounds import AllowEntry
 
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
-"""One above Ollama's port, so that both can run; loopback, since whoever reaches it spends the
+"""One above Ollama's port, so that both can run. Loopback: every caller of this address uses the
 keys.
 """
 
 SHARES: Final = 2.5
-"""Shares of body memory for which there is room, if the config says nothing else: a caller that
-uses up its own leaves another one most of a share, and the process stays below 200 MB.
+"""The default of `max_body_memory`, in shares of a caller: two callers can use their whole share,
+and the process stays below 200 MB.
 """
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -42,7 +41,7 @@ McpPinning = Literal["auto", "trust_first", "locked", "off"]
 
 
 class TypeFacts(Protocol):
-    """What the provider room tells of one type, as far as a config is checked against it."""
+    """Facts about a provider type that a config is checked against."""
 
     @property
     def default_base_url(self) -> str | None: ...
@@ -55,37 +54,34 @@ class TypeFacts(Protocol):
 
     @property
     def key_env(self) -> str | None:
-        """The variable in which users of that service keep their key."""
+        """The environment variable in which users of the service keep their key."""
         ...
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[server]`: where it listens and what it accepts.
+    """`[server]`: listeners and limits.
 
-    http             addresses as "host:port" ("[::1]:8080" for IPv6), always with both parts; empty
-                     where only sockets are served
+    http             addresses as "host:port" ("[::1]:8080" for IPv6), both parts given; empty for
+                     no HTTP
     socket_mode      octal digits
-    max_body_memory  bytes of request bodies at once, for the process; None is 2.5 times the share
-                     of a caller
-    max_body_memory_per_caller  the share; None is `max_request_size`
-    max_connections_per_listener, max_connections_per_caller  None is half of `max_connections`, and
-    a quarter
-    reserved_connections  of `max_connections`, for HTTP alone; None is an eighth
-    min_body_rate    bytes a second that a body has to come at, on average, after its first
-                     `body_timeout`; 0 is no bound
-    allowed_hosts    names in `Host` that are served beside loopback and the listener's own address
-    keep_responses   where answers of the Responses form are kept, for who goes on from one by its
-                     id: "memory", a file, or not at all
-    on_loss          what to do where the target's dialect cannot say a part of the request
-    on_pinned_state  what to do with state that only an unreachable provider can read
-    ping_interval    silence on a stream after which a keep-alive is written
+    max_body_memory  bytes of request bodies in flight, of the process; None is SHARES times the
+                     share of a caller
+    max_body_memory_per_caller  the share of a caller; None is `max_request_size`
+    max_connections_per_listener, max_connections_per_caller  None is half, and a quarter, of
+                     `max_connections`
+    reserved_connections  of `max_connections`, for HTTP only; None is an eighth
+    min_body_rate    average bytes a second of a request body after its first `body_timeout`; 0 is
+                     no bound
+    allowed_hosts    names that are accepted in `Host` besides loopback and the listener's own
+    keep_responses   where responses of the Responses API are stored: "memory", a file, or None
+    on_loss          when a request has a part that the target's dialect cannot express
+    on_pinned_state  when only an unreachable provider can read the opaque state of a request
+    ping_interval    seconds of silence on a stream until a keep-alive is sent
     vsock            ports of AF_VSOCK, for virtual machines
-    allow_uid        whose processes may connect to `socket`; empty means that the file's mode
-                     decides alone
-    attest           what becomes of a caller of `socket` that has a network of its own
-    state_folder     where counters, catalogues and locks are kept; None means the user's own state
-                     folder
-    allow_unauthenticated  whether MCP is served beyond loopback to callers without an agent's token
+    allow_uid        users whose processes may connect to `socket`; empty leaves it to the mode
+    attest           when a caller of `socket` has a network of its own
+    state_folder     of counters, catalogs and locks; None is the user's state folder
+    allow_unauthenticated  serve MCP beyond loopback to callers without an agent's token
     """
 
     http: tuple[str, ...] = (DEFAULT_HTTP,)
@@ -121,26 +117,26 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def body_share(self) -> int:
-        """Bytes of bodies that one caller may have in flight."""
+        """Bytes of request bodies that one caller may have in flight."""
         share = self.max_body_memory_per_caller
         return self.max_request_size if share is None else share
 
     @property
     def body_memory(self) -> int:
-        """Bytes of bodies that all callers together may have in flight."""
+        """Bytes of request bodies that all callers together may have in flight."""
         return int(SHARES * self.body_share) if self.max_body_memory is None else self.max_body_memory
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One of `[[providers]]`.
 
-    base_url   http, https, or `unix:/path/to.sock`, with `:/prefix` after it where the paths have
-               one; "" where the type needs none
-    api_key    tried in turn
-    models     names or globs; empty means that the provider is asked for its list
-    priority   lower is tried first
-    quirks     fields of call.Quirks that replace those of the type, already of the field's type
-    allow      rules of the sealed policy that do not hold for what is sent to this provider
+    base_url   http, https, or `unix:/path/to.sock`, then `:/prefix` where the paths have one; ""
+               where the type needs none
+    api_key    used in turn
+    models     names or globs; empty asks the provider for its list
+    priority   the lowest is tried first
+    quirks     fields of `Quirks` that replace those of the type
+    allow      rules of the sealed policy that are open for requests to this provider
     """
 
     name: str
@@ -163,8 +159,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[failover]`. `retries` are of the same candidate; a provider that asks for more than
-    `max_retry_after` is left for the next at once.
+    """`[failover]`. `retries` are of one candidate. A provider whose Retry-After is above
+    `max_retry_after` is not retried; the next one is tried.
     """
 
     max_attempts: int = 6
@@ -178,8 +174,8 @@ class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[log]`. `max_size` and `keep` rotate `file`; `max_body` cuts a body that is logged, where
-    `bodies` allows it at all.
+    """`[log]`. `max_size` and `keep` rotate `file`; `max_body` truncates the bodies that `bodies`
+    logs.
     """
 
     file: str | None = None
@@ -191,8 +187,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[policy.allow]`: rules of the sealed policy that are opened, by name or within bounds: for
-    every caller, or for those of one kind of listener.
+    """`[policy.allow]`: open rules of the sealed policy, by name or within bounds, for every caller
+    or for those of one kind of listener.
     """
 
     everywhere: tuple[AllowEntry, ...] = ()
@@ -201,8 +197,8 @@ class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[policy]`: what holds for a listener's callers, unless their `[[agents]]` entry says
-    otherwise. `socket` is Unix sockets and AF_VSOCK.
+    """`[policy]`: the policy of a listener's callers, unless their `[[agents]]` entry has another.
+    `socket` is for Unix sockets and AF_VSOCK.
     """
 
     socket: PolicyName = "sealed"
@@ -211,14 +207,14 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RateConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's `rate`, a minute; None is no limit."""
+    """An agent's `rate` per minute; None is no limit."""
 
     requests: int | None = None
     tokens: int | None = None
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's `budget`. Days and months are of UTC."""
+    """An agent's `budget`. Days and months are in UTC."""
 
     usd: float | None = None
     tokens: int | None = None
@@ -226,10 +222,9 @@ class BudgetConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `[[prices]]`: US dollars per million tokens. It holds for models whose name at the
-    provider matches one of `model`; None for `provider` means all of them.
-
-    cached_input, cache_write   None means what `input` costs
+    """One of `[[prices]]`: US dollars per million tokens, for models whose name at the provider
+    matches one of `model`. `provider` None is every provider; `cached_input` and `cache_write`
+    None cost what `input` does.
     """
 
     model: tuple[str, ...]
@@ -241,16 +236,15 @@ class PriceConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `[[agents]]`: known by a `socket` of its own, on HTTP by its `token`, or both.
+    """One of `[[agents]]`, identified by a `socket` of its own, by its `token`, or both.
 
-    models      names or globs that it may ask for; empty means all
+    models      names or globs that it may request; empty means all
     tools       globs of exposed tool names ("git__*"); empty means all
     concurrent  requests that may run at once
-    on_unpriced  what becomes of a request to a model of no known price, where the budget counts
-                 dollars
-    policy      None means what the listener's callers have
-    allow       rules of the sealed policy that are opened for it
-    attest, allow_uid, socket_mode, socket_group   None or empty means what [server] says
+    on_unpriced  for a model without a known price, where the budget counts dollars
+    policy      None is the listener's
+    allow       rules of the sealed policy that are open for it
+    attest, allow_uid, socket_mode, socket_group   None or empty is that of [server]
     """
 
     name: str
@@ -271,21 +265,20 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `[mcp] servers`: a `command` that is started, or a `url`. Arguments and addresses
-    often carry tokens, so they are secrets.
+    """One of `[mcp] servers`: a `command` to start, or a `url`. Arguments and addresses often
+    contain tokens, so they are secrets.
 
-    protocol    which era it is spoken to in; "auto" asks it
-    tools       globs of its own tool names; one that begins with "!" denies; empty means all
+    protocol    the era that is spoken; "auto" probes
+    tools       globs of its own tool names; a leading "!" denies; empty means all
     timeout     seconds of a call without progress
-    idle_stop   seconds without a call after which its process is stopped; 0 never
-    scope       how many processes there are: one, one a session, one an agent
-    network     False puts the process into an empty network namespace
-    allow       what it may ask of the client: "sampling", "elicitation", "roots" (a client's roots
-                widen what some servers serve); and "tasks", calls that outlast their answer
-    roots       folders that it is told of where it asks for roots; the client's are never passed on
-    idempotent  globs of tools whose call may be sent again after a crash
-    plain_text  True shows control characters and invisible ones in what it says as what they are,
-                in place of passing them on
+    idle_stop   seconds without a call until its process is stopped; 0 is never
+    scope       one process for all, for each session, or for each agent
+    network     False starts the process in an empty network namespace
+    allow       what it may request of a client: "sampling", "elicitation", "roots" (a client's
+                roots widen what some servers serve); and "tasks", calls that outlast their response
+    roots       folders that answer a request for roots; a client's own are never forwarded
+    idempotent  globs of tools whose call may be repeated after a crash
+    plain_text  escape control and invisible characters in results instead of forwarding them
     """
 
     name: str
@@ -308,30 +301,29 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     plain_text: bool = False
 
     @property
-    def asks(self) -> tuple[str, ...]:
-        """Of `allow`, what it may ask of a client."""
+    def client_requests(self) -> tuple[str, ...]:
+        """Of `allow`, what it may request of a client."""
         return tuple(each for each in self.allow if each != "tasks")
 
     @property
     def tasks(self) -> bool:
-        """Whether a call of it may go on as a task."""
         return "tasks" in self.allow
 
 
 class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`[mcp]`. Sizes in bytes, times in seconds.
+    """`[mcp]`.
 
-    prefix           False leaves out `server__` where the merged names allow it
+    prefix           False leaves out `server__` where names stay unique
     name_limit       characters of an exposed name
-    stdio_socket     a Unix socket that speaks MCP's stdio framing, a message a line
-    lock_file        what `modelplex mcp lock` writes; relative to the config file
+    stdio_socket     a Unix socket with MCP's stdio framing: one message per line
+    lock_file        of `modelplex mcp lock`; relative to the config file
     pinning          "auto" is "locked" where the lock file exists, else "trust_first"
-    search           whether `search_tools` and its two siblings stand for the whole list; "auto"
-                     above `search_above` tools
+    search           expose `search_tools` and its two siblings instead of the whole list; "auto"
+                     does above `search_above` tools
     max_in_flight    calls at once for each caller; `max_server_in_flight` for each server
-    max_call_time    what progress can extend a call to
-    meta             vendor keys of `_meta` that pass, as globs
-    oversized        what becomes of a tool's result beyond `max_result`: refused, or cut to it
+    max_call_time    the limit of a call with progress
+    meta             vendor keys of `_meta` that are forwarded, as globs
+    oversized        for a result above `max_result`: refuse it, or cut it
     """
 
     enabled: bool = False
@@ -361,8 +353,8 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole. `path` is the file that it came from, None where there was none. `aliases` maps a
-    name to what is tried for it, in order.
+    """The whole config. `path` is its file, or None. `aliases` maps a name to the models that are
+    tried for it, in order.
     """
 
     server: ServerConfig = ServerConfig()

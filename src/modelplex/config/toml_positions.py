@@ -1,7 +1,6 @@
-"""On which line each key stands, since no TOML reader of the standard library says so.
+"""The line of each key of a TOML document, which tomllib does not report.
 
-It stands below the reader and knows no setting. It only ever sees text that tomllib has already
-accepted, so it finds its way and judges nothing: whatever it skips was valid. Source:
+Scans only text that tomllib has accepted, so it does not check what it skips. Source:
 https://toml.io/en/v1.0.0
 """
 
@@ -14,13 +13,12 @@ from collections.abc import Mapping
 from typing import Final
 
 Path = tuple[str | int, ...]
-"""Where a value stands in the parsed document: `("providers", 0, "models", 2)`."""
+"""The place of a value in the parsed document: `("providers", 0, "models", 2)`."""
 
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _INLINE_BLANK: Final = re.compile(r"[ \t]*")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
-# The long forms first: `""` also opens `\"""`. A long string may end in up to two quotes of its
-# own.
+# The long forms first: `""` also opens `\"""`. A long string may end in two quotes of its own.
 _STRING: Final = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}|' r"'''.*?'{3,5}|" r'"(?:[^"\\\n]|\\.)*"|' r"'[^'\n]*'", re.DOTALL
 )
@@ -35,9 +33,7 @@ def places(text: str) -> dict[Path, int]:
 
 
 def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
-    """The line of `path`, or of the nearest table around it where the key itself is not written;
-    None in an empty document.
-    """
+    """The line of `path`, else of the nearest table around it; None in an empty document."""
     for length in range(len(path), 0, -1):
         if (line := lines.get(path[:length])) is not None:
             return line
@@ -45,7 +41,7 @@ def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
 
 
 def dotted(path: Path) -> str:
-    """The path as people write it: `providers[0].headers."x.y"`."""
+    """The path as users write it: `providers[0].headers."x.y"`."""
     shown = ""
     for step in path:
         if isinstance(step, int):
@@ -56,7 +52,7 @@ def dotted(path: Path) -> str:
     return shown
 
 
-def _below(path: Path, step: str | int) -> Path:
+def _child(path: Path, step: str | int) -> Path:
     return (*path, step)
 
 
@@ -67,17 +63,17 @@ class _Scan:
         self.lines: dict[Path, int] = {}
         self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
         self._last: dict[Path, int] = {}
-        """The index of the newest table of each array of tables."""
+        """The index of the last table of each array of tables."""
 
     def document(self) -> None:
         table: Path = ()
-        self._skip(_BLANK)
+        self._take(_BLANK)
         while self.at < len(self.text):
             if self.text[self.at] == "[":
                 table = self._header()
             else:
                 self._pair(table)
-            self._skip(_BLANK)
+            self._take(_BLANK)
 
     def _header(self) -> Path:
         start = self.at
@@ -86,12 +82,12 @@ class _Scan:
         table: Path = ()
         keys = self._keys()
         for number, key in enumerate(keys):
-            table = _below(table, key)
+            table = _child(table, key)
             if of_array and number == len(keys) - 1:
                 self._last[table] = self._last.get(table, -1) + 1
             self._note(table, at=start)
             if table in self._last:
-                table = _below(table, self._last[table])
+                table = _child(table, self._last[table])
                 self._note(table, at=start)
         self.at += 2 if of_array else 1
         return table
@@ -100,24 +96,23 @@ class _Scan:
         start = self.at
         path = table
         for key in self._keys():
-            path = _below(path, key)
+            path = _child(path, key)
             self._note(path, at=start)
         self.at += 1  # the sign =
-        self._skip(_INLINE_BLANK)
+        self._take(_INLINE_BLANK)
         self._value(path)
 
     def _keys(self) -> list[str]:
-        """`a."b.c".d`, up to what follows the last of them and its blanks."""
+        """`a."b.c".d`, and the blanks after it."""
         keys: list[str] = []
         while True:
-            self._skip(_INLINE_BLANK)
+            self._take(_INLINE_BLANK)
             if self.text[self.at] in "\"'":
-                # Escapes are as in any string, so the reader that accepted them says what they
-                # mean.
+                # tomllib unescapes it as any other string.
                 keys.append(str(tomllib.loads(f"key = {self._take(_STRING)}")["key"]))
             else:
                 keys.append(self._take(_BARE_KEY))
-            self._skip(_INLINE_BLANK)
+            self._take(_INLINE_BLANK)
             if self.text[self.at] != ".":
                 return keys
             self.at += 1
@@ -137,7 +132,7 @@ class _Scan:
         self.at += 1
         index = 0
         while True:
-            self._skip(_BLANK)
+            self._take(_BLANK)
             if self.text[self.at] == end:
                 self.at += 1
                 return
@@ -146,16 +141,13 @@ class _Scan:
             elif end == "}":
                 self._pair(path)
             else:
-                element = _below(path, index)
+                element = _child(path, index)
                 self._note(element, at=self.at)
                 self._value(element)
                 index += 1
 
     def _note(self, path: Path, *, at: int) -> None:
         self.lines.setdefault(path, bisect_right(self._starts, at))
-
-    def _skip(self, blank: re.Pattern[str]) -> None:
-        self._take(blank)
 
     def _take(self, token: re.Pattern[str]) -> str:
         found = token.match(self.text, self.at)

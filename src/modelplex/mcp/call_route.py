@@ -71,7 +71,11 @@ def scope_of(upstream: ToolServer, client: McpClient) -> str:
     kind = upstream.config.scope
     if kind == "agent":
         return client.caller.owner
-    asks = bool(upstream.config.asks) and upstream.catalog is not None and upstream.catalog.era == "legacy"
+    asks = (
+        bool(upstream.config.client_requests)
+        and upstream.catalog is not None
+        and upstream.catalog.era == "legacy"
+    )
     if client.era == "legacy" and client.session and (kind == "session" or asks):
         return session_scope(client)
     return client.caller.owner if kind == "session" else ""

@@ -206,7 +206,7 @@ class ToolGateway:
         """End a legacy session's subscriptions and instances. Returns at once."""
         self._streams.close_session(client)
         for upstream in self._all():
-            if upstream.config.scope == "session" or upstream.config.asks:
+            if upstream.config.scope == "session" or upstream.config.client_requests:
                 self._tasks.forget_server(upstream, session_scope(client))
                 self._run_in_background(upstream.end_scope(session_scope(client)))
 

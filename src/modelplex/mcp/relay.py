@@ -93,7 +93,7 @@ class Relay:
         client, method = context.client, context.method
         params = context.params if params is None else params
         catalog = upstream.catalog or await upstream.lists()
-        allow = upstream.config.asks
+        allow = upstream.config.client_requests
         capabilities = (
             era_translation.announced_capabilities(allow, claimed=client.capabilities) if allow else {}
         )
@@ -140,7 +140,9 @@ class Relay:
     def instance_of(self, upstream: ToolServer, client: McpClient) -> tuple[ToolServer, str]:
         """The server, and the scope of its instance, that serves this client's calls."""
         if upstream.catalog is not None and upstream.catalog.era == "modern":
-            asks = era_translation.announced_capabilities(upstream.config.asks, claimed=client.capabilities)
+            asks = era_translation.announced_capabilities(
+                upstream.config.client_requests, claimed=client.capabilities
+            )
             if (legacy_server := self._legacy_server_of(upstream, client, asks)) is not None:
                 return legacy_server, session_scope(client)
         return upstream, scope_of(upstream, client)

@@ -136,7 +136,7 @@ class ToolService:
         self._servers, self._legacy_servers = {}, {}
         for each in config.mcp.servers:
             self._servers[each.name] = self._server(each, before.get(each.name), config, cache)
-            if each.asks and each.protocol == "auto":
+            if each.client_requests and each.protocol == "auto":
                 older = msgspec.structs.replace(each, protocol="legacy", start="lazy")
                 self._legacy_servers[each.name] = self._server(
                     older, legacy_servers.get(each.name), config, None

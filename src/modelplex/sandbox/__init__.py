@@ -1,3 +1,1 @@
-"""A program with no network but the gateway: `modelplex run`, and the bridge that it is reached by.
-Above it the command line, below it the system.
-"""
+"""`modelplex run`: a program without a network, and the bridge by which it reaches the gateway."""

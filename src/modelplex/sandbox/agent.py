@@ -1,6 +1,4 @@
-"""Which of the config's [[agents]] the program of `modelplex run` is. Above it stands run.py; below
-it the config. It starts nothing.
-"""
+"""Chooses the config's [[agents]] entry that the program of `modelplex run` runs as."""
 
 from __future__ import annotations
 
@@ -12,42 +10,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelplex.sandbox.arguments import CONFIG
-
-
-class WrongChoice(Exception):
-    """The arguments and the config do not fit together; `sentence` says why."""
-
-    def __init__(self, sentence: str) -> None:
-        self.sentence = sentence
-        super().__init__(sentence)
+from modelplex.sandbox.errors import WrongArguments
 
 
 class Agent(NamedTuple):
-    """One of the config's. `socket` is None where a token is all that it is known by."""
+    """`socket` is None where the agent has only a token."""
 
     name: str
     socket: str | None
 
 
-def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
-    """The agent that --agent names; None where the config (a file's path) names no agents, and
-    where --socket decides.
-
-    Raises:
-        WrongChoice: agents exist and none is named, or the named one does not exist.
-        ConfigError: the config cannot be used.
+def choose_agent(arguments: argparse.Namespace, config: str | None) -> Agent | None:
+    """The agent that --agent names. None where the config (a file's path) has no agents, and with
+    --socket. Raises WrongArguments where agents exist and none is named, or the named one does not
+    exist or is for other users; and ConfigError.
     """
     name: str | None = arguments.agent
     if arguments.socket is not None:
         if name is not None:
-            raise WrongChoice(
-                "--socket names a gateway's socket, which decides whose limits hold: leave out --agent, or leave out --socket."
+            raise WrongArguments(
+                "--socket names a gateway's socket, which decides whose limits apply: leave out --agent, or leave out --socket."
             )
         return None
     if config is None:
         if name is not None:
-            raise WrongChoice(
-                f"there is no agent {name!r}, since there is no {CONFIG} here: name one by --config."
+            raise WrongArguments(
+                f"there is no agent {name!r}, since there is no {CONFIG} here: give one with --config."
             )
         return None
     if name is None and not _has_agents(config):
@@ -55,30 +43,27 @@ def chosen(arguments: argparse.Namespace, config: str | None) -> Agent | None:
     from modelplex.config import load
 
     loaded = load(config, environ=os.environ, find_ollama=lambda: False)
-    agents = loaded.agents
-    names = [agent.name for agent in agents]
+    agents = {agent.name: agent for agent in loaded.agents}
     if name is None:
-        if not names:
+        if not agents:
             return None
-        raise WrongChoice(
+        names = list(agents)
+        raise WrongArguments(
             f"{config} has agents with limits of their own: {', '.join(names)}. Choose one: modelplex run --agent {names[0]} -- COMMAND"
         )
-    if name not in names:
-        raise WrongChoice(f'{config} has no agent "{name}"{_hint(name, names)}')
-    found = next(agent for agent in agents if agent.name == name)
-    uids = found.allow_uid or loaded.server.allow_uid
+    if name not in agents:
+        raise WrongArguments(f'{config} has no agent "{name}"{_hint(name, list(agents))}')
+    agent = agents[name]
+    uids = agent.allow_uid or loaded.server.allow_uid
     if uids and os.geteuid() not in uids:
-        told = ", ".join(map(str, uids))
-        raise WrongChoice(
-            f'the agent "{name}" is for the users {told} alone, and you are {os.geteuid()}: its setting is allow_uid.'
+        raise WrongArguments(
+            f'the agent "{name}" is for the users {", ".join(map(str, uids))} only, and you are {os.geteuid()}: see its setting allow_uid.'
         )
-    return Agent(found.name, found.socket)
+    return Agent(agent.name, agent.socket)
 
 
 def _has_agents(config: str) -> bool:
-    """A look that costs little, since most configs have none. Of a file that cannot be read the
-    gateway complains.
-    """
+    """Without loading the config, which most runs need not. The gateway reports a faulty one."""
     try:
         return "agents" in tomllib.loads(Path(config).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
@@ -88,4 +73,4 @@ def _has_agents(config: str) -> bool:
 def _hint(name: str, names: list[str]) -> str:
     if near := get_close_matches(name, names, n=1):
         return f'; did you mean "{near[0]}"?'
-    return f". Its agents: {', '.join(names)}." if names else ": it names none."
+    return f". Its agents: {', '.join(names)}." if names else ": it has no agents."

@@ -1,91 +1,77 @@
-"""The options of `modelplex run`; apart from run.py, so that `modelplex --help` imports next to
-nothing.
-"""
+"""The options of `modelplex run`. Imports little, so that `modelplex --help` answers at once."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from typing import Any, Final
 
-from modelplex.sandbox.bridge import Once, file_name
+from modelplex.sandbox.bridge import Once, add_command_line, file_name
 
 CONFIG: Final = "config.toml"
-WAYS: Final = ("private", "ro", "host")
+FILE_VIEWS: Final = ("private", "ro", "host")
+
+EXAMPLES: Final = """\
+examples:
+  modelplex run -- python agent.py              the working folder is writable, the home is empty, the gateway is the only network
+  modelplex run --check                         test the sandbox from inside
+  modelplex run --rw ~/.codex -- codex          share one more folder
+  modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
+
+The exit status is the program's; 128 plus the signal's number where a signal ended it; 1 where no sandbox is possible.
+"""
+
+_ONCE: Final[dict[str, Any]] = {"action": Once}
+_FILE: Final[dict[str, Any]] = {"action": Once, "type": file_name}
+_REPEATED: Final[dict[str, Any]] = {"action": "append", "default": []}
+_SWITCH: Final[dict[str, Any]] = {"action": "store_true"}
+_OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
+    ("--socket", "PATH", _FILE, "use the gateway that listens on this socket, and start none"),
+    (
+        "--config",
+        "FILE",
+        _FILE,
+        f"the config of the gateway to start (default: {CONFIG} where it exists, else what is detected)",
+    ),
+    (
+        "--agent",
+        "NAME",
+        _ONCE,
+        "run as this one of the config's [[agents]]: its models, tools, rate, budget and policy apply; a gateway that serves its socket already is used",
+    ),
+    (
+        "--fs",
+        "WAY",
+        {**_ONCE, "choices": FILE_VIEWS},
+        "the files that it sees: private (the default: system read-only, home empty, working folder writable), ro (all read-only, working folder writable), or host (all, as it is); /tmp and /run are always private",
+    ),
+    (
+        "--ro",
+        "PATH",
+        {**_REPEATED, "type": file_name},
+        'mount this too, read-only; "--ro ." makes the working folder read-only; may be repeated',
+    ),
+    (
+        "--rw",
+        "PATH",
+        {**_REPEATED, "type": file_name},
+        "mount this too, writable; of --ro and --rw the one nearest to a file applies; may be repeated",
+    ),
+    ("--env", "NAME", _REPEATED, "pass this variable, or, as NAME=VALUE, set it; may be repeated"),
+    (
+        "--netlink",
+        "",
+        _SWITCH,
+        "allow netlink sockets for routes and interfaces, as Node's os.networkInterfaces() needs",
+    ),
+    ("--bwrap", "", _SWITCH, "build the file tree with bubblewrap"),
+    ("--check", "", _SWITCH, "run no program, and test from inside what is closed"),
+    ("--no-reload", "", _SWITCH, "the started gateway does not reload its config when the file changes"),
+    ("--verbose", "", _SWITCH, "log more, and to stderr, among the program's output"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--socket",
-        metavar="PATH",
-        type=file_name,
-        action=Once,
-        help="the socket of a gateway that runs already; none is started",
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=file_name,
-        action=Once,
-        help=f"the settings of the gateway that is started (default: {CONFIG} where it exists, else what is found)",
-    )
-    parser.add_argument(
-        "--agent",
-        metavar="NAME",
-        action=Once,
-        help="one of the config's [[agents]]: its models, tools, rate, budget and policy hold for the program; a gateway that serves its socket already is used",
-    )
-    parser.add_argument(
-        "--fs",
-        choices=WAYS,
-        metavar="WAY",
-        action=Once,
-        help="what it sees of the files: private (the default: the system read-only, an empty home, the working folder writable), ro (everything read-only, "
-        "the working folder writable), or host (everything, as it is); /tmp and /run are its own in each",
-    )
-    parser.add_argument(
-        "--ro",
-        metavar="PATH",
-        type=file_name,
-        action="append",
-        default=[],
-        help='show this too, read-only; "--ro ." makes the working folder read-only; may be repeated',
-    )
-    parser.add_argument(
-        "--rw",
-        metavar="PATH",
-        type=file_name,
-        action="append",
-        default=[],
-        help="show this too, writable; of --ro and --rw the one nearest to a file decides; may be repeated",
-    )
-    parser.add_argument(
-        "--env",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="pass this variable on, or, as NAME=VALUE, set it; may be repeated",
-    )
-    parser.add_argument(
-        "--netlink",
-        action="store_true",
-        help="allow netlink sockets for routes and interfaces: Node's os.networkInterfaces() asks for one",
-    )
-    parser.add_argument("--bwrap", action="store_true", help="have bubblewrap build the file tree")
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="run nothing, and prove from inside what is closed and what is not",
-    )
-    parser.add_argument(
-        "--no-reload",
-        action="store_true",
-        help="the gateway that is started keeps to the config as it is at the start",
-    )
-    parser.add_argument(
-        "--verbose",
-        action="store_true",
-        help="the gateway's log to stderr, and more of it, into the program's output",
-    )
-    parser.add_argument(
-        "command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS
-    )
+    for flag, metavar, settings, text in _OPTIONS:
+        named: dict[str, Any] = {"metavar": metavar} if metavar else {}
+        parser.add_argument(flag, help=text, **settings, **named)
+    add_command_line(parser)

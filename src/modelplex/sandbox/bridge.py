@@ -1,13 +1,12 @@
-"""A bridge: connections on a port of the loopback, a Unix socket or an AF_VSOCK port become
-connections to the gateway's socket, or to its AF_VSOCK port.
+"""A bridge: forwards connections from a TCP, Unix or AF_VSOCK listener to the gateway's socket.
 
-It stands alone: nothing but the standard library of Python 3.8, nothing else of this package, so
-that this one file can be copied into a container or a guest:
+One file for Python 3.8 and newer with nothing but the standard library, so that it can be copied
+into a container or a guest:
 
     python3 bridge.py --socket PATH --listen 127.0.0.1:11435 [-- COMMAND ...]
 
-It copies bytes and knows no protocol. One thread, one selector: what the one side does not take is
-not read from the other.
+It copies bytes and knows no protocol. One thread and one selector: a side that does not read stops
+the reading from the other.
 """
 
 from __future__ import annotations
@@ -32,30 +31,26 @@ if TYPE_CHECKING:
 
     Address = str | tuple[str, int] | tuple[int, int]
 
-PIECE = 262_144
-"""Bytes of one read: larger ones are no faster, and this is the most that a connection holds in one
-direction.
-"""
-DIAL_SECONDS = 10.0
-"""How long a gateway may have no room for a connection (a full backlog) until the dial has failed.
-"""
-RETRY_SECONDS = 0.02
-"""Between two looks at a full backlog, and between two tries to accept where no descriptor is left.
-"""
+CHUNK = 262_144
+"""Bytes of one read, and the most that a connection buffers in one direction. More is no faster."""
+DIAL_TIMEOUT_S = 10.0
+"""While the gateway's backlog is full."""
+RETRY_S = 0.02
+"""Between two tries to dial (full backlog), or to accept (no free descriptor)."""
 BACKLOG = 1024
+DEFAULT_LISTEN = "127.0.0.1:11435"
+ANY_CID = 0xFFFFFFFF
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-TYPED = (signal.SIGINT, signal.SIGQUIT)
-"""What a terminal sends to the whole foreground group: the command has had it already."""
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal sends these to the whole foreground group, so the command has received them."""
 
-NOT_YET = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
+NOT_READY = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, errno.EINTR)
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class BridgeEndpoint:
-    """Where to listen or to dial: `HOST:PORT`, `unix:PATH`, `vsock:PORT` (any CID) or
-    `vsock:CID:PORT`.
-    """
+    """An address to listen on or to dial."""
 
     def __init__(self, family: int, address: Address) -> None:
         self.family = family
@@ -67,50 +62,52 @@ class BridgeEndpoint:
         return ("vsock:%s:%d" if self.family != socket.AF_INET else "%s:%d") % self.address
 
 
-def place(written: str) -> BridgeEndpoint:
-    """Read a place. Raises ValueError with a sentence."""
+def parse_endpoint(written: str) -> BridgeEndpoint:
+    """`HOST:PORT`, `unix:PATH`, `vsock:PORT` (any CID) or `vsock:CID:PORT`. Raises ValueError."""
     kind, colon, rest = written.partition(":")
-    if kind == "unix" and colon and rest:
+    if kind == "unix" and rest:
         return BridgeEndpoint(socket.AF_UNIX, rest)
+    host, has_port, port = written.rpartition(":")
     if kind == "vsock" and colon:
-        cid, _, port = rest.rpartition(":")
+        cid = rest.rpartition(":")[0]
         return BridgeEndpoint(
-            socket.AF_VSOCK, (_number(cid, written) if cid else 0xFFFFFFFF, _number(port, written))
+            socket.AF_VSOCK, (_number(cid, written) if cid else ANY_CID, _number(port, written))
         )
-    host, colon, port = written.rpartition(":")
-    if not colon:
-        raise ValueError(f'"{written}" is no place: give HOST:PORT, unix:PATH, vsock:PORT or vsock:CID:PORT')
+    if not has_port:
+        raise ValueError(
+            f'"{written}" is not an address: give HOST:PORT, unix:PATH, vsock:PORT or vsock:CID:PORT'
+        )
     return BridgeEndpoint(socket.AF_INET, (host or "127.0.0.1", _number(port, written)))
 
 
 def _number(text: str, written: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f'"{written}" has "{text}" where a number stands')
+        raise ValueError(f'"{written}" needs a number instead of "{text}"')
     return int(text)
 
 
 def raise_loopback() -> None:
-    """Bring `lo` up. Raises OSError where it is not ours to raise; whoever made this namespace may
-    have done it.
+    """Bring `lo` up. Raises OSError without the right to; the creator of this namespace may have
+    done it already.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        asked = struct.pack("16sH14x", b"lo", 0)
-        (flags,) = struct.unpack("16xH14x", fcntl.ioctl(any_socket, SIOCGIFFLAGS, asked))
+        request = struct.pack("16sH14x", b"lo", 0)
+        (flags,) = struct.unpack("16xH14x", fcntl.ioctl(any_socket, SIOCGIFFLAGS, request))
         if not flags & IFF_UP:
             fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
 
 
-def listen(where: BridgeEndpoint) -> socket.socket:
-    """A listening socket. A Unix socket that nobody serves any more is replaced; anything else at
-    its path is refused.
+def listen(endpoint: BridgeEndpoint) -> socket.socket:
+    """A listening socket. Replaces a Unix socket that nobody listens on. Raises OSError where
+    anything else is at its path.
     """
-    listener = socket.socket(where.family, socket.SOCK_STREAM)
+    listener = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
-        if where.family == socket.AF_INET:
+        if endpoint.family == socket.AF_INET:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        elif where.family == socket.AF_UNIX and _is_dead(str(where.address)):
-            os.unlink(str(where.address))  # noqa: PTH108 - an address is text
-        listener.bind(where.address)
+        elif endpoint.family == socket.AF_UNIX and _is_dead(str(endpoint.address)):
+            os.unlink(str(endpoint.address))  # noqa: PTH108 - an address is text
+        listener.bind(endpoint.address)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
@@ -127,57 +124,58 @@ def _is_dead(path: str) -> bool:
         return False
 
 
-def complain(sentence: str) -> None:
+def report(sentence: str) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.write(f"modelplex bridge: {sentence}\n")
         sys.stderr.flush()
 
 
-class End:
-    """One of the two sockets of a connection. `held` is what waits until this socket takes it."""
+class Side:
+    """One of the two sockets of a connection. `pending` are bytes to write to it."""
 
-    __slots__ = ("broken", "ended", "held", "interest", "other", "sock")
+    __slots__ = ("at_eof", "broken", "interest", "peer", "pending", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.other = self
-        self.held: bytes | memoryview = b""
+        self.peer = self
+        self.pending: bytes | memoryview = b""
         self.interest = 0
-        self.ended = False
-        """It says no more."""
+        self.at_eof = False
+        """Nothing more can be read from it."""
         self.broken = False
-        """It takes no more."""
+        """Nothing more can be written to it."""
 
 
 class Dial:
-    """A connection that is being made for a client."""
+    """A connection to the gateway in progress, for an accepted client."""
 
-    __slots__ = ("client", "sock", "until")
+    __slots__ = ("client", "deadline", "sock")
 
-    def __init__(self, client: socket.socket, sock: socket.socket, until: float) -> None:
+    def __init__(self, client: socket.socket, sock: socket.socket) -> None:
         self.client = client
         self.sock = sock
-        self.until = until
+        self.deadline = time.monotonic() + DIAL_TIMEOUT_S
 
 
 class Bridge:
-    """Carries what arrives at the listeners to one place, until `run` is told to end."""
+    """Forwards connections of the listeners to one endpoint until `run` is told to stop."""
 
     def __init__(
         self,
         target: BridgeEndpoint,
         listeners: list[socket.socket],
         *,
-        tell: Callable[[str], None] = complain,
+        report: Callable[[str], None] = report,
     ) -> None:
         self._target = target
-        self._tell = tell
+        self._report = report
         self._selector = selectors.DefaultSelector()
-        self._waiting: list[Dial] = []
+        self._blocked: list[Dial] = []
         """Dials that met a full backlog."""
-        self._resting: list[socket.socket] = []
-        """Listeners that found no descriptor free."""
-        self._gone: dict[End, bool] = {}
+        self._paused: list[socket.socket] = []
+        """Listeners that found no free descriptor."""
+        self._closed: set[Side] = set()
+        """Closed in this round of the selector, whose remaining events must be skipped."""
         for listener in listeners:
             self.add(listener)
 
@@ -185,26 +183,26 @@ class Bridge:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, None)
 
-    def run(self, wakeup: socket.socket, over: Callable[[], bool]) -> None:
-        """Carry until `over()`, which is asked whenever `wakeup` can be read."""
+    def run(self, wakeup: socket.socket, is_over: Callable[[], bool]) -> None:
+        """Forward until `is_over()`, which is called when `wakeup` is readable."""
         wakeup.setblocking(False)
         self._selector.register(wakeup, selectors.EVENT_READ, wakeup)
-        while not over():
-            for key, mask in self._selector.select(RETRY_SECONDS if self._waiting or self._resting else None):
+        while not is_over():
+            for key, mask in self._selector.select(RETRY_S if self._blocked or self._paused else None):
                 data: Any = key.data
                 if data is None:
                     self._accept(key.fileobj)  # type: ignore[arg-type]
-                elif isinstance(data, End):
-                    if data not in self._gone:
-                        self._carry(data, mask)
+                elif isinstance(data, Side):
+                    if data not in self._closed:
+                        self._forward(data, mask)
                 elif isinstance(data, Dial):
-                    self._dialled(data)
+                    self._finish_dial(data)
                 else:
                     with suppress(OSError):
                         while data.recv(4096):
                             pass
-            self._gone.clear()
-            self._again()
+            self._closed.clear()
+            self._retry()
 
     # --- accepting and dialling ---
 
@@ -214,7 +212,7 @@ class Bridge:
         except OSError as fault:
             if fault.errno in NO_DESCRIPTOR:
                 self._selector.unregister(listener)
-                self._resting.append(listener)
+                self._paused.append(listener)
             return
         client.setblocking(False)
         try:
@@ -223,40 +221,39 @@ class Bridge:
             self._fail(client, None, str(fault.strerror))
             return
         sock.setblocking(False)
-        self._dial(Dial(client, sock, time.monotonic() + DIAL_SECONDS))
+        self._dial(Dial(client, sock))
 
     def _dial(self, dial: Dial) -> None:
         code = dial.sock.connect_ex(self._target.address)
         if code in {0, errno.EISCONN}:
             self._join(dial)
         elif code == errno.EAGAIN and self._target.family == socket.AF_UNIX:
-            self._waiting.append(dial)
-        elif code in NOT_YET:
+            self._blocked.append(dial)
+        elif code in NOT_READY:
             self._selector.register(dial.sock, selectors.EVENT_WRITE, dial)
         else:
             self._fail(dial.client, dial.sock, os.strerror(code))
 
-    def _dialled(self, dial: Dial) -> None:
+    def _finish_dial(self, dial: Dial) -> None:
         self._selector.unregister(dial.sock)
-        code = dial.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
+        if code := dial.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._fail(dial.client, dial.sock, os.strerror(code))
         else:
             self._join(dial)
 
-    def _again(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for dial in waiting:
-            if time.monotonic() > dial.until:
-                self._fail(dial.client, dial.sock, "it takes no connection")
+    def _retry(self) -> None:
+        blocked, self._blocked = self._blocked, []
+        for dial in blocked:
+            if time.monotonic() > dial.deadline:
+                self._fail(dial.client, dial.sock, "it accepts no connection")
             else:
                 self._dial(dial)
-        resting, self._resting = self._resting, []
-        for listener in resting:
+        paused, self._paused = self._paused, []
+        for listener in paused:
             self._selector.register(listener, selectors.EVENT_READ, None)
 
     def _fail(self, client: socket.socket, sock: socket.socket | None, reason: str) -> None:
-        self._tell(f"{self._target}: {reason}")
+        self._report(f"{self._target}: {reason}")
         client.close()
         if sock is not None:
             sock.close()
@@ -265,98 +262,91 @@ class Bridge:
         for sock in (dial.client, dial.sock):
             if sock.family == socket.AF_INET:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        one, two = End(dial.client), End(dial.sock)
-        one.other, two.other = two, one
+        one, two = Side(dial.client), Side(dial.sock)
+        one.peer, two.peer = two, one
         self._watch(one)
         self._watch(two)
 
-    # --- carrying ---
+    # --- forwarding ---
 
-    def _watch(self, end: End) -> None:
-        """Read where the other side holds nothing, write where this one does."""
-        wanted = 0
-        if not end.ended and not end.other.held:
+    def _watch(self, side: Side) -> None:
+        """Read where the peer has nothing pending; write what is pending here."""
+        wanted = selectors.EVENT_WRITE if side.pending else 0
+        if not side.at_eof and not side.peer.pending:
             wanted |= selectors.EVENT_READ
-        if end.held:
-            wanted |= selectors.EVENT_WRITE
-        if wanted == end.interest:
+        if wanted == side.interest:
             return
-        if not end.interest:
-            self._selector.register(end.sock, wanted, end)
+        if not side.interest:
+            self._selector.register(side.sock, wanted, side)
         elif wanted:
-            self._selector.modify(end.sock, wanted, end)
+            self._selector.modify(side.sock, wanted, side)
         else:
-            self._selector.unregister(end.sock)
-        end.interest = wanted
+            self._selector.unregister(side.sock)
+        side.interest = wanted
 
-    def _carry(self, end: End, mask: int) -> None:
-        if mask & selectors.EVENT_WRITE and end.held:
-            self._give(end, end.held)
-        if mask & selectors.EVENT_READ and not end.ended and not end.other.held:
-            self._take(end)
-        other = end.other
-        both = end.ended and other.ended and not end.held and not other.held
-        # Who takes no more and has said all has left: nothing will come of the rest.
-        left = (end.ended and end.broken and not other.held) or (
-            other.ended and other.broken and not end.held
-        )
-        if both or left:
-            self._close(end)
+    def _forward(self, side: Side, mask: int) -> None:
+        peer = side.peer
+        if mask & selectors.EVENT_WRITE and side.pending:
+            self._write(side, side.pending)
+        if mask & selectors.EVENT_READ and not side.at_eof and not peer.pending:
+            self._read(side)
+        finished = side.at_eof and peer.at_eof and not side.pending and not peer.pending
+        # A side that is broken and at its end has left: the other direction has no reader.
+        left = any(each.at_eof and each.broken and not each.peer.pending for each in (side, peer))
+        if finished or left:
+            self._close(side)
         else:
-            self._watch(end)
-            self._watch(other)
+            self._watch(side)
+            self._watch(peer)
 
-    def _take(self, end: End) -> None:
+    def _read(self, side: Side) -> None:
         try:
-            data = end.sock.recv(PIECE)
+            data = side.sock.recv(CHUNK)
         except OSError as fault:
-            if fault.errno in NOT_YET:
+            if fault.errno in NOT_READY:
                 return
-            end.broken = True
+            side.broken = True
             data = b""
         if data:
-            if not end.other.broken:
-                self._give(end.other, data)
+            if not side.peer.broken:
+                self._write(side.peer, data)
             return
-        end.ended = True
-        if not end.other.held:
-            self._hang_up(end.other)
+        side.at_eof = True
+        if not side.peer.pending:
+            self._half_close(side.peer)
 
-    def _give(self, end: End, data: bytes | memoryview) -> None:
+    def _write(self, side: Side, data: bytes | memoryview) -> None:
         try:
-            sent = end.sock.send(data)
+            sent = side.sock.send(data)
         except OSError as fault:
-            if fault.errno not in NOT_YET:
-                # What it has said may still lie in our queue: a refusal, often. So the other
+            if fault.errno not in NOT_READY:
+                # What it sent before, often an error response, may still be in our queue: the other
                 # direction goes on.
-                end.broken = True
-                end.held = b""
+                side.broken = True
+                side.pending = b""
                 return
             sent = 0
-        end.held = b"" if sent == len(data) else memoryview(data)[sent:]
-        if not end.held and end.other.ended:
-            self._hang_up(end)
+        side.pending = b"" if sent == len(data) else memoryview(data)[sent:]
+        if not side.pending and side.peer.at_eof:
+            self._half_close(side)
 
-    def _hang_up(self, end: End) -> None:
-        """The other side's end becomes a half-close, so that an answer still streams."""
+    def _half_close(self, side: Side) -> None:
         with suppress(OSError):
-            end.sock.shutdown(socket.SHUT_WR)
+            side.sock.shutdown(socket.SHUT_WR)
 
-    def _close(self, end: End) -> None:
-        for each in (end, end.other):
+    def _close(self, side: Side) -> None:
+        for each in (side, side.peer):
             if each.interest:
                 self._selector.unregister(each.sock)
             each.sock.close()
-            self._gone[each] = True
+            self._closed.add(each)
 
 
 # --- the command ---
 
 
 class Once(argparse.Action):
-    """A value that an option has once: argparse lets the last of several win, so that what was
-    asked first is not done.
-    """
+    """An option with one value: argparse would silently use the last of several."""
 
     def __call__(
         self,
@@ -372,11 +362,9 @@ class Once(argparse.Action):
 
 
 def file_name(written: str) -> str:
-    """An empty path, as of a variable that is not set, would name the working folder. Raises
-    ArgumentTypeError.
-    """
+    """A path. An empty one, from a variable that is not set, would mean the working folder."""
     if not written:
-        raise argparse.ArgumentTypeError("it names no file")
+        raise argparse.ArgumentTypeError("the path is empty")
     return written
 
 
@@ -388,57 +376,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--connect",
         metavar="PLACE",
         action=Once,
-        help='where the gateway is, if not on a Unix socket here: "vsock:CID:PORT" (the host is CID 2)',
+        help='another address of the gateway: "vsock:CID:PORT" (the host has CID 2)',
     )
     parser.add_argument(
         "--listen",
         metavar="PLACE",
         action="append",
-        help='"HOST:PORT", "unix:PATH" or "vsock:PORT"; may be repeated (default: 127.0.0.1:11435)',
+        help=f'"HOST:PORT", "unix:PATH" or "vsock:PORT"; may be repeated (default: {DEFAULT_LISTEN})',
     )
+    add_command_line(parser)
+
+
+def add_command_line(parser: argparse.ArgumentParser) -> None:
+    """All after the options."""
     parser.add_argument(
         "command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS
     )
 
 
 def command_of(rest: list[str]) -> list[str]:
-    """What stands behind the options, less the `--` that may part them."""
+    """The command line after the options, without the `--` that may separate them."""
     return rest[1:] if rest[:1] == ["--"] else rest
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve what the arguments name. Returns the command's status, 128 and the signal's number
-    where one ended it; without a command 0 after SIGTERM or Ctrl-C.
+    """Forward, and run the command if there is one. Returns its status, or 128 plus the number of
+    the signal that ended it; without a command 0 after SIGTERM or Ctrl-C.
     """
     if (arguments.socket is None) == (arguments.connect is None):
-        complain("it needs one of --socket PATH and --connect PLACE: where the gateway is")
+        report("it needs either --socket PATH or --connect PLACE: the address of the gateway")
         return 2
     try:
-        target = (
-            place(arguments.connect)
-            if arguments.connect
-            else BridgeEndpoint(socket.AF_UNIX, arguments.socket)
-        )
-        places = [place(each) for each in arguments.listen or ["127.0.0.1:11435"]]
+        target = parse_endpoint(arguments.connect or f"unix:{arguments.socket}")
+        endpoints = [parse_endpoint(each) for each in arguments.listen or [DEFAULT_LISTEN]]
     except ValueError as fault:
-        complain(str(fault))
+        report(str(fault))
         return 2
-    if any(each.family == socket.AF_INET for each in places):
+    if any(each.family == socket.AF_INET for each in endpoints):
         with suppress(OSError):
             raise_loopback()
     listeners: list[socket.socket] = []
-    for each in places:
+    for each in endpoints:
         try:
             listeners.append(listen(each))
         except OSError as fault:
-            complain(f"cannot listen on {each}: {fault.strerror}")
+            report(f"cannot listen on {each}: {fault.strerror}")
             return 1
-    raise_descriptors()
-    return Command(command_of(arguments.command_line)).run(Bridge(target, listeners))
+    raise_descriptor_limit()
+    return BridgedCommand(command_of(arguments.command_line)).run(Bridge(target, listeners))
 
 
-def raise_descriptors() -> None:
-    """Two for each connection; the usual 1,024 are too few for a thousand of them."""
+def raise_descriptor_limit() -> None:
+    """To the hard limit. A connection needs two; the usual 1,024 are too few for a thousand."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -447,45 +436,45 @@ def raise_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class Command:
-    """The program that the bridge is for. An empty one means: serve until a signal."""
+class BridgedCommand:
+    """The program that the bridge is for. An empty one: forward until a signal."""
 
-    def __init__(self, words: list[str]) -> None:
-        self._words = words
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
         self._child: subprocess.Popen[bytes] | None = None
-        self._ended = False
+        self._stopped = False
 
     def run(self, bridge: Bridge) -> int:
-        woken, wakes = socket.socketpair()
-        wakes.setblocking(False)
-        signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+        wakeup, sender = socket.socketpair()
+        sender.setblocking(False)
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        for number in PASSED_ON:
-            signal.signal(number, self._signalled)
-        if self._words:
+        for number in FORWARDED:
+            signal.signal(number, self._on_signal)
+        if self._command:
             try:
-                self._child = subprocess.Popen(self._words)  # noqa: S603 - it is what the user asked for
+                self._child = subprocess.Popen(self._command)  # noqa: S603 - the user's own command
             except OSError as fault:
-                complain(f"cannot run {self._words[0]}: {fault.strerror}")
+                report(f"cannot run {self._command[0]}: {fault.strerror}")
                 return 127 if isinstance(fault, FileNotFoundError) else 126
-        bridge.run(woken, self._over)
+        bridge.run(wakeup, self._is_over)
         if self._child is None:
             return 0
         status = self._child.wait()
         return status if status >= 0 else 128 - status
 
-    def _over(self) -> bool:
-        return self._ended or (self._child is not None and self._child.poll() is not None)
+    def _is_over(self) -> bool:
+        return self._stopped or (self._child is not None and self._child.poll() is not None)
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._child is None:
-            self._ended = True
-        elif not (number in TYPED and in_foreground()):
+            self._stopped = True
+        elif not (number in FROM_TERMINAL and in_foreground()):
             self._child.send_signal(number)
 
 
 def in_foreground() -> bool:
-    """Whether a terminal sends what is typed to this process's group."""
+    """Whether this process's group is the foreground group of its terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -500,9 +489,7 @@ def in_foreground() -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="bridge.py",
-        description="Connections to a port of the loopback become connections to the gateway's socket.",
-        allow_abbrev=False,
+        prog="bridge.py", description="Forward a loopback port to a gateway's socket.", allow_abbrev=False
     )
     add_arguments(parser)
     return run(parser.parse_args(argv))

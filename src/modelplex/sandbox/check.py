@@ -1,5 +1,5 @@
-"""`modelplex run --check`: from inside a sandbox, tries every way out that it closes, and the one
-that it leaves open. A line each; the status is 1 where one is not as it should be.
+"""`modelplex run --check`: tries from inside a sandbox every way out that must be closed, and the
+gateway. Prints a line for each; the status is 1 where one fails.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from typing import Final
 
 from modelplex.sandbox.folders import SOCKET
 
-SECONDS: Final = 5.0
+TIMEOUT_S: Final = 5.0
 OUTSIDE: Final = (("1.1.1.1", 443), ("169.254.169.254", 80))
-"""A public address, and the one at which clouds hand out keys."""
+"""A public address, and the metadata service of clouds."""
 IO_URING_SETUP: Final = 425
-ASK: Final = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+REQUEST: Final = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
 
 
-class NotClosed(Exception):
-    """A way out was found, or the way in was not."""
+class CheckFailed(Exception):
+    """A way out is open, or the gateway is not reachable."""
 
 
-def main(_words: Sequence[str] = ()) -> int:
+def main(_arguments: Sequence[str] = ()) -> int:
     ok = True
     for name, check in CHECKS.items():
         try:
-            told = check()
-        except (NotClosed, OSError) as fault:
+            result = check()
+        except (CheckFailed, OSError) as fault:
             ok = False
-            told = f"FAILED: {fault}"
-        sys.stdout.write(f"{name}: {told}\n")
+            result = f"FAILED: {fault}"
+        sys.stdout.write(f"{name}: {result}\n")
     sys.stdout.flush()
     return 0 if ok else 1
 
 
 def refused(attempt: Callable[[], object], *codes: int) -> str:
-    """What the system says. Raises NotClosed where it works, or where it fails in another way than
-    one of these.
+    """The system's error text. Raises CheckFailed where the attempt succeeds, or fails with another
+    errno than `codes`.
     """
     try:
         attempt()
     except OSError as fault:
         if codes and fault.errno not in codes:
-            raise NotClosed(f"it fails otherwise than it should: {fault}") from None
+            raise CheckFailed(f"it fails with another error: {fault}") from None
         return fault.strerror or str(fault)
-    raise NotClosed("it works")
+    raise CheckFailed("it works")
 
 
 def interfaces() -> str:
     # /sys/class/net may still show the host's.
     found = {row.split(":")[0].strip() for row in Path("/proc/net/dev").read_text().splitlines()[2:]}
     if found != {"lo"}:
-        raise NotClosed(", ".join(sorted(found)))
+        raise CheckFailed(", ".join(sorted(found)))
     return "lo and no other"
 
 
@@ -68,15 +68,14 @@ def routes() -> str:
             row for row in Path("/proc/net/ipv6_route").read_text().splitlines() if not row.endswith("lo")
         ]
     if rows:
-        raise NotClosed(rows[0])
+        raise CheckFailed(rows[0])
     return "none"
 
 
 def tcp() -> str:
-    said = ""
-    for address in OUTSIDE:
-        said = refused(lambda address=address: socket.create_connection(address, SECONDS), errno.ENETUNREACH)  # type: ignore[misc]
-    return said
+    public, metadata = OUTSIDE
+    refused(lambda: socket.create_connection(public, TIMEOUT_S), errno.ENETUNREACH)
+    return refused(lambda: socket.create_connection(metadata, TIMEOUT_S), errno.ENETUNREACH)
 
 
 def udp() -> str:
@@ -89,7 +88,7 @@ def names() -> str:
         socket.getaddrinfo("example.com", 443)
     except socket.gaierror as fault:
         return fault.strerror or str(fault)
-    raise NotClosed("example.com has an address")
+    raise CheckFailed("example.com has an address")
 
 
 def family(number: int, kind: int, *codes: int) -> Callable[[], str]:
@@ -104,7 +103,7 @@ def io_uring() -> str:
     libc.syscall.restype = ctypes.c_long
     made = libc.syscall(ctypes.c_long(IO_URING_SETUP), ctypes.c_long(1), ctypes.create_string_buffer(120))
     if made >= 0 or ctypes.get_errno() != errno.ENOSYS:
-        raise NotClosed("the kernel answers it")
+        raise CheckFailed("it is available")
     return os.strerror(errno.ENOSYS)
 
 
@@ -112,8 +111,8 @@ def capabilities() -> str:
     rows = dict(row.split(":\t", 1) for row in Path("/proc/self/status").read_text().splitlines())
     held = [name for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb") if int(rows[name], 16)]
     if held or rows["NoNewPrivs"] != "1" or rows["Seccomp"] != "2":
-        raise NotClosed(f"{held}, NoNewPrivs {rows['NoNewPrivs']}, Seccomp {rows['Seccomp']}")
-    return "none, and none to be had"
+        raise CheckFailed(f"{held}, NoNewPrivs {rows['NoNewPrivs']}, Seccomp {rows['Seccomp']}")
+    return "none, and none can be gained"
 
 
 def environment_of_first() -> str:
@@ -122,7 +121,7 @@ def environment_of_first() -> str:
     except PermissionError as fault:
         return fault.strerror or str(fault)
     if found:
-        raise NotClosed(f"it holds {len(found)} bytes")
+        raise CheckFailed(f"it holds {len(found)} bytes")
     return "empty"
 
 
@@ -131,20 +130,20 @@ def descriptors() -> str:
     for number in found:
         with suppress(OSError):
             if number > 2 and not os.readlink(f"/proc/self/fd/{number}").endswith("/fd"):  # noqa: PTH115
-                raise NotClosed(f"descriptor {number} is open")
+                raise CheckFailed(f"descriptor {number} is open")
     return "0, 1 and 2"
 
 
 def gateway(family: int, address: str | tuple[str, int]) -> Callable[[], str]:
     def check() -> str:
         with socket.socket(family, socket.SOCK_STREAM) as client:
-            client.settimeout(SECONDS)
+            client.settimeout(TIMEOUT_S)
             client.connect(address)
-            client.sendall(ASK)
-            answer = client.recv(4096)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise NotClosed(repr(answer[:40]))
-        return "it answers"
+            client.sendall(REQUEST)
+            response = client.recv(4096)
+        if not response.startswith(b"HTTP/1.1 200"):
+            raise CheckFailed(repr(response[:40]))
+        return "reachable"
 
     return check
 

@@ -1,5 +1,5 @@
-"""The environment of a sandboxed program: what of the host's passes, and what points clients at the
-gateway. Pure; the host's is an argument.
+"""The environment of a sandboxed program: variables of the host that pass, and those that point
+clients at the gateway. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PASSED: Final = (
     "PATH HOME USER LOGNAME SHELL PWD LANG LANGUAGE TZ TERM COLORTERM TERM_PROGRAM TERM_PROGRAM_VERSION COLUMNS LINES NO_COLOR"
     " FORCE_COLOR CLICOLOR EDITOR VISUAL PAGER CI VIRTUAL_ENV CONDA_PREFIX"
 ).split()
-"""By name. Also every LC_*. Nothing that may hold a key, a proxy or the path of a socket."""
+"""And LC_*. Nothing that may hold a key, a proxy or the path of a socket."""
 
 BASE: Final = "http://127.0.0.1:11435"
 POINTED: Final[Mapping[str, str]] = {
@@ -30,7 +30,7 @@ POINTED: Final[Mapping[str, str]] = {
     "OLLAMA_HOST": BASE,
     "COPILOT_PROVIDER_BASE_URL": f"{BASE}/models/v1",
     "COPILOT_PROVIDER_API_KEY": "unused",
-    # What these ask of others than the gateway would only fail, some of it slowly.
+    # Requests to other hosts than the gateway would only fail, some of them slowly.
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "COPILOT_OFFLINE": "true",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -39,7 +39,7 @@ POINTED: Final[Mapping[str, str]] = {
     "OPENCODE_DISABLE_MODELS_FETCH": "1",
     "PI_OFFLINE": "1",
 }
-"""What the common clients read; every one of them has a test that it arrives."""
+"""What common clients read. A test checks each of them."""
 
 PYTHON: Final = f"{RUN}/python"
 NODE: Final = f"{RUN}/node/client.mjs"
@@ -48,23 +48,22 @@ NODE: Final = f"{RUN}/node/client.mjs"
 def environment(
     host: Mapping[str, str], *, named: Sequence[str] = (), has_python: bool, has_node: bool
 ) -> dict[str, str]:
-    """`named` are the words behind --env, NAME or NAME=VALUE, which go before everything; a NAME
-    that the host lacks is left out.
-
-    `has_python` and `has_node`: whether the files that teach those two `unix:` addresses are there.
+    """`named` are values of --env, NAME or NAME=VALUE, which override everything; a NAME that the
+    host lacks is left out. `has_python` and `has_node`: whether the files exist that make `unix:`
+    URLs work there.
     """
     made = {name: value for name, value in host.items() if name in PASSED or name.startswith("LC_")}
-    made.update(POINTED, TMPDIR="/tmp")  # noqa: S108 - a folder of the sandbox's own
-    asked: dict[str, str] = {}
-    for word in named:
-        name, has_value, value = word.partition("=")
+    made.update(POINTED, TMPDIR="/tmp")  # noqa: S108 - the sandbox's own
+    explicit: dict[str, str] = {}
+    for variable in named:
+        name, has_value, value = variable.partition("=")
         if has_value:
-            asked[name] = value
+            explicit[name] = value
         elif name in host:
-            asked[name] = host[name]
-    made.update(asked)
+            explicit[name] = host[name]
+    made.update(explicit)
     if has_python:
-        made["PYTHONPATH"] = f"{PYTHON}:{asked['PYTHONPATH']}" if asked.get("PYTHONPATH") else PYTHON
-    if has_node and "NODE_OPTIONS" not in asked:
+        made["PYTHONPATH"] = f"{PYTHON}:{explicit['PYTHONPATH']}" if explicit.get("PYTHONPATH") else PYTHON
+    if has_node and "NODE_OPTIONS" not in explicit:
         made["NODE_OPTIONS"] = f"--import={NODE}"
     return made

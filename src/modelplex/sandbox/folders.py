@@ -1,20 +1,19 @@
-"""What a sandboxed program sees of the host's files: a list of mounts, in order. Deciding it is
-here, doing it in mounts.py.
+"""The files that a sandboxed program sees, as an ordered list of mounts. mounts.py makes them.
 
-    private   a root of its own: the system's folders and the program's own read-only, the working
-              folder writable, an empty home
-    ro        the host's whole tree read-only, with the working folder writable
-    host      the host's whole tree as it is
+    private   a root of its own: folders of the system and of programs read-only, the working folder
+              writable, an empty home
+    ro        the host's tree read-only, the working folder writable
+    host      the host's tree as it is
 
-What is named (--ro, --rw) goes before all of that, the working folder included: of the named paths
-the one nearest to a file decides.
+Named paths (--ro, --rw) override these, the working folder included; of several the one nearest to
+a file applies.
 
-In each of them /tmp, /var/tmp, /run and /dev/shm are empty and its own, /proc shows its own
-processes, /dev holds what is harmless, and /sys nothing. The gateway's own files (its config, its
-log, what it remembers) are covered.
+In each of them /tmp, /var/tmp, /run and /dev/shm are empty and private, /proc shows the sandbox's
+processes, /dev has harmless devices, and /sys is empty. The gateway's files (config, log, state)
+are masked.
 """
 
-# Paths of another root, and links that are not to be followed, are text.
+# Paths of another root, and links that must not be followed, are text.
 # ruff: noqa: PTH100, PTH112, PTH114, PTH115, PTH118, PTH119, PTH120
 from __future__ import annotations
 
@@ -27,35 +26,31 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-Way: TypeAlias = Literal["private", "ro", "host"]
+FileView: TypeAlias = Literal["private", "ro", "host"]
 
 SYSTEM: Final = "usr bin sbin lib lib32 lib64 libx32 etc opt nix gnu".split()
-"""The top folders of a distribution. What is not here (root, home, var, srv, mnt, a folder of
-somebody's own) holds people's things.
-"""
-NOT_WORKED_IN: Final = frozenset(
+"""The top folders of a distribution. Others (root, home, var, srv, mnt) have users' files."""
+NO_WORKING_FOLDER: Final = frozenset(
     f"/{name}"
     for name in [
         *SYSTEM,
         *"boot dev home proc root run sys tmp usr/bin usr/lib usr/sbin var var/lib var/tmp".split(),
     ]
 )
-"""Folders of the system's, of everybody's, or of the sandbox's own. Who starts a program there
-means the program, and not all that lies there.
-"""
-NOT_WORKED_BELOW: Final = ("/boot", "/dev", "/etc", "/proc", "/sys")
-OWN: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - they are what is replaced
+"""Folders of the system, of everybody, or of the sandbox: never shared as working folder."""
+NO_WORKING_FOLDER_BELOW: Final = ("/boot", "/dev", "/etc", "/proc", "/sys")
+OWN: Final = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - the sandbox has its own
 HIDDEN_OF_PROC: Final = (
     "acpi asound bus fs irq kcore keys latency_stats sched_debug scsi sysrq-trigger timer_list".split()
 )
-"""What uid 0 could read or turn there without any capability; as container engines do it."""
+"""Readable or writable for uid 0 without any capability; container engines mask the same."""
 RUN: Final = "/run/modelplex"
 SOCKET: Final = f"{RUN}/modelplex.socket"
 
 
 class Mount(NamedTuple):
-    """One step. `empty` is a new file system in memory, `link` a symbolic link to `source`, `cover`
-    hides a file or folder behind nothing.
+    """`empty` is a new file system in memory, `link` a symbolic link to `source`; `cover` masks a
+    file or folder with an empty one.
     """
 
     kind: Literal["ro", "rw", "empty", "link", "cover"]
@@ -64,75 +59,69 @@ class Mount(NamedTuple):
 
 
 class MountRequest(NamedTuple):
-    """What decides the list."""
-
-    way: Way
+    view: FileView
     folder: str
-    """The working folder where it is shared, else empty."""
+    """The working folder if it is shared, else ""."""
     home: str
     read_only: Sequence[str] = ()
     writable: Sequence[str] = ()
     own: Sequence[str] = ()
-    """What the gateway itself is made of: read-only even within a writable folder, since it runs
-    with the keys next time.
-    """
+    """Modelplex's own code: read-only even in a writable folder, since it next runs with keys."""
     programs: Sequence[str] = ()
-    """Folders and files of other programs: read-only, and as the folder around them is where that
-    is shared.
-    """
+    """Folders and files of other programs: read-only, unless a shared folder contains them."""
     covered: Sequence[str] = ()
     is_root: bool = False
 
 
-def mounts(wanted: MountRequest) -> list[Mount]:
-    """Folders before what lies in them, and covers last."""
-    writable = list(wanted.writable)
-    if _works_in_folder(wanted):
-        writable.insert(0, wanted.folder)
-    programs = [path for path in wanted.programs if not _is_below(path, writable)]
-    if wanted.way != "private":
+def mounts(request: MountRequest) -> list[Mount]:
+    """Folders before their contents, covers last."""
+    writable = list(request.writable)
+    if _folder_is_writable(request):
+        writable.insert(0, request.folder)
+    programs = [path for path in request.programs if not _is_below(path, writable)]
+    if request.view != "private":
         programs = [path for path in programs if _is_below(path, OWN)]
-    shared = [_shown(path) for path in (*programs, *wanted.read_only)]
+    shared = [_read_only(path) for path in (*programs, *request.read_only)]
     shared += [Mount("rw", path, path) for path in writable]
-    shared += [_shown(path) for path in wanted.own if path not in writable]
+    shared += [_read_only(path) for path in request.own if path not in writable]
     own = [Mount("empty", path) for path in OWN if path != "/dev/shm"]  # noqa: S108 - /dev is made whole
-    if wanted.way == "private":
+    if request.view == "private":
         base = _system()
         own.append(Mount("link", "/var/run", "/run"))
-        if wanted.home != "/":
-            own.append(Mount("empty", wanted.home))
+        if request.home != "/":
+            own.append(Mount("empty", request.home))
     else:
-        base = [Mount("rw" if wanted.way == "host" else "ro", "/", "/")]
+        base = [Mount("rw" if request.view == "host" else "ro", "/", "/")]
         own = [mount for mount in own if os.path.isdir(mount.target)]
     own.sort(key=lambda mount: mount.target.count("/"))
-    covers = [Mount("cover", path) for path in wanted.covered]
-    if wanted.is_root and wanted.way != "host":
+    covers = [Mount("cover", path) for path in request.covered]
+    if request.is_root and request.view != "host":
         covers += [Mount("cover", path) for path in unreadable("/etc")]
-    return [*base, *own, *_in_order(shared, wanted), *covers]
+    return [*base, *own, *_in_order(shared, request), *covers]
 
 
-def _shown(path: str) -> Mount:
-    """A link is made again: a mount upon it would land where it leads to."""
+def _read_only(path: str) -> Mount:
+    """A link is made again: a mount on it would be at its target."""
     return Mount("link", path, os.readlink(path)) if os.path.islink(path) else Mount("ro", path, path)
 
 
-def _works_in_folder(wanted: MountRequest) -> bool:
-    """Whether the working folder is writable without being named: not where a --ro at or above it
-    says otherwise, unless a --rw between them does.
+def _folder_is_writable(request: MountRequest) -> bool:
+    """Whether the working folder is writable by default: not where a --ro at or above it applies,
+    unless a --rw is nearer.
     """
-    if not wanted.folder or (wanted.way == "host" and not _is_below(wanted.folder, OWN)):
+    if not request.folder or (request.view == "host" and not _is_below(request.folder, OWN)):
         return False
-    return nearest(wanted.folder, wanted.read_only) <= nearest(wanted.folder, wanted.writable)
+    return nearest(request.folder, request.read_only) <= nearest(request.folder, request.writable)
 
 
 def nearest(path: str, named: Iterable[str]) -> int:
-    """The length of the longest of these that is the path or a folder above it; 0 where none is."""
+    """The length of the longest of these that is the path or a folder above it, else 0."""
     return max((len(each) for each in named if path == each or path.startswith(f"{each}/")), default=0)
 
 
 def access(path: str, steps: Sequence[Mount]) -> str:
-    """The kind of the step that decides about a path: the last one upon it or upon a folder above
-    it. Empty where nothing is there.
+    """The kind of the mount that applies to a path: the last one on it or on a folder above it; ""
+    where there is none.
     """
     return next(
         (
@@ -145,14 +134,13 @@ def access(path: str, steps: Sequence[Mount]) -> str:
 
 
 def pinned(steps: Sequence[Mount], *, named: Collection[str] = ()) -> list[Mount]:
-    """The same with a mount upon every folder between a writable one and what is covered or
-    read-only within it. A folder that is a mount cannot be renamed from inside, and a cover that
-    stays where it was while its folder moves away covers nothing.
+    """The steps with a mount on each folder between a writable one and a path in it that is masked
+    or read-only. A mount point cannot be renamed from inside; otherwise the program could move the
+    folder away from under the mask.
 
-    A pin lies upon a folder that is writable already, behind the steps above it and before those
-    below it, so that it changes nobody's access. Where the whole tree is writable, only the folders
-    above what is `named` (--ro) are pinned: a mount is a border that files cannot be moved across
-    in one step.
+    A pin is on a folder that is writable already, after the steps above it and before those below
+    it, so it changes no access. Where the whole tree is writable, only the folders above what is
+    `named` (--ro) are pinned, since files cannot be renamed across mounts.
     """
     roots = [step.target for step in steps if step.kind == "rw" and step.target != "/"]
     taken = {step.target for step in steps}
@@ -173,7 +161,7 @@ def pinned(steps: Sequence[Mount], *, named: Collection[str] = ()) -> list[Mount
 
 
 def _between(path: str, roots: Sequence[str]) -> list[str]:
-    """The folders above a path that lie below one of these."""
+    """The folders above a path that are below one of these."""
     found: list[str] = []
     folder = os.path.dirname(path)
     while folder != "/" and any(folder.startswith(f"{root}/") for root in roots):
@@ -186,20 +174,18 @@ def _is_below(path: str, roots: Iterable[str]) -> bool:
     return any(path.startswith(f"{root}/") for root in roots)
 
 
-def shares(folder: str, *, home: str) -> bool:
-    """Whether a folder is shared for the programs in it: not where that would show the whole home
-    folder, or stand in the place of one that is the sandbox's own.
+def can_share(folder: str, *, home: str) -> bool:
+    """Whether a folder may be mounted for the programs in it: not one with the whole home folder,
+    or one that the sandbox has of its own.
     """
     return folder not in {"/", *OWN} and not (home == folder or home.startswith(f"{folder}/"))
 
 
-def works_in(folder: str, *, homes: Iterable[str]) -> bool:
-    """Whether a working folder is shared, and may be written to: a project's, but nobody's whole
-    home, and nothing of the system's.
-    """
-    if folder in NOT_WORKED_IN or _is_below(folder, NOT_WORKED_BELOW):
+def is_working_folder(folder: str, *, homes: Iterable[str]) -> bool:
+    """Whether a working folder is shared, and writable: not a whole home, nor one of the system."""
+    if folder in NO_WORKING_FOLDER or _is_below(folder, NO_WORKING_FOLDER_BELOW):
         return False
-    return all(shares(folder, home=home) for home in homes)
+    return all(can_share(folder, home=home) for home in homes)
 
 
 def _system() -> list[Mount]:
@@ -213,12 +199,12 @@ def _system() -> list[Mount]:
     return found
 
 
-def _in_order(shared: Iterable[Mount], wanted: MountRequest) -> list[Mount]:
-    """One for each path, the later word counts, a folder before what lies in it; nothing that is
-    shown read-only already.
+def _in_order(shared: Iterable[Mount], request: MountRequest) -> list[Mount]:
+    """One mount for each path, the last one given, and folders before their contents; without those
+    that a mount above makes redundant.
     """
     chosen = {mount.target: mount for mount in shared}
-    roots = [f"/{name}" for name in SYSTEM] if wanted.way == "private" else []
+    roots = [f"/{name}" for name in SYSTEM] if request.view == "private" else []
     kept: list[Mount] = []
     for path in sorted(chosen, key=lambda path: (path.count("/"), path)):
         mount = chosen[path]
@@ -229,18 +215,18 @@ def _in_order(shared: Iterable[Mount], wanted: MountRequest) -> list[Mount]:
         ):
             continue
         if mount.kind == "link" and (
-            kind is not None or not (wanted.way == "private" or _is_below(path, OWN))
+            kind is not None or not (request.view == "private" or _is_below(path, OWN))
         ):
             continue
         of_own = path in OWN or _is_below(path, OWN)
-        if mount.kind == "ro" and wanted.way == "ro" and kind is None and not of_own:
+        if mount.kind == "ro" and request.view == "ro" and kind is None and not of_own:
             continue
         kept.append(mount)
     return kept
 
 
 def unreadable(root: str) -> Iterator[str]:
-    """What not everybody may read below a folder: root's own, which root is not shown either."""
+    """Paths below a folder that are not world-readable. Inside, root cannot read them either."""
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = os.path.join(folder, name)
@@ -252,13 +238,11 @@ def unreadable(root: str) -> Iterator[str]:
                     folders.remove(name)
 
 
-# --- other names of a folder ---
+# --- folders that are mounted twice ---
 
 
 class Mounted(NamedTuple):
-    """A row of /proc/PID/mountinfo (proc_pid_mountinfo(5)): what of which file system is shown
-    where.
-    """
+    """A row of /proc/PID/mountinfo, see proc_pid_mountinfo(5)."""
 
     path: str
     device: str
@@ -271,35 +255,35 @@ def read_mounts(table: str) -> list[Mounted]:
 
 
 def _unescaped(text: str) -> str:
-    """Blanks, tabs, newlines and backslashes are written in octal."""
+    """Decode the octal escapes of blanks, tabs, newlines and backslashes."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def other_paths(path: str, mounted: Sequence[Mounted], *, within: Iterable[str]) -> list[str]:
-    """Where below these folders, or above them, the same folder or a part of it is shown a second
-    time. `path` and they are real paths.
+    """Other paths, in or around these folders, of the same folder or a part of it. All are real
+    paths.
     """
-    shown = _inside(path, mounted)
+    original = _locate(path, mounted)
     found: list[str] = []
     for folder in within:
-        places = [_inside(folder, mounted), *(each for each in mounted if each.path.startswith(f"{folder}/"))]
+        places = [_locate(folder, mounted), *(each for each in mounted if each.path.startswith(f"{folder}/"))]
         for place in places:
-            if place.device != shown.device:
+            if place.device != original.device:
                 continue
-            if nearest(place.root, [shown.root]):
+            if nearest(place.root, [original.root]):
                 found.append(place.path)
-            elif nearest(shown.root, [place.root]):
-                found.append(f"{place.path}{shown.root[len(place.root.rstrip('/')) :]}")
+            elif nearest(original.root, [place.root]):
+                found.append(f"{place.path}{original.root[len(place.root.rstrip('/')) :]}")
     return [other for other in dict.fromkeys(found) if other != path and not other.startswith(f"{path}/")]
 
 
-def _inside(path: str, mounted: Sequence[Mounted]) -> Mounted:
-    """A path as if it were mounted by itself: which folder of which file system it is."""
+def _locate(path: str, mounted: Sequence[Mounted]) -> Mounted:
+    """The file system of a path, and its path in there."""
     around = [each for each in mounted if each.path == "/" or nearest(path, [each.path])]
     if not around:
-        return Mounted(path, "", path)  # below the root of a chroot, which is no mount itself
+        return Mounted(path, "", path)  # in a chroot, whose root is not a mount
     longest = max(len(each.path) for each in around)
-    top = [each for each in around if len(each.path) == longest][-1]  # the last one hides the others
+    top = [each for each in around if len(each.path) == longest][-1]  # the last one covers the others
     rest = path[len(top.path.rstrip("/")) :]
     return Mounted(path, top.device, os.path.normpath(f"{top.root}/{rest}").replace("//", "/"))
 
@@ -308,14 +292,11 @@ def _inside(path: str, mounted: Sequence[Mounted]) -> Mounted:
 
 
 def is_read_only(number: int) -> bool:
-    """Whether a descriptor is open for reading alone."""
     return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 def has_path(number: int) -> bool:
-    """Whether an open file is where the kernel says that it is; one that has been removed, and is
-    nobody else's any more, counts too.
-    """
+    """Whether an open file is at the path that the kernel reports, or has no path any more."""
     facts = os.fstat(number)
     if facts.st_nlink == 0:
         return True
@@ -329,7 +310,7 @@ def has_path(number: int) -> bool:
 
 
 def programs(command: str, *, environ: Mapping[str, str], home: str) -> list[str]:
-    """The folders that the command and what is on the PATH need."""
+    """The folders that the command and the programs on the PATH need."""
     found: list[str] = []
     for folder in environ.get("PATH", "").split(os.pathsep):
         if folder.startswith("/") and Path(folder).is_dir():
@@ -337,11 +318,11 @@ def programs(command: str, *, environ: Mapping[str, str], home: str) -> list[str
     path = shutil.which(command, path=environ.get("PATH"))
     if path is not None:
         found += of_program(path, home=home)
-    return [path for path in dict.fromkeys(found) if shares(path, home=home)]
+    return [path for path in dict.fromkeys(found) if can_share(path, home=home)]
 
 
 def _of_folder(folder: str, *, home: str) -> list[str]:
-    """Shims (of pyenv, asdf, mise) start what lies beside their folder."""
+    """Shims (of pyenv, asdf, mise) start programs beside their folder."""
     prefix = os.path.dirname(os.path.realpath(folder))
     if os.path.basename(folder) == "shims" and prefix not in {home, f"{home}/.local"}:
         return [prefix]
@@ -349,10 +330,10 @@ def _of_folder(folder: str, *, home: str) -> list[str]:
 
 
 def of_program(path: str, *, home: str) -> list[str]:
-    """The file, whatever its links lead through, and the installation that it is of."""
+    """The file, the links that lead to it, and its installation."""
     found: list[str] = []
     seen = os.path.abspath(path)
-    for _ in range(40):  # as many links as the kernel follows
+    for _ in range(40):  # the kernel's limit of links
         found.append(seen)
         found += _of_prefix(os.path.dirname(os.path.dirname(seen)), home=home)
         if not os.path.islink(seen):
@@ -363,10 +344,10 @@ def of_program(path: str, *, home: str) -> list[str]:
 
 
 def _of_prefix(prefix: str, *, home: str) -> list[str]:
-    """An installation (a virtual environment, a Node of its own): known by the folder `lib` beside
-    `bin`. ~/.local is none, since keys lie in it.
+    """An installation, such as a virtual environment, has a folder `lib` beside `bin`. ~/.local
+    does not count: it may contain keys.
     """
-    if prefix in {home, f"{home}/.local", "/", ""} or not shares(prefix, home=home):
+    if prefix in {home, f"{home}/.local", "/", ""} or not can_share(prefix, home=home):
         return []
     if not (os.path.isdir(f"{prefix}/bin") and os.path.isdir(f"{prefix}/lib")):
         return []

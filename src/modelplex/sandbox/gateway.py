@@ -1,11 +1,10 @@
-"""The gateway of `modelplex run`: serves a config, or one of its agents, on one socket and nowhere
-else.
+"""The gateway that `modelplex run` starts: serves a config, or one of its agents, on one socket.
 
-run.py starts it, as a process of its own. With --uses it ends when no run uses it any more. What
-counts as a use: its standard input, whose other end the run that started it holds; and each
-connection to the socket PATH.runs beside the agent's, which later runs of the same agent hold. A
-use begins with one byte from here, and ends when its holder shuts its side down or is gone; the
-last byte then says whether others remain.
+Runs as a process of its own. With --uses it is shared by the runs of an agent, and ends with the
+last one. A run uses it through its standard input, whose other end the run that started it holds,
+or through a connection to the socket PATH.runs beside the agent's. A use begins with one byte from
+here, and ends when its holder shuts its side down or exits; the last byte then says whether other
+uses remain.
 """
 
 from __future__ import annotations
@@ -19,17 +18,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from modelplex.config import Config
     from modelplex.server.socket_file import SocketFile
 
 WRONG: Final = 2
 RUNS: Final = ".runs"
-"""What the socket of the uses is called behind the agent's own."""
+"""The suffix of the socket of the uses."""
 BEGAN, MORE, LAST = b"U", b"M", b"L"
-PRIVATE_MODE: Final = 0o600
+PRIVATE_MODE: Final = "0600"
 
 
 class RunUses:
-    """The runs that use this gateway."""
+    """Counts the runs that use this gateway."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -40,22 +40,21 @@ class RunUses:
         self._first: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Uses {self._count} at {self._path}>"
+        return f"<RunUses {self._count} at {self._path}>"
 
     async def open(self) -> None:
-        """Count the first use, and let others begin. Raises ListenError."""
+        """Count the first use, and accept others. Raises ListenError."""
         from modelplex.server.address import Unix
         from modelplex.server.socket_file import NO_CLEANUP, claim
 
-        self._file = claim(Unix(self._path, mode=PRIVATE_MODE))
+        self._count = 1
+        self._file = claim(Unix(self._path, mode=int(PRIVATE_MODE, 8)))
         self._server = await asyncio.start_unix_server(self._use, sock=self._file.socket, **NO_CLEANUP)
         self._file.publish()
         reader, writer = await asyncio.open_unix_connection(sock=socket.socket(fileno=os.dup(0)))
-        self._count += 1
-        self._first = asyncio.create_task(self._until_its_end(reader, writer))
+        self._first = asyncio.create_task(self._hold(reader, writer))
 
     async def wait_until_unused(self) -> None:
-        """Returns when the last one has ended."""
         await self._over.wait()
 
     async def close(self) -> None:
@@ -72,9 +71,10 @@ class RunUses:
             writer.close()
             return
         self._count += 1
-        await self._until_its_end(reader, writer)
+        await self._hold(reader, writer)
 
-    async def _until_its_end(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until the holder ends its use."""
         with suppress(OSError):
             writer.write(BEGAN)
             while await reader.read(1):
@@ -89,14 +89,33 @@ class RunUses:
             writer.close()
 
 
+def config_for_socket(config: Config, socket: str, *, agent: str | None) -> Config:
+    """The config with this socket as its only listener: the agent's, or without an agent.
+
+    An agent that is not in the config any more has no listener. At another path than the agent's
+    own the socket is for this user only.
+    """
+    from msgspec.structs import replace
+
+    server = replace(config.server, http=(), socket=() if agent else (socket,), vsock=())
+    mcp = replace(config.mcp, stdio_socket=None)
+    if agent is None:
+        return replace(config, server=server, mcp=mcp)
+    found = next((each for each in config.agents if each.name == agent), None)
+    if found is not None and found.socket != socket:
+        server = replace(server, socket_group=None)
+        found = replace(found, socket=socket, socket_mode=PRIVATE_MODE, socket_group=None)
+    return replace(config, server=server, agents=() if found is None else (found,), mcp=mcp)
+
+
 def main(argv: list[str]) -> int:
-    from modelplex.config import Config, ConfigError, load, on_one_socket
+    from modelplex.config import ConfigError, load
     from modelplex.server import process
 
-    arguments = _arguments(argv)
+    arguments = _parse(argv)
 
     def adapt(config: Config) -> Config:
-        return on_one_socket(config, arguments.socket, agent=arguments.agent)
+        return config_for_socket(config, arguments.socket, agent=arguments.agent)
 
     try:
         config = adapt(load(arguments.config, environ=os.environ))
@@ -112,14 +131,14 @@ def main(argv: list[str]) -> int:
             uses=RunUses(arguments.uses) if arguments.uses is not None else None,
         )
     except Exception as error:
-        # The outermost loop: who started the run reads a sentence.
+        # The outermost loop: the user gets a sentence.
         if arguments.verbose and not hasattr(error, "sentence"):
             raise
         sys.stderr.write(f"modelplex: {getattr(error, 'sentence', repr(error))}\n")
         return 1
 
 
-def _arguments(argv: list[str]) -> argparse.Namespace:
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="modelplex.sandbox.gateway", allow_abbrev=False)
     for name in ("--config", "--socket"):
         parser.add_argument(name, required=True)

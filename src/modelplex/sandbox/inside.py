@@ -1,24 +1,21 @@
-"""The processes of a sandbox, below the one that the user started:
+"""The processes of a sandbox, children of run.py:
 
-    bridge       in the empty network namespace, in the host's tree and process list; carries
+    bridge       in the empty network namespace and the host's tree and PID namespace; forwards
                  connections to the gateway; the program can neither see nor signal it
-    supervisor   the first process of the program's own process list; builds its tree, answers its
-                 `connect`, passes signals on, collects what has ended
-    program      without capabilities, behind the filter
+    supervisor   PID 1 of the program's PID namespace; builds its tree, makes its `connect` calls,
+                 forwards signals, reaps processes
+    program      without capabilities, behind the seccomp filter
 
-All three begin in an interpreter that was started with an empty environment, so that none holds a
-key. `control` is a socket of packets to the process above:
+The interpreter is started with an empty environment, so that none of them holds a key. `control` is
+a socket of packets to run.py:
 
-    up    U  a user namespace is made, and its maps are asked for       R  there is none, and root
-          does without
-          D  the tree is built                                          E  something failed: JSON
-             follows
-    down  M  the maps are written      G  go      S  a signal: its number follows
+    up    U  a user namespace is made and needs its maps    R  root runs without one
+          D  the tree is built                              E  a failure, as JSON
+    down  M  the maps are written    G  start the program    S  a signal, with its number
 """
 
 from __future__ import annotations
 
-import array
 import errno
 import json
 import os
@@ -28,22 +25,22 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from modelplex.sandbox import kernel, mounts, seccomp
 from modelplex.sandbox.bridge import (
+    DEFAULT_LISTEN,
     Bridge,
     BridgeEndpoint,
-    complain,
     listen,
-    place,
-    raise_descriptors,
+    parse_endpoint,
+    raise_descriptor_limit,
     raise_loopback,
+    report,
 )
-from modelplex.sandbox.connects import Connects
+from modelplex.sandbox.connects import ConnectSupervisor
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
 
-LISTEN: Final = "127.0.0.1:11435"
 IGNORED: Final = (
     signal.SIGINT,
     signal.SIGQUIT,
@@ -53,62 +50,75 @@ IGNORED: Final = (
     signal.SIGTTIN,
     signal.SIGTTOU,
 )
-"""What a terminal or a shell sends to the whole group: the program decides what it means, these two
-go on until it has ended.
+"""Signals of a terminal or shell to the whole group: the program decides, the bridge and the
+supervisor run until it has ended.
 """
-MOST_COMPLAINTS: Final = 1000
-"""Of the bridge in one run: each is some hundred bytes on the host's disk, and a program can make
-as many as it likes.
+MAX_REPORTS: Final = 1000
+"""Of the bridge in one run. Each is some hundred bytes on the host's disk, and the program can
+cause any number.
 """
 KILLED: Final = 128 + signal.SIGKILL
 
 
-class SandboxPlan:
-    """What run.py has decided, as it is read from JSON."""
+class SandboxPlan(NamedTuple):
+    """From plan.py, as JSON."""
 
-    def __init__(self, data: dict[str, Any]) -> None:
-        self.command: list[str] = data["command"]
-        self.environ: dict[str, str] = data["environ"]
-        self.folder: str = data["folder"]
-        self.gateway: str = data["gateway"]
-        self.root: str = data["root"]
-        self.mounts = [Mount(*step) for step in data["mounts"]]
-        self.files: dict[str, str] = data["files"]
-        self.netlink: bool = data["netlink"]
-        self.is_root: bool = data["is_root"]
-        self.terminal: str | None = data["terminal"]
-        self.bwrap: list[str] | None = data["bwrap"]
-        self.ignored: list[int] = data["ignored"]
+    command: list[str]
+    environ: dict[str, str]
+    folder: str
+    """The working folder."""
+    gateway: str
+    root: str
+    mounts: list[Mount]
+    files: dict[str, str]
+    """Text files to create, by path."""
+    netlink: bool
+    is_root: bool
+    terminal: str | None
+    ignored: list[int]
+    """Signals."""
+    bwrap: list[str] | None
 
 
-def main(words: Sequence[str]) -> int:
-    """`words`: which process, and the numbers of the descriptors that it was given. Returns the
+def main(arguments: Sequence[str]) -> int:
+    """`arguments`: "bridge" or "supervisor", and numbers of inherited descriptors. Returns the
     program's status.
     """
-    stage, *numbers = words
+    stage, *numbers = arguments
     descriptors = [int(number) for number in numbers]
     control = socket.socket(fileno=descriptors[0])
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:
+        plan = _read_plan(descriptors[1])
         if stage == "bridge":
-            return _bridge(_plan(descriptors[1]), control, descriptors[1], descriptors[2])
-        plan = _plan(descriptors[1])
-        return _supervisor(plan, control, socket.socket(fileno=descriptors[2]), _devices_of(plan))
+            return _bridge(plan, control, descriptors[1], descriptors[2])
+        return _supervisor(plan, control, socket.socket(fileno=descriptors[2]), _own_devices(plan))
     except OSError as fault:
-        _fail(control, fault)
+        _send_failure(control, fault)
         return 1
 
 
-def _plan(number: int) -> SandboxPlan:
+def _read_plan(number: int) -> SandboxPlan:
     with open(os.dup(number), encoding="utf-8") as file:  # noqa: PTH123
         file.seek(0)
-        return SandboxPlan(json.load(file))
+        data: dict[str, Any] = json.load(file)
+    return SandboxPlan(**data)._replace(mounts=[Mount(*step) for step in data["mounts"]])
 
 
-def _fail(control: socket.socket, fault: OSError) -> None:
-    told = {"errno": fault.errno, "text": fault.strerror, "call": str(fault.filename or "")}
+def _send_failure(control: socket.socket, fault: OSError) -> None:
+    packet = {"errno": fault.errno, "text": fault.strerror, "call": str(fault.filename or "")}
     with suppress(OSError):
-        control.send(b"E" + json.dumps(told).encode())
+        control.send(b"E" + json.dumps(packet).encode())
+
+
+def _wakeup_on_signals() -> socket.socket:
+    """A socket that is readable after a signal, SIGCHLD included."""
+    woken, sender = socket.socketpair()
+    woken.setblocking(False)
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    return woken
 
 
 # --- bridge ---
@@ -121,48 +131,45 @@ def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: in
         signal.signal(ignored, signal.SIG_IGN)
     with suppress(OSError):
         raise_loopback()
-    listener = listen(place(LISTEN))
+    listener = listen(parse_endpoint(DEFAULT_LISTEN))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
         listener.close()
         ours.close()
         os.close(log)
-        os._exit(_first(plan, control, theirs, plan_number))
+        os._exit(_start_supervisor(plan, control, theirs, plan_number))
     theirs.close()
     control.close()
     os.close(plan_number)
-    woken, wakes = socket.socketpair()
-    wakes.setblocking(False)
-    signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    woken = _wakeup_on_signals()
     kernel.drop_capabilities()
-    kernel.be_unreadable()
-    kernel.die_with_parent(signal.SIGKILL)  # a change of capabilities forgets it
+    kernel.make_undumpable()
+    kernel.die_with_parent(signal.SIGKILL)  # dropping capabilities resets it
     null = os.open(os.devnull, os.O_RDWR)
     for number, source in ((0, null), (1, null), (2, log)):
         os.dup2(source, number)
-    raise_descriptors()
-    bridge = Bridge(GatewaySocket(plan.gateway), [listener], tell=Complaints())
-    inner = _received(ours)
+    raise_descriptor_limit()
+    bridge = Bridge(GatewaySocket(plan.gateway), [listener], report=LimitedReports())
+    inner = _receive_descriptor(ours)
     if inner is not None:
         bridge.add(socket.socket(fileno=inner))
-    ended: list[int] = []
+    statuses: list[int] = []
 
-    def over() -> bool:
+    def is_over() -> bool:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
-            ended.append(_exit_status(status))
-        return bool(ended)
+            statuses.append(_exit_status(status))
+        return bool(statuses)
 
-    bridge.run(woken, over)
-    return ended[0]
+    bridge.run(woken, is_over)
+    return statuses[0]
 
 
 class GatewaySocket(BridgeEndpoint):
-    """The gateway's socket, looked for anew each time, since it may have been started again. Where
-    its folder is shared, the program could put a link in its place, and the bridge, which is
-    outside, would follow it to any socket of the host's.
+    """The gateway's socket, opened again for each connection, since the gateway may be restarted.
+    Without following links: in a shared folder the program could replace it with a link to any
+    socket of the host.
     """
 
     def __init__(self, path: str) -> None:
@@ -175,25 +182,25 @@ class GatewaySocket(BridgeEndpoint):
 
     @property
     def address(self) -> str:  # type: ignore[override]
-        """Good until it is asked for again."""
+        """Valid until the next call."""
         if self._found >= 0:
             os.close(self._found)
             self._found = -1
         with suppress(OSError):
-            self._found = kernel.open_place(self._path)
+            self._found = kernel.open_without_links(self._path)
         return f"/proc/self/fd/{self._found}"
 
 
-class Complaints:
-    """What the bridge says of connections that fail, up to a bound."""
+class LimitedReports:
+    """Prints the first MAX_REPORTS failed connections."""
 
     def __init__(self) -> None:
-        self._left = MOST_COMPLAINTS
+        self._left = MAX_REPORTS
 
     def __call__(self, sentence: str) -> None:
         if self._left > 0:
             self._left -= 1
-            complain(sentence if self._left else f"{sentence}; no more is said of such")
+            report(sentence if self._left else f"{sentence}; further failures are not reported")
 
 
 def _namespaces(plan: SandboxPlan, control: socket.socket) -> None:
@@ -219,56 +226,52 @@ def _exit_status(status: int) -> int:
 # --- supervisor ---
 
 
-def _first(plan: SandboxPlan, control: socket.socket, hand: socket.socket, plan_number: int) -> int:
-    """The first process of the new process list."""
+def _start_supervisor(
+    plan: SandboxPlan, control: socket.socket, parent: socket.socket, plan_number: int
+) -> int:
+    """PID 1 of the new namespace. `parent` is a socket to the bridge."""
     try:
         kernel.die_with_parent(signal.SIGKILL)
         kernel.unshare(kernel.CLONE_NEWNS)
-        mounts.hold_streams(os.path.dirname(plan.root))  # noqa: PTH120
+        mounts.protect_streams(os.path.dirname(plan.root))  # noqa: PTH120
         if plan.bwrap is not None:
-            _through_bwrap(plan, control, hand, plan_number)
+            _exec_bwrap(plan, control, parent, plan_number)
         own = mounts.enter(plan.root, plan.mounts, is_root=plan.is_root, terminal=plan.terminal)
-        return _supervisor(plan, control, hand, own)
+        return _supervisor(plan, control, parent, own)
     except OSError as fault:
-        _fail(control, fault)
+        _send_failure(control, fault)
         return 1
 
 
-def _through_bwrap(
-    plan: SandboxPlan, control: socket.socket, hand: socket.socket, plan_number: int
+def _exec_bwrap(
+    plan: SandboxPlan, control: socket.socket, parent: socket.socket, plan_number: int
 ) -> NoReturn:
     """Bubblewrap builds the tree, and starts the supervisor in it."""
     assert plan.bwrap is not None
-    for number in (control.fileno(), hand.fileno(), plan_number):
+    for number in (control.fileno(), parent.fileno(), plan_number):
         os.set_inheritable(number, True)
-    words = [*plan.bwrap, "supervisor", *map(str, (control.fileno(), plan_number, hand.fileno()))]
+    words = [*plan.bwrap, "supervisor", *map(str, (control.fileno(), plan_number, parent.fileno()))]
     os.execve(words[0], words, {})  # noqa: S606 - no shell is wanted
 
 
-def _devices_of(plan: SandboxPlan) -> frozenset[int]:
-    """Of a tree that bubblewrap built: the file systems at the places that are its own, unless
-    something was put over them.
-    """
+def _own_devices(plan: SandboxPlan) -> frozenset[int]:
+    """The sandbox's own file systems in a tree of bubblewrap's, except those covered by a mount."""
     shared = {step.target for step in plan.mounts if step.kind in {"ro", "rw"}}
     empty = {step.target for step in plan.mounts if step.kind == "empty"} | set(OWN)
     return frozenset(os.stat(path).st_dev for path in empty - shared)  # noqa: PTH116
 
 
-def _supervisor(plan: SandboxPlan, control: socket.socket, hand: socket.socket, own: frozenset[int]) -> int:
-    _write(plan.files)
+def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket, own: frozenset[int]) -> int:
+    _write_files(plan.files)
     listener = listen(BridgeEndpoint(socket.AF_UNIX, SOCKET))
-    socket.send_fds(hand, [b"L"], [listener.fileno()])
+    socket.send_fds(parent, [b"L"], [listener.fileno()])
     listener.close()
     for ignored in IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
     kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE,))
-    kernel.be_unreadable()
+    kernel.make_undumpable()
     kernel.die_with_parent(signal.SIGKILL)
-    woken, wakes = socket.socketpair()
-    woken.setblocking(False)
-    wakes.setblocking(False)
-    signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    woken = _wakeup_on_signals()
     control.send(b"D")
     if control.recv(1) != b"G":
         return 1
@@ -280,11 +283,10 @@ def _supervisor(plan: SandboxPlan, control: socket.socket, hand: socket.socket, 
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
-    asked = _received(ours)
-    return _supervise(child, control, woken, asked, own)
+    return _supervise(child, control, woken, _receive_descriptor(ours), own)
 
 
-def _write(files: dict[str, str]) -> None:
+def _write_files(files: dict[str, str]) -> None:
     os.makedirs(os.path.dirname(SOCKET), exist_ok=True)  # noqa: PTH103, PTH120
     for path, text in files.items():
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
@@ -292,38 +294,33 @@ def _write(files: dict[str, str]) -> None:
             file.write(text)
 
 
-def _received(hand: socket.socket) -> int | None:
-    """The descriptor that the other process sent; None where it ended before."""
-    data, ancillary, _, _ = hand.recvmsg(1, socket.CMSG_LEN(4))
-    if not data:
-        return None
-    numbers = array.array("i")
-    for _, _, piece in ancillary:
-        numbers.frombytes(piece[: len(piece) - len(piece) % numbers.itemsize])
+def _receive_descriptor(child: socket.socket) -> int | None:
+    """None where the other process ended before it sent one."""
+    _, numbers, _, _ = socket.recv_fds(child, 1, 1)
     return numbers[0] if numbers else None
 
 
 def _supervise(
-    child: int, control: socket.socket, woken: socket.socket, asked: int | None, own: frozenset[int]
+    child: int, control: socket.socket, woken: socket.socket, notify: int | None, own: frozenset[int]
 ) -> int:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
     connects = None
-    if asked is not None:
-        connects = Connects(asked, own)
-        poll.register(asked, select.POLLIN)
+    if notify is not None:
+        connects = ConnectSupervisor(notify, own)
+        poll.register(notify, select.POLLIN)
     while True:
         for number, event in poll.poll():
-            if asked is not None and connects is not None and number == asked:
+            if connects is not None and number == notify:
                 if event & select.POLLIN:
                     connects.serve_one()
                 else:
-                    poll.unregister(asked)  # nobody is left who could ask
+                    poll.unregister(number)  # no filtered process is left
             elif number == control.fileno():
                 packet = control.recv(2)
                 if len(packet) < 2:
-                    return KILLED  # who started us is gone, and takes all of this along
+                    return KILLED  # run.py has ended, and so does the sandbox
                 with suppress(ProcessLookupError):
                     os.kill(child, packet[1])
             else:
@@ -336,7 +333,7 @@ def _supervise(
 
 
 def _reap(child: int) -> int | None:
-    """Collect whatever has ended; the child's status once it is among them."""
+    """Reap ended processes. Returns the child's status once it is among them."""
     found = None
     while True:
         try:
@@ -352,7 +349,7 @@ def _reap(child: int) -> int | None:
 # --- program ---
 
 
-def _program(plan: SandboxPlan, hand: socket.socket) -> NoReturn:
+def _program(plan: SandboxPlan, supervisor: socket.socket) -> NoReturn:
     status = 126
     try:
         signal.set_wakeup_fd(-1)
@@ -363,23 +360,23 @@ def _program(plan: SandboxPlan, hand: socket.socket) -> NoReturn:
                 signal.signal(number, signal.SIG_IGN if number in plan.ignored else signal.SIG_DFL)
         kernel.forbid_new_privileges()
         kernel.drop_capabilities()
-        _enter(plan.folder)
+        _change_folder(plan.folder)
         listener = seccomp.install(
             seccomp.program(seccomp.machine(), netlink=plan.netlink, users=not plan.is_root)
         )
-        socket.send_fds(hand, [b"L"], [listener])
+        socket.send_fds(supervisor, [b"L"], [listener])
         kernel.close_from(3)
         os.execvpe(plan.command[0], plan.command, plan.environ)  # noqa: S606
     except FileNotFoundError:
         status = 127
-        _say(f"there is no {plan.command[0]} inside the sandbox (--ro PATH shows a folder)")
+        _say(f"there is no program {plan.command[0]} inside the sandbox (--ro PATH mounts a folder)")
     except OSError as fault:
         _say(f"cannot run {plan.command[0]}: {fault.strerror}")
     finally:
         os._exit(status)
 
 
-def _enter(folder: str) -> None:
+def _change_folder(folder: str) -> None:
     try:
         os.chdir(folder)
     except OSError as fault:

@@ -1,8 +1,5 @@
-"""The system calls that Python has no name for, by ctypes. Each raises OSError, with the call's
-name where a path would stand.
-
-Above it everything of the sandbox; it knows nothing of what they are used for. `os.unshare` and its
-kin are of Python 3.12, and this runs on 3.11.
+"""System calls that Python 3.11 lacks, by ctypes. Each raises OSError with the name of the call as
+its `filename`.
 """
 
 from __future__ import annotations
@@ -31,11 +28,11 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 1, 4, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 SECUREBITS: Final = 0xEF
-"""Every bit and its lock: uid 0 means nothing to exec, and no capability comes back."""
+"""Every bit and its lock: uid 0 gets no capabilities on exec, and none come back."""
 CAP_SYS_PTRACE: Final = 19
 CAPABILITY_VERSION: Final = 0x2008_0522
 
-# The numbers from 424 on are the same on every machine.
+# Numbers from 424 on are the same on all architectures.
 MOUNT_SETATTR, PIDFD_OPEN, PIDFD_GETFD, OPENAT2 = 442, 434, 438, 437
 RESOLVE_NO_SYMLINKS: Final = 4
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
@@ -43,7 +40,7 @@ MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV = 1, 2, 4
 PIDFD_THREAD: Final = os.O_EXCL
 
 STATFS_BYTES: Final = 256
-"""More than struct statfs has; the type is its first word."""
+"""More than struct statfs has; its first word is the type."""
 FIRST_WORD: Final = ctypes.sizeof(ctypes.c_long)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,53 +74,36 @@ def mount(source: str, target: str, kind: str, flags: int = 0, options: str = ""
 
 
 def bind(source: str, target: str) -> None:
-    """Show what stands at `source` at `target` too, with all that is mounted below it."""
+    """Bind-mount `source` at `target`, with all mounts below it."""
     mount(source, target, "", MS_BIND | MS_REC)
 
 
 def make_read_only(target: str) -> None:
-    """With all that is mounted below it: a remount would change the topmost alone. Linux 5.12."""
-    attributes = struct.pack("=QQQQ", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0, 0, 0)
-    result = _libc.syscall(
-        _word(MOUNT_SETATTR),
-        _word(AT_FDCWD),
-        os.fsencode(target),
-        _word(AT_RECURSIVE),
-        attributes,
-        _word(len(attributes)),
-    )
-    _checked("mount_setattr", result)
+    """With all mounts below it, which a remount would leave writable. Linux 5.12."""
+    _set_attributes(target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 
 
-def make_harmless(target: str) -> None:
-    """No set-uid program and no device counts there."""
-    attributes = struct.pack("=QQQQ", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0, 0, 0)
-    result = _libc.syscall(
-        _word(MOUNT_SETATTR),
-        _word(AT_FDCWD),
-        os.fsencode(target),
-        _word(AT_RECURSIVE),
-        attributes,
-        _word(len(attributes)),
-    )
+def ignore_setuid_and_devices(target: str) -> None:
+    _set_attributes(target, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+
+
+def _set_attributes(target: str, flags: int) -> None:
+    attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
+    path, size = os.fsencode(target), _word(len(attributes))
+    result = _libc.syscall(_word(MOUNT_SETATTR), _word(AT_FDCWD), path, _word(AT_RECURSIVE), attributes, size)
     _checked("mount_setattr", result)
 
 
 def file_system(number: int) -> int:
-    """The magic number of the file system that an open file is on (statfs(2)); `os.fstatvfs` does
-    not tell it.
-    """
+    """The magic number of an open file's file system (statfs(2)), which `os.fstatvfs` lacks."""
     facts = ctypes.create_string_buffer(STATFS_BYTES)
     _checked("fstatfs", _libc.fstatfs(number, facts))
     return int.from_bytes(facts.raw[:FIRST_WORD], sys.byteorder) & 0xFFFF_FFFF
 
 
 def pivot_root(new: str, old: str) -> None:
-    numbers = {"x86_64": 155, "aarch64": 41}
-    _checked(
-        "pivot_root",
-        _libc.syscall(_word(numbers[os.uname().machine]), os.fsencode(new), os.fsencode(old)),
-    )
+    call = _word({"x86_64": 155, "aarch64": 41}[os.uname().machine])
+    _checked("pivot_root", _libc.syscall(call, os.fsencode(new), os.fsencode(old)))
 
 
 def detach(target: str) -> None:
@@ -139,10 +119,8 @@ def die_with_parent(signal_number: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal_number)
 
 
-def be_unreadable() -> None:
-    """Neither memory nor environment of this process can be read, nor its descriptors taken, by
-    another of the same user.
-    """
+def make_undumpable() -> None:
+    """Another process of the user cannot read our memory or environment, nor take descriptors."""
     prctl(PR_SET_DUMPABLE, 0)
 
 
@@ -151,15 +129,16 @@ def forbid_new_privileges() -> None:
 
 
 def drop_capabilities(*, keep: tuple[int, ...] = ()) -> None:
-    """Every capability but these, and for good: a program that is executed from here on gets none
-    of them either.
-    """
-    last = int(_read("/proc/sys/kernel/cap_last_cap", default="40"))
+    """All capabilities but these, permanently: a program executed from here gets none either."""
+    try:
+        last = int(Path("/proc/sys/kernel/cap_last_cap").read_text(encoding="ascii"))
+    except OSError:
+        last = 40
     for number in range(last + 1):
         try:
             prctl(PR_CAPBSET_DROP, number)
         except PermissionError:
-            break  # there was nothing to drop from
+            break  # without the right to drop them there are none
     with suppress(PermissionError):
         prctl(PR_SET_SECUREBITS, SECUREBITS)
     with suppress(OSError):
@@ -179,7 +158,7 @@ def effective_capabilities() -> int:
 
 
 def pidfd_of_thread(tid: int) -> int:
-    """A descriptor of the thread, or, before Linux 6.9, of the process that it belongs to."""
+    """A descriptor of the thread, or, before Linux 6.9, of its process."""
     result = int(_libc.syscall(_word(PIDFD_OPEN), _word(tid), _word(PIDFD_THREAD)))
     if result >= 0:
         os.set_inheritable(result, False)
@@ -190,40 +169,34 @@ def pidfd_of_thread(tid: int) -> int:
 
 
 def descriptor_of(pidfd: int, number: int) -> int:
-    """Another process's descriptor, as one of ours."""
-    return int(
-        _checked("pidfd_getfd", _libc.syscall(_word(PIDFD_GETFD), _word(pidfd), _word(number), _word(0)))
-    )
+    """A copy of another process's descriptor."""
+    result = _libc.syscall(_word(PIDFD_GETFD), _word(pidfd), _word(number), _word(0))
+    return int(_checked("pidfd_getfd", result))
 
 
 def memory_of(tid: int, at: int, length: int) -> bytes:
-    """A piece of another process's memory. By the call, since `/proc/TID/mem` of a process that
-    made itself undumpable belongs to root. Raises OSError.
+    """Memory of another process. Not by `/proc/TID/mem`, which belongs to root where the process
+    made itself undumpable.
     """
     data = ctypes.create_string_buffer(length)
-    here = _Piece(ctypes.cast(data, ctypes.c_void_p), length)
-    there = _Piece(ctypes.c_void_p(at), length)
+    local = _Iovec(ctypes.cast(data, ctypes.c_void_p), length)
+    remote = _Iovec(ctypes.c_void_p(at), length)
     one = ctypes.c_ulong(1)
-    read = _checked(
-        "process_vm_readv",
-        int(
-            _libc.process_vm_readv(
-                ctypes.c_int(tid), ctypes.byref(here), one, ctypes.byref(there), one, ctypes.c_ulong(0)
-            )
-        ),
+    read = _libc.process_vm_readv(
+        ctypes.c_int(tid), ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)
     )
-    if read < length:
+    if _checked("process_vm_readv", int(read)) < length:
         raise OSError(errno.EFAULT, os.strerror(errno.EFAULT), "process_vm_readv")
     return data.raw
 
 
-class _Piece(ctypes.Structure):
+class _Iovec(ctypes.Structure):
     _fields_ = (("at", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-def open_place(path: str) -> int:
-    """A descriptor of what stands at a path, none of whose parts may be a symbolic link.
-    Linux 5.6.
+def open_without_links(path: str) -> int:
+    """An O_PATH descriptor. A link is not followed: at the end of the path it is opened itself,
+    elsewhere it is an error. Linux 5.6.
     """
     how = struct.pack("=QQQ", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
     result = _libc.syscall(_word(OPENAT2), _word(AT_FDCWD), os.fsencode(path), how, _word(len(how)))
@@ -231,30 +204,18 @@ def open_place(path: str) -> int:
 
 
 def connect(number: int, address: bytes) -> int:
-    """Connect this descriptor to an address as it stands in memory. Returns 0, or the error's
-    number.
-    """
+    """Connect a descriptor to a raw address. Returns 0 or the errno."""
     result = int(_libc.connect(number, address, len(address)))
     return 0 if result == 0 else ctypes.get_errno()
 
 
 def close_from(first: int) -> None:
-    """Close every descriptor from this one on."""
     os.closerange(first, 1 << 20)
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         if int(name) >= first:
-            try:
+            with suppress(OSError):
                 os.close(int(name))
-            except OSError:
-                continue
 
 
 def ioctl(number: int, request: int, argument: bytearray) -> None:
     fcntl.ioctl(number, request, argument)
-
-
-def _read(path: str, *, default: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except OSError:
-        return default

@@ -1,8 +1,8 @@
-"""Does what folders.py decided: builds the root of a sandbox, step by step, and moves into it. The
-process has a mount namespace of its own already.
+"""Builds the root of a sandbox from the mounts of folders.py, and moves into it. The process has a
+mount namespace of its own.
 """
 
-# Paths of another root, and links that are not to be followed, are text.
+# Paths of another root, and links that must not be followed, are text.
 # ruff: noqa: PTH102, PTH103, PTH108, PTH112, PTH115, PTH116, PTH120, PTH211
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ LINKS: Final = {
     "stderr": "fd/2",
     "ptmx": "pts/ptmx",
 }
-PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
+NO_SUID_NO_DEV: Final = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
-def hold_streams(folder: str) -> None:
-    """Open standard streams that are files anew, those that are open for reading alone: through a
-    read-only mount. The program could open them once more, by /proc/self/fd, for writing.
+def protect_streams(folder: str) -> None:
+    """Reopen standard streams that are files open for reading only, through a read-only mount:
+    otherwise the program could reopen them for writing by /proc/self/fd.
 
-    `folder` is ours, for the mounts to stand in for a moment. The process has a mount namespace of
-    its own already. Raises OSError.
+    `folder` is a private one for the temporary mounts. Raises OSError.
     """
     kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     for number in (0, 1, 2):
@@ -42,18 +41,18 @@ def hold_streams(folder: str) -> None:
         os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         kernel.bind(os.readlink(f"/proc/self/fd/{number}"), place)
         kernel.make_read_only(place)
-        _open_anew(number, place)
+        _reopen(number, place)
         kernel.detach(place)
         os.unlink(place)
 
 
-def _open_anew(number: int, place: str) -> None:
+def _reopen(number: int, place: str) -> None:
     try:
         opened = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:
         if os.access(place, os.W_OK):
             raise
-        return  # opened by somebody else for us, who may not open it ourselves: neither may the program
+        return  # opened by another user; the program may not open it either
     if not os.path.samestat(os.fstat(number), os.fstat(opened)):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), place)
     os.lseek(opened, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
@@ -62,13 +61,11 @@ def _open_anew(number: int, place: str) -> None:
 
 
 def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | None) -> frozenset[int]:
-    """Make `root` (an empty folder) the root of this process, with nothing below it but these
-    steps, /proc, /dev and /sys.
-
-    Returns the devices of the file systems that are its own. Raises OSError.
+    """Make `root` (an empty folder) the root of this process, with these steps, /proc, /dev and
+    /sys. Returns the devices of the sandbox's own file systems. Raises OSError.
     """
     kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("tmpfs", root, "tmpfs", PLAIN, "mode=0755")
+    kernel.mount("tmpfs", root, "tmpfs", NO_SUID_NO_DEV, "mode=0755")
     own: set[int] = set()
     for step in steps:
         _step(root, step)
@@ -76,14 +73,13 @@ def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | N
             own.add(os.stat(root + step.target).st_dev)
     for name in ("proc", "dev", "sys"):
         os.makedirs(f"{root}/{name}", exist_ok=True)
-    kernel.mount("proc", f"{root}/proc", "proc", PLAIN | kernel.MS_NOEXEC)
+    kernel.mount("proc", f"{root}/proc", "proc", NO_SUID_NO_DEV | kernel.MS_NOEXEC)
     _devices(f"{root}/dev", terminal)
-    own.add(os.stat(f"{root}/dev/shm").st_dev)  # noqa: S108 - it is the sandbox's
-    kernel.mount("tmpfs", f"{root}/sys", "tmpfs", PLAIN | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    own.add(os.stat(f"{root}/dev/shm").st_dev)  # noqa: S108 - the sandbox's own
+    kernel.mount("tmpfs", f"{root}/sys", "tmpfs", NO_SUID_NO_DEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     if is_root:
         _cover_proc(f"{root}/proc")
-    # The old root is put on top of the new one and taken off again, so that no folder has to be
-    # made for it.
+    # The old root is stacked on the new one and detached, which needs no folder for it.
     os.chdir(root)
     kernel.pivot_root(".", ".")
     kernel.detach(".")
@@ -97,7 +93,7 @@ def _step(root: str, step: Mount) -> None:
         case "empty":
             os.makedirs(target, exist_ok=True)
             mode = "1777" if step.target in {"/tmp", "/var/tmp"} else "0755"  # noqa: S108
-            kernel.mount("tmpfs", target, "tmpfs", PLAIN, f"mode={mode}")
+            kernel.mount("tmpfs", target, "tmpfs", NO_SUID_NO_DEV, f"mode={mode}")
         case "link":
             if not os.path.lexists(target):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -105,16 +101,15 @@ def _step(root: str, step: Mount) -> None:
         case "cover":
             _cover(target)
         case "ro" | "rw":
-            _stand_in(step.source, target)
+            _make_mount_point(step.source, target)
             kernel.bind(step.source, target)
             if step.kind == "ro":
                 kernel.make_read_only(target)
             else:
-                kernel.make_harmless(target)
+                kernel.ignore_setuid_and_devices(target)
 
 
-def _stand_in(source: str, target: str) -> None:
-    """Something to mount upon."""
+def _make_mount_point(source: str, target: str) -> None:
     if os.path.lexists(target):
         return
     if os.path.isdir(source):
@@ -128,9 +123,9 @@ def _cover(target: str) -> None:
     try:
         mode = os.stat(target).st_mode
     except OSError:
-        return  # it is not to be seen as it is
+        return  # there is nothing to hide
     if stat.S_ISDIR(mode):
-        kernel.mount("tmpfs", target, "tmpfs", PLAIN | kernel.MS_RDONLY, "mode=0555")
+        kernel.mount("tmpfs", target, "tmpfs", NO_SUID_NO_DEV | kernel.MS_RDONLY, "mode=0555")
     else:
         kernel.bind("/dev/null", target)
 
@@ -144,7 +139,7 @@ def _devices(folder: str, terminal: str | None) -> None:
         os.mkdir(f"{folder}/{name}")
     flags = kernel.MS_NOSUID | kernel.MS_NOEXEC
     kernel.mount("devpts", f"{folder}/pts", "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
-    kernel.mount("tmpfs", f"{folder}/shm", "tmpfs", PLAIN, "mode=1777")
+    kernel.mount("tmpfs", f"{folder}/shm", "tmpfs", NO_SUID_NO_DEV, "mode=1777")
     for name, target in LINKS.items():
         os.symlink(target, f"{folder}/{name}")
     if terminal is not None:
@@ -153,7 +148,7 @@ def _devices(folder: str, terminal: str | None) -> None:
 
 
 def _cover_proc(proc: str) -> None:
-    """Uid 0 may write the host's settings without any capability, since the files are its own."""
+    """Uid 0 owns the host's settings, and may write them without any capability."""
     kernel.bind(f"{proc}/sys", f"{proc}/sys")
     kernel.make_read_only(f"{proc}/sys")
     for name in HIDDEN_OF_PROC:

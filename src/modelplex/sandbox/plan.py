@@ -1,8 +1,8 @@
-"""The plan of a sandbox: its mounts, environment, files and working folder, from the arguments of
-`modelplex run`. It is sent to the process that builds the sandbox (inside.py).
+"""Plans a sandbox from the arguments of `modelplex run`: mounts, environment, files and working
+folder. inside.py builds it.
 """
 
-# Paths of another root, and links that are not to be followed, are text.
+# Paths of another root, and links that must not be followed, are text.
 # ruff: noqa: PTH100, PTH109, PTH110, PTH112, PTH118, PTH120, PTH207
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 from modelplex.sandbox.arguments import CONFIG
-from modelplex.sandbox.cannot_run import CannotRun
 from modelplex.sandbox.environment import NODE, PYTHON, environment
+from modelplex.sandbox.errors import CannotRun
 from modelplex.sandbox.folders import (
     HIDDEN_OF_PROC,
     RUN,
     Mount,
     MountRequest,
+    is_working_folder,
     mounts,
     nearest,
     of_program,
@@ -33,8 +34,8 @@ from modelplex.sandbox.folders import (
     pinned,
     programs,
     read_mounts,
-    works_in,
 )
+from modelplex.sandbox.inside import SandboxPlan
 
 LOCK: Final = "modelplex.mcp.lock"
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -48,7 +49,7 @@ def working_folder() -> str:
     try:
         return os.path.realpath(os.getcwd())
     except FileNotFoundError:
-        raise CannotRun("the working folder has been removed: start in one that is there.") from None
+        raise CannotRun("the working folder has been removed: start in one that exists.") from None
 
 
 def say(sentence: str) -> None:
@@ -60,59 +61,55 @@ def interpreter_words(module: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", START.format(module=module)]
 
 
-def plan_of(arguments: argparse.Namespace, command: list[str], private: Path, gateway: str) -> dict[str, Any]:
-    home = _home()
-    here = working_folder()
-    files = _files()
+def build_plan(arguments: argparse.Namespace, command: list[str], private: Path, gateway: str) -> SandboxPlan:
+    """`private` is the run's own folder, `gateway` the path of its socket. Raises CannotRun."""
+    home, here, files = _home(), working_folder(), _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
-    config = os.path.realpath(arguments.config or CONFIG)
-    folder = here if works_in(here, homes=[home, *homes()]) else ""
-    read_only, writable = _named(arguments, here=folder)
-    wanted = MountRequest(
-        way=arguments.fs or "private",
+    folder = here if is_working_folder(here, homes=[home, *homes()]) else ""
+    read_only, writable = _named_paths(arguments, folder=folder)
+    named = [*read_only, *writable]
+    covered = _covered(os.path.realpath(arguments.config or CONFIG), gateway)
+    request = MountRequest(
+        view=arguments.fs or "private",
         folder=folder,
         home=home,
         read_only=read_only,
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         programs=programs(command[0], environ=os.environ, home=home),
-        covered=[
-            *_covered(config, gateway),
-            *([str(private)] if nearest(str(private), [*read_only, *writable]) else []),
-        ],
+        covered=[*covered, *([str(private)] if nearest(str(private), named) else [])],
         is_root=os.geteuid() == 0,
     )
-    is_shared = nearest(here, [folder, *read_only, *writable] if folder else [*read_only, *writable]) > 0
-    if not is_shared and wanted.way != "host":
+    is_shared = nearest(here, [*filter(None, [folder]), *named]) > 0
+    if not is_shared and request.view != "host":
         say(
-            f"{here} is not shared, since it is, or holds, a home folder or the system's: start in a folder of a project's, or name one by --rw PATH"
+            f"{here} is not shared, since it is or contains a home folder, or belongs to the system: start in a project's folder, or name one with --rw PATH"
         )
-    is_seen = wanted.way != "private" or is_shared
-    steps = pinned(mounts(wanted), named=read_only)
+    steps = pinned(mounts(request), named=read_only)
     root = private / "root"
     root.mkdir()
     environ = environment(
         os.environ, named=arguments.env, has_python=f"{PYTHON}/client.py" in files, has_node=NODE in files
     )
     environ["HOME"] = home
-    # At its end, so that `python` is there where the system has only a `python3`.
+    # At the end: `python` exists where the system has only `python3`.
     environ["PATH"] = os.pathsep.join(
         [*filter(None, [environ.get("PATH")]), str(Path(os.path.abspath(sys.executable)).parent)]
     )
-    return {
-        "command": command,
-        "environ": environ,
-        "folder": here if is_seen else home,
-        "gateway": os.path.realpath(gateway),
-        "root": str(root),
-        "mounts": steps,
-        "files": files,
-        "netlink": arguments.netlink,
-        "is_root": wanted.is_root,
-        "terminal": _terminal(),
-        "ignored": _ignored(),
-        "bwrap": _bwrap(steps) if arguments.bwrap else None,
-    }
+    return SandboxPlan(
+        command=command,
+        environ=environ,
+        folder=here if request.view != "private" or is_shared else home,
+        gateway=os.path.realpath(gateway),
+        root=str(root),
+        mounts=steps,
+        files=files,
+        netlink=arguments.netlink,
+        is_root=request.is_root,
+        terminal=_terminal(),
+        ignored=_ignored_signals(),
+        bwrap=_bwrap(steps) if arguments.bwrap else None,
+    )
 
 
 def _home() -> str:
@@ -124,7 +121,7 @@ def _home() -> str:
 
 
 def homes() -> list[str]:
-    """The home folders of who we are, and of who became that (by sudo, say), whatever HOME says."""
+    """The home folders of this user and of the one before sudo or su, whatever HOME is."""
     numbers = {os.geteuid()}
     with suppress(OSError, ValueError):
         numbers.add(int(Path("/proc/self/loginuid").read_text()))
@@ -138,18 +135,16 @@ def homes() -> list[str]:
     return found
 
 
-def _named(arguments: argparse.Namespace, *, here: str) -> tuple[list[str], list[str]]:
-    """The folders and files of --ro and --rw, each by the one path that it has. Raises CannotRun
-    where one is named as both, under whatever name.
-    """
+def _named_paths(arguments: argparse.Namespace, *, folder: str) -> tuple[list[str], list[str]]:
+    """The real paths of --ro and --rw. Raises CannotRun where one is named by both."""
     read_only = list(dict.fromkeys(_existing(path) for path in arguments.ro))
     writable = list(dict.fromkeys(_existing(path) for path in arguments.rw))
     for path in writable:
         if any(Path(path).samefile(other) for other in read_only):
-            raise CannotRun(f"{path} is named by --ro and by --rw: it can be one of the two.")
-    # A folder has two paths where it is mounted twice; what is said of one holds for the other.
+            raise CannotRun(f"{path} is named by --ro and by --rw: choose one of them.")
+    # --ro of one path of a folder that is mounted twice applies to the other path too.
     mounted = read_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
-    within = [*writable, *filter(None, [here])]
+    within = [*writable, *filter(None, [folder])]
     read_only += [
         other
         for path in tuple(read_only)
@@ -162,20 +157,21 @@ def _named(arguments: argparse.Namespace, *, here: str) -> tuple[list[str], list
 def _existing(path: str) -> str:
     real = os.path.realpath(path)
     if real == "/":
-        raise CannotRun("the whole tree is shown by --fs ro, or by --fs host.")
+        raise CannotRun("to mount the whole tree use --fs ro, or --fs host.")
     if any(f"{real}/".startswith(f"{own}/") for own in ("/proc", "/sys", "/dev")):
-        raise CannotRun(f"{path} cannot be shown: /proc, /sys and /dev are the sandbox's own.")
+        raise CannotRun(f"{path} cannot be mounted: the sandbox has its own /proc, /sys and /dev.")
     if real == "/run" or nearest(real, [RUN]):
-        raise CannotRun(f"{path} cannot be shown: {RUN} is the sandbox's own. Name what you need below /run.")
+        raise CannotRun(
+            f"{path} cannot be mounted: the sandbox has its own {RUN}. Name what you need below /run."
+        )
     if not os.path.lexists(real):
-        raise CannotRun(f"{path} is to be shown, and is not there.")
+        raise CannotRun(f"{path} cannot be mounted: it does not exist.")
     return real
 
 
 def _covered(config: str, gateway: str) -> list[str]:
-    """What the program is not to see, or not to put something else in the place of: the config,
-    what approves tools, the gateway's sockets, and what it keeps, with the files beside it that are
-    of the same name.
+    """The files that the program must not see or replace: the config, the lock file of tools, the
+    gateway's sockets, its state, and its log with older ones.
     """
     from modelplex.config.state_folder import state_folder
 
@@ -183,54 +179,40 @@ def _covered(config: str, gateway: str) -> list[str]:
     with suppress(RuntimeError):
         found.append(str(state_folder(None, environ=os.environ)))
     for path in files_of_config(config):
-        # An older log (.1), a database's journal (-wal).
+        # Older logs (.1), journals of databases (-wal).
         found += [path, *glob.glob(f"{glob.escape(path)}[.-]*")]
     return list(dict.fromkeys(os.path.realpath(path) for path in found if os.path.lexists(path)))
 
 
 def files_of_config(config: str) -> list[str]:
-    """The files and sockets that a config has the gateway make. A config that cannot be read is the
-    gateway's to complain of.
+    """The files and sockets that the config's gateway makes. An invalid config is reported by the
+    gateway.
     """
     import tomllib
 
     try:
-        read: dict[str, Any] = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+        read = tomllib.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    found: list[str] = []
-    for table, name in (
-        ("server", "state_folder"),
-        ("server", "keep_responses"),
-        ("log", "file"),
-        ("mcp", "lock_file"),
-    ):
-        try:
-            value: Any = read[table][name]
-        except (LookupError, TypeError):
-            continue
-        if not isinstance(value, str) or (name == "keep_responses" and value == "memory"):
-            continue
-        # This one alone is looked for beside the config.
-        found.append(os.path.join(os.path.dirname(config), value) if name == "lock_file" else value)
-    return found + _sockets(read)
 
+    def strings(table: object, key: str) -> list[str]:
+        found = cast("dict[str, object]", table).get(key) if isinstance(table, dict) else None
+        return [found] if isinstance(found, str) else []
 
-def _sockets(read: dict[str, Any]) -> list[str]:
-    """Of the agents. The gateway's own is the one that we name."""
-    agents: Any = read.get("agents")
-    named: list[Any] = [agent.get("socket") for agent in agents] if _is_tables(agents) else []
-    return [path for path in named if isinstance(path, str)]
-
-
-def _is_tables(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, dict) for each in value)  # pyright: ignore[reportUnknownVariableType]
+    server = read.get("server")
+    found = strings(server, "state_folder")
+    found += [path for path in strings(server, "keep_responses") if path != "memory"]
+    found += strings(read.get("log"), "file")
+    # The lock file alone is relative to the config.
+    folder = os.path.dirname(config)
+    found += [os.path.join(folder, path) for path in strings(read.get("mcp"), "lock_file")]
+    agents = read.get("agents")
+    tables = cast("list[object]", agents) if isinstance(agents, list) else []
+    return found + [path for agent in tables for path in strings(agent, "socket")]
 
 
 def _files() -> dict[str, str]:
-    """What is put into the sandbox for Python and Node, by path: they learn `unix:` addresses from
-    it.
-    """
+    """Files by path that make `unix:` URLs work in Python and Node inside."""
     found: dict[str, str] = {}
     client = _PACKAGE / "client.py"
     if client.is_file():
@@ -242,9 +224,9 @@ def _files() -> dict[str, str]:
     return found
 
 
-def _ignored() -> list[int]:
-    """What the shell had us ignore (nohup does), which the program ignores too. Python's own two
-    are not meant.
+def _ignored_signals() -> list[int]:
+    """Signals that this process inherited as ignored (by nohup), and the program ignores too; not
+    the two that Python ignores.
     """
     own = {signal.SIGPIPE, signal.SIGXFSZ}
     return [int(n) for n in signal.valid_signals() - own if signal.getsignal(n) is signal.SIG_IGN]
@@ -258,16 +240,16 @@ def _terminal() -> str | None:
 
 
 def _bwrap(steps: Sequence[Mount]) -> list[str]:
-    """The words that have bubblewrap build the same tree. Raises CannotRun."""
+    """The command of bubblewrap that builds the same tree. Raises CannotRun."""
     program = shutil.which("bwrap")
     if program is None:
         raise CannotRun(
-            "bubblewrap is not installed: install it (apt-get install bubblewrap), or leave --bwrap out."
+            "bubblewrap is not installed: install it (apt-get install bubblewrap), or leave out --bwrap."
         )
-    # Its own first process would be open to the program, and is behind no filter: the supervisor is
-    # the first.
+    # The supervisor is the first process: bubblewrap's own would have no seccomp filter, and the
+    # program could reach it.
     words = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
-    # The one capability by which the supervisor rids itself of the rest.
+    # The supervisor needs one capability to drop the others.
     words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
     for kind, target, source in steps:
         match kind:

@@ -1,21 +1,20 @@
-"""Which system calls a sandboxed program has: a filter in the kernel's own small language, written
-by `program` and put in place by `install`.
+"""The seccomp filter of a sandboxed program: `program` writes it in BPF, `install` loads it.
 
-`program` is a function of the machine's name alone. What the filter holds, and why:
+The rules, and why:
 
-- `socket` makes AF_UNIX, AF_INET and AF_INET6 (and, where asked for, routing netlink): AF_VSOCK
-  belongs to no network namespace, and reaches the hypervisor.
-- Of AF_INET only streams and datagrams: raw and packet sockets would need a capability too, and
-  other types load modules.
-- Of AF_UNIX only streams and packets in order: a datagram names its receiver in memory that a
-  filter cannot see.
-- `connect` is asked of a supervisor (connects.py), for the same reason: an address lies in memory.
-- io_uring makes sockets without asking a filter. Key rings and typing into the terminal (TIOCSTI)
-  reach what is outside. So may the kernel's log, and counters of what the machine does; and with
-  bpf and userfaultfd they are what faults of the kernel are mostly reached by.
-- Root makes no user namespace: with the capabilities of one it could mount the host's control
-  groups, whose files belong to its number.
-- A call by another machine's numbers (32 bits, x32) would go past all of this.
+- `socket` makes AF_UNIX, AF_INET and AF_INET6, and optionally routing netlink: AF_VSOCK belongs to
+  no network namespace, and reaches the hypervisor.
+- AF_INET: only streams and datagrams. Raw and packet sockets need a capability besides, and other
+  types load modules.
+- AF_UNIX: only SOCK_STREAM and SOCK_SEQPACKET. A datagram has its receiver in memory, which a
+  filter cannot read.
+- `connect` is made by a supervisor (connects.py), since its address is in memory too.
+- io_uring bypasses the filter. Key rings and terminal injection (TIOCSTI) reach outside the
+  sandbox; so may the kernel log and performance counters. With bpf and userfaultfd they are the
+  usual way to exploit the kernel.
+- Root makes no user namespace: with its capabilities it could mount the host's control groups,
+  whose files belong to its uid.
+- Calls with the numbers of another architecture (32-bit, x32) would bypass the filter.
 """
 
 from __future__ import annotations
@@ -25,30 +24,36 @@ import errno
 import os
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
+
+from modelplex.sandbox.errors import UnknownMachine
 
 ALLOW, KILL, NOTIFY, ERRNO = 0x7FFF_0000, 0x8000_0000, 0x7FC0_0000, 0x0005_0000
 LOAD, EQUAL, AT_LEAST, ANY_OF, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 NUMBER_AT, ARCH_AT = 0, 4
 X32_BIT: Final = 0x4000_0000
 TYPE_MASK: Final = 0xF
-"""The kind of a socket without SOCK_CLOEXEC and SOCK_NONBLOCK."""
-STREAM, DATAGRAM, PACKETS_IN_ORDER = 1, 2, 5
+"""The type of a socket without SOCK_CLOEXEC and SOCK_NONBLOCK."""
+STREAM, DATAGRAM, SEQPACKET = 1, 2, 5
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 ROUTE: Final = 0
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 NEW_USER: Final = 0x1000_0000
 CLONE3: Final = 435
-"""Of the same number on every machine. Its flags lie in memory, so that it is not there where they
-count; libraries go on with the older one.
+"""On all architectures. Its flags are in memory, so it is refused as missing where they matter;
+libraries fall back to clone.
 """
 
 SET_MODE_FILTER: Final = 1
 NEW_LISTENER, WAIT_KILLABLE = 1 << 3, 1 << 5
 
 
+Instruction: TypeAlias = tuple[int, int, int, int]
+"""Opcode, jump if true, jump if false, operand."""
+
+
 class Machine(NamedTuple):
-    """The numbers of the calls."""
+    """Numbers of system calls. `missing` fail with ENOSYS."""
 
     arch: int
     seccomp: int
@@ -58,8 +63,7 @@ class Machine(NamedTuple):
     ioctl: int
     clone: int
     unshare: int
-    gone: Sequence[int]
-    """Answered as if the kernel had none of them."""
+    missing: Sequence[int]
     has_x32: bool
 
 
@@ -77,27 +81,19 @@ MACHINES: Final = {
 }
 
 
-class UnknownMachine(Exception):
-    """No filter can be written for this machine; `sentence` says so."""
-
-    def __init__(self, machine: str) -> None:
-        self.sentence = f"the calls of this machine ({machine}) are not known, so none can be closed: modelplex run is for {' and '.join(MACHINES)}."
-        super().__init__(self.sentence)
-
-
 def machine() -> Machine:
     """This machine's numbers. Raises UnknownMachine."""
     name = os.uname().machine
     if name not in MACHINES:
-        raise UnknownMachine(name)
+        raise UnknownMachine(
+            f"modelplex run supports {' and '.join(MACHINES)}: the system calls of this machine ({name}) are not known."
+        )
     return MACHINES[name]
 
 
 def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
-    """The filter, as the kernel reads it: 8 bytes an instruction. `users`: whether user namespaces
-    may be made.
-    """
-    lines: list[tuple[int, int, int, int]] = [
+    """The filter in BPF: 8 bytes an instruction. `users` allows new user namespaces."""
+    lines: list[Instruction] = [
         _load(ARCH_AT),
         (EQUAL, 1, 0, of.arch),
         _return(KILL),
@@ -105,7 +101,7 @@ def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
     ]
     if of.has_x32:
         lines += [(AT_LEAST, 0, 1, X32_BIT), _refuse(errno.ENOSYS)]
-    for number in of.gone:
+    for number in of.missing:
         lines += _if(number, [_refuse(errno.ENOSYS)])
     if not users:
         lines += _if(CLONE3, [_refuse(errno.ENOSYS)])
@@ -119,7 +115,7 @@ def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 
-def _families(*, netlink: bool) -> list[tuple[int, int, int, int]]:
+def _families(*, netlink: bool) -> list[Instruction]:
     lines = [_argument(0), *_if(UNIX, _unix_kinds())]
     for family in (INET, INET6):
         lines += _if(family, [*_kinds(STREAM, DATAGRAM), _refuse(errno.EPERM)])
@@ -128,49 +124,47 @@ def _families(*, netlink: bool) -> list[tuple[int, int, int, int]]:
     return [*lines, _refuse(errno.EAFNOSUPPORT)]
 
 
-def _unix_kinds() -> list[tuple[int, int, int, int]]:
-    return [*_kinds(STREAM, PACKETS_IN_ORDER), _refuse(errno.EPROTONOSUPPORT)]
+def _unix_kinds() -> list[Instruction]:
+    return [*_kinds(STREAM, SEQPACKET), _refuse(errno.EPROTONOSUPPORT)]
 
 
-def _kinds(*allowed: int) -> list[tuple[int, int, int, int]]:
+def _kinds(*allowed: int) -> list[Instruction]:
     lines = [_argument(1), (AND, 0, 0, TYPE_MASK)]
     for kind in allowed:
         lines += _if(kind, [_return(ALLOW)])
     return lines
 
 
-def _no_users() -> list[tuple[int, int, int, int]]:
+def _no_users() -> list[Instruction]:
     return [_argument(0), (ANY_OF, 0, 1, NEW_USER), _refuse(errno.EPERM), _return(ALLOW)]
 
 
-def _typing() -> list[tuple[int, int, int, int]]:
+def _typing() -> list[Instruction]:
     lines = [_argument(1)]
     for request in (TIOCSTI, TIOCLINUX):
         lines += _if(request, [_refuse(errno.EPERM)])
     return [*lines, _return(ALLOW)]
 
 
-def _load(offset: int) -> tuple[int, int, int, int]:
+def _load(offset: int) -> Instruction:
     return LOAD, 0, 0, offset
 
 
-def _argument(index: int) -> tuple[int, int, int, int]:
-    """The low half of an argument: all that the kernel reads of an int."""
+def _argument(index: int) -> Instruction:
+    """The low half of an argument, which is what the kernel reads of an int."""
     return _load(16 + 8 * index)
 
 
-def _return(action: int) -> tuple[int, int, int, int]:
+def _return(action: int) -> Instruction:
     return RETURN, 0, 0, action
 
 
-def _refuse(code: int) -> tuple[int, int, int, int]:
+def _refuse(code: int) -> Instruction:
     return _return(ERRNO | code)
 
 
-def _if(value: int, then: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
-    """These lines where what was loaded is this value; every one of them ends in a return, so that
-    nothing has to be loaded again.
-    """
+def _if(value: int, then: list[Instruction]) -> list[Instruction]:
+    """These lines, which end in a return, where the loaded value is this one."""
     return [(EQUAL, 0, len(then), value), *then]
 
 
@@ -179,25 +173,19 @@ class _Program(ctypes.Structure):
 
 
 def install(code: bytes) -> int:
-    """Put the filter before every later call of this thread and its children. Returns the
-    descriptor at which `connect` is asked for. Raises OSError.
+    """Filter all later calls of this thread and its children. Returns the descriptor on which the
+    supervisor receives `connect`. Raises OSError.
     """
     of = machine()
     program_ = _Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     fault = 0
-    # The second flag (Linux 5.19) keeps a signal from ending a call that the supervisor has begun
-    # to answer, which would make it twice.
+    # WAIT_KILLABLE (Linux 5.19): otherwise a signal restarts a call that the supervisor is
+    # answering, which makes it twice.
     for flags in (NEW_LISTENER | WAIT_KILLABLE, NEW_LISTENER):
-        result = int(
-            libc.syscall(
-                ctypes.c_long(of.seccomp),
-                ctypes.c_long(SET_MODE_FILTER),
-                ctypes.c_long(flags),
-                ctypes.byref(program_),
-            )
-        )
+        numbers = (ctypes.c_long(each) for each in (of.seccomp, SET_MODE_FILTER, flags))
+        result = int(libc.syscall(*numbers, ctypes.byref(program_)))
         if result >= 0:
             return result
         fault = ctypes.get_errno()

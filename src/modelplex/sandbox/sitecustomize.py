@@ -1,5 +1,5 @@
-"""Inside `modelplex run` alone, on the PYTHONPATH of what runs there: a `unix:` address works as
-soon as an HTTP library is imported, and nothing is imported before that.
+"""On the PYTHONPATH inside `modelplex run` only: makes `unix:` URLs work once an HTTP library is
+imported. Imports nothing heavy before that.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ HERE = Path(__file__).resolve().parent
 LIBRARIES = {"httpx", "httpx2"}
 
 
-def teach() -> None:
-    """`import modelplex.client`, from the file beside this one: the program's own Python may have
-    no such package.
+def import_client() -> None:
+    """Import modelplex.client from the file beside this one: the program's Python may lack the
+    package.
     """
     name = "_modelplex_client"
     if name not in sys.modules:
@@ -33,39 +33,39 @@ def _run(name: str, file: Path) -> None:
 
 
 class ImportHook(importlib.abc.MetaPathFinder):
-    """Sees that one of the libraries is being imported, and teaches it once that is done."""
+    """Imports the client after one of the libraries."""
 
     def __init__(self) -> None:
-        self.inside = False
+        self.is_active = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in LIBRARIES or self.inside:
+        if name not in LIBRARIES or self.is_active:
             return None
-        self.inside = True
+        self.is_active = True
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            self.inside = False
+            self.is_active = False
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
 
-        def execute_and_teach(module: ModuleType) -> None:
+        def execute_and_patch(module: ModuleType) -> None:
             execute(module)
-            self.inside = True
+            self.is_active = True
             try:
-                teach()
+                import_client()
             finally:
-                self.inside = False
+                self.is_active = False
 
-        spec.loader.exec_module = execute_and_teach  # type: ignore[method-assign]
+        spec.loader.exec_module = execute_and_patch  # type: ignore[method-assign]
         return spec
 
 
-def go_on() -> None:
-    """A sitecustomize of the system's or the user's that this one stands before."""
+def run_next() -> None:
+    """Run the system's or user's sitecustomize that this one shadows."""
     for folder in sys.path:
         file = Path(folder or ".", "sitecustomize.py")
         if file.resolve().parent != HERE and file.is_file():
@@ -74,4 +74,4 @@ def go_on() -> None:
 
 
 sys.meta_path.insert(0, ImportHook())
-go_on()
+run_next()

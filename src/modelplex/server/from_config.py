@@ -8,8 +8,7 @@ from pathlib import Path
 from time import time
 
 from modelplex.config import DEFAULT_HOST, Config
-from modelplex.config.callers_summary import agent as agent_summary
-from modelplex.config.callers_summary import exceptions
+from modelplex.config.summary import agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.http_client import HttpClient
 from modelplex.pipeline.attempt import ErrorRules
@@ -134,8 +133,8 @@ def restart_settings(config: Config) -> object:
 def callers_log_fields(config: Config) -> dict[str, object]:
     """Fields of the log line `started`: policies, open rules and agents."""
     fields: dict[str, object] = {"policy": {"sockets": config.policy.socket, "http": config.policy.http}}
-    if exempt := exceptions(config):
-        fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in exempt]
+    if opened := open_rules(config):
+        fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in opened]
     if config.agents:
         fields["agents"] = [agent_summary(each, config) for each in config.agents]
     return fields

@@ -1,6 +1,4 @@
-"""The multiplexer: its frames cut anywhere, and two ends of it over a line that a test may cut, as
-a virtual machine's serial port is.
-"""
+"""The multiplexer: frames that are cut anywhere, and two ends over a line that a test can cut."""
 
 from __future__ import annotations
 
@@ -21,15 +19,15 @@ from openai import AsyncOpenAI
 
 from modelplex.sandbox import multiplex
 from modelplex.sandbox.multiplex import (
-    ANEW,
     CREDIT,
     DATA,
     EOF,
     HEADER,
     MAGIC,
+    MAX_PAYLOAD,
     OPEN,
-    PIECE,
     RESET,
+    RESYNC,
     WINDOW,
     FrameCodec,
     Multiplexer,
@@ -40,22 +38,22 @@ from tests.processes import until
 WAIT_S = 20.0
 
 
-class Heard:
-    """What one end was told."""
+class Received:
+    """The frames that one end received."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, int, bytes]] = []
         self.drops = 0
 
-    def take(self, kind: int, number: int, payload: bytes) -> None:
+    def on_frame(self, kind: int, number: int, payload: bytes) -> None:
         self.frames.append((kind, number, payload))
 
-    def drop(self) -> None:
+    def drop_streams(self) -> None:
         self.drops += 1
 
 
-def pair() -> tuple[FrameCodec, Heard, FrameCodec, Heard]:
-    left, right = Heard(), Heard()
+def pair() -> tuple[FrameCodec, Received, FrameCodec, Received]:
+    left, right = Received(), Received()
     return FrameCodec(left), left, FrameCodec(right), right
 
 
@@ -77,16 +75,16 @@ def agree(one: FrameCodec, other: FrameCodec) -> None:
 # --- frames
 
 
-def test_two_ends_agree_whoever_begins_first() -> None:
+def test_two_ends_connect_whichever_starts_first() -> None:
     for order in ("together", "one", "other"):
         a, _, b, _ = pair()
         if order != "other":
-            a.begin()
+            a.start()
         if order == "one":
             move(a, b)  # nobody there yet: it is lost, as on a port that is not open
-        b.begin()
+        b.start()
         if order == "other":
-            a.begin()
+            a.start()
         agree(a, b)
 
 
@@ -96,74 +94,70 @@ def test_two_ends_agree_whoever_begins_first() -> None:
     ),
     st.integers(1, 50),
 )
-def test_frames_come_whole_wherever_the_bytes_are_cut(
-    frames: list[tuple[int, int, bytes]], size: int
-) -> None:
-    a, _, b, heard = pair()
-    a.begin()
-    b.begin()
+def test_frames_arrive_wherever_the_bytes_are_cut(frames: list[tuple[int, int, bytes]], size: int) -> None:
+    a, _, b, received = pair()
+    a.start()
+    b.start()
     agree(a, b)
     for kind, number, payload in frames:
         a.send(kind, number, payload)
     move(a, b, size=size)
-    assert heard.frames == frames
+    assert received.frames == frames
 
 
-@given(st.integers(0, HEADER.size + PIECE), st.booleans())
-def test_a_frame_that_is_cut_off_by_a_new_beginning_is_never_told_of_as_one_after_it(
-    cut: int, full: bool
-) -> None:
-    a, _, b, heard = pair()
-    a.begin()
-    b.begin()
+@given(st.integers(0, HEADER.size + MAX_PAYLOAD), st.booleans())
+def test_a_frame_that_is_cut_by_a_restart_is_discarded(cut: int, full: bool) -> None:
+    a, _, b, received = pair()
+    a.start()
+    b.start()
     agree(a, b)
-    drops = heard.drops
-    sent = (DATA, 5, bytes([1]) * (PIECE if full else 100))
+    drops = received.drops
+    sent = (DATA, 5, bytes([1]) * (MAX_PAYLOAD if full else 100))
     a.send(*sent)
     b.receive(bytes(a.out[:cut]))
-    a.begin()  # the end was started anew, and the other did not notice
+    a.start()  # the end was started anew, and the other did not notice
     agree(a, b)
-    assert heard.drops > drops
-    assert heard.frames in ([], [sent]), "a part of a frame is told to nobody"
-    before = len(heard.frames)
+    assert received.drops > drops
+    assert received.frames in ([], [sent]), "a part of a frame is told to nobody"
+    before = len(received.frames)
     a.send(OPEN, 1)
     move(a, b)
-    assert heard.frames[before:] == [(OPEN, 1, b"")]
+    assert received.frames[before:] == [(OPEN, 1, b"")]
 
 
-def test_a_payload_may_hold_what_a_beginning_looks_like() -> None:
-    a, _, b, heard = pair()
-    a.begin()
-    b.begin()
+def test_a_payload_may_look_like_a_hello() -> None:
+    a, _, b, received = pair()
+    a.start()
+    b.start()
     agree(a, b)
-    payload = ANEW[:100] + MAGIC + HEADER.pack(0, 1, 32) + MAGIC
+    payload = RESYNC[:100] + MAGIC + HEADER.pack(0, 1, 32) + MAGIC
     a.send(DATA, 1, payload)
     move(a, b)
-    assert heard.frames == [(DATA, 1, payload)]
+    assert received.frames == [(DATA, 1, payload)]
 
 
 @given(st.binary(min_size=1, max_size=200))
-def test_noise_on_the_line_is_got_over(noise: bytes) -> None:
-    a, _, b, heard = pair()
-    a.begin()
-    b.begin()
+def test_noise_on_the_line_is_skipped(noise: bytes) -> None:
+    a, _, b, received = pair()
+    a.start()
+    b.start()
     agree(a, b)
     b.receive(noise)
-    a.begin()
-    b.begin()
+    a.start()
+    b.start()
     agree(a, b)
-    heard.frames.clear()
+    received.frames.clear()
     a.send(OPEN, 9)
     move(a, b)
-    assert heard.frames == [(OPEN, 9, b"")]
+    assert received.frames == [(OPEN, 9, b"")]
 
 
-def test_nothing_is_told_before_both_ends_agree() -> None:
-    a, _, b, heard = pair()
-    a.begin()
+def test_no_frame_arrives_before_both_ends_are_linked() -> None:
+    a, _, b, received = pair()
+    a.start()
     a.send(OPEN, 1)
     move(a, b)
-    assert not heard.frames
+    assert not received.frames
 
 
 # --- two ends
@@ -286,8 +280,8 @@ async def ends(folder: Path, serve: object = echo) -> AsyncGenerator[Ends]:
     said: list[str] = []
     try:
         with line(folder) as between:
-            guest = Multiplexer(str(folder / "guest"), listen=("127.0.0.1", 0), tell=said.append)
-            host = Multiplexer(str(folder / "host"), dial=gateway, tell=said.append)
+            guest = Multiplexer(str(folder / "guest"), listen=("127.0.0.1", 0), report=said.append)
+            host = Multiplexer(str(folder / "host"), dial=gateway, report=said.append)
             made = Ends(between, guest, host, said)
             with running(host), running(guest):
                 yield made
@@ -306,9 +300,9 @@ async def once(made: Ends, data: bytes) -> bytes:
         writer.close()
 
 
-async def test_bytes_and_half_closes_go_through_in_both_directions(tmp_path: Path) -> None:
+async def test_bytes_and_half_closes_pass_in_both_directions(tmp_path: Path) -> None:
     async with ends(tmp_path) as made:
-        for size in (0, 1, PIECE, WINDOW, 1_000_000):
+        for size in (0, 1, MAX_PAYLOAD, WINDOW, 1_000_000):
             data = bytes(range(256)) * (size // 256) + bytes(size % 256)
             assert await once(made, data) == data
         await until(lambda: made.guest.streams == made.host.streams == 0, what="an end of all streams")
@@ -323,7 +317,7 @@ def descriptors() -> Generator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-async def test_a_thousand_streams_run_at_once(tmp_path: Path, descriptors: None) -> None:
+async def test_a_thousand_streams_at_once(tmp_path: Path, descriptors: None) -> None:
     together = 1_000
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 4 * together + 100, (
         "raise the hard limit of open files"
@@ -347,7 +341,7 @@ async def test_a_thousand_streams_run_at_once(tmp_path: Path, descriptors: None)
     assert got == [f"number {number}".encode() * 100 for number in range(together)]
 
 
-async def test_a_reader_that_stalls_costs_its_window_and_stops_nobody(tmp_path: Path) -> None:
+async def test_a_stalled_reader_costs_its_window_and_blocks_no_other(tmp_path: Path) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.read(5) == b"flood":
             with suppress(OSError):
@@ -369,8 +363,8 @@ async def test_a_reader_that_stalls_costs_its_window_and_stops_nobody(tmp_path: 
         while made.line.carried != seen:  # until the flood stands
             seen = made.line.carried
             await asyncio.sleep(0.3)
-        assert made.guest.held <= 20 * WINDOW
-        assert made.host.held < WINDOW
+        assert made.guest.buffered <= 20 * WINDOW
+        assert made.host.buffered < WINDOW
         for _ in range(5):
             assert await once(made, b"other") == b"at once"
         for each in stalled:
@@ -378,7 +372,7 @@ async def test_a_reader_that_stalls_costs_its_window_and_stops_nobody(tmp_path: 
         await until(lambda: made.guest.streams == made.host.streams == 0, what="an end of the flood")
 
 
-async def test_a_gateway_that_is_not_there_costs_that_connection_alone(tmp_path: Path) -> None:
+async def test_a_missing_gateway_closes_that_connection_only(tmp_path: Path) -> None:
     async with ends(tmp_path, None) as made:
         reader, writer = await made.connect()
         with pytest.raises(ConnectionResetError):
@@ -389,7 +383,7 @@ async def test_a_gateway_that_is_not_there_costs_that_connection_alone(tmp_path:
             assert await once(made, b"now") == b"now"
 
 
-async def test_a_line_that_is_cut_resets_every_stream_and_comes_back(tmp_path: Path) -> None:
+async def test_a_cut_line_resets_every_stream_and_recovers(tmp_path: Path) -> None:
     async with ends(tmp_path) as made:
         for _ in range(3):
             opened = [await made.connect() for _ in range(10)]
@@ -405,7 +399,7 @@ async def test_a_line_that_is_cut_resets_every_stream_and_comes_back(tmp_path: P
             assert await once(made, b"again") == b"again"
 
 
-async def test_a_line_that_is_cut_anywhere_resets_a_stream_or_leaves_it_whole(tmp_path: Path) -> None:
+async def test_a_cut_anywhere_resets_a_stream_or_leaves_it_whole(tmp_path: Path) -> None:
     data = bytes(range(1, 256)) * 200
 
     async def try_once(made: Ends) -> bool:
@@ -429,14 +423,14 @@ async def test_a_line_that_is_cut_anywhere_resets_a_stream_or_leaves_it_whole(tm
         assert await try_once(made)
 
 
-async def test_a_host_that_starts_anew_is_met_again(tmp_path: Path) -> None:
+async def test_a_restarted_host_is_linked_again(tmp_path: Path) -> None:
     gateway = str(tmp_path / "gateway.sock")
     async with await asyncio.start_unix_server(echo, gateway):
         with line(tmp_path) as between:
-            guest = Multiplexer(str(tmp_path / "guest"), listen=("127.0.0.1", 0), tell=print)
+            guest = Multiplexer(str(tmp_path / "guest"), listen=("127.0.0.1", 0), report=print)
             with running(guest):
                 for _ in range(2):
-                    host = Multiplexer(str(tmp_path / "host"), dial=gateway, tell=print)
+                    host = Multiplexer(str(tmp_path / "host"), dial=gateway, report=print)
                     made = Ends(between, guest, host, [])
                     with running(host):
                         reader, writer = await made.connect()
@@ -447,7 +441,7 @@ async def test_a_host_that_starts_anew_is_met_again(tmp_path: Path) -> None:
                     writer.close()
 
 
-async def test_a_caller_that_goes_away_ends_its_stream_at_the_gateway(tmp_path: Path) -> None:
+async def test_a_client_that_leaves_ends_its_stream_at_the_gateway(tmp_path: Path) -> None:
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -468,11 +462,11 @@ async def test_a_caller_that_goes_away_ends_its_stream_at_the_gateway(tmp_path: 
         await asyncio.wait_for(gone.wait(), WAIT_S)
 
 
-async def test_openais_client_streams_many_answers_at_once_through_both_ends(tmp_path: Path) -> None:
+async def test_the_openai_sdk_streams_many_responses_at_once(tmp_path: Path) -> None:
     async with gateway('[[providers]]\nname = "demo"\ntype = "demo"\n', folder=tmp_path) as gw:
         with line(tmp_path):
-            guest = Multiplexer(str(tmp_path / "guest"), listen=("127.0.0.1", 0), tell=print)
-            host = Multiplexer(str(tmp_path / "host"), dial=gw.socket, tell=print)
+            guest = Multiplexer(str(tmp_path / "guest"), listen=("127.0.0.1", 0), report=print)
+            host = Multiplexer(str(tmp_path / "host"), dial=gw.socket, report=print)
             with running(host), running(guest):
                 url = "http://{}:{}/v1".format(*guest.address)
                 async with AsyncOpenAI(base_url=url, api_key="unused", max_retries=0) as sdk:
@@ -492,7 +486,7 @@ async def test_openais_client_streams_many_answers_at_once_through_both_ends(tmp
 # --- the command
 
 
-async def test_the_file_alone_runs_both_ends_and_a_command(tmp_path: Path) -> None:
+async def test_the_copied_file_runs_both_ends_and_a_command(tmp_path: Path) -> None:
     file = tmp_path / "copied.py"
     file.write_text(Path(multiplex.__file__).read_text())
     gateway = str(tmp_path / "gateway.sock")

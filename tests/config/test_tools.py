@@ -1,4 +1,4 @@
-"""The tables of tool servers: what they mean, and a sentence for each fault."""
+"""The table [mcp] and its servers, and the secrets of a server."""
 
 import json
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelplex.cli import served
 from modelplex.config import Config, ConfigError, McpServer, Secret, parse, provider_types, redacted
-from modelplex.config.tools import secrets
+from modelplex.config.summary import summary
+from modelplex.config.tools import credentials, secrets
 
 HIDDEN_WORD = "very-secret"
 
@@ -93,7 +93,7 @@ def test_every_key_of_a_server_is_read() -> None:
         "https://h",
     ],
 )
-def test_a_server_may_be_reached_by_url(url: str) -> None:
+def test_a_server_may_have_a_url(url: str) -> None:
     (only,) = read(
         f'[[mcp.servers]]\nname = "x"\nurl = "{url}"\nheaders = {{ X-Key = "${{TOKEN}}" }}'
     ).mcp.servers
@@ -102,7 +102,7 @@ def test_a_server_may_be_reached_by_url(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "report"),
     [
         ("[mcp]\nserver = []", 'mcp.server: expected a known key, found "server"; did you mean "servers"?'),
         (server("scop = 1"), 'expected a known key, found "scop"; did you mean "scope"?'),
@@ -114,8 +114,8 @@ def test_a_server_may_be_reached_by_url(url: str) -> None:
             'expected "sampling" or "elicitation" or "roots" or "tasks", found "tools"',
         ),
         (server('allow = ["sampling", "sampling"]'), "expected each of these once"),
-        (server('roots = ["work"]'), "expected a folder by its whole path, which begins with /"),
-        (server('roots = ["/work/../etc"]'), "expected a folder by its whole path"),
+        (server('roots = ["work"]'), "expected an absolute path of a folder"),
+        (server('roots = ["/work/../etc"]'), "expected an absolute path of a folder, without .."),
         (server('tools = ["!"]'), "expected the name of a tool, or a glob"),
         (server('tools = "git_*"'), "expected a list of tool names or globs"),
         (server('idempotent = ["!x"]'), "expected the name of a tool, or a glob"),
@@ -132,11 +132,14 @@ def test_a_server_may_be_reached_by_url(url: str) -> None:
         ('[[mcp.servers]]\nname = "a"\nurl = "https://u:p@h"', "without user and password"),
         (
             '[[mcp.servers]]\nname = "a"\nurl = "https://h"\nheaders = { Mcp-Session-Id = "1" }',
-            "writes itself",
+            "sets itself",
         ),
-        ('[[mcp.servers]]\nname = "Git"\ncommand = "g"', "at most 24 small letters, digits and dashes"),
-        ('[[mcp.servers]]\nname = "git_a"\ncommand = "g"', "at most 24 small letters, digits and dashes"),
-        (f'[[mcp.servers]]\nname = "{"a" * 25}"\ncommand = "g"', "at most 24 small letters"),
+        ('[[mcp.servers]]\nname = "Git"\ncommand = "g"', "at most 24 lower-case letters, digits and dashes"),
+        (
+            '[[mcp.servers]]\nname = "git_a"\ncommand = "g"',
+            "at most 24 lower-case letters, digits and dashes",
+        ),
+        (f'[[mcp.servers]]\nname = "{"a" * 25}"\ncommand = "g"', "at most 24 lower-case letters"),
         (server("") + server(""), 'expected a name of its own, found "git" again; the first is on line 2'),
         ("[mcp]\nname_limit = 35", "characters, a whole number from 36 to 128"),
         ("[mcp]\nmax_message = 10", "bytes, a whole number from 65536"),
@@ -147,17 +150,24 @@ def test_a_server_may_be_reached_by_url(url: str) -> None:
         ('[mcp]\nprefix = ""', "mcp.prefix: expected true or false"),
         (
             "[mcp]\nprobe_timeout = 30",
-            "less than the whole start may take, found 30, and a start_timeout of 20",
+            "at most start_timeout, found 30, and a start_timeout of 20",
         ),
         ("[mcp.servers]\na = 1", "each begins with [[mcp.servers]]"),
+        ('[mcp]\nservers = [{command = "x"}]', "mcp.servers[0].name: expected a name"),
+        ('[mcp]\nservers = [{name = "x"}]', "found neither"),
+        ('[mcp]\nservers = [{name = "x", command = "c", url = "https://x"}]', "found both"),
+        ('[mcp]\nservers = [{name = "x", url = "ftp://x"}]', "begins with https:// or http://"),
+        ('[mcp]\nservers = [{name = "x", url = "https://x", cwd = "/"}]', "expected a command beside it"),
+        ('[mcp]\nservers = [{name = "x", command = "c", headers = {}}]', "expected a url beside it"),
+        ('[mcp]\nservers = [{name = "x", command = "c", env = {"a=b" = ""}}]', "a variable's name"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_would_be_right(text: str, told: str) -> None:
+def test_a_wrong_value_is_reported_with_the_expected_one(text: str, report: str) -> None:
     (fault,) = faults(text)
-    assert told in fault
+    assert report in fault
 
 
-def test_a_default_is_never_a_fault() -> None:
+def test_a_default_is_not_a_fault() -> None:
     assert read(server("") + "\n[mcp]\nmax_call_time = 10\nstart_timeout = 1").mcp.servers[0].timeout == 60.0
 
 
@@ -183,21 +193,21 @@ roots = ["/w"]
 
 def test_no_form_of_the_config_shows_a_secret() -> None:
     config = read(SECRETIVE)
-    forms = [repr(config), json.dumps(redacted(config)), *served(config)]
+    forms = [repr(config), json.dumps(redacted(config)), *summary(config)]
     assert [form for form in forms if HIDDEN_WORD in form] == []
     assert msgspec.json.encode(redacted(config)["mcp"]).count(b"********") == 4
 
 
-def test_check_says_what_each_server_is() -> None:
-    lines = served(read(SECRETIVE))
+def test_the_summary_has_each_server() -> None:
+    lines = summary(read(SECRETIVE))
     at = lines.index("tool servers (pinning: auto, search: off):")
     assert lines[at + 1 :] == [
         "  a (mcp-a): protocol auto, shared, tools: all",
-        "  b (https://example.com:8443): protocol modern, agent, tools: read_*, !read_x; may ask for sampling; roots: /w",
+        "  b (https://example.com:8443): protocol modern, agent, tools: read_*, !read_x; may request sampling; roots: /w",
     ]
 
 
-def test_secrets_of_a_tool_server_are_what_may_be_one_and_no_word_that_lines_need() -> None:
+def test_secrets_leave_out_plain_arguments() -> None:
     def of(*args: str, **more: Any) -> set[str]:
         return set(secrets(McpServer(name="a", args=tuple(Secret(arg) for arg in args), **more)))
 
@@ -207,3 +217,17 @@ def test_secrets_of_a_tool_server_are_what_may_be_one_and_no_word_that_lines_nee
     assert of("postgresql://user:password@host/base") == {"postgresql://user:password@host/base"}
     url = "https://example.org/mcp?key=0123456789"
     assert of(url=Secret(url), env={"A": Secret("in env")}) == {url, "0123456789", "in env"}
+
+
+def test_credentials_leave_out_what_a_result_may_contain() -> None:
+    server = McpServer(
+        name="a",
+        args=(Secret("--token"), Secret("abc"), Secret("/work")),
+        env={"API_KEY": Secret("named"), "MODE": Secret("plain"), "X": Secret("ghp_0123456789abcdefABCD")},
+        headers={"authorization": Secret("Bearer of-header")},
+        url=Secret("https://h/mcp?key=of-query"),
+    )
+    assert set(credentials(server)) == {
+        *("abc", "named", "ghp_0123456789abcdefABCD", "of-query"),
+        *("Bearer of-header", "of-header"),
+    }

@@ -1,0 +1,1 @@
+"""Checks of `modelplex check`: what a valid config may still have wrong."""

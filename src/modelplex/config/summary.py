@@ -1,0 +1,144 @@
+"""A config without its secrets: as text for `modelplex check` and the log line of the start, as
+JSON for `/_internal/config`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import msgspec
+
+from modelplex.config.secret import Secret, hide
+from modelplex.config.settings import AgentConfig, Config, McpServer, ProviderConfig
+from modelplex.policy.bounds import AllowEntry
+
+
+def redacted(config: Config) -> dict[str, object]:
+    """The config in JSON's types. Of API keys it shows the number, of other secrets asterisks."""
+    shown = cast("dict[str, Any]", msgspec.to_builtins(config, enc_hook=hide))
+    for provider in shown["providers"]:
+        count = len(provider["api_key"])
+        provider["api_key"] = {0: "not set", 1: "set"}.get(count, f"{count} keys")
+    return shown
+
+
+def summary(config: Config) -> list[str]:
+    """What would be served, one line each."""
+    server = config.server
+    lines = [f"config: {config.path or 'none'}", "listens on:"]
+    lines += [f"  http://{address}" for address in server.http]
+    lines += [f"  {path} (a Unix socket, mode {server.socket_mode})" for path in server.socket]
+    lines += [
+        f"  {agent.socket} (a Unix socket of agent {agent.name}, mode {agent.socket_mode or server.socket_mode})"
+        for agent in config.agents
+        if agent.socket is not None
+    ]
+    lines += [f"  vsock:{port} (AF_VSOCK, for virtual machines)" for port in server.vsock]
+    lines.append("providers, in the order in which they are tried:")
+    lines += [f"  {_provider(each)}" for each in sorted(config.providers, key=lambda each: each.priority)]
+    if config.aliases:
+        lines.append("aliases:")
+        lines += [f"  {name} -> {', '.join(targets)}" for name, targets in config.aliases.items()]
+    lines += _shadowed(config)
+    lines += ["policy:", *(f"  {line}" for line in policies(config))]
+    if config.agents:
+        lines += ["agents:", *(f"  {agent_summary(each, config)}" for each in config.agents)]
+    if config.mcp.enabled:
+        lines.append(f"tool servers (pinning: {config.mcp.pinning}, search: {config.mcp.search}):")
+        lines += [f"  {_tool_server(each)}" for each in config.mcp.servers]
+    return lines
+
+
+def _provider(provider: ProviderConfig) -> str:
+    keys = {0: "no key", 1: "1 key"}.get(len(provider.api_key), f"{len(provider.api_key)} keys")
+    models = ", ".join(provider.models) or "all that it lists"
+    where = f" at {provider.base_url}" if provider.base_url else ""
+    return f"{provider.name} ({provider.type}){where}: priority {provider.priority}, {keys}, models: {models}"
+
+
+def _shadowed(config: Config) -> list[str]:
+    """Models whose own name leads to another provider, as far as the config lists models."""
+    from modelplex.pipeline.model_catalog import directory_of
+    from modelplex.routing.aliases import shadowed_models
+
+    found = shadowed_models(directory_of(config))
+    lines = ["models to request by another name, since their own leads to another provider:"] if found else []
+    return lines + [f"  {c.provider}'s {c.model}: request {name}" for c, name in found]
+
+
+def policies(config: Config) -> list[str]:
+    """The policy of each kind of listener, then each open rule."""
+    return [
+        f"sockets: {config.policy.socket}",
+        f"http: {config.policy.http}",
+        *(f"open rule {rule}: {whom}" for rule, whom in open_rules(config)),
+    ]
+
+
+def open_rules(config: Config) -> list[tuple[str, str]]:
+    """Each open rule of the sealed policy with its bounds, and for whom it is open."""
+    allow = config.policy.allow
+    found = [
+        *((rule, "everybody") for rule in allow.everywhere),
+        *((rule, "callers of sockets") for rule in allow.socket),
+        *((rule, "callers of HTTP") for rule in allow.http),
+        *((rule, f"agent {agent.name}") for agent in config.agents for rule in agent.allow),
+        *((rule, f"provider {provider.name}") for provider in config.providers for rule in provider.allow),
+    ]
+    return sorted(((_bounded(rule), whom) for rule, whom in found), key=lambda each: each[0])
+
+
+def _bounded(allowed: AllowEntry) -> str:
+    """For example `web-search (docs.example.com; at most 3 uses a request)`."""
+    if isinstance(allowed, str):
+        return allowed
+    bounds = [", ".join(allowed.domains)] if allowed.domains else []
+    if allowed.max_uses is not None:
+        bounds.append(f"at most {allowed.max_uses} use{'s' * (allowed.max_uses != 1)} a request")
+    return f"{allowed.rule} ({'; '.join(bounds)})"
+
+
+def agent_summary(agent: AgentConfig, config: Config) -> str:
+    """How an agent is identified, and what it may do."""
+    server, rate, budget = config.server, agent.rate, agent.budget
+    identified = [f"socket {agent.socket}"] if agent.socket is not None else []
+    if agent.token is not None:
+        usable = server.http or server.socket or server.vsock
+        identified.append("a token" if usable else "a token, which no listener here accepts")
+    per = "in total" if budget.per == "total" else f"a {budget.per}"
+    limits = [
+        (True, f"models: {', '.join(agent.models) or 'all'}"),
+        (True, f"tools: {', '.join(agent.tools) or 'all'}"),
+        (rate.requests is not None, f"{rate.requests} requests a minute"),
+        (rate.tokens is not None, f"{rate.tokens} tokens a minute"),
+        (budget.usd is not None, f"${budget.usd or 0:g} {per}"),
+        (budget.tokens is not None, f"{budget.tokens} tokens {per}"),
+        (agent.on_unpriced == "refuse", "models without a known price refused"),
+        (agent.concurrent is not None, f"{agent.concurrent} at once"),
+        (agent.policy is not None, f"policy {agent.policy}"),
+    ]
+    if agent.socket is not None:
+        uids, attest = agent.allow_uid or server.allow_uid, agent.attest or server.attest
+        limits += [(bool(uids), f"users {', '.join(map(str, uids))}"), (attest != "off", f"attest {attest}")]
+    return f"{agent.name} ({', '.join(identified)}): {', '.join(text for holds, text in limits if holds)}"
+
+
+def _tool_server(server: McpServer) -> str:
+    target, tools = server.command or _origin(server.url), ", ".join(server.tools) or "all"
+    parts = [f"{server.name} ({target}): protocol {server.protocol}, {server.scope}, tools: {tools}"]
+    if server.client_requests:
+        parts.append(f"may request {' and '.join(server.client_requests)}")
+    if server.tasks:
+        parts.append("with tasks")
+    if server.roots:
+        parts.append(f"roots: {', '.join(server.roots)}")
+    if not server.network:
+        parts.append("without network")
+    return "; ".join(parts)
+
+
+def _origin(url: Secret | None) -> str:
+    """A url without its path and query, which may be secret."""
+    found = re.match(r"https?://[^/?#]+|unix:[^:]*", url.reveal() if url else "")
+    return found[0] if found else "a url"

@@ -1,0 +1,134 @@
+"""Settings, their rules, and modelplex.example.toml agree."""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from modelplex.config import (
+    AgentConfig,
+    AllowConfig,
+    BudgetConfig,
+    Config,
+    FailoverConfig,
+    LogConfig,
+    McpConfig,
+    McpServer,
+    PolicyConfig,
+    PriceConfig,
+    ProviderConfig,
+    RateConfig,
+    ServerConfig,
+    agents,
+    prices,
+    tools,
+)
+from modelplex.config.providers import PROVIDER, QUIRKS
+from modelplex.config.read import FAILOVER, LOG
+from modelplex.config.server import SERVER
+from modelplex.core.request import Quirks
+from tests.config.configs import KEY, TYPES, read
+
+SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
+    (ServerConfig, SERVER),
+    (ProviderConfig, PROVIDER),
+    (FailoverConfig, FAILOVER),
+    (LogConfig, LOG),
+    (McpConfig, tools.MCP),
+    (McpServer, tools.SERVER),
+    (Quirks, QUIRKS),
+    (PolicyConfig, agents.POLICY),
+    (AllowConfig, agents.ALLOW),
+    (AgentConfig, agents.AGENT),
+    (RateConfig, agents.RATE),
+    (BudgetConfig, agents.BUDGET),
+    (PriceConfig, prices.PRICE),
+]
+
+
+@pytest.mark.parametrize(("kind", "rules"), SECTIONS, ids=lambda one: getattr(one, "__name__", ""))
+def test_every_setting_has_a_rule_and_every_rule_a_setting(
+    kind: type[msgspec.Struct], rules: Mapping[str, object]
+) -> None:
+    assert set(rules) == set(kind.__struct_fields__)
+
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "modelplex.example.toml"
+
+
+def _example(*, whole: bool) -> Config:
+    """The example; with `whole` the settings that stand in comments too."""
+    text = EXAMPLE.read_text()
+    if whole:
+        text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
+    environ = {
+        "OPENAI_API_KEY": KEY,
+        "MODELPLEX_INTERNAL_TOKEN": KEY,
+        "SEARCH_TOKEN": KEY,
+        "CODER_TOKEN": f"{KEY}-of-coder",
+    }
+    return read(text, **environ)
+
+
+def test_the_example_is_valid() -> None:
+    assert [provider.name for provider in _example(whole=False).providers] == ["openai", "demo"]
+
+
+def test_the_example_shows_every_key() -> None:
+    text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    tree = tomllib.loads(text)
+    assert set(tree) == set(Config.__struct_fields__) - {"path"}
+    shown = {
+        ServerConfig: tree["server"],
+        ProviderConfig: tree["providers"][0],
+        Quirks: tree["providers"][0]["quirks"],
+        PolicyConfig: tree["policy"],
+        AllowConfig: tree["policy"]["allow"],
+        AgentConfig: tree["agents"][0],
+        RateConfig: tree["agents"][0]["rate"],
+        BudgetConfig: tree["agents"][0]["budget"],
+        PriceConfig: tree["prices"][0],
+        FailoverConfig: tree["failover"],
+        LogConfig: tree["log"],
+        McpConfig: tree["mcp"],
+        McpServer: {**tree["mcp"]["servers"][0], **tree["mcp"]["servers"][1]},
+    }
+    assert set(shown) == {kind for kind, _ in SECTIONS}
+    for kind, table in shown.items():
+        assert set(table) == set(kind.__struct_fields__), kind.__name__
+    assert _example(whole=True).server.socket == ("./modelplex.socket",)
+
+
+def test_the_example_shows_the_defaults() -> None:
+    example = _example(whole=False)
+    assert example.server == ServerConfig()
+    assert example.failover == FailoverConfig()
+    assert example.log == LogConfig()
+    assert example.policy == PolicyConfig()
+    assert example.agents == ()
+    assert not example.mcp.enabled
+    openai = example.providers[0]
+    plain = ProviderConfig(name="openai", type="openai", base_url=openai.base_url)
+    assert msgspec.structs.replace(openai, api_key=(), models=(), quirks={}) == plain
+    assert openai.base_url == TYPES["openai"].default_base_url
+    assert openai.quirks == msgspec.structs.asdict(Quirks())
+
+
+def test_every_key_of_the_example_is_explained() -> None:
+    """A comment stands above each key, or above the run of keys or the table that it belongs to."""
+    explained = False
+    for line in EXAMPLE.read_text().splitlines():
+        if re.match(r"(# )?[a-z_]+ = ", line):
+            assert explained, line
+        elif not line.startswith("["):
+            explained = line.startswith("#")
+
+
+def test_sizes_and_times_are_finite_by_default() -> None:
+    for kind in (ServerConfig, FailoverConfig, LogConfig):
+        values = msgspec.structs.asdict(kind()).values()
+        assert all(math.isfinite(value) for value in values if isinstance(value, (int, float)))

@@ -1,0 +1,32 @@
+"""`modelplex run --check`: every way out is closed, and the gateway reachable."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.processes import WAIT_S
+from tests.sandbox.sandboxes import Person
+
+
+def test_the_check_passes_inside(who: Person) -> None:
+    done = who.run("--check")
+    assert done.returncode == 0, done.stdout
+    assert "FAILED" not in done.stdout
+    assert "AF_VSOCK: Address family not supported" in done.stdout
+    assert done.stdout.count(": reachable\n") == 2
+
+
+def test_the_check_fails_outside(who: Person) -> None:
+    code = "import sys; from modelplex.sandbox.check import main; sys.exit(main())"
+    done = subprocess.run(
+        [*who.words, sys.executable, "-c", code],
+        cwd=who.folder,
+        env=who.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout
