@@ -28,7 +28,7 @@ def load(
 
     Raises ConfigError, also where the file cannot be read.
     """
-    known = types if types is not None else provider_types()
+    available = types if types is not None else provider_types()
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - Path is another import, and start-up time counts
             content = file.read(MAX_FILE + 1)
@@ -37,8 +37,8 @@ def load(
         hint = _owner(path) if isinstance(error, PermissionError) else None
         fault = ConfigFault(path, None, "", expected="a readable file", found=reason, hint=hint)
         raise ConfigError([fault]) from None
-    find = find_ollama or (lambda: listens(ollama_url(environ, types=known)))
-    return parse(content, file=path, environ=environ, types=known, find_ollama=find)
+    find = find_ollama or (lambda: listens(ollama_url(environ, types=available)))
+    return parse(content, file=path, environ=environ, types=available, find_ollama=find)
 
 
 def _owner(path: str) -> str:
@@ -50,8 +50,10 @@ def _owner(path: str) -> str:
 
 
 def load_without_file(environ: Mapping[str, str], *, types: Mapping[str, TypeFacts] | None = None) -> Config:
-    known = types if types is not None else provider_types()
-    return config_without_file(environ, found_ollama=listens(ollama_url(environ, types=known)), types=known)
+    available = types if types is not None else provider_types()
+    return config_without_file(
+        environ, found_ollama=listens(ollama_url(environ, types=available)), types=available
+    )
 
 
 def provider_types() -> Mapping[str, TypeFacts]:

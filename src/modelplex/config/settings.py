@@ -24,20 +24,9 @@ SHARES: Final = 2.5
 and the process stays below 200 MB.
 """
 
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "human", "json"]
-OnLoss = Literal["report", "refuse"]
-OnPinnedState = Literal["refuse", "drop"]
-OnUnpriced = Literal["allow", "refuse"]
 PolicyName = Literal["sealed", "open"]
 Attest = Literal["off", "warn", "require"]
-Period = Literal["day", "month", "total"]
 McpProtocol = Literal["auto", "legacy", "modern"]
-McpStart = Literal["lazy", "eager"]
-McpScope = Literal["shared", "session", "agent"]
-McpSearch = Literal["auto", "on", "off"]
-McpOversized = Literal["refuse", "cut"]
-McpPinning = Literal["auto", "trust_first", "locked", "off"]
 
 
 class TypeFacts(Protocol):
@@ -88,7 +77,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     socket: tuple[str, ...] = ()
     socket_mode: str = "0660"
     socket_group: str | None = None
-    log_level: LogLevel = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_request_size: int = 33_554_432
     max_body_memory: int | None = None
     max_body_memory_per_caller: int | None = None
@@ -106,8 +95,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     internal_token: Secret | None = None
     keep_responses: str | None = None
-    on_loss: OnLoss = "report"
-    on_pinned_state: OnPinnedState = "refuse"
+    on_loss: Literal["report", "refuse"] = "report"
+    on_pinned_state: Literal["refuse", "drop"] = "refuse"
     ping_interval: float = 15.0
     vsock: tuple[int, ...] = ()
     allow_uid: tuple[int, ...] = ()
@@ -180,7 +169,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str | None = None
     bodies: bool = False
-    format: LogFormat = "auto"
+    format: Literal["auto", "human", "json"] = "auto"
     max_size: int = 52_428_800
     keep: int = 5
     max_body: int = 65_536
@@ -218,7 +207,7 @@ class BudgetConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     usd: float | None = None
     tokens: int | None = None
-    per: Period = "total"
+    per: Literal["day", "month", "total"] = "total"
 
 
 class PriceConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,7 +246,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     rate: RateConfig = RateConfig()
     budget: BudgetConfig = BudgetConfig()
     concurrent: int | None = None
-    on_unpriced: OnUnpriced = "allow"
+    on_unpriced: Literal["allow", "refuse"] = "allow"
     policy: PolicyName | None = None
     allow: tuple[AllowEntry, ...] = ()
     allow_uid: tuple[int, ...] = ()
@@ -291,9 +280,9 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     protocol: McpProtocol = "auto"
     tools: tuple[str, ...] = ()
     timeout: float = 60.0
-    start: McpStart = "lazy"
+    start: Literal["lazy", "eager"] = "lazy"
     idle_stop: float = 900.0
-    scope: McpScope = "shared"
+    scope: Literal["shared", "session", "agent"] = "shared"
     network: bool = True
     allow: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
@@ -332,8 +321,8 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
     name_limit: int = 64
     stdio_socket: str | None = None
     lock_file: str = "modelplex.mcp.lock"
-    pinning: McpPinning = "auto"
-    search: McpSearch = "off"
+    pinning: Literal["auto", "trust_first", "locked", "off"] = "auto"
+    search: Literal["auto", "on", "off"] = "off"
     search_above: int = 60
     max_message: int = 4_194_304
     max_depth: int = 64
@@ -349,7 +338,7 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
     probe_timeout: float = 3.0
     list_timeout: float = 30.0
     meta: tuple[str, ...] = ("*",)
-    oversized: McpOversized = "refuse"
+    oversized: Literal["refuse", "cut"] = "refuse"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

@@ -250,8 +250,8 @@ def _exec_bwrap(
     assert plan.bwrap is not None
     for number in (control.fileno(), parent.fileno(), plan_number):
         os.set_inheritable(number, True)
-    words = [*plan.bwrap, "supervisor", *map(str, (control.fileno(), plan_number, parent.fileno()))]
-    os.execve(words[0], words, {})  # noqa: S606 - no shell is wanted
+    argv = [*plan.bwrap, "supervisor", *map(str, (control.fileno(), plan_number, parent.fileno()))]
+    os.execve(argv[0], argv, {})  # noqa: S606 - no shell is wanted
 
 
 def _own_devices(plan: SandboxPlan) -> frozenset[int]:
@@ -369,9 +369,9 @@ def _program(plan: SandboxPlan, supervisor: socket.socket) -> NoReturn:
         os.execvpe(plan.command[0], plan.command, plan.environ)  # noqa: S606
     except FileNotFoundError:
         status = 127
-        _say(f"there is no program {plan.command[0]} inside the sandbox (--ro PATH mounts a folder)")
+        _print_error(f"there is no program {plan.command[0]} inside the sandbox (--ro PATH mounts a folder)")
     except OSError as fault:
-        _say(f"cannot run {plan.command[0]}: {fault.strerror}")
+        _print_error(f"cannot run {plan.command[0]}: {fault.strerror}")
     finally:
         os._exit(status)
 
@@ -380,11 +380,11 @@ def _change_folder(folder: str) -> None:
     try:
         os.chdir(folder)
     except OSError as fault:
-        _say(f"cannot start in {folder}: {fault.strerror}")
+        _print_error(f"cannot start in {folder}: {fault.strerror}")
         os._exit(126)
 
 
-def _say(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     with suppress(OSError):
         os.write(2, f"modelplex run: {sentence}\n".encode(errors="replace"))
 

@@ -52,12 +52,12 @@ def working_folder() -> str:
         raise CannotRun("the working folder has been removed: start in one that exists.") from None
 
 
-def say(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     sys.stderr.write(f"modelplex run: {sentence}\n")
     sys.stderr.flush()
 
 
-def interpreter_words(module: str) -> list[str]:
+def interpreter_command(module: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", START.format(module=module)]
 
 
@@ -82,7 +82,7 @@ def build_plan(arguments: argparse.Namespace, command: list[str], private: Path,
     )
     is_shared = nearest(here, [*filter(None, [folder]), *named]) > 0
     if not is_shared and request.view != "host":
-        say(
+        print_error(
             f"{here} is not shared, since it is or contains a home folder, or belongs to the system: start in a project's folder, or name one with --rw PATH"
         )
     steps = pinned(mounts(request), named=read_only)
@@ -248,32 +248,33 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
         )
     # The supervisor is the first process: bubblewrap's own would have no seccomp filter, and the
     # program could reach it.
-    words = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
+    command = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
     # The supervisor needs one capability to drop the others.
-    words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
+    command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
     for kind, target, source in steps:
         match kind:
             case "ro":
-                words += ["--ro-bind", source, target]
+                command += ["--ro-bind", source, target]
             case "rw":
-                words += ["--bind", source, target]
+                command += ["--bind", source, target]
             case "empty":
-                words += ["--perms", "1777" if target in {"/tmp", "/var/tmp"} else "0755", "--tmpfs", target]  # noqa: S108
+                mode = "1777" if target in {"/tmp", "/var/tmp"} else "0755"  # noqa: S108
+                command += ["--perms", mode, "--tmpfs", target]
             case "link":
-                words += ["--symlink", source, target]
+                command += ["--symlink", source, target]
             case "cover":
                 if os.path.isdir(target):
-                    words += ["--tmpfs", target, "--remount-ro", target]
+                    command += ["--tmpfs", target, "--remount-ro", target]
                 else:
-                    words += ["--ro-bind", "/dev/null", target]
+                    command += ["--ro-bind", "/dev/null", target]
         if target == "/":
-            words += ["--tmpfs", "/sys"]
-    words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
+            command += ["--tmpfs", "/sys"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
     if os.geteuid() == 0:
-        words += ["--ro-bind", "/proc/sys", "/proc/sys"]
+        command += ["--ro-bind", "/proc/sys", "/proc/sys"]
         for path in (f"/proc/{name}" for name in HIDDEN_OF_PROC):
             if os.path.isdir(path):
-                words += ["--tmpfs", path, "--remount-ro", path]
+                command += ["--tmpfs", path, "--remount-ro", path]
             elif os.path.exists(path):
-                words += ["--ro-bind", "/dev/null", path]
-    return [*words, "--", *interpreter_words("inside")]
+                command += ["--ro-bind", "/dev/null", path]
+    return [*command, "--", *interpreter_command("inside")]

@@ -36,8 +36,8 @@ from modelplex.sandbox.plan import (
     START,
     build_plan,
     files_of_config,
-    interpreter_words,
-    say,
+    interpreter_command,
+    print_error,
     working_folder,
 )
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_system()
         agent = choose_agent(arguments, config_path(arguments))
     except WrongArguments as fault:
-        say(fault.sentence)
+        print_error(fault.sentence)
         return WRONG
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, state in before.items():
         if (now := _file_state(name)) is not None and now != state:
             what = "the program made" if state is None else "while the program ran, something changed"
-            say(f"{what} {name} here, which the next start would trust: look at it first")
+            print_error(f"{what} {name} here, which the next start would trust: look at it first")
     return status
 
 
@@ -182,8 +182,8 @@ def _run(
         try:
             os.write(memory, json.dumps(plan._asdict()).encode())
             numbers = [theirs.fileno(), memory, log.fileno()]
-            words = [*interpreter_words("inside"), "bridge", *map(str, numbers)]
-            popen = subprocess.Popen(words, env={}, pass_fds=numbers)  # noqa: S603 - our own words
+            argv = [*interpreter_command("inside"), "bridge", *map(str, numbers)]
+            popen = subprocess.Popen(argv, env={}, pass_fds=numbers)  # noqa: S603 - our own program
         finally:
             theirs.close()
             os.close(memory)
@@ -264,7 +264,9 @@ def _forward_signals(control: socket.socket, popen: subprocess.Popen[bytes], gat
             if found.si_signo == signal.SIGCHLD:
                 if not reported and gateway.status is not None:
                     reported = True
-                    say(f"the gateway has ended (status {gateway.status}); its log: {gateway.save_log()}")
+                    print_error(
+                        f"the gateway has ended (status {gateway.status}); its log: {gateway.save_log()}"
+                    )
             elif found.si_code != SI_KERNEL or _is_for_leader(found.si_signo):
                 with suppress(OSError):
                     control.send(b"S" + bytes([found.si_signo]))

@@ -101,9 +101,9 @@ def gateway_of_run(
         folder = private / "gateway"
         folder.mkdir(mode=0o700)
         path = str(folder / "modelplex.socket")
-        words = ["modelplex" if config_path(arguments) is None else "modelplex.sandbox.gateway"]
-        words += ["--socket", path, *(["--agent", agent.name] if agent is not None else [])]
-        popen = _start([*words, *_forwarded_options(arguments)], log)
+        argv = ["modelplex" if config_path(arguments) is None else "modelplex.sandbox.gateway"]
+        argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else [])]
+        popen = _start([*argv, *_forwarded_options(arguments)], log)
         try:
             yield RunGateway(path, popen, read_log)
         finally:
@@ -112,16 +112,16 @@ def gateway_of_run(
 
 
 def _forwarded_options(arguments: argparse.Namespace) -> list[str]:
-    words: list[str] = []
+    argv: list[str] = []
     no_reload: bool = arguments.no_reload
     config = config_path(arguments)
     if config is not None:
         # The target of a link: the program can change a link in the working folder, and the gateway
         # would reload the config from the new target.
         real = os.path.realpath(config)
-        words += ["--config", real]
+        argv += ["--config", real]
         no_reload = no_reload or _is_writable_inside(real, arguments)
-    return [*words, *["--no-reload"] * no_reload, *["--verbose"] * arguments.verbose]
+    return [*argv, *["--no-reload"] * no_reload, *["--verbose"] * arguments.verbose]
 
 
 def _is_writable_inside(config: str, arguments: argparse.Namespace) -> bool:
@@ -133,12 +133,12 @@ def _is_writable_inside(config: str, arguments: argparse.Namespace) -> bool:
 
 
 def _start(
-    words: Sequence[str], log: IO[bytes], *, stdin: int = subprocess.DEVNULL, is_shared: bool = False
+    argv: Sequence[str], log: IO[bytes], *, stdin: int = subprocess.DEVNULL, is_shared: bool = False
 ) -> subprocess.Popen[bytes]:
     """Run a module of ours. One that is not shared ends with this process."""
-    return subprocess.Popen(  # noqa: S603 - our own words
+    return subprocess.Popen(  # noqa: S603 - our own program
         # -P: do not import from the working folder, which the program may write to.
-        [sys.executable, "-P", "-m", *words],
+        [sys.executable, "-P", "-m", *argv],
         stdin=stdin,
         stdout=log,
         stderr=log,
@@ -174,8 +174,8 @@ def _shared_gateway(
         deadline = time.monotonic() + START_TIMEOUT_S
         while not shared.is_ready():
             if shared.is_missing():
-                words = ["modelplex.sandbox.gateway", "--agent", agent.name, "--socket", path]
-                shared.start([*words, "--uses", path + RUNS, *_forwarded_options(arguments)], log)
+                argv = ["modelplex.sandbox.gateway", "--agent", agent.name, "--socket", path]
+                shared.start([*argv, "--uses", path + RUNS, *_forwarded_options(arguments)], log)
             if time.monotonic() > deadline:
                 raise CannotRun(f"the gateway did not listen on {path} within {START_TIMEOUT_S:.0f} s.")
             time.sleep(POLL_S)
@@ -203,11 +203,11 @@ class SharedGateway:
     def _exists(self) -> bool:
         return is_claimed(self.path + RUNS) or is_claimed(self.path) or is_listening(self.path)
 
-    def start(self, words: Sequence[str], log: IO[bytes]) -> None:
+    def start(self, argv: Sequence[str], log: IO[bytes]) -> None:
         self.use, theirs = socket.socketpair()
         self.use.setblocking(False)
         with theirs:
-            self.popen = _start(words, log, stdin=theirs.fileno(), is_shared=True)
+            self.popen = _start(argv, log, stdin=theirs.fileno(), is_shared=True)
 
     def is_ready(self) -> bool:
         """Whether it listens and has counted this run. Raises CannotRun where the one that this run

@@ -30,7 +30,7 @@ def aliases(context: LintContext) -> Iterator[ConfigFinding]:
     for alias, targets in config.aliases.items():
         for index, target in enumerate(targets):
             place = context.element(index, "aliases", alias)
-            if is_pattern(target) or _is_known(directory, target):
+            if is_pattern(target) or _is_served(directory, target):
                 continue
             if target in config.aliases:
                 yield _alias_of_alias(context, alias, target, place)
@@ -79,7 +79,7 @@ def _candidates(directory: Directory, name: str) -> tuple[Candidate, ...]:
         return ()
 
 
-def _is_known(directory: Directory, name: str) -> bool:
+def _is_served(directory: Directory, name: str) -> bool:
     """Whether a provider is known to serve it, or is named in it and may serve it."""
     served = {each.provider: each for each in directory.served}
     named = directory.provider_of(name)
