@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelplex.mcp.constants import Json
+from modelplex.mcp.header_arguments import BadHeaderArgument, header_arguments
 from modelplex.mcp.servers.header_params import (
-    annotated_params,
     argument_headers,
     header_value,
     standard_headers,
@@ -45,13 +45,14 @@ def test_every_text_fits_into_a_header(text: str) -> None:
         {"anyOf": [{"properties": {"a": {"type": "string", "x-mcp-header": "A"}}}]},
     ],
 )
-def test_an_invalid_annotation_is_an_error(schema: Json) -> None:
-    with pytest.raises(ValueError, match="x-mcp-header"):
-        annotated_params(schema)
+def test_an_invalid_annotation_has_no_headers(schema: Json) -> None:
+    assert argument_headers(schema, {"a": "x", "b": "x"}) == {}
+    with pytest.raises(BadHeaderArgument, match="x-mcp-header"):
+        header_arguments(schema)
 
 
 def test_data_in_a_schema_is_no_annotation() -> None:
-    assert annotated_params({"default": {"x-mcp-header": "A"}, "enum": [{"x-mcp-header": 1}]}) == {}
+    assert header_arguments({"default": {"x-mcp-header": "A"}, "enum": [{"x-mcp-header": 1}]}) == {}
 
 
 def test_arguments_become_headers_and_null_ones_do_not() -> None:
@@ -70,7 +71,7 @@ def test_arguments_become_headers_and_null_ones_do_not() -> None:
         "Mcp-Param-S": "=?base64?IHg=?=",
     }
     assert argument_headers(schema, {"o": "no object"}) == {}
-    assert argument_headers(None, None) == {}
+    assert argument_headers({}, None) == {}
 
 
 def test_the_name_of_a_request_is_repeated_if_it_has_one() -> None:

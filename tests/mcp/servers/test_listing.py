@@ -4,7 +4,6 @@ from modelplex.mcp.constants import Json
 from modelplex.mcp.servers.listing import _add
 
 from .conftest import Start
-from .remote import modern, remote, server_of
 
 
 async def test_a_cursor_cycle_and_endless_pages_end_with_a_warning(start: Start) -> None:
@@ -30,11 +29,6 @@ async def test_a_result_without_a_list_is_logged(start: Start) -> None:
     scripted = start(empty="tools/list")
     assert (await scripted.server.lists()).tools == ()
     assert any("The result of tools/list has no list of tools" in event.text for event in scripted.events)
-
-
-async def test_a_tool_with_an_invalid_header_annotation_is_omitted() -> None:
-    async with remote(modern) as it, server_of(it) as server:
-        assert [tool["name"] for tool in (await server.lists()).tools] == ["echo"]
 
 
 def test_repeated_entries_are_skipped_and_entries_without_a_name_are_kept() -> None:

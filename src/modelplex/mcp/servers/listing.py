@@ -14,7 +14,6 @@ import msgspec
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.constants import METHOD_NOT_FOUND, Catalog, Json
 from modelplex.mcp.servers.channel import HttpRefused
-from modelplex.mcp.servers.header_params import annotated_params
 from modelplex.mcp.servers.session import ServerSession
 
 Kind = Literal["tools", "prompts", "resources", "templates"]
@@ -51,7 +50,6 @@ async def load(
     limits: McpConfig,
     old: Catalog | None,
     kinds: tuple[Kind, ...],
-    remote: bool,
     warn: Warn,
 ) -> Catalog:
     """The catalog of the server: `kinds` are loaded, the others are taken from `old`.
@@ -66,8 +64,6 @@ async def load(
             lists[kind] = before if got is None else got
         elif kind not in kinds:
             lists[kind] = before
-    if remote and session.era == "modern":
-        lists["tools"] = _with_valid_annotations(lists.get("tools", ()), warn=warn)
     return Catalog(
         era=session.era,
         version=session.version,
@@ -136,16 +132,3 @@ def _add(entries: dict[object, Json], page: object, *, key: str) -> None:
             entry = cast("Json", value)
             name = entry.get(key)
             entries.setdefault(name if isinstance(name, str) else len(entries), entry)
-
-
-def _with_valid_annotations(tools: tuple[Json, ...], *, warn: Warn) -> tuple[Json, ...]:
-    """The tools with valid header annotations."""
-    kept: list[Json] = []
-    for tool in tools:
-        try:
-            annotated_params(tool.get("inputSchema"))
-        except ValueError as error:
-            warn(f"The tool {str(tool.get('name'))[:80]!r} is omitted: {error}.")
-        else:
-            kept.append(tool)
-    return tuple(kept)

@@ -160,7 +160,6 @@ class ServerCatalog:
             limits=self._limits(),
             old=self.current,
             kinds=kinds,
-            remote=self._config.command is None,
             warn=lambda text: self._events.warn(text, scope=instance.scope),
         )
         self.confirmed = True

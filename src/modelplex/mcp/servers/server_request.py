@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -96,7 +96,7 @@ async def _send_once(
     session: ServerSession,
     *,
     max_call_time: float,
-    headers: dict[str, str] | None,
+    headers: dict[str, str],
 ) -> McpReply:
     """One attempt. Progress renews the timeout, up to `max_call_time` seconds in all."""
     loop = asyncio.get_running_loop()
@@ -137,18 +137,14 @@ def _is_header_mismatch(reply: McpReply) -> bool:
 
 def _argument_headers(
     request: ServerRequest, session: ServerSession, config: McpServer, catalog: ServerCatalog
-) -> dict[str, str] | None:
+) -> dict[str, str]:
     """The headers that repeat arguments of a tool, for a modern HTTP server."""
-    known = catalog.current
-    if (
-        session.era != "modern"
-        or config.command is not None
-        or request.method != "tools/call"
-        or known is None
-    ):
-        return None
+    is_modern_http = session.era == "modern" and config.command is None
+    if not is_modern_http or request.method != "tools/call" or catalog.current is None:
+        return {}
     name = request.params.get("name")
-    tool = next((tool for tool in known.tools if tool.get("name") == name), None)
-    return (
-        None if tool is None else argument_headers(tool.get("inputSchema"), request.params.get("arguments"))
-    )
+    tool = next((tool for tool in catalog.current.tools if tool.get("name") == name), None)
+    schema = None if tool is None else tool.get("inputSchema")
+    if not isinstance(schema, dict):
+        return {}
+    return argument_headers(cast("Json", schema), request.params.get("arguments"))
