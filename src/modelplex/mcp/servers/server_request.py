@@ -27,14 +27,13 @@ LISTEN: Final = "subscriptions/listen"
 
 class ServerRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request of the gateway. `timeout` in seconds without progress; `max_call_time` limits the
-    whole request. `repeated`: it was sent again in a new session.
+    whole request.
     """
 
     method: str
     params: Json
     options: RequestOptions
     timeout: float
-    repeated: bool = False
 
 
 async def send(
@@ -58,7 +57,7 @@ async def send(
             request, instance, session, max_call_time=limits.max_call_time, headers=headers
         )
 
-    may_repeat = _is_idempotent(request, config)
+    may_repeat, is_new_session = _is_idempotent(request, config), False
     while True:
         session = await instance.ready()
         try:
@@ -80,9 +79,9 @@ async def send(
                 raise instance.unavailable(
                     "has ended the session; the call was not repeated.", "lost"
                 ) from None
-            if request.repeated:
+            if is_new_session:
                 raise instance.unavailable("ends each session at once.", "lost") from None
-            request = msgspec.structs.replace(request, repeated=True)
+            is_new_session = True
         except HttpRefused as refused:
             reason = "unauthorized" if refused.status in {401, 403} else "refused"
             raise instance.unavailable(
