@@ -113,25 +113,25 @@ class Connect(Protocol):
 
 
 async def connect_session(
-    connect: Connect, *, protocol: McpProtocol, known: ServerEra | None, remote: bool, probe_timeout: float
+    connect: Connect, *, protocol: McpProtocol, stored: ServerEra | None, remote: bool, probe_timeout: float
 ) -> tuple[ServerSession, ServerEra]:
     """A session in its era, and the era to store. The caller sets the timeout.
 
     Raises: NoCommonEra if there is no common revision, or the handshake was refused.
     ConnectionLost, HttpRefused if it could not be reached or was lost.
     """
-    match protocol, known:
+    match protocol, stored:
         case ("modern", _) | ("auto", ServerEra(era="modern")):
             return await _connect_as_modern(
                 connect, certain=protocol == "modern", remote=remote, probe_timeout=probe_timeout
             )
         case ("legacy", _) | ("auto", ServerEra(era="legacy", missed_probes=0)):
-            sse = known is not None and known.era == "legacy" and known.sse
+            sse = stored is not None and stored.era == "legacy" and stored.sse
             return await _handshake(connect, await connect(sse=sse), sse=sse)
-        case ("auto", ServerEra(era="legacy")) if known.missed_probes >= MAX_MISSED_PROBES:
+        case ("auto", ServerEra(era="legacy")) if stored.missed_probes >= MAX_MISSED_PROBES:
             return await _handshake(connect, await connect())
         case _:
-            missed_probes = 0 if known is None else known.missed_probes
+            missed_probes = 0 if stored is None else stored.missed_probes
             return await _connect_by_probe(
                 connect, remote=remote, probe_timeout=probe_timeout, missed_probes=missed_probes
             )
@@ -238,7 +238,7 @@ def _refusal(reply: McpReply) -> str:
 
 
 async def _probe(session: ServerSession) -> ProbeResult:
-    """Probe, and once more if the reply says how."""
+    """Probe, and once more if the reply names another version or capabilities."""
     result: ProbeResult = ModernRetry(NEWEST)
     for _ in range(2):
         if not isinstance(result, ModernRetry):

@@ -126,7 +126,7 @@ class ServerInstance:
                     session, era = await era_probe.connect_session(
                         partial(host.connect, self),
                         protocol=host.config.protocol,
-                        known=host.server_catalog.known_era,
+                        stored=host.server_catalog.known_era,
                         remote=not local,
                         probe_timeout=host.limits.probe_timeout,
                     )

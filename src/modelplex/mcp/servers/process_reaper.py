@@ -58,10 +58,10 @@ def find(mark: str, sessions: frozenset[int]) -> dict[int, str]:
     return found
 
 
-def alive(known: dict[int, str]) -> dict[int, str]:
+def alive(found: dict[int, str]) -> dict[int, str]:
     """Those that still run: the same process, not another one with its pid."""
     still: dict[int, str] = {}
-    for pid, began in known.items():
+    for pid, began in found.items():
         stat = _stat(str(pid))
         if stat is not None and stat[3] == began:
             still[pid] = began

@@ -264,7 +264,27 @@ class ManagedServer:
 
     def status(self) -> ServerStatus:
         """The present state. Starts nothing."""
-        return _status(self, self._instances, self._in_flight)
+        instances = list(self._instances.values())
+        sessions = [each.session for each in instances if each.session is not None]
+        times = [each.started_at for each in instances if each.started_at is not None]
+        failed = [each for each in instances if each.life.error is not None]
+        outputs = [self.events.last_lines(each.scope) for each in failed]
+        source = sessions[0] if sessions else self.catalog
+        return ServerStatus(
+            name=self.name,
+            state=self.state,
+            era=None if source is None else source.era,
+            version=None if source is None else source.version,
+            pids=tuple(each.channel.pid for each in sessions if each.channel.pid is not None),
+            scopes=tuple(each.scope for each in instances if each.session is not None),
+            uptime=self.now() - min(times) if times else None,
+            restarts=sum(max(0, each.starts - 1) for each in instances),
+            in_flight=self._in_flight,
+            tools=None if self.catalog is None else len(self.catalog.tools),
+            last_error=failed[-1].life.error if failed else None,
+            last_words=next(filter(None, outputs), ()),
+            retry_after=min(filter(None, (each.life.wait(self.now()) for each in instances)), default=None),
+        )
 
     def revive(self) -> None:
         """Forget failures, so that the next call starts the server at once."""
@@ -345,28 +365,3 @@ class ManagedServer:
             children=self.children,
             write_line=lambda kind, line: self.events.add_line(kind, line, scope=scope, output=output),
         )
-
-
-def _status(server: ManagedServer, instances: Mapping[str, ServerInstance], in_flight: int) -> ServerStatus:
-    all_ = list(instances.values())
-    sessions = [instance.session for instance in all_ if instance.session is not None]
-    times = [instance.started_at for instance in all_ if instance.started_at is not None]
-    errors = [instance.life.error for instance in all_ if instance.life.error is not None]
-    waits = [wait for instance in all_ if (wait := instance.life.wait(server.now()))]
-    failed = [server.events.last_lines(instance.scope) for instance in all_ if instance.life.error]
-    known = server.catalog
-    return ServerStatus(
-        name=server.name,
-        state=server.state,
-        era=sessions[0].era if sessions else known.era if known else None,
-        version=sessions[0].version if sessions else known.version if known else None,
-        pids=tuple(session.channel.pid for session in sessions if session.channel.pid is not None),
-        scopes=tuple(scope for scope, instance in instances.items() if instance.session is not None),
-        uptime=server.now() - min(times) if times else None,
-        restarts=sum(max(0, instance.starts - 1) for instance in all_),
-        in_flight=in_flight,
-        tools=len(known.tools) if known is not None else None,
-        last_error=errors[-1] if errors else None,
-        last_words=next(filter(None, failed), ()),
-        retry_after=min(waits) if waits else None,
-    )

@@ -34,7 +34,7 @@ from modelplex.mcp.constants import (
 from modelplex.mcp.servers.channel import Channel, PendingRequest, RequestOptions
 
 CLIENT: Final[Json] = {"name": "modelplex", "version": __version__}
-"""The gateway's client info, whoever its own clients are."""
+"""The gateway's own client info; that of its clients is not forwarded."""
 MAX_SERVER_REQUESTS: Final = 32
 """Open requests of one server to its client. More are refused."""
 MAX_TASK_TOKENS: Final = 256
@@ -136,8 +136,9 @@ class ServerSession:
             meta["progressToken"] = pending.id
         if self.era == "modern":
             version = options.client_version
-            spoken = version if version in MODERN_VERSIONS else self.version
-            meta = self._envelope(meta, capabilities=options.capabilities or {}, version=spoken)
+            if version not in MODERN_VERSIONS:
+                version = self.version
+            meta = self._envelope(meta, capabilities=options.capabilities or {}, version=version)
             if options.log_level is not None:
                 meta[META_LOG_LEVEL] = options.log_level
         sent = {key: value for key, value in params.items() if key != "_meta"}
