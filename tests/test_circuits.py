@@ -1,6 +1,4 @@
-"""Circuits at a whole gateway: what one caller, model or endpoint breaks stays whole for the
-others.
-"""
+"""Circuit breakers of a whole gateway: failures of one caller, model or endpoint stay with it."""
 
 from __future__ import annotations
 
@@ -34,8 +32,8 @@ DOWN = {"error": {"message": "Down.", "type": "server_error", "param": None, "co
 RULES = "\n[failover]\nretries = 0\nbreaker_failures = 2\nbreaker_cooldown = 600\n"
 
 
-def speaking(decide: Callable[[Seen], Act]) -> Callable[[Scripted], Act]:
-    """A provider that answers by what it is asked, in whatever order."""
+def responding(decide: Callable[[Seen], Act]) -> Callable[[Scripted], Act]:
+    """A provider whose response depends on the request, not on the order."""
 
     def script(up: Scripted) -> Act:
         async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,8 +50,8 @@ def is_poisoned(seen: Seen) -> bool:
 
 @dataclass
 class Two:
-    """A gateway with two agents, and two providers of the model "m": the first one's script, and
-    one that is always well.
+    """A gateway with two agents, and two providers of the model "m": the first has a script, the
+    second always succeeds.
     """
 
     gw: Running
@@ -86,7 +84,7 @@ async def two_agents(
     agents = "".join(f'[[agents]]\nname = "{name}"\ntoken = "token-of-{name}"\n' for name in ("evil", "good"))
     state = f'[server]\nstate_folder = "{folder / "state"}"\n'
     async with provider() as first, provider(answer(chat_answer())) as second:
-        first.scripts[:] = [speaking(decide)(first)]
+        first.scripts[:] = [responding(decide)(first)]
         config = one(first.url, name="first", priority=1, **more) + one(second.url, name="second", priority=2)
         async with gateway(state + config + agents + rules, folder=folder) as gw:
             yield Two(gw, first, second)
@@ -103,48 +101,48 @@ FAULTS: dict[str, Act] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_no_caller_takes_a_provider_from_another(fault: str, tmp_path: Path) -> None:
+async def test_failures_of_one_caller_do_not_affect_another(fault: str, tmp_path: Path) -> None:
     def decide(seen: Seen) -> Act:
         return FAULTS[fault] if is_poisoned(seen) else answer(chat_answer())
 
     patience = 2.0 if fault == "a time-out" else WAIT_S
     async with two_agents(decide, tmp_path, first_byte_timeout=patience) as two:
-        asked: list[int] = []
+        counts: list[int] = []
         for _ in range(4):
             assert await two.served("evil", POISON) == "second"
             assert await two.served("good") == "first"
-            asked.append(sum(map(is_poisoned, two.first.seen)))
-        assert asked[1] == asked[3]  # its own circuit is open from the second one on
+            counts.append(sum(map(is_poisoned, two.first.seen)))
+        assert counts[1] == counts[3]  # the circuit of this caller is open after the second failure
         assert await two.served("evil") == "second"
         assert {breaker["caller"] for breaker in await two.breakers()} == {"agent:evil"}
         seen_by_others = (await two.gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
         assert seen_by_others == []
 
 
-async def test_a_provider_that_fails_two_callers_is_passed_over_by_all(tmp_path: Path) -> None:
+async def test_a_provider_that_fails_for_two_callers_is_skipped_for_all(tmp_path: Path) -> None:
     async with two_agents(lambda _: answer(DOWN, status=500), tmp_path) as two:
         assert await two.served("evil") == "second"
         assert await two.served("good") == "second"
         assert (await two.gw.chat()).headers["x-modelplex-attempts"] == "1"
         assert len(two.first.seen) == 2
-        (everybodys, *_) = await two.breakers()
-        assert (everybodys["caller"], everybodys["reason"]) == (None, "The provider answered 500: Down.")
+        (shared, *_) = await two.breakers()
+        assert (shared["caller"], shared["reason"]) == (None, "The provider answered 500: Down.")
         shown = (await two.gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"]
         assert [(breaker["state"], breaker["reason"]) for breaker in shown] == [
             ("open", "")
-        ]  # it may quote a request of another
-    told = [
+        ]  # the reason may quote a request of another caller
+    events = [
         line
         for line in map(json.loads, (tmp_path / "log.json").read_text().splitlines())
         if "breaker" in line["event"]
     ]
-    assert [(line["provider"], line["key"], line["model"], line["caller"]) for line in told] == [
+    assert [(line["provider"], line["key"], line["model"], line["caller"]) for line in events] == [
         ("first", 0, "m", "everybody")
     ]
 
 
-async def test_an_endpoint_that_is_missing_takes_nothing_from_the_others(tmp_path: Path) -> None:
-    """What an agent of the Responses form does to a server that has chat alone."""
+async def test_a_missing_endpoint_does_not_affect_other_endpoints(tmp_path: Path) -> None:
+    """An agent that uses Responses, with a provider that has chat only."""
 
     def decide(seen: Seen) -> Act:
         if seen.target.endswith("chat/completions"):
@@ -159,7 +157,7 @@ async def test_an_endpoint_that_is_missing_takes_nothing_from_the_others(tmp_pat
         assert await two.served("evil") == await two.served("good") == "first"
 
 
-async def test_one_models_limit_or_fault_leaves_the_keys_other_models_alone(tmp_path: Path) -> None:
+async def test_failures_of_one_model_do_not_affect_other_models_of_the_key(tmp_path: Path) -> None:
     for status in (429, 500):
         folder = tmp_path / str(status)
         folder.mkdir()
@@ -169,14 +167,14 @@ async def test_one_models_limit_or_fault_leaves_the_keys_other_models_alone(tmp_
             return answer(DOWN, status=status, retry_after="600") if is_busy else answer(chat_answer())
 
         async with provider() as up:
-            up.scripts[:] = [speaking(decide)(up)]
+            up.scripts[:] = [responding(decide)(up)]
             async with gateway(one(up.url, models='["busy", "m"]') + RULES, folder=folder) as gw:
                 for _ in range(4):
                     assert (await gw.chat("busy")).status in {429, 502}
                     assert (await gw.chat("m")).status == 200
 
 
-async def test_a_request_counts_as_one_failure_however_often_it_is_tried(tmp_path: Path) -> None:
+async def test_a_request_counts_as_one_failure_with_any_number_of_retries(tmp_path: Path) -> None:
     rules = "\n[failover]\nretries = 4\nbackoff = 0.001\nbreaker_failures = 2\nbreaker_cooldown = 600\n"
     async with provider(answer(DOWN, status=500)) as up, gateway(one(up.url) + rules, folder=tmp_path) as gw:
         assert (await gw.chat()).headers["x-modelplex-attempts"] == "5"
@@ -187,10 +185,8 @@ async def test_a_request_counts_as_one_failure_however_often_it_is_tried(tmp_pat
         assert (breaker["state"], breaker["failures"]) == ("open", 2)
 
 
-async def test_a_sole_candidate_is_asked_however_open_its_circuit_is(tmp_path: Path) -> None:
-    """Nobody is worse off than at the provider itself: a hiccup of it is over when it is over, and
-    not with our cooldown.
-    """
+async def test_a_sole_candidate_is_tried_although_its_circuit_is_open(tmp_path: Path) -> None:
+    """A short failure of the provider ends when the provider recovers, not after the cooldown."""
     async with provider(*[answer(DOWN, status=500)] * 3, answer(chat_answer())) as up:
         async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
             for _ in range(3):
@@ -202,7 +198,7 @@ async def test_a_sole_candidate_is_asked_however_open_its_circuit_is(tmp_path: P
             assert (await gw.ask("GET", "/health?detail")).json["providers"][0]["breakers"] == []
 
 
-async def test_a_sole_candidate_that_said_when_is_waited_for(tmp_path: Path) -> None:
+async def test_a_short_retry_after_of_a_sole_candidate_is_waited_for(tmp_path: Path) -> None:
     limited = answer(DOWN, status=429, retry_after="0.2")
     async with provider(limited, answer(chat_answer())) as up:
         async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
@@ -212,7 +208,7 @@ async def test_a_sole_candidate_that_said_when_is_waited_for(tmp_path: Path) -> 
             assert (await gw.record(2)).times.queued > 0
 
 
-async def test_a_wait_that_is_longer_is_told_by_what_is_left_of_it(tmp_path: Path) -> None:
+async def test_a_long_retry_after_is_returned_with_the_remaining_time(tmp_path: Path) -> None:
     async with provider(answer(DOWN, status=429, retry_after="600")) as up:
         async with gateway(one(up.url) + RULES, folder=tmp_path) as gw:
             first = await gw.chat()
@@ -226,13 +222,13 @@ async def test_a_wait_that_is_longer_is_told_by_what_is_left_of_it(tmp_path: Pat
 async def test_a_probe_closes_the_circuit_at_its_first_output(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
-    async def waits(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def continue_stream(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await go_on.wait()
         for piece in chat_stream("lo")[1:]:
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
 
     broken = answer(DOWN, status=500)
-    acts = [broken, broken, stream(chunk({"content": "Hel"}), then=waits), answer(chat_answer())]
+    acts = [broken, broken, stream(chunk({"content": "Hel"}), then=continue_stream), answer(chat_answer())]
     rules = RULES.replace("600", "0")
     async with provider(*acts) as up, provider(answer(chat_answer())) as second:
         config = one(up.url, name="first", priority=1) + one(second.url, name="second", priority=2)
@@ -242,12 +238,12 @@ async def test_a_probe_closes_the_circuit_at_its_first_output(tmp_path: Path) ->
             body = json.dumps({"model": "m", "messages": [], "stream": True}).encode()
             probe = await asyncio.wait_for(gw.send("POST", "/v1/chat/completions", body), WAIT_S)
             assert probe.header(b"x-modelplex-provider") == b"first"
-            assert (await gw.chat()).headers["x-modelplex-provider"] == "first"  # amid the probe's stream
+            assert (await gw.chat()).headers["x-modelplex-provider"] == "first"  # during the probe's stream
             go_on.set()
             assert b"[DONE]" in await probe.body(limit=100_000)
 
 
-async def test_a_probe_whose_caller_hangs_up_frees_its_place(tmp_path: Path) -> None:
+async def test_a_probe_of_a_disconnected_client_frees_its_slot(tmp_path: Path) -> None:
     broken = answer(DOWN, status=500)
     acts = [broken, broken, stall, answer(chat_answer())]
     rules = RULES.replace("600", "0")
@@ -260,14 +256,14 @@ async def test_a_probe_whose_caller_hangs_up_frees_its_place(tmp_path: Path) -> 
             async with asyncio.timeout(WAIT_S):
                 while len(up.seen) < 3:
                     await asyncio.sleep(0.005)
-            assert (await gw.chat()).headers["x-modelplex-provider"] == "second"  # its place is taken
+            assert (await gw.chat()).headers["x-modelplex-provider"] == "second"  # its slot is taken
             probe.cancel()
             await asyncio.wait_for(up.hung_up.wait(), WAIT_S)
             await gw.record(4)
             assert (await gw.chat()).headers["x-modelplex-provider"] == "first"
 
 
-async def test_callers_that_hang_up_or_are_refused_say_nothing_of_a_provider(tmp_path: Path) -> None:
+async def test_disconnects_and_client_errors_are_no_health_signal(tmp_path: Path) -> None:
     def decide(seen: Seen) -> Act:
         if is_poisoned(seen):
             return answer({"error": {"message": "Not so.", "code": "content_policy"}}, status=400)
@@ -276,11 +272,11 @@ async def test_callers_that_hang_up_or_are_refused_say_nothing_of_a_provider(tmp
     async with two_agents(decide, tmp_path) as two:
         for number in range(3):
             assert (await two.ask("evil", POISON)).status == 400
-            asking = asyncio.create_task(two.ask("evil", "slow"))
+            request = asyncio.create_task(two.ask("evil", "slow"))
             async with asyncio.timeout(WAIT_S):
                 while len(two.first.seen) < 2 * number + 2:
                     await asyncio.sleep(0.005)
-            asking.cancel()
+            request.cancel()
             await two.gw.record(2 * number + 2)
         assert await two.breakers() == []
         assert await two.served("evil") == "first"
