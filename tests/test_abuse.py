@@ -279,7 +279,7 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 @pytest.mark.parametrize("name", SMUGGLED)
-def test_what_is_no_clear_request_is_refused_and_nothing_behind_it_is_served(
+def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_served(
     world: World,
     name: str,
     unix: bool,
@@ -349,7 +349,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_what_is_odd_is_answered_as_what_it_is(world: World, name: str) -> None:
+def test_an_odd_but_valid_request_is_served(world: World, name: str) -> None:
     data, status = ODD[name]
     got = world.answer(data)
     assert got.status == status
@@ -359,7 +359,7 @@ def test_what_is_odd_is_answered_as_what_it_is(world: World, name: str) -> None:
     assert "access-control-allow-origin" not in got.headers
 
 
-def test_ten_thousand_headers_within_the_limit_are_served_and_go_no_further(world: World) -> None:
+def test_ten_thousand_headers_within_the_limit_are_served_and_not_forwarded(world: World) -> None:
     rows = ["a: b"] * 10_000
     got = world.answer(request("POST", CHAT, BODY, headers=rows))
     assert got.status == 200
@@ -374,7 +374,9 @@ def test_ten_thousand_headers_within_the_limit_are_served_and_go_no_further(worl
         "/health/../_internal/{}", "http://localhost/_internal/{}", "/v1/_internal/{}", "/v1/models/../../_internal/{}", "/_internal;/{}",
     ],
 )  # fmt: skip
-def test_the_socket_shows_nothing_of_the_inside_in_any_spelling(world: World, form: str, path: str) -> None:
+def test_no_spelling_of_a_path_reaches_the_admin_api_from_the_socket(
+    world: World, form: str, path: str
+) -> None:
     got = world.answer(get(form.format(path)), unix=True)
     assert (got.status, got.error["code"]) in {
         (404, "not_found"),
@@ -383,7 +385,7 @@ def test_the_socket_shows_nothing_of_the_inside_in_any_spelling(world: World, fo
     }
 
 
-def test_pipelined_requests_are_answered_in_order_whoever_they_are_for(world: World) -> None:
+def test_pipelined_requests_to_different_providers_get_responses_in_order(world: World) -> None:
     several = [
         request("POST", CHAT, chat("m"), close=False),
         request("GET", "/v1/models", close=False),
@@ -411,7 +413,7 @@ def test_pipelined_requests_are_answered_in_order_whoever_they_are_for(world: Wo
         post("transfer-encoding: chunked", body=CHUNKED[:-4]),
     ],
 )
-def test_who_never_ends_a_request_is_told_that_it_took_too_long(world: World, data: bytes) -> None:
+def test_a_request_that_never_ends_is_a_408(world: World, data: bytes) -> None:
     before = world.arrived()
     got = world.answer(data)
     assert got.status == 408
@@ -419,7 +421,7 @@ def test_who_never_ends_a_request_is_told_that_it_took_too_long(world: World, da
     assert world.arrived() == before
 
 
-def test_who_sends_a_head_byte_by_byte_is_not_waited_for(world: World) -> None:
+def test_a_head_that_arrives_byte_by_byte_times_out(world: World) -> None:
     async def drip() -> bytes:
         reader, writer = await connect(world.gateway.address)
         reading = asyncio.create_task(reader.read())
@@ -486,7 +488,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_body_that_is_no_call_is_a_400_that_says_why(world: World, name: str) -> None:
+def test_an_invalid_body_is_a_400_with_the_reason(world: World, name: str) -> None:
     before = world.arrived()
     for model in MODELS.values():
         got = world.post(BOMBS[name].replace(b"@", model.encode()))
@@ -533,7 +535,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("name", STRANGE)
-def test_a_strange_body_is_served_or_refused_and_never_a_fault(world: World, name: str) -> None:
+def test_a_strange_body_is_served_or_refused_and_never_a_500(world: World, name: str) -> None:
     for model in MODELS.values():
         got = world.post(STRANGE[name].replace(b"@", model.encode()))
         assert got.status in {200, 400}
@@ -555,9 +557,7 @@ def test_a_strange_body_is_served_or_refused_and_never_a_fault(world: World, nam
         b'{"messages":[{"model":"zzz"}],"stream":true,"model":"m","model":"m","stream":false}',
     ],
 )
-def test_a_member_said_twice_reaches_the_provider_once_and_as_it_was_read_here(
-    world: World, body: bytes
-) -> None:
+def test_a_duplicate_member_reaches_the_provider_once_as_it_was_parsed(world: World, body: bytes) -> None:
     assert world.post(body).status == 200
     sent = world.up.seen[-1].body
     pairs: list[tuple[str, Any]] = json.loads(sent, object_pairs_hook=lambda found: found)
@@ -601,7 +601,7 @@ FILE_PART = 'content-disposition: form-data; name="file"; filename="model"'
         form((MODEL_PART, "m"))[:-20] + b"x" * 20,
     ],
 )
-def test_a_form_whose_model_is_not_clear_is_a_400(world: World, data: bytes) -> None:
+def test_a_form_with_an_ambiguous_model_is_a_400(world: World, data: bytes) -> None:
     before = world.arrived()
     got = world.answer(data)
     assert got.status == 400
@@ -617,7 +617,7 @@ HOSTILE_NAMES = [
 
 @pytest.mark.parametrize("kind", ["wild", "wilder"])
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=range(len(HOSTILE_NAMES)))
-def test_a_name_that_is_more_than_a_name_stays_one(world: World, name: str, kind: str) -> None:
+def test_a_model_name_with_special_characters_stays_a_name(world: World, name: str, kind: str) -> None:
     name = kind + name.removeprefix("wild")
     for body in (chat(name), chat(name, stream=True), chat("no-" + name)):
         got = world.answer(request("POST", CHAT, body))
@@ -727,7 +727,7 @@ PATHS = (
     ],
 )
 @given(path=st.sampled_from((*PATHS[:3], *PATHS[:3], *PATHS)), body=CALLS)
-def test_whatever_is_asked_is_answered_or_refused_in_the_shape_of_openai(
+def test_every_request_gets_a_response_or_an_error_in_the_shape_of_openai(
     world: World, path: str, body: dict[str, Any]
 ) -> None:
     connection = http.client.HTTPConnection(*world.gateway.address, timeout=WAIT_S)
@@ -787,7 +787,7 @@ from ours.
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("name", NO_ANSWERS)
-def test_what_is_no_answer_is_the_providers_fault_and_never_taken_for_a_whole_one(
+def test_an_invalid_response_is_the_providers_error_and_never_a_normal_end(
     world: World,
     name: str,
     streamed: bool,
@@ -843,7 +843,7 @@ async def settled(gateway: Gateway, up: Scripted, *, descriptors: int, seconds: 
         ) from None
 
 
-async def test_a_thousand_clients_that_hang_up_at_any_moment_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_a_thousand_clients_that_disconnect_at_any_moment_leave_nothing_behind(tmp_path: Path) -> None:
     dice = random.Random(7)  # the same moments each time
     pieces = chat_stream(*"abcdefgh")
 
@@ -993,7 +993,7 @@ async def test_memory_does_not_grow_with_the_number_of_large_requests(tmp_path: 
     assert after - before < GROWTH, (before, after)
 
 
-async def test_each_of_200_streams_gets_its_own_bytes_and_no_others(tmp_path: Path) -> None:
+async def test_each_of_200_streams_gets_only_its_own_bytes(tmp_path: Path) -> None:
     together = asyncio.Event()
 
     def pieces(name: str) -> list[bytes]:

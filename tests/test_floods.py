@@ -87,7 +87,7 @@ def small_cap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("client", ASKED)
 @pytest.mark.parametrize("dialect", ["openai_chat", "anthropic_messages", "gemini"])
-async def test_a_flood_behind_output_is_an_error_in_the_callers_stream(
+async def test_a_flood_after_output_is_an_error_in_the_callers_stream(
     dialect: str, client: str, tmp_path: Path
 ) -> None:
     flood = FLOODS[dialect][FLOOD_OF[dialect]]
@@ -113,7 +113,7 @@ async def test_a_flood_behind_output_is_an_error_in_the_callers_stream(
 
 @pytest.mark.parametrize("client", ASKED)
 @pytest.mark.parametrize("dialect", ["openai_chat", "anthropic_messages", "ollama"])
-async def test_a_flood_before_output_goes_on_to_the_next_provider(
+async def test_a_flood_before_output_fails_over(
     dialect: str, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but blank lines: nothing was said, so that another may be asked."""
@@ -136,7 +136,7 @@ def answered() -> Act:
     return stream(chunk({"content": "word"}), chunk({}, finish="stop"), b"data: [DONE]\n\n")
 
 
-async def test_a_whole_answer_above_its_limit_is_refused(tmp_path: Path) -> None:
+async def test_a_complete_response_above_its_limit_is_an_error(tmp_path: Path) -> None:
     large = chat_answer()
     large["choices"][0]["message"]["content"] = "x" * 2_000_000
     text = config(("up", "openai_chat", "URL")) + "max_response_size = 1000000\n"

@@ -72,7 +72,7 @@ def hold(name: str, monkeypatch: pytest.MonkeyPatch) -> Held:
 
 
 @pytest.mark.parametrize("name", STEPS)
-async def test_others_are_answered_while_a_large_body_is_worked_on(
+async def test_other_callers_are_served_while_a_large_body_is_processed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "x" * (LARGE + 1)
@@ -96,7 +96,7 @@ async def test_others_are_answered_while_a_large_body_is_worked_on(
             assert (await asyncio.wait_for(large, WAIT_S)).status == 200
 
 
-async def test_a_caller_that_hangs_up_while_its_large_body_is_read_is_not_asked_for(
+async def test_a_client_that_disconnects_while_its_large_body_is_parsed_causes_no_upstream_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE + 1)}]}).encode()
@@ -115,7 +115,7 @@ async def test_a_caller_that_hangs_up_while_its_large_body_is_read_is_not_asked_
 
 
 @pytest.mark.parametrize("path", ["/mcp/v1/tools/one__echo/call", "/mcp/v1", "/mcp/v1/servers/one"])
-async def test_others_are_answered_while_a_large_body_of_a_tool_call_is_parsed(
+async def test_other_callers_are_served_while_a_large_tool_call_is_parsed(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both forms: the plain one, and MCP's."""

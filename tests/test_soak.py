@@ -27,11 +27,11 @@ def fault(**other: Any) -> str:
     return only
 
 
-def test_what_is_fine_has_no_fault() -> None:
+def test_good_measurements_have_no_fault() -> None:
     assert FINE.faults() == []
 
 
-def test_each_fault_is_told() -> None:
+def test_each_fault_is_reported() -> None:
     assert fault(memory_mb=[60.0, MEMORY_LIMIT_MB + 1]) == "The gateway took 201 MB, and may take 200."
     assert "which is 5.0 times the quiet 4.0 ms" in fault(hostile={"chat": [0.001] * 98 + [0.020] * 2})
     assert "1 of 200 answers were wrong" in fault(wrong={"chat: 500 b''": 1})
@@ -39,7 +39,7 @@ def test_each_fault_is_told() -> None:
     assert fault(hostile={}) == "The good caller got no answer."
 
 
-def test_latency_need_not_be_judged() -> None:
+def test_latency_may_be_left_out() -> None:
     slow = msgspec.structs.replace(FINE, hostile={"chat": [9.0]})
     assert slow.faults(judge_latency=False) == []
 
@@ -64,7 +64,7 @@ def test_every_hostile_caller_is_there() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_short_soak_beside_what_is_refused_unfinished_and_idle(
+def test_a_short_soak_beside_refused_incomplete_and_idle_requests(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Memory and answers are judged; latency is not, since other tests run beside this one."""

@@ -1,11 +1,11 @@
 """`unix:` base URLs for Python: after `import modelplex.client`,
-`OpenAI(base_url="unix:/path/to/modelplex.socket", api_key="unused")` works as it stands.
+`OpenAI(base_url="unix:/path/to/modelplex.socket", api_key="unused")` works.
 
-This file runs in the agent's interpreter, not in the gateway's. It knows nothing of ours and nobody
-of ours imports it: the standard library, and whichever of httpx2 and httpx can be imported, so that
-a copy of it alone works too. With neither of them, importing it does nothing. It teaches their two
-transports one more scheme; a request of any other takes its way untouched, and nothing else of the
-interpreter is changed: no import hook, no environment variable.
+This file runs in the agent's interpreter, not in the gateway's. It imports nothing of ours and
+nothing of ours imports it; it needs the standard library and httpx2 or httpx, so that a copy of it
+works alone. Without either library, importing it does nothing. It adds one scheme to their two
+transports. Requests of other schemes pass unchanged, and nothing else of the interpreter changes:
+no import hook, no environment variable.
 
 `NODE` is the file that does the same for Node's `fetch`: `node --import "$(python -m
 modelplex.client)" agent.mjs`.
@@ -31,73 +31,65 @@ NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "client.mjs")  #
 LIBRARIES = ("httpx2", "httpx")
 SCHEME = "unix"
 DEFAULT_BASE = "/models/v1/"
-"""What stands before the paths of a client whose base URL is the socket alone."""
+"""The base of the paths of a client whose base URL is the socket alone."""
 
-SURFACES = frozenset("v1 v1beta v1alpha api mcp tools health anthropic gemini".split())
-"""First segments that are a path of the gateway already. `models` is none: it is also where
-OpenAI's clients look up a model ...
+GATEWAY_SEGMENTS = frozenset("v1 v1beta v1alpha api mcp tools health anthropic gemini".split())
+"""First segments of the gateway's own paths. `models` is not one of them, since OpenAI's clients
+look up models there, ...
 """
-MODEL_SURFACES = frozenset("v1 v1beta v1alpha api mcp".split())
-"""... unless one of these follows it, and something more."""
+AFTER_MODELS = frozenset("v1 v1beta v1alpha api mcp".split())
+"""... unless one of these follows it, and another segment."""
 
 KEEPALIVE_CONNECTIONS = 100
-"""Idle connections to one socket. Busy ones are not counted: how many there may be is the gateway's
-to say.
-"""
+"""Idle connections to one socket. The gateway limits the busy ones."""
 
-_KEPT = "_modelplex_sockets"
-"""The transport's attribute that holds its connections to sockets."""
+_TRANSPORTS = "_modelplex_sockets"
+"""The attribute of a transport that holds its transports to sockets."""
 _lock = threading.Lock()
-_taught: dict[str, list[Callable[[], None]]] = {}
-"""How to undo it, by library."""
+_installed: dict[str, list[Callable[[], None]]] = {}
+"""The functions that undo it, by library."""
 
 
 class SocketAddress(NamedTuple):
-    """Where a `unix:` URL leads: `target` is path and query as they go onto the wire."""
+    """The address in a `unix:` URL. `target` is the path and query of the request line."""
 
     socket: str
     target: str
 
 
 def install() -> tuple[str, ...]:
-    """Teach the HTTP libraries that can be imported, unless they know already. Importing this
-    module does it.
-
-    Returns:
-        The names of those that know `unix:` now.
+    """Add `unix:` to the HTTP libraries that can be imported. Importing this module does it.
+    Idempotent. Returns the names of the libraries that have it.
     """
     with _lock:
         for name in LIBRARIES:
-            if name in _taught:
+            if name in _installed:
                 continue
             try:
                 library = importlib.import_module(name)
             except ImportError:
                 continue
-            _taught[name] = [*_teach_sync(library), *_teach_async(library)]
-        return tuple(_taught)
+            _installed[name] = [*_install_sync(library), *_install_async(library)]
+        return tuple(_installed)
 
 
 def uninstall() -> None:
-    """Give the libraries back the methods that they came with. Connections that are open stay so
-    until their transports are closed or collected.
+    """Restore the methods of the libraries. Open connections stay open until their transports are
+    closed or collected.
     """
     with _lock:
-        for undo in _taught.values():
+        for undo in _installed.values():
             for each in undo:
                 each()
-        _taught.clear()
+        _installed.clear()
 
 
-def place(path: str) -> SocketAddress | None:
-    """Read the path of a `unix:` URL, percent-encoded, with its query: the first part of it that is
-    a socket, and the rest.
+def parse_path(path: str) -> SocketAddress | None:
+    """Split the path of a `unix:` URL, percent-encoded, with its query, into the first part that is
+    a socket and the rest. None if no part is a socket.
 
-    A client may put its base before a URL that holds it already; then the socket stands twice, and
+    A client may prepend its base to a URL that has it already; then the socket is there twice, and
     counts once.
-
-    Returns:
-        None where no part of it is a socket.
     """
     path, mark, query = path.partition("?")
     pieces = path.split("/")
@@ -106,7 +98,9 @@ def place(path: str) -> SocketAddress | None:
         socket = unquote(written)
         if pieces[number - 1] and _is_socket(socket):
             rest = "/".join(pieces[number:])
-            return SocketAddress(socket, _target(_once(written.lstrip("/"), rest)) + mark + query)
+            return SocketAddress(
+                socket, _target(_without_second_base(written.lstrip("/"), rest)) + mark + query
+            )
     return None
 
 
@@ -117,10 +111,8 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-def _once(socket: str, rest: str) -> str:
-    """What follows the base's second appearance: `rest` is BASE SOCKET BASE PATH then, where BASE
-    may be empty.
-    """
+def _without_second_base(socket: str, rest: str) -> str:
+    """PATH, if `rest` is BASE SOCKET BASE PATH, where BASE may be empty; else `rest`."""
     base, again, after = f"/{rest}".partition(f"/{socket}/")
     base = f"{base.strip('/')}/".lstrip("/")
     return after if again and after.startswith(base) else rest
@@ -129,30 +121,25 @@ def _once(socket: str, rest: str) -> str:
 def _target(rest: str) -> str:
     first, _, below = rest.lstrip("/").partition("/")
     second, _, more = below.partition("/")
-    known = first in SURFACES or (first == "models" and second in MODEL_SURFACES and more != "")
+    known = first in GATEWAY_SEGMENTS or (first == "models" and second in AFTER_MODELS and more != "")
     return ("/" if known else DEFAULT_BASE) + rest.lstrip("/")
 
 
-# --- what both kinds of transport do --------------------------------------------------------------
-
-
-def _place_of(library: ModuleType, request: Any) -> SocketAddress | None:
-    """Where this request goes, or None where it is no affair of ours.
-
-    Raises:
-        ConnectError: the library's, which clients take for a connection that failed, as it did.
+def _address_of(library: ModuleType, request: Any) -> SocketAddress | None:
+    """The socket of a request, or None for another scheme. Raises the library's ConnectError, which
+    clients handle as a failed connection.
     """
     if request.url.scheme != SCHEME:
-        # A client without a base takes the URL for a relative one, since it has no host, and drops
-        # its scheme. (httpx then fails on reading the answer's cookies.)
+        # A client without a base treats the URL as relative, since it has no host, and drops its
+        # scheme. (httpx then fails when it reads the response's cookies.)
         lost = library.__name__ != "httpx" and not request.url.scheme and not request.url.host
-        return place(request.url.raw_path.decode("ascii")) if lost else None
+        return parse_path(request.url.raw_path.decode("ascii")) if lost else None
     if request.url.host:
         message = (
             f"{request.url}: a socket's URL has no host: write unix:/path/to/modelplex.socket, with one slash"
         )
         raise library.ConnectError(message, request=request)
-    found = place(request.url.raw_path.decode("ascii"))
+    found = parse_path(request.url.raw_path.decode("ascii"))
     if found is None:
         message = f"{request.url}: no part of this path is a socket: the gateway may not be running"
         raise library.ConnectError(message, request=request)
@@ -160,7 +147,7 @@ def _place_of(library: ModuleType, request: Any) -> SocketAddress | None:
 
 
 def _rewritten(library: ModuleType, request: Any, target: str) -> Any:
-    """A request of its own: redirects, hooks and retries go on reading the caller's."""
+    """A copy of the request: redirects, hooks and retries read the caller's."""
     headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"host"]
     return library.Request(
         request.method,
@@ -176,38 +163,31 @@ def _unreachable(library: ModuleType, request: Any, socket: str, error: Exceptio
     return library.ConnectError(message, request=request)
 
 
-def _kept(transport: Any, socket: str, library: ModuleType, make: Callable[..., Any]) -> Any:
-    """The transport's own way to this socket. An environment's proxies have no say in it."""
+def _transport_to(transport: Any, socket: str, library: ModuleType, make: Callable[..., Any]) -> Any:
+    """The transport to this socket, made once. It ignores the environment's proxies."""
     import ssl
 
     with _lock:
-        through = _sockets(transport).setdefault(_KEPT, {})
-        if socket not in through:
-            through[socket] = make(
+        transports: dict[str, Any] = transport.__dict__.setdefault(_TRANSPORTS, {})
+        if socket not in transports:
+            transports[socket] = make(
                 uds=socket,
-                # There is no TLS on a socket: an empty context spares reading the authorities of
-                # the machine.
+                # There is no TLS on a socket: an empty context avoids loading the CA certificates.
                 verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 trust_env=False,
                 limits=library.Limits(max_connections=None, max_keepalive_connections=KEEPALIVE_CONNECTIONS),
             )
-        return through[socket]
+        return transports[socket]
 
 
-def _sockets(transport: Any) -> dict[str, dict[str, Any]]:
-    """The transport's attributes, of which one is ours."""
-    attributes: dict[str, dict[str, Any]] = transport.__dict__
-    return attributes
-
-
-def _released(transport: Any) -> list[Any]:
+def _remove_transports(transport: Any) -> list[Any]:
     with _lock:
-        return list(_sockets(transport).pop(_KEPT, {}).values())
+        return list(transport.__dict__.pop(_TRANSPORTS, {}).values())
 
 
 def _replace(kind: Any, **methods: Callable[..., Any]) -> list[Callable[[], None]]:
-    """Set methods of a class, and return what undoes it, where nobody has replaced them again
-    since.
+    """Replace methods of a class. Returns the functions that undo it, each unless the method was
+    replaced again since.
     """
     undo: list[Callable[[], None]] = []
     for name, ours in methods.items():
@@ -222,55 +202,54 @@ def _restore(kind: Any, name: str, *, ours: object, before: object) -> None:
         setattr(kind, name, before)
 
 
-# --- the two kinds --------------------------------------------------------------------------------
-
-
-def _teach_sync(library: ModuleType) -> list[Callable[[], None]]:
+def _install_sync(library: ModuleType) -> list[Callable[[], None]]:
     kind: Any = library.HTTPTransport
     handle, close, leave = kind.handle_request, kind.close, kind.__exit__
 
     def handle_request(self: Any, request: Any) -> Any:
-        if (there := _place_of(library, request)) is None:
+        if (address := _address_of(library, request)) is None:
             return handle(self, request)
-        socket, target = there
+        socket, target = address
         try:
-            return handle(_kept(self, socket, library, kind), _rewritten(library, request, target))
+            return handle(_transport_to(self, socket, library, kind), _rewritten(library, request, target))
         except library.ConnectError as error:
             raise _unreachable(library, request, socket, error) from error
 
     def close_all(self: Any) -> None:
-        for each in _released(self):
+        for each in _remove_transports(self):
             close(each)
         close(self)
 
     def leave_all(self: Any, *error: Any) -> None:
-        for each in _released(self):
+        for each in _remove_transports(self):
             close(each)
         leave(self, *error)
 
     return _replace(kind, handle_request=handle_request, close=close_all, __exit__=leave_all)
 
 
-def _teach_async(library: ModuleType) -> list[Callable[[], None]]:
+def _install_async(library: ModuleType) -> list[Callable[[], None]]:
     kind: Any = library.AsyncHTTPTransport
     handle, close, leave = kind.handle_async_request, kind.aclose, kind.__aexit__
 
     async def handle_async_request(self: Any, request: Any) -> Any:
-        if (there := _place_of(library, request)) is None:
+        if (address := _address_of(library, request)) is None:
             return await handle(self, request)
-        socket, target = there
+        socket, target = address
         try:
-            return await handle(_kept(self, socket, library, kind), _rewritten(library, request, target))
+            return await handle(
+                _transport_to(self, socket, library, kind), _rewritten(library, request, target)
+            )
         except library.ConnectError as error:
             raise _unreachable(library, request, socket, error) from error
 
     async def close_all(self: Any) -> None:
-        for each in _released(self):
+        for each in _remove_transports(self):
             await close(each)
         await close(self)
 
     async def leave_all(self: Any, *error: Any) -> None:
-        for each in _released(self):
+        for each in _remove_transports(self):
             await close(each)
         await leave(self, *error)
 

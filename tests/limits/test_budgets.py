@@ -183,7 +183,7 @@ def agent(folder: Path, text: str) -> str:
         *((name, "hangs up") for name in BROKEN if name not in {"hidden", "calls"}),
     ],
 )
-async def test_a_stream_that_ends_before_its_count_is_charged_for_what_came(
+async def test_a_stream_that_ends_before_its_usage_is_charged_for_its_output(
     name: str, form: str, ends: str, tmp_path: Path
 ) -> None:
     kind, pieces, given = BROKEN[name]
@@ -214,7 +214,7 @@ async def test_a_stream_that_ends_before_its_count_is_charged_for_what_came(
         assert (await spent(gw))["tokens"] == usage.input + usage.output
 
 
-async def test_a_stream_that_ends_with_its_count_is_charged_that_count(tmp_path: Path) -> None:
+async def test_a_stream_that_ends_with_its_usage_is_charged_that_usage(tmp_path: Path) -> None:
     end = sse(
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
@@ -230,7 +230,7 @@ async def test_a_stream_that_ends_with_its_count_is_charged_that_count(tmp_path:
                 assert (usage.input, usage.output, usage.estimated) == (50, 3, False)
 
 
-async def test_attempts_that_were_paid_count_beside_the_one_that_answered(tmp_path: Path) -> None:
+async def test_failed_attempts_that_cost_money_are_charged_too(tmp_path: Path) -> None:
     """Two keys of one provider and another provider: the first answer breaks off before its end,
     the second is an error that costs nothing.
     """
@@ -284,7 +284,7 @@ async def test_attempts_that_were_paid_count_beside_the_one_that_answered(tmp_pa
         (answer(b"<html>login</html>", label="text/html"), False),
     ],
 )
-async def test_a_prompt_is_charged_once_its_answer_has_begun(
+async def test_a_prompt_is_charged_once_its_response_has_started(
     act: Act, is_charged: bool, tmp_path: Path
 ) -> None:
     async with provider(act) as up, gateway(agent(tmp_path, one(up.url)), folder=tmp_path) as gw:
@@ -295,7 +295,7 @@ async def test_a_prompt_is_charged_once_its_answer_has_begun(
         assert ((await spent(gw))["tokens"] > 0) is is_charged
 
 
-async def test_a_caller_that_hangs_up_before_the_first_output_pays_for_its_prompt(tmp_path: Path) -> None:
+async def test_a_caller_that_disconnects_before_the_first_output_pays_for_its_prompt(tmp_path: Path) -> None:
     quiet = stream(chunk({"role": "assistant", "content": ""}), end=False, then=stall)
     async with provider(quiet) as up:
         text = agent(tmp_path, one(up.url)).replace("[server]", "[server]\nping_interval = 0.05", 1)
@@ -335,7 +335,7 @@ async def test_a_caller_that_hangs_up_before_the_first_output_pays_for_its_promp
         ("moderations", "openai", {"results": []}, 0),
     ],
 )
-async def test_endpoints_beside_conversations_are_charged(
+async def test_endpoints_other_than_chat_are_charged(
     target: str, served_by: str, said: dict[str, Any], expected: int, tmp_path: Path
 ) -> None:
     async with (
@@ -348,7 +348,7 @@ async def test_endpoints_beside_conversations_are_charged(
         assert (await spent(gw))["tokens"] == expected
 
 
-async def test_asking_for_a_prompts_length_costs_nothing(tmp_path: Path) -> None:
+async def test_counting_tokens_costs_nothing(tmp_path: Path) -> None:
     async with (
         provider(answer({"input_tokens": 5000})) as up,
         gateway(agent(tmp_path, upstream("anthropic", up.url)), folder=tmp_path) as gw,
@@ -365,7 +365,7 @@ PRICE = '[[prices]]\nmodel = "m"\ninput = 1000000.0\noutput = 2000000.0\n'
 """A dollar for a token of input, two for one of output: an answer of USAGE costs 7."""
 
 
-async def test_own_prices_are_charged_and_a_reload_changes_them(tmp_path: Path) -> None:
+async def test_configured_prices_are_charged_and_a_reload_changes_them(tmp_path: Path) -> None:
     text = coder(tmp_path, "budget = { usd = 20.0 }")
     state = f'[server]\nstate_folder = "{tmp_path / "state"}"\n'
     async with (
@@ -384,7 +384,7 @@ async def test_own_prices_are_charged_and_a_reload_changes_them(tmp_path: Path) 
         assert (await ask(gw, socket, body=ASK)).error["code"] == "agent_budget_exceeded"
 
 
-async def test_a_model_of_no_known_price_is_told_of_once_and_refused_where_the_config_says_so(
+async def test_a_model_without_a_price_is_logged_once_and_refused_if_configured(
     tmp_path: Path,
 ) -> None:
     agents = coder(tmp_path, 'budget = { usd = 20.0 }\non_unpriced = "allow"')

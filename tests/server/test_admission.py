@@ -37,7 +37,7 @@ def test_a_caller_has_at_most_its_share() -> None:
     memory.grow("a", 1)
 
 
-def test_a_caller_leaves_as_much_free_as_it_takes() -> None:
+def test_a_caller_must_leave_as_much_free_as_it_takes() -> None:
     memory = BodyMemory(total=90, share=30)
     memory.grow("a", 30)
     memory.grow("b", 30)
@@ -54,7 +54,7 @@ def test_a_caller_leaves_as_much_free_as_it_takes() -> None:
     assert memory.used == 85
 
 
-def test_however_many_callers_take_all_they_can_another_finds_room() -> None:
+def test_a_further_caller_finds_room_beside_any_number_of_greedy_ones() -> None:
     memory = BodyMemory(total=96 * 2**20, share=32 * 2**20)
     for number in range(12):
         size = 2**25
@@ -66,7 +66,7 @@ def test_however_many_callers_take_all_they_can_another_finds_room() -> None:
     memory.grow("good", 2 * KIB)
 
 
-def test_what_was_released_is_free_again() -> None:
+def test_released_memory_is_free_again() -> None:
     chance = random.Random(9)
     memory = BodyMemory(total=3000, share=1000)
     held: list[Reservation] = []
@@ -139,7 +139,7 @@ MEMORY = f"[server]\nmax_request_size = {64 * KIB}\n"
 
 
 @pytest.mark.parametrize("path", [CHAT, ANTHROPIC, "/api/show", "/mcp/v1", "/mcp/v1/tools/x/call"])
-async def test_unfinished_bodies_count_and_the_next_is_refused(path: str, tmp_path: Path) -> None:
+async def test_incomplete_bodies_count_and_the_next_one_is_refused(path: str, tmp_path: Path) -> None:
     config = MEMORY + NOBODY + "[mcp]\nenabled = true\nmax_message = 65536\n"
     async with gateway(config, folder=tmp_path) as running:
         held = [await Open(running.socket).begin(head(30 * KIB, path=path) + b"{") for _ in range(2)]
@@ -154,7 +154,7 @@ async def test_unfinished_bodies_count_and_the_next_is_refused(path: str, tmp_pa
         assert (await running.chat()).status == 502
 
 
-async def test_the_answer_is_in_the_form_of_the_client(tmp_path: Path) -> None:
+async def test_the_refusal_is_in_the_clients_dialect(tmp_path: Path) -> None:
     async with gateway(MEMORY + NOBODY, folder=tmp_path) as running:
         held = await Open(running.socket).begin(head(64 * KIB) + b"{")
         await until_used(running, 64 * KIB)
@@ -183,7 +183,7 @@ async def test_other_callers_find_room_beside_full_shares(tmp_path: Path) -> Non
             each.close()
 
 
-async def test_a_body_without_a_length_counts_as_it_comes(tmp_path: Path) -> None:
+async def test_a_body_without_a_length_counts_as_it_arrives(tmp_path: Path) -> None:
     async with gateway(MEMORY + NOBODY, folder=tmp_path) as running:
         rows = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         held = await Open(running.socket).begin(rows + b"%x\r\n%b\r\n" % (50 * KIB, b" " * 50 * KIB))
@@ -216,7 +216,7 @@ async def test_a_body_in_pieces_arrives_whole(size: int, tmp_path: Path) -> None
         assert up.seen[0].json["messages"][0]["content"] == text
 
 
-async def test_a_caller_that_waits_for_an_answer_still_counts(tmp_path: Path) -> None:
+async def test_a_body_counts_while_its_request_runs(tmp_path: Path) -> None:
     async with provider(stall) as up, gateway(MEMORY + one(up.url), folder=tmp_path) as running:
         body = chat(text="x" * 40_000)
         waiting = await Open(running.socket).begin(request("POST", CHAT, body))
@@ -235,7 +235,7 @@ async def test_a_caller_that_waits_for_an_answer_still_counts(tmp_path: Path) ->
         ("budget = { tokens = 1 }", 402, "agent_budget_exceeded"),
     ],
 )
-async def test_an_agents_limits_are_asked_before_the_body_is_read(
+async def test_an_agents_limits_are_checked_before_the_body_is_read(
     rows: str, status: int, code: str, tmp_path: Path
 ) -> None:
     scripts: list[Act] = [stall if "concurrent" in rows else answer(chat_answer())]
@@ -256,7 +256,7 @@ async def test_an_agents_limits_are_asked_before_the_body_is_read(
             first.close()
 
 
-async def test_a_body_above_the_limit_takes_nothing_of_an_agents_rate(tmp_path: Path) -> None:
+async def test_a_refused_body_does_not_count_for_the_agents_rate(tmp_path: Path) -> None:
     config = MEMORY + NOBODY + agent(tmp_path, "a", "rate = { requests = 1 }")
     async with gateway(config, folder=tmp_path) as running:
         running.socket = str(tmp_path / "a.sock")
@@ -273,7 +273,7 @@ async def test_a_body_above_the_limit_takes_nothing_of_an_agents_rate(tmp_path: 
         assert (view["running"], view["last_minute"]) == (0, {"requests": 0, "tokens": 0})
 
 
-async def test_a_request_that_is_refused_by_rate_is_counted_once(tmp_path: Path) -> None:
+async def test_requests_refused_by_the_rate_do_not_count_for_it(tmp_path: Path) -> None:
     async with provider(answer(chat_answer())) as up:
         config = one(up.url) + agent(tmp_path, "a", "rate = { requests = 2 }")
         async with gateway(config, folder=tmp_path) as running:
@@ -284,7 +284,7 @@ async def test_a_request_that_is_refused_by_rate_is_counted_once(tmp_path: Path)
             assert (view["refused"], view["last_minute"]) == (3, {"requests": 2, "tokens": 10})
 
 
-async def test_a_client_that_is_still_sending_gets_to_read_the_refusal(tmp_path: Path) -> None:
+async def test_a_client_that_is_still_sending_can_read_the_refusal(tmp_path: Path) -> None:
     """It writes all of its body before it reads, as most libraries do."""
     config = NOBODY + agent(tmp_path, "a", "rate = { requests = 1 }")
     async with gateway(config, folder=tmp_path):
@@ -300,7 +300,7 @@ async def test_a_client_that_is_still_sending_gets_to_read_the_refusal(tmp_path:
         sent.close()
 
 
-async def test_a_body_that_trickles_is_cut_off(tmp_path: Path) -> None:
+async def test_a_body_that_trickles_is_refused(tmp_path: Path) -> None:
     """Each piece is in time, and all in all it would take for ever."""
     config = "[server]\nbody_timeout = 0.4\nmin_body_rate = 1000\n" + NOBODY
     async with gateway(config, folder=tmp_path) as running:

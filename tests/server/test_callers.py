@@ -61,7 +61,7 @@ def agents_view(answer: Answer) -> dict[str, Any]:
     return {one["agent"]: one for one in answer.json["agents"]}
 
 
-async def test_who_connects_to_an_agents_socket_is_that_agent_on_record_metric_and_log(
+async def test_a_caller_on_an_agents_socket_is_that_agent_in_record_metric_and_log(
     tmp_path: Path,
 ) -> None:
     async with provider(answer(BODY)) as up:
@@ -86,9 +86,7 @@ async def test_who_connects_to_an_agents_socket_is_that_agent_on_record_metric_a
 
 
 @pytest.mark.parametrize("header", [b"authorization", b"x-api-key", b"x-goog-api-key"])
-async def test_a_token_makes_a_request_that_of_its_agent_in_each_header_that_clients_use(
-    tmp_path: Path, header: bytes
-) -> None:
+async def test_a_token_in_any_key_header_identifies_its_agent(tmp_path: Path, header: bytes) -> None:
     async with provider(answer(BODY), answer(BODY)) as up:
         async with gateway(config(tmp_path, up.url, agents=reader()), folder=tmp_path) as running:
             for value in (TOKEN, "unused"):
@@ -102,7 +100,7 @@ async def test_a_token_makes_a_request_that_of_its_agent_in_each_header_that_cli
     assert TOKEN not in (tmp_path / "log.json").read_text()
 
 
-async def test_another_agents_token_changes_nothing_on_an_agents_own_socket(tmp_path: Path) -> None:
+async def test_a_token_is_ignored_on_another_agents_socket(tmp_path: Path) -> None:
     async with provider(answer(BODY)) as up:
         text = config(tmp_path, up.url, agents=coder(tmp_path) + reader())
         async with gateway(text, folder=tmp_path) as running:
@@ -119,7 +117,7 @@ async def test_another_agents_token_changes_nothing_on_an_agents_own_socket(tmp_
             assert (await running.record()).agent == "coder"
 
 
-async def test_an_agent_has_its_own_models_and_no_others(tmp_path: Path) -> None:
+async def test_an_agent_has_only_its_own_models(tmp_path: Path) -> None:
     async with provider(answer(BODY)) as up:
         agents = coder(tmp_path, 'models = ["m*"]')
         text = config(tmp_path, up.url, agents=agents, models='["m", "m-large", "n"]')
@@ -159,7 +157,7 @@ async def test_an_agent_has_its_own_models_and_no_others(tmp_path: Path) -> None
         ("/api/chat", CHAT, '"error":"The agent'),
     ],
 )
-async def test_above_the_rate_the_answer_is_429_with_the_wait_in_the_clients_own_form(
+async def test_above_the_rate_the_response_is_a_429_with_the_wait_in_the_clients_dialect(
     tmp_path: Path, path: str, body: dict[str, Any], words: str
 ) -> None:
     async with provider(answer(BODY)) as up:
@@ -196,7 +194,7 @@ async def test_a_budget_survives_a_restart(tmp_path: Path) -> None:
 BODY_TOKENS = sum(chat_answer()["usage"][key] for key in ("prompt_tokens", "completion_tokens"))
 
 
-async def test_no_file_is_made_where_nobody_has_a_budget(tmp_path: Path) -> None:
+async def test_without_budgets_no_file_is_created(tmp_path: Path) -> None:
     async with provider(answer(BODY)) as up:
         agents = coder(tmp_path, "rate = { requests = 5 }")
         async with gateway(config(tmp_path, up.url, agents=agents), folder=tmp_path) as running:
@@ -204,7 +202,7 @@ async def test_no_file_is_made_where_nobody_has_a_budget(tmp_path: Path) -> None
     assert not (tmp_path / "state").exists()
 
 
-async def test_a_file_of_budgets_that_cannot_be_read_refuses_the_start(tmp_path: Path) -> None:
+async def test_an_unreadable_budget_file_prevents_the_start(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "agents.sqlite").write_bytes(b"none of ours " * 100)
     agents = coder(tmp_path, "budget = { tokens = 5 }")
@@ -215,7 +213,7 @@ async def test_a_file_of_budgets_that_cannot_be_read_refuses_the_start(tmp_path:
     assert not (tmp_path / "coder.sock").exists()
 
 
-async def test_a_stream_that_the_agent_cuts_is_charged_all_the_same(tmp_path: Path) -> None:
+async def test_a_stream_that_the_agent_closes_early_is_charged(tmp_path: Path) -> None:
     pieces = chat_stream("one two three four five six", usage=False)
     async with provider(stream(*pieces[:-1], end=False, then=stall)) as up:
         agents = coder(tmp_path, "budget = { tokens = 1000 }")
@@ -240,7 +238,7 @@ async def _begin(socket: Path, body: dict[str, Any]) -> tuple[asyncio.StreamRead
     return reader, writer
 
 
-async def test_one_more_than_may_run_at_once_is_429_and_the_place_is_free_after_a_hang_up(
+async def test_a_request_above_the_concurrency_is_a_429_until_one_disconnects(
     tmp_path: Path,
 ) -> None:
     pieces = chat_stream("one two three")
@@ -257,7 +255,7 @@ async def test_one_more_than_may_run_at_once_is_429_and_the_place_is_free_after_
             assert len(up.seen) == 2
 
 
-async def test_a_reload_changes_what_an_agent_may_on_connections_that_are_open(tmp_path: Path) -> None:
+async def test_a_reload_applies_to_open_connections(tmp_path: Path) -> None:
     async with provider(answer(BODY), answer(BODY)) as up:
         text = config(tmp_path, up.url, agents=coder(tmp_path))
         async with gateway(text, folder=tmp_path) as running:
@@ -273,14 +271,14 @@ async def test_a_reload_changes_what_an_agent_may_on_connections_that_are_open(t
             assert (gone.status, gone.error["code"]) == (403, "agent_unknown")
 
 
-async def test_agents_without_a_token_turn_http_off_and_the_start_says_who_may_what(tmp_path: Path) -> None:
+async def test_agents_without_tokens_disable_http_and_the_summary_names_open_rules(tmp_path: Path) -> None:
     text = coder(tmp_path, 'allow = ["web-search"]') + '[[providers]]\ntype = "demo"\n'
     read = parse(text.encode(), file="c.toml", environ={}, types=provider_types())
     assert read.server.http == ()
     assert "open rule web-search: agent coder" in policies(read)
 
 
-async def test_models_of_an_agent_that_begin_with_a_provider_are_those_of_that_provider(
+async def test_an_agents_model_globs_with_a_provider_match_that_provider_only(
     tmp_path: Path,
 ) -> None:
     async with provider(answer(BODY)) as up, provider(answer(BODY)) as router:

@@ -58,13 +58,13 @@ class Wire:
         return self.holder.status if isinstance(self.holder, ShareRefused) else 0
 
 
-def test_the_usual_shares() -> None:
+def test_the_default_shares() -> None:
     assert bounds(2048) == ConnectionBounds(2048, 1024, 512, 256)
     assert bounds(1) == ConnectionBounds(1, 1, 1, 0)
     assert bounds(10, per_listener=20, per_caller=3, reserved=30) == ConnectionBounds(10, 10, 3, 9)
 
 
-def test_a_caller_above_its_share_loses_the_connection_that_was_idle_longest() -> None:
+def test_a_caller_above_its_share_loses_its_longest_idle_connection() -> None:
     shares = ConnectionShares(bounds(100, per_caller=3))
     first, second, third = (Wire(shares, "a") for _ in range(3))
     second.idle()
@@ -78,7 +78,7 @@ def test_a_caller_above_its_share_loses_the_connection_that_was_idle_longest() -
     assert shares.count == 4
 
 
-def test_a_full_listener_closes_one_of_whoever_has_most() -> None:
+def test_a_full_listener_closes_a_connection_of_the_caller_with_the_most() -> None:
     shares = ConnectionShares(bounds(100, per_listener=4, per_caller=100))
     greedy = [Wire(shares, "a").idle() for _ in range(3)]
     modest = Wire(shares, "b").idle()
@@ -92,7 +92,7 @@ def test_a_full_listener_closes_one_of_whoever_has_most() -> None:
     assert not Wire(shares, "c", listener="m").refused
 
 
-def test_who_has_busy_connections_does_not_take_the_idle_ones_of_who_has_fewer() -> None:
+def test_a_caller_does_not_take_idle_connections_of_a_caller_with_fewer() -> None:
     shares = ConnectionShares(bounds(100, per_listener=4, per_caller=100))
     for _ in range(3):
         assert not Wire(shares, "a").refused
@@ -101,7 +101,7 @@ def test_who_has_busy_connections_does_not_take_the_idle_ones_of_who_has_fewer()
     assert not modest.closed
 
 
-def test_a_reserve_is_left_for_http() -> None:
+def test_connections_are_reserved_for_http() -> None:
     shares = ConnectionShares(bounds(8, per_listener=8, per_caller=8, reserved=2))
     for number in range(6):
         assert not Wire(shares, f"{number}", listener=f"{number}").refused
@@ -111,7 +111,7 @@ def test_a_reserve_is_left_for_http() -> None:
     assert Wire(shares, "host", listener="tcp", http=True).refused == 503
 
 
-def test_an_answer_that_is_still_being_read_is_not_cut() -> None:
+def test_a_connection_whose_client_still_reads_is_not_closed() -> None:
     shares = ConnectionShares(bounds(2, per_listener=2, per_caller=2, reserved=0))
     slow, fast = Wire(shares, "a").idle(), Wire(shares, "a").idle()
     slow.reading = True
@@ -120,7 +120,7 @@ def test_an_answer_that_is_still_being_read_is_not_cut() -> None:
     assert Wire(shares, "a").refused == 429
 
 
-def test_the_counts_stay_right_whatever_happens() -> None:
+def test_the_counts_stay_right_over_random_operations() -> None:
     chance = random.Random(3)
     shares = ConnectionShares(bounds(40, per_listener=25, per_caller=12, reserved=5))
     wires: list[Wire] = []
@@ -166,7 +166,7 @@ async def open_connections(running: Running, at_least: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", HEALTH, b"GET /hea"], ids=["silent", "answered", "half a head"])
-async def test_thousands_of_idle_connections_of_an_agent_take_nothing_of_others(
+async def test_thousands_of_idle_connections_of_an_agent_do_not_affect_other_callers(
     data: bytes, tmp_path: Path
 ) -> None:
     """What fills the agent's share is closed for its next connection, and nobody else notices."""
@@ -188,7 +188,7 @@ async def test_thousands_of_idle_connections_of_an_agent_take_nothing_of_others(
             assert (await running.chat()).status == 502
 
 
-async def test_an_agent_whose_connections_are_all_busy_is_told_so(tmp_path: Path) -> None:
+async def test_an_agent_whose_connections_are_all_busy_is_refused_with_429(tmp_path: Path) -> None:
     config = "[server]\nmax_connections = 40\nmax_connections_per_caller = 3\n"
     agents = "".join(f'[[agents]]\nname = "{name}"\nsocket = "{tmp_path / name}.sock"\n' for name in "ab")
     async with provider(stall) as up, gateway(config + one(up.url) + agents, folder=tmp_path) as running:
@@ -208,7 +208,7 @@ async def test_an_agent_whose_connections_are_all_busy_is_told_so(tmp_path: Path
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["unfinished", "running"])
-async def test_large_heads_have_a_bound_together(whole: bool, tmp_path: Path) -> None:
+async def test_the_memory_of_all_large_heads_is_bounded(whole: bool, tmp_path: Path) -> None:
     """A head of short headers takes thirty times its bytes in memory."""
     rows = b"".join(b"x%d:\r\n" % number for number in range(5500))
     config = "[server]\nmax_connections_per_caller = 100\n"
@@ -248,7 +248,7 @@ sys.stdin.read()
 """
 
 
-async def test_processes_on_one_socket_have_shares_of_their_own(tmp_path: Path) -> None:
+async def test_processes_on_one_socket_have_their_own_shares(tmp_path: Path) -> None:
     """Nobody in particular is known by its process."""
     config = "[server]\nmax_connections = 40\nmax_connections_per_caller = 10\n"
     async with gateway(config + NOBODY, folder=tmp_path) as running:

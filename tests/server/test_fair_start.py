@@ -1,4 +1,4 @@
-"""Requests that arrive at once are begun one caller after the other."""
+"""Callers take turns starting requests that arrive at once."""
 
 from __future__ import annotations
 
@@ -9,78 +9,78 @@ from modelplex.server.fair_start import BYTES_AT_ONCE, OVERHEAD, FairStart
 LARGE = BYTES_AT_ONCE + 1
 
 
-class Line:
-    """Requests that take a turn, and the order in which they begin."""
+class Requests:
+    """Requests that take turns, and the order in which they start."""
 
     def __init__(self) -> None:
         self.turns = FairStart()
         self.turns._last_owner = "another, a moment ago"
-        self.begun: list[str] = []
+        self.started: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    def ask(self, owner: str, size: int) -> asyncio.Task[None]:
+    def add(self, owner: str, size: int) -> asyncio.Task[None]:
         async def request() -> None:
             await self.turns.take(owner, size)
-            self.begun.append(owner)
+            self.started.append(owner)
 
         self.tasks.append(asyncio.create_task(request()))
         return self.tasks[-1]
 
-    async def all(self) -> None:
+    async def finish(self) -> None:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-async def test_a_large_request_of_another_caller_is_begun_before_the_second_of_one() -> None:
-    line = Line()
+async def test_a_large_request_of_another_caller_starts_before_the_second_of_one() -> None:
+    requests = Requests()
     for owner in ("a", "a", "a", "b"):
-        line.ask(owner, LARGE)
-    await line.all()
-    assert line.begun == ["a", "b", "a", "a"]
+        requests.add(owner, LARGE)
+    await requests.finish()
+    assert requests.started == ["a", "b", "a", "a"]
 
 
-async def test_small_requests_are_begun_at_once_up_to_a_bound() -> None:
-    line = Line()
+async def test_small_requests_start_at_once_up_to_a_limit() -> None:
+    requests = Requests()
     at_once = BYTES_AT_ONCE // OVERHEAD + 1
     for _ in range(at_once + 1):
-        line.ask("a", 0)
-    line.ask("b", 0)
-    await line.all()
-    assert line.begun == ["a"] * at_once + ["b", "a"]
+        requests.add("a", 0)
+    requests.add("b", 0)
+    await requests.finish()
+    assert requests.started == ["a"] * at_once + ["b", "a"]
 
 
-async def test_each_pass_of_the_loop_begins_one_large_request_of_each_caller() -> None:
-    line = Line()
+async def test_each_iteration_of_the_loop_starts_one_large_request_of_each_caller() -> None:
+    requests = Requests()
     for owner in "aaabbb":
-        line.ask(owner, LARGE)
-    await line.all()
-    assert line.begun == list("ababab")
+        requests.add(owner, LARGE)
+    await requests.finish()
+    assert requests.started == list("ababab")
 
 
-async def test_a_request_that_is_given_up_takes_no_turn() -> None:
-    line = Line()
-    line.ask("a", LARGE)
-    given_up = line.ask("a", LARGE)
-    line.ask("a", LARGE)
+async def test_a_cancelled_request_takes_no_turn() -> None:
+    requests = Requests()
+    requests.add("a", LARGE)
+    cancelled = requests.add("a", LARGE)
+    requests.add("a", LARGE)
     await asyncio.sleep(0)
-    given_up.cancel()
-    await line.all()
-    assert line.begun == ["a", "a"]
-    assert repr(line.turns) == "<FairStart 0 waiting>"
+    cancelled.cancel()
+    await requests.finish()
+    assert requests.started == ["a", "a"]
+    assert repr(requests.turns) == "<FairStart 0 waiting>"
 
 
-async def test_who_comes_later_begins_at_once() -> None:
-    line = Line()
+async def test_a_request_in_a_later_iteration_starts_at_once() -> None:
+    requests = Requests()
     for _ in range(3):
-        line.ask("a", LARGE)
+        requests.add("a", LARGE)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert len(line.begun) == len(line.tasks)
+        assert len(requests.started) == len(requests.tasks)
 
 
-async def test_a_caller_that_is_alone_waits_for_nobody() -> None:
-    line = Line()
-    line.turns = FairStart()
+async def test_a_caller_that_is_alone_does_not_wait() -> None:
+    requests = Requests()
+    requests.turns = FairStart()
     for _ in range(3):
-        line.ask("a", LARGE)
+        requests.add("a", LARGE)
     await asyncio.sleep(0)
-    assert line.begun == ["a", "a", "a"]
+    assert requests.started == ["a", "a", "a"]

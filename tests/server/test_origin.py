@@ -7,7 +7,7 @@ from modelplex.server.origin import Hosts
 
 
 @pytest.mark.parametrize("host", ["modelplex:11435", "nas", "gateway-1", "my_service:80", "a" * 63])
-def test_a_name_without_a_dot_is_served_where_ports_are_published_and_nowhere_else(host: str) -> None:
+def test_a_name_without_a_dot_is_served_only_where_ports_are_published(host: str) -> None:
     Hosts(single_labels=True).check(host, None)
     with pytest.raises(Misdirected):
         Hosts().check(host, None)
@@ -29,11 +29,11 @@ def test_a_name_without_a_dot_is_served_where_ports_are_published_and_nowhere_el
         "x@nas",
     ],
 )
-def test_every_other_name_is_refused_there_too(host: str) -> None:
+def test_other_names_are_refused_where_ports_are_published(host: str) -> None:
     with pytest.raises(Misdirected):
         Hosts(single_labels=True).check(host, None)
 
 
-def test_a_web_page_of_such_a_name_may_not_call() -> None:
+def test_an_origin_without_a_dot_is_refused() -> None:
     with pytest.raises(PolicyDenied):
         Hosts(single_labels=True).check("nas", "http://nas")

@@ -90,7 +90,7 @@ def config(url: str, *, server: str) -> str:
 
 @needs_namespaces
 @needs_a_network
-async def test_require_serves_a_caller_in_an_empty_namespace_and_refuses_a_plain_one_before_anything_is_asked(
+async def test_require_serves_a_caller_in_an_empty_namespace_and_refuses_one_with_a_network(
     tmp_path: Path,
 ) -> None:
     async with provider(answer(BODY)) as up:
@@ -118,7 +118,7 @@ async def test_require_serves_a_caller_in_an_empty_namespace_and_refuses_a_plain
 
 @needs_namespaces
 @needs_a_network
-async def test_a_caller_whose_first_thread_alone_is_in_an_empty_namespace_has_a_network(
+async def test_a_caller_with_only_its_first_thread_in_an_empty_namespace_has_a_network(
     tmp_path: Path,
 ) -> None:
     async with provider(answer(BODY)) as up:
@@ -130,7 +130,7 @@ async def test_a_caller_whose_first_thread_alone_is_in_an_empty_namespace_has_a_
 
 
 @needs_namespaces
-async def test_a_gateway_in_a_pid_namespace_of_its_own_cannot_judge_and_refuses(tmp_path: Path) -> None:
+async def test_a_gateway_in_its_own_pid_namespace_cannot_see_and_refuses(tmp_path: Path) -> None:
     socket = tmp_path / "m.sock"
     file = tmp_path / "config.toml"
     file.write_text(f'[server]\nsocket = "{socket}"\nattest = "require"\n[[providers]]\ntype = "demo"\n')
@@ -156,7 +156,7 @@ async def test_a_gateway_in_a_pid_namespace_of_its_own_cannot_judge_and_refuses(
 
 
 @needs_a_network
-async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path: Path) -> None:
+async def test_warn_serves_and_logs_a_caller_with_a_network_once_per_connection(tmp_path: Path) -> None:
     async with provider(answer(BODY)) as up:
         async with gateway(config(up.url, server='attest = "warn"'), folder=tmp_path) as running:
             for _ in range(3):  # the client keeps its connection
@@ -171,7 +171,7 @@ async def test_warn_serves_and_says_once_a_connection_who_has_a_network(tmp_path
 
 
 @needs_a_network
-async def test_who_only_looks_whether_somebody_listens_is_no_caller(tmp_path: Path) -> None:
+async def test_a_connection_without_a_request_is_not_reported(tmp_path: Path) -> None:
     """`modelplex run` does so before it starts a program, from outside of the program's
     namespace.
     """
@@ -192,7 +192,7 @@ async def _three_requests(running: Running) -> None:
         assert (await running.chat(unix=True)).status == 200
 
 
-async def test_a_caller_is_looked_at_once_a_connection(
+async def test_a_caller_is_attested_once_per_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Peer | None] = []
@@ -213,7 +213,7 @@ async def test_a_caller_is_looked_at_once_a_connection(
             assert (await running.record()).peer_network is None
 
 
-async def test_a_user_that_is_not_named_is_refused_with_its_number_before_anything_is_asked(
+async def test_a_user_that_is_not_allowed_is_refused_with_its_uid(
     tmp_path: Path,
 ) -> None:
     uid = os.geteuid()
@@ -250,16 +250,16 @@ class Socket:
         return b"".join(n.to_bytes(4, sys.byteorder) for n in (self.pid, 4294967294, 0))
 
 
-def test_the_kernel_names_the_caller() -> None:
+def test_credentials_come_from_the_kernel() -> None:
     assert credentials(Socket(7)) == Peer(7, 4294967294, 0)
 
 
 @pytest.mark.parametrize("pid", [0, 4_194_305])
-def test_a_caller_that_the_kernel_does_not_show_is_unknown(pid: int) -> None:
+def test_the_network_of_an_invisible_process_is_unknown(pid: int) -> None:
     assert attest(Socket(pid), Peer(pid, 0, 0)) == UNKNOWN
 
 
-def test_a_caller_that_is_gone_is_unknown_though_its_pid_is_somebody_elses_by_now() -> None:
+def test_the_network_of_an_exited_process_is_unknown_even_if_its_pid_is_reused() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pidfd = os.pidfd_open(child.pid)
         child.wait(WAIT_S)
@@ -269,7 +269,7 @@ def test_a_caller_that_is_gone_is_unknown_though_its_pid_is_somebody_elses_by_no
         os.fstat(pidfd)  # it was closed
 
 
-def test_a_living_caller_is_judged_by_what_its_threads_see() -> None:
+def test_the_network_of_a_live_process_is_what_its_threads_see() -> None:
     pidfd = os.pidfd_open(os.getpid())
     seen = interfaces(os.getpid())
     assert seen is not None

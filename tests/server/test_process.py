@@ -80,7 +80,7 @@ class Held:
 # --- the start ------------------------------------------------------------------------------------
 
 
-async def test_with_nothing_at_all_it_serves_the_demo_and_says_what_it_found(tmp_path: Path) -> None:
+async def test_without_a_config_it_serves_the_demo_and_says_what_it_found(tmp_path: Path) -> None:
     async with served(None, "--http", "127.0.0.1:0", folder=tmp_path) as gateway:
         got = await gateway.chat("demo")
         assert got.status == 200
@@ -104,7 +104,7 @@ def test_a_key_in_the_environment_is_found_and_not_shown(tmp_path: Path) -> None
     assert "distinctive" not in done.stdout + done.stderr
 
 
-def test_a_wrong_config_tells_every_fault_and_binds_nothing(tmp_path: Path) -> None:
+def test_an_invalid_config_reports_every_error_and_binds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
     (tmp_path / "config.toml").write_text(
         f'[server]\nsocket = "{path}"\nlog_levle = "info"\nmax_connections = 0\n'
@@ -137,7 +137,7 @@ async def test_http_and_a_socket_are_served_together(tmp_path: Path) -> None:
         assert (await gateway.ask("GET", "/health", at=("127.0.0.1", port))).status == 200
 
 
-async def test_a_second_start_in_the_same_place_is_refused_and_does_not_disturb_the_first(
+async def test_a_second_start_on_the_same_addresses_is_refused_and_does_not_disturb_the_first(
     tmp_path: Path,
 ) -> None:
     async with served(DEMO, folder=tmp_path) as gateway:
@@ -157,7 +157,7 @@ async def test_a_second_start_in_the_same_place_is_refused_and_does_not_disturb_
         assert (await gateway.chat("demo", at=gateway.socket)).status == 200
 
 
-async def test_what_a_killed_one_left_behind_is_replaced(tmp_path: Path) -> None:
+async def test_the_files_of_a_killed_gateway_are_replaced(tmp_path: Path) -> None:
     async with served(DEMO, folder=tmp_path) as first:
         first.signal(signal.SIGKILL)
         assert await first.exit() == -signal.SIGKILL
@@ -179,7 +179,7 @@ async def test_what_a_killed_one_left_behind_is_replaced(tmp_path: Path) -> None
         (["--http", "no-such-host.invalid:1"], "the host name is not known"),
     ],
 )
-def test_a_place_that_cannot_be_listened_on_is_a_sentence(
+def test_an_address_that_cannot_be_listened_on_is_an_error_in_one_line(
     tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "config.toml").write_text(DEMO)
@@ -191,7 +191,7 @@ def test_a_place_that_cannot_be_listened_on_is_a_sentence(
     assert names(tmp_path) == ["config.toml"]
 
 
-def test_a_port_that_somebody_else_has_is_a_sentence(tmp_path: Path) -> None:
+def test_a_port_of_another_process_is_an_error_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -205,7 +205,7 @@ def test_a_port_that_somebody_else_has_is_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_lets_the_running_stream_finish_and_takes_nothing_new(
+async def test_a_signal_lets_the_running_stream_finish_and_accepts_nothing_new(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     held = Held()
@@ -225,7 +225,7 @@ async def test_a_signal_lets_the_running_stream_finish_and_takes_nothing_new(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_ends_the_patience_of_the_drain(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_second_signal_ends_the_drain(tmp_path: Path, number: signal.Signals) -> None:
     held = Held()
     config = "[server]\ndrain_timeout = 600\n" + one("URL")
     async with provider(held.act()) as up, served(config.replace("URL", up.url), folder=tmp_path) as gateway:
@@ -242,7 +242,7 @@ async def test_a_second_signal_ends_the_patience_of_the_drain(tmp_path: Path, nu
         assert not Path(gateway.socket).exists()
 
 
-async def test_a_hangup_signal_or_a_changed_file_loads_the_config_and_a_faulty_one_changes_nothing(
+async def test_sighup_or_a_changed_file_reloads_the_config_and_an_invalid_one_changes_nothing(
     tmp_path: Path,
 ) -> None:
     held = Held()
@@ -273,7 +273,7 @@ async def test_a_hangup_signal_or_a_changed_file_loads_the_config_and_a_faulty_o
         assert b'"last"' in got.body
 
 
-async def test_a_broken_pipe_signal_is_harmless(tmp_path: Path) -> None:
+async def test_sigpipe_is_harmless(tmp_path: Path) -> None:
     async with served(DEMO, folder=tmp_path) as gateway:
         gateway.signal(signal.SIGPIPE)
         for _ in range(20):
@@ -287,7 +287,7 @@ async def test_a_broken_pipe_signal_is_harmless(tmp_path: Path) -> None:
     ("limits", "allowed", "warned"),
     [("ulimit -S -n 256", 2 * 700 + 256 + 256, False), ("ulimit -n 600", 600, True)],
 )
-async def test_the_limit_of_descriptors_is_raised_to_what_is_needed_or_that_is_said(
+async def test_the_limit_of_open_files_is_raised_or_a_warning_is_logged(
     tmp_path: Path,
     limits: str,
     allowed: int,
@@ -307,7 +307,7 @@ async def test_the_limit_of_descriptors_is_raised_to_what_is_needed_or_that_is_s
 # --- what it says ---------------------------------------------------------------------------------
 
 
-async def test_on_a_pipe_every_line_is_json_and_there_is_one_for_each_call(tmp_path: Path) -> None:
+async def test_on_a_pipe_every_line_is_json_and_each_call_has_one(tmp_path: Path) -> None:
     async with served(DEMO, folder=tmp_path, stderr=subprocess.PIPE) as gateway:
         for number in range(5):
             await gateway.chat("demo", text=f"two\nlines {number} \x1b[31m")
@@ -320,7 +320,7 @@ async def test_on_a_pipe_every_line_is_json_and_there_is_one_for_each_call(tmp_p
     assert len({line["request_id"] for line in lines[1:-2]}) == 6
 
 
-async def test_a_log_file_rotates_and_keeps_as_many_as_it_should(tmp_path: Path) -> None:
+async def test_a_log_file_rotates_and_keeps_the_configured_number(tmp_path: Path) -> None:
     log = tmp_path / "log.json"
     config = DEMO + f'[log]\nfile = "{log}"\nmax_size = 4000\nkeep = 2\n'
     async with served(config, folder=tmp_path) as gateway:
@@ -342,7 +342,7 @@ async def test_a_log_file_rotates_and_keeps_as_many_as_it_should(tmp_path: Path)
     assert gateway.said.read_text() == ""
 
 
-async def test_a_full_disk_under_the_log_stops_no_call_and_the_lost_lines_are_counted(tmp_path: Path) -> None:
+async def test_a_full_disk_under_the_log_fails_no_call_and_lost_lines_are_counted(tmp_path: Path) -> None:
     async with served(DEMO + '[log]\nfile = "/dev/full"\n', folder=tmp_path) as gateway:
         await _loses_lines_and_serves_on(gateway)
         said = gateway.said.read_text()
@@ -351,7 +351,7 @@ async def test_a_full_disk_under_the_log_stops_no_call_and_the_lost_lines_are_co
     )
 
 
-async def test_a_full_disk_under_stderr_stops_no_call_and_the_lost_lines_are_counted(tmp_path: Path) -> None:
+async def test_a_full_disk_under_stderr_fails_no_call_and_lost_lines_are_counted(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:  # noqa: ASYNC230 - it opens at once
         async with served(DEMO, folder=tmp_path, stderr=full) as gateway:
             await _loses_lines_and_serves_on(gateway)
@@ -369,14 +369,14 @@ async def _loses_lines_and_serves_on(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-async def test_closed_streams_stop_no_call(tmp_path: Path, closed: str) -> None:
+async def test_closed_standard_streams_fail_no_call(tmp_path: Path, closed: str) -> None:
     async with served(DEMO, folder=tmp_path, through=f'exec "$@" {closed}') as gateway:
         for _ in range(3):
             assert (await gateway.chat("demo")).status == 200
     assert gateway.popen.returncode == 0
 
 
-async def test_a_reader_of_the_log_that_goes_away_stops_no_call(tmp_path: Path) -> None:
+async def test_a_closed_log_pipe_fails_no_call(tmp_path: Path) -> None:
     async with served(DEMO, folder=tmp_path, stderr=subprocess.PIPE) as gateway:
         assert gateway.popen.stderr is not None
         gateway.popen.stderr.close()
@@ -387,7 +387,7 @@ async def test_a_reader_of_the_log_that_goes_away_stops_no_call(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "bodies"), [((), True), (("--verbose",), False), (("--verbose",), True)]
 )
-async def test_bodies_are_logged_only_where_the_config_and_the_command_both_say_so(
+async def test_bodies_are_logged_only_with_both_the_config_and_the_option(
     tmp_path: Path,
     arguments: tuple[str, ...],
     bodies: bool,
@@ -442,7 +442,7 @@ SCRIPTS: dict[str, tuple[Act, bool]] = {
 }
 
 
-async def test_no_secret_is_ever_said(tmp_path: Path) -> None:
+async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     secrets = f'api_key = ["{KEY}", "${{SECOND_KEY}}"]\nheaders = {{ x-team = "{HEADER}" }}\n'
     rows = [
         f'name = "{name}"\ntype = "openai"\nbase_url = "URL/{name}"\nmodels = ["{name}"]\n{secrets}'
@@ -506,7 +506,7 @@ async def _all_of(gateway: Gateway, path: str, body: bytes) -> str:
     return (await exchange(gateway.socket, request("POST", path, body))).decode()
 
 
-async def test_a_process_without_a_home_and_with_an_odd_locale_starts(tmp_path: Path) -> None:
+async def test_it_starts_without_a_home_and_with_an_invalid_locale(tmp_path: Path) -> None:
     environ = {"LC_ALL": "C", "LANG": "xx_YY.nonsense", "PYTHONUTF8": "0", "HOME": ""}
     async with served(DEMO, folder=tmp_path, environ=environ) as gateway:
         got = await gateway.chat("demo", text="Grüße \U0001f600")
@@ -516,9 +516,7 @@ async def test_a_process_without_a_home_and_with_an_odd_locale_starts(tmp_path: 
 
 
 @pytest.mark.parametrize("content", [None, b"not a database, and longer than the head of one would be" * 40])
-def test_a_file_of_answers_that_cannot_be_used_is_a_sentence_at_the_start(
-    content: bytes | None, tmp_path: Path
-) -> None:
+def test_an_unusable_response_store_is_an_error_at_the_start(content: bytes | None, tmp_path: Path) -> None:
     place = tmp_path / "answers"
     if content is None:
         place.mkdir()

@@ -7,7 +7,7 @@ from modelplex.pipeline.response_output import ResponseHead
 from modelplex.server.response_headers import CHANGES_LIMIT, changes_value, response_headers, stripped_value
 
 
-def test_a_response_without_an_attempt_has_its_type_and_request_id_alone() -> None:
+def test_a_response_without_an_attempt_has_only_its_type_and_request_id() -> None:
     assert response_headers(ResponseHead(dialect="openai_chat", request_id="r-1")) == [
         (b"content-type", b"application/json"),
         (b"x-request-id", b"r-1"),
@@ -43,7 +43,7 @@ def test_a_stream_reports_its_attempt_and_is_not_cached() -> None:
     ]
 
 
-def test_the_providers_retry_headers_stand_unless_a_retry_is_pointless() -> None:
+def test_the_providers_retry_headers_are_kept_unless_a_retry_is_pointless() -> None:
     upstream = ((b"x-should-retry", b"true"), (b"retry-after", b"7"))
     head = ResponseHead(dialect="openai_chat", request_id="r", upstream_headers=upstream, retry_after=3.0)
     assert response_headers(head)[2:] == list(upstream)

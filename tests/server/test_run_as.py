@@ -14,7 +14,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="for root to try: folde
 
 
 @root_only
-def test_the_first_folder_of_a_user_decides(tmp_path: Path) -> None:
+def test_the_owner_of_the_first_folder_that_is_not_roots_is_chosen(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("missing", "roots", "users", "others")]
     for folder, owner in zip(folders[1:], ((0, 0), (1234, 1235), (4321, 4321)), strict=True):
         folder.mkdir()
@@ -24,7 +24,7 @@ def test_the_first_folder_of_a_user_decides(tmp_path: Path) -> None:
     assert owner_of([], default=IMAGE) == IMAGE
 
 
-def test_a_user_other_than_root_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_other_than_root_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     def change(_: int) -> None:
         pytest.fail("it changed")
 
@@ -34,14 +34,14 @@ def test_a_user_other_than_root_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("written", ["modelplex", "10001", "1:2:3", ":"])
-def test_what_names_no_user_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_an_invalid_user_is_refused(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("modelplex.server.run_as._is_host_root", lambda: True)
     with pytest.raises(RunAsError, match="is to be two numbers, uid:gid"):
         drop_root(written)
 
 
-def test_without_the_right_to_change_it_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_permission_to_change_the_error_says_how_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 

@@ -62,7 +62,7 @@ async def started(gateway: GatewayProcess) -> asyncio.Task[int]:
 
 
 @needs_vsock
-async def test_a_port_is_bound_and_is_free_again_after_the_end(tmp_path: Path) -> None:
+async def test_a_port_is_bound_and_freed_at_the_end(tmp_path: Path) -> None:
     gateway = process(tmp_path)
     serving = await started(gateway)
     assert gateway.addresses == [f"vsock:{PORT}"]
@@ -74,7 +74,7 @@ async def test_a_port_is_bound_and_is_free_again_after_the_end(tmp_path: Path) -
 
 
 @needs_loopback
-async def test_a_guest_is_answered(tmp_path: Path) -> None:
+async def test_a_guest_is_served(tmp_path: Path) -> None:
     gateway = process(tmp_path)
     serving = await started(gateway)
     guest = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
@@ -89,7 +89,7 @@ async def test_a_guest_is_answered(tmp_path: Path) -> None:
     await asyncio.wait_for(serving, WAIT_S)
 
 
-def test_a_kernel_without_it_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_without_vsock_is_a_listen_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(97, "Address family not supported by protocol")
 
@@ -99,7 +99,7 @@ def test_a_kernel_without_it_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPat
             bind_vsock(Vsock(5))
 
 
-async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: Path) -> None:
+async def test_serving_a_vsock_port_uses_no_call_of_its_address_family(tmp_path: Path) -> None:
     """The way of a vsock descriptor through the event loop, with one of TCP in its place: it too is
     called a Unix socket.
     """
@@ -123,7 +123,7 @@ async def test_what_serves_a_port_of_vsock_asks_nothing_of_its_family(tmp_path: 
     gateway._log.close()
 
 
-def test_a_guest_is_under_the_policy_of_sockets_and_nothing_is_known_of_its_network(tmp_path: Path) -> None:
+def test_a_guest_has_the_policy_of_sockets_and_an_unknown_network(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('[server]\nvsock = 5\nattest = "off"\n[[providers]]\ntype = "demo"\n')
     client = CallerResolver(load(str(file), environ={})).identify(None, listener="vsock:5", kind="vsock")
@@ -132,7 +132,7 @@ def test_a_guest_is_under_the_policy_of_sockets_and_nothing_is_known_of_its_netw
     assert client.caller.owner == "vsock:5"
 
 
-def test_a_descriptor_changes_its_name_and_nothing_else() -> None:
+def test_a_descriptor_becomes_a_unix_socket() -> None:
     plain = socket.create_server(("127.0.0.1", 0))
     number = plain.fileno()
     with as_unix_socket(plain) as renamed:

@@ -136,18 +136,12 @@ class Account:
             del self._totals[period]
 
 
-class Ticket:
+class Ticket(msgspec.Struct):
     """One admitted request, from `admit` to `settle`. `entry` counts it for the rate."""
 
-    __slots__ = ("account", "entry", "settled")
-
-    def __init__(self, account: Account | None, entry: LimitEntry | None = None) -> None:
-        self.account = account
-        self.entry = entry
-        self.settled = False
-
-    def __repr__(self) -> str:
-        return f"<Ticket {self.account!r} {'settled' if self.settled else 'open'}>"
+    account: Account | None
+    entry: LimitEntry | None = None
+    settled: bool = False
 
 
 class AgentLimits:

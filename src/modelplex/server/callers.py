@@ -14,7 +14,7 @@ import msgspec
 
 from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
-from modelplex.core.caller import Bound, Caller, Kind, Peer, PeerNetwork
+from modelplex.core.caller import Caller, Kind, Peer, PeerNetwork
 from modelplex.core.errors import PolicyDenied
 from modelplex.policy.bounds import bounds_of, rule_names
 from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
@@ -28,16 +28,11 @@ KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 
 class AgentPolicy(msgspec.Struct, frozen=True):
     """What the config says about one agent, or about callers that are no agent, on one kind of
-    listener. `allow_uid` and `attest` are for Unix sockets.
+    listener. `template` lacks the facts of a connection. `allow_uid` and `attest` are for Unix
+    sockets.
     """
 
-    agent: str = ""
-    sealed: bool = False
-    allowed: frozenset[str] = frozenset()
-    bounds: frozenset[Bound] = frozenset()
-    models: tuple[str, ...] = ()
-    tools: tuple[str, ...] = ()
-    priced_only: bool = False
+    template: Caller
     allow_uid: frozenset[int] = frozenset()
     attest: Attest = "off"
 
@@ -136,7 +131,7 @@ class CallerResolver:
         caller, policy, refused = connection.caller, connection.policy, connection.refused
         attested = caller.attested
         if attested is not None and policy is not None and caller.kind == "unix":
-            self.last_seen[policy.agent] = attested
+            self.last_seen[caller.agent] = attested
         warned = (
             policy is not None
             and policy.attest == "warn"
@@ -171,41 +166,37 @@ def share_owner(caller: Caller) -> str:
 
 
 def _policy(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy:
-    policy, server = config.policy, config.server
-    default = policy.http if kind == "tcp" else policy.socket
-    allow = policy.allow
-    opened = (*allow.everywhere, *(allow.http if kind == "tcp" else allow.socket))
+    policy, allow, server = config.policy, config.policy.allow, config.server
+    default, opened = (policy.http, allow.http) if kind == "tcp" else (policy.socket, allow.socket)
+    opened = (*allow.everywhere, *opened, *(agent.allow if agent is not None else ()))
+    template = Caller(
+        listener="",
+        kind=kind,
+        sealed=((agent.policy if agent is not None else None) or default) == "sealed",
+        allowed=rule_names(opened),
+        bounds=bounds_of(opened),
+    )
     if agent is None:
-        return AgentPolicy(
-            sealed=default == "sealed",
-            allowed=rule_names(opened),
-            bounds=bounds_of(opened),
-            allow_uid=frozenset(server.allow_uid),
-            attest=server.attest,
-        )
-    return AgentPolicy(
+        return AgentPolicy(template, frozenset(server.allow_uid), server.attest)
+    template = msgspec.structs.replace(
+        template,
         agent=agent.name,
-        sealed=(agent.policy or default) == "sealed",
-        allowed=rule_names((*opened, *agent.allow)),
-        bounds=bounds_of((*opened, *agent.allow)),
         models=agent.models,
         tools=agent.tools,
         priced_only=agent.on_unpriced == "refuse" and agent.budget.usd is not None,
-        allow_uid=frozenset(agent.allow_uid or server.allow_uid),
-        attest=agent.attest or server.attest,
+    )
+    return AgentPolicy(
+        template, frozenset(agent.allow_uid or server.allow_uid), agent.attest or server.attest
     )
 
 
 def _with_policy(caller: Caller, policy: AgentPolicy) -> Caller:
     return msgspec.structs.replace(
-        caller,
-        agent=policy.agent,
-        sealed=policy.sealed,
-        allowed=policy.allowed,
-        bounds=policy.bounds,
-        models=policy.models,
-        tools=policy.tools,
-        priced_only=policy.priced_only,
+        policy.template,
+        listener=caller.listener,
+        client=caller.client,
+        peer=caller.peer,
+        attested=caller.attested,
     )
 
 

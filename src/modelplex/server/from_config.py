@@ -16,8 +16,8 @@ from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
 from modelplex.providers.types import TYPES
 from modelplex.routing.circuit_breaker import BreakerRules
 from modelplex.routing.failover import FailoverRules
+from modelplex.server.address import Address, Unix, Vsock, parse_http
 from modelplex.server.connection_limits import ConnectionLimits
-from modelplex.server.listeners import Address, Unix, Vsock, parse_http
 from modelplex.server.origin import Hosts
 
 MACHINE_ID = Path("/etc/machine-id")

@@ -26,24 +26,12 @@ from uvicorn.protocols.utils import get_remote_addr
 
 from modelplex.config import Config as Settings
 from modelplex.core.caller import Kind
-from modelplex.server.address import Address, ListenError, Tcp, Unix, Vsock, parse_http
+from modelplex.server.address import Address, ListenError, Tcp, Unix, Vsock
 from modelplex.server.callers import CallerResolver, ClientConnection, share_owner
 from modelplex.server.connection import Connection
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.socket_file import BACKLOG, NO_CLEANUP, SocketFile, claim
-
-__all__ = [
-    "Address",
-    "ConnectionLimits",
-    "ListenError",
-    "Listening",
-    "Tcp",
-    "Unix",
-    "Vsock",
-    "listen",
-    "parse_http",
-]
 
 STOPPING_SECONDS = 2.0
 """After `stopping`: for responses to write their error, and for clients to read it."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import msgspec
+
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_shares import ConnectionPlace
 
@@ -20,16 +22,14 @@ class WritingConnection(Protocol):
     def abort(self, reason: str) -> None: ...
 
 
-class UnreadResponse:
+class UnreadResponse(msgspec.Struct):
     """`size` bytes have waited since `since`; the client last read some at `moved`, on the loop's
     clock.
     """
 
-    __slots__ = ("moved", "since", "size")
-
-    def __init__(self, size: int, *, now: float) -> None:
-        self.size = size
-        self.since = self.moved = now
+    size: int
+    since: float
+    moved: float
 
 
 class UnreadResponses:
@@ -44,7 +44,7 @@ class UnreadResponses:
 
     def add(self, connection: WritingConnection, *, now: float) -> None:
         size = connection.transport.get_write_buffer_size()
-        self._waiting[connection] = UnreadResponse(size, now=now)
+        self._waiting[connection] = UnreadResponse(size, now, now)
 
     def remove(self, connection: WritingConnection) -> None:
         self._waiting.pop(connection, None)

@@ -1,6 +1,4 @@
-"""`import modelplex.client`, and what the SDKs that we did not write do with a `unix:` base URL
-then: against a live gateway.
-"""
+"""`import modelplex.client`, and SDKs with `unix:` base URLs against a running gateway."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ LIBRARIES = (httpx2, httpx)
 
 
 @pytest.fixture(autouse=True)
-def taught() -> Iterator[None]:
+def installed() -> Iterator[None]:
     assert client.install() == ("httpx2", "httpx")
     yield
     client.uninstall()
@@ -42,7 +40,7 @@ def taught() -> Iterator[None]:
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[str]:
-    """A socket that is one, and no more."""
+    """The path of a socket that nobody accepts connections on."""
     path = str(tmp_path / "m.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -74,12 +72,12 @@ def listening(tmp_path: Path) -> Iterator[str]:
         ("SOCK/", "/models/v1/"),
     ],
 )
-def test_what_follows_the_socket_is_the_path(written: str, target: str, listening: str) -> None:
+def test_the_rest_after_the_socket_is_the_path(written: str, target: str, listening: str) -> None:
     path = written.replace("/SOCK", listening).replace("SOCK", listening)
-    assert client.place(path) == (listening, target)
+    assert client.parse_path(path) == (listening, target)
 
 
-def test_the_first_part_that_is_a_socket_is_it_and_escapes_are_read(tmp_path: Path) -> None:
+def test_the_first_part_that_is_a_socket_is_the_socket_and_escapes_are_decoded(tmp_path: Path) -> None:
     folder = tmp_path / "a b%41"
     folder.mkdir()
     path = str(folder / "ü.sock")
@@ -87,23 +85,21 @@ def test_the_first_part_that_is_a_socket_is_it_and_escapes_are_read(tmp_path: Pa
         listener.bind(path)
         for library in LIBRARIES:
             written = library.URL("unix:" + path.replace("%", "%25")).raw_path.decode()
-            assert client.place(f"{written}/v1/models") == (path, "/v1/models")
-            assert client.place(f"{written}{written}/models") == (path, "/models/v1/models")
+            assert client.parse_path(f"{written}/v1/models") == (path, "/v1/models")
+            assert client.parse_path(f"{written}{written}/models") == (path, "/models/v1/models")
 
 
-def test_a_path_without_a_socket_leads_nowhere(tmp_path: Path) -> None:
+def test_a_path_without_a_socket_is_none(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert client.place(f"{tmp_path}/file/chat/completions") is None
-    assert client.place(f"{tmp_path}/absent/chat/completions") is None
-    assert client.place("/a%00b/chat") is None
+    assert client.parse_path(f"{tmp_path}/file/chat/completions") is None
+    assert client.parse_path(f"{tmp_path}/absent/chat/completions") is None
+    assert client.parse_path("/a%00b/chat") is None
 
 
 # --- the SDKs
 
 
-async def test_openais_client_does_all_it_does_over_a_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_openai_client_works_over_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with gateway(DEMO, folder=tmp_path) as gw:
 
@@ -127,7 +123,7 @@ async def test_openais_client_does_all_it_does_over_a_socket(
         await asyncio.to_thread(run, "unix:./m.sock/v1")
 
 
-async def test_openais_client_without_waiting_does_so_too(tmp_path: Path) -> None:
+async def test_the_async_openai_client_works_over_a_socket(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         async with openai.AsyncOpenAI(base_url=f"unix:{gw.socket}", api_key="unused") as sdk:
             whole = await sdk.chat.completions.create(model="demo", messages=HELLO)
@@ -141,7 +137,7 @@ async def test_openais_client_without_waiting_does_so_too(tmp_path: Path) -> Non
             assert len(await asyncio.gather(*many)) == 30
 
 
-async def test_anthropics_client_does_so_too(tmp_path: Path) -> None:
+async def test_the_anthropic_client_works_over_a_socket(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         base = f"unix:{gw.socket}"
 
@@ -159,7 +155,7 @@ async def test_anthropics_client_does_so_too(tmp_path: Path) -> None:
                 assert "Hello" in await told.get_final_text()
 
 
-async def test_googles_client_does_so_too(tmp_path: Path) -> None:
+async def test_the_google_client_works_over_a_socket(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
 
         def run() -> str | None:
@@ -170,7 +166,7 @@ async def test_googles_client_does_so_too(tmp_path: Path) -> None:
         assert "Hello" in (await asyncio.to_thread(run) or "")
 
 
-async def test_a_client_without_a_base_finds_the_socket_too(tmp_path: Path) -> None:
+async def test_a_client_without_a_base_url_works_over_a_socket(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         url = f"unix:{gw.socket}/models"
         assert (await asyncio.to_thread(httpx2.get, url)).json()["object"] == "list"
@@ -183,7 +179,7 @@ async def test_a_client_without_a_base_finds_the_socket_too(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_both_http_libraries_know_the_scheme(library: ModuleType, tmp_path: Path) -> None:
+async def test_both_http_libraries_have_the_scheme(library: ModuleType, tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         base = f"unix:{gw.socket}"
 
@@ -199,7 +195,7 @@ async def test_both_http_libraries_know_the_scheme(library: ModuleType, tmp_path
             assert (await http.get("models")).json()["object"] == "list"
 
 
-async def test_the_forms_that_need_no_import_work_beside_it(tmp_path: Path) -> None:
+async def test_transports_with_uds_and_plain_http_still_work(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         for patched in (True, False):
             if not patched:
@@ -218,7 +214,7 @@ async def test_the_forms_that_need_no_import_work_beside_it(tmp_path: Path) -> N
 # --- what must not change
 
 
-async def test_the_callers_request_stays_as_it_was(tmp_path: Path) -> None:
+async def test_the_callers_request_is_not_changed(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         seen: list[str] = []
 
@@ -236,7 +232,7 @@ async def test_the_callers_request_stays_as_it_was(tmp_path: Path) -> None:
         assert seen == [before[0]]
 
 
-async def test_proxies_of_the_environment_change_nothing(
+async def test_proxies_of_the_environment_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
@@ -246,7 +242,7 @@ async def test_proxies_of_the_environment_change_nothing(
             assert (await sdk.chat.completions.create(model="demo", messages=HELLO)).choices
 
 
-async def test_one_connection_is_kept_and_closed_with_its_client(tmp_path: Path) -> None:
+async def test_one_connection_is_kept_alive_and_closed_with_its_client(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         http = openai.DefaultAsyncHttpxClient()
         async with openai.AsyncOpenAI(
@@ -261,7 +257,7 @@ async def test_one_connection_is_kept_and_closed_with_its_client(tmp_path: Path)
         assert not kept._pool.connections
 
 
-async def test_a_timeout_of_the_caller_holds(tmp_path: Path) -> None:
+async def test_the_callers_timeout_applies(tmp_path: Path) -> None:
     async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as gw:
         base = f"unix:{gw.socket}"
         async with openai.AsyncOpenAI(base_url=base, api_key="unused", max_retries=0, timeout=0.3) as sdk:
@@ -288,7 +284,7 @@ def test_a_second_import_changes_nothing_and_uninstalling_restores() -> None:
     assert isinstance(caught.value.__cause__, httpx2.UnsupportedProtocol)
 
 
-async def test_a_second_copy_of_the_file_does_no_harm(tmp_path: Path) -> None:
+async def test_a_second_copy_of_the_file_is_harmless(tmp_path: Path) -> None:
     file = tmp_path / "copied.py"
     shutil.copy(str(client.__file__), file)
     spec = importlib.util.spec_from_file_location("copied", file)
@@ -302,14 +298,16 @@ async def test_a_second_copy_of_the_file_does_no_harm(tmp_path: Path) -> None:
                 assert (await sdk.chat.completions.create(model="demo", messages=HELLO)).choices
     finally:
         copied.uninstall()
-    assert hasattr(httpx2.HTTPTransport.handle_request, "__wrapped__"), "the first is still there"
+    assert hasattr(httpx2.HTTPTransport.handle_request, "__wrapped__"), "the first copy is still installed"
 
 
-# --- nobody there
+# --- no gateway
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_a_missing_socket_is_named_with_the_likely_reason(library: ModuleType, tmp_path: Path) -> None:
+async def test_the_error_for_a_missing_socket_names_it_and_the_likely_reason(
+    library: ModuleType, tmp_path: Path
+) -> None:
     url = f"unix:{tmp_path}/gone.sock"
     told = f"{tmp_path}/gone.sock.*is a socket: the gateway may not be running"
     with library.Client(base_url=url) as http, pytest.raises(library.ConnectError, match=told):
@@ -323,10 +321,12 @@ async def test_a_missing_socket_is_named_with_the_likely_reason(library: ModuleT
     assert "the gateway may not be running" in str(caught.value.__cause__)
 
 
-# httpcore leaves a socket that could not connect to the collector.
+# httpcore does not close a socket that could not connect.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("library", LIBRARIES)
-async def test_a_socket_that_nobody_listens_on_is_named_too(library: ModuleType, tmp_path: Path) -> None:
+async def test_the_error_for_a_dead_socket_names_it_and_the_likely_reason(
+    library: ModuleType, tmp_path: Path
+) -> None:
     path = str(tmp_path / "m.sock")
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(path)
@@ -338,13 +338,13 @@ async def test_a_socket_that_nobody_listens_on_is_named_too(library: ModuleType,
             await http.get("models")
 
 
-def test_two_slashes_are_told_of() -> None:
+def test_two_slashes_are_an_error_that_says_so() -> None:
     with httpx2.Client(base_url="unix://tmp/m.sock") as http:
         with pytest.raises(httpx2.ConnectError, match="has no host: write unix:/path"):
             http.get("models")
 
 
-async def test_a_client_outlives_a_new_start_of_the_gateway(tmp_path: Path) -> None:
+async def test_a_client_survives_a_restart_of_the_gateway(tmp_path: Path) -> None:
     path = f"unix:{tmp_path / 'm.sock'}"
     async with openai.AsyncOpenAI(base_url=path, api_key="unused", max_retries=0) as sdk:
         for _ in range(2):
@@ -357,7 +357,7 @@ async def test_a_client_outlives_a_new_start_of_the_gateway(tmp_path: Path) -> N
 # --- streams, loops and threads
 
 
-async def test_a_stream_that_is_left_half_way_ends_the_call(tmp_path: Path) -> None:
+async def test_closing_a_stream_early_ends_the_call(tmp_path: Path) -> None:
     script = stream(chunk({"content": "a"}), end=False, then=stall)
     async with provider(script, script) as up, gateway(one(up.url), folder=tmp_path) as gw:
         base = f"unix:{gw.socket}"
@@ -375,7 +375,7 @@ async def test_a_stream_that_is_left_half_way_ends_the_call(tmp_path: Path) -> N
             assert (await gw.record(2)).endpoint == "chat/completions"
 
 
-async def test_each_event_loop_has_a_client_of_its_own(tmp_path: Path) -> None:
+async def test_event_loops_in_threads_each_use_a_client(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
 
         async def ask() -> int:
@@ -410,7 +410,7 @@ def python(code: str, *arguments: str, **environ: str) -> subprocess.CompletedPr
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
-def test_the_import_brings_nothing_of_the_gateway() -> None:
+def test_the_import_loads_no_module_of_the_gateway() -> None:
     code = (
         "import sys, modelplex.client; gone = {'msgspec', 'uvicorn', 'structlog', 'uvloop'} & set(sys.modules);"
         "ours = sorted(n for n in sys.modules if n.startswith('modelplex'));"
@@ -420,14 +420,14 @@ def test_the_import_brings_nothing_of_the_gateway() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_an_http_library_the_file_alone_does_nothing(tmp_path: Path) -> None:
+def test_without_an_http_library_the_file_does_nothing(tmp_path: Path) -> None:
     shutil.copy(str(client.__file__), tmp_path / "alone.py")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import alone; assert alone.install() == ()"
     done = python(code, "-I", "-S")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_module_prints_where_the_file_for_node_is() -> None:
+def test_the_module_prints_the_path_of_the_file_for_node() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "modelplex.client"],
         capture_output=True,
@@ -439,7 +439,7 @@ def test_the_module_prints_where_the_file_for_node_is() -> None:
     assert Path(client.NODE).is_file()
 
 
-async def test_an_agent_of_three_lines_works(tmp_path: Path) -> None:
+async def test_a_three_line_agent_works(tmp_path: Path) -> None:
     code = (
         "import modelplex.client, openai, sys\n"
         "with openai.OpenAI(base_url=f'unix:{sys.argv[1]}', api_key='unused') as sdk:\n"

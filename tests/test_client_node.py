@@ -1,5 +1,5 @@
-"""The file for Node's `--import`, and what `fetch` and OpenAI's client do with a `unix:` base URL
-then: against a live gateway.
+"""The file for Node's `--import`: `fetch` and OpenAI's client with `unix:` base URLs, against a
+running gateway.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from tests.peers import node, node_modules
 from tests.upstreams import chunk, provider, stall, stream
 
 DEMO = '[[providers]]\nname = "demo"\ntype = "demo"\n'
-SCRIPT = Path(__file__).with_name("wrapped.mjs")
+SCRIPT = Path(__file__).with_name("client_node.mjs")
 WAIT_S = 40.0
 PROXIES: dict[str, str] = dict.fromkeys(["HTTP_PROXY", "http_proxy", "ALL_PROXY"], "http://127.0.0.1:9")
 OLDEST = 20
 
 
 def nodes() -> list[Path]:
-    """The node of the tests, and the machine's own, which is another version as a rule."""
+    """The node of the tests, and the machine's own, which usually has another version."""
     system = shutil.which("node")
     if system is None:
         return [node()]
@@ -45,15 +45,13 @@ async def run(
     by_environment: bool = False,
     environ: Mapping[str, str] = {},
 ) -> Any:
-    """What the script printed. It may write nothing to stderr: no warning, no error that nobody
-    caught.
-    """
+    """What the script printed. It must write nothing to stderr: no warning, no error."""
     told = json.dumps({"modules": f"{node_modules()}/", "url": url, "act": act})
-    way = [] if by_environment else ["--import", client.NODE]
+    arguments = [] if by_environment else ["--import", client.NODE]
     options = {"NODE_OPTIONS": f"--import={client.NODE}"} if by_environment else {}
     process = await asyncio.create_subprocess_exec(
         str(program or node()),
-        *way,
+        *arguments,
         str(SCRIPT),
         told,
         env={"PATH": os.environ["PATH"], "CLIENT": client.NODE, **options, **environ},
@@ -85,7 +83,7 @@ async def test_openais_client_chats_and_streams_over_a_socket(
         assert told["one"] == "demo"
 
 
-async def test_the_environment_can_bring_the_file_and_no_proxy_matters(tmp_path: Path) -> None:
+async def test_the_environment_can_load_the_file_and_proxies_are_ignored(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         environ = {**PROXIES, "NODE_USE_ENV_PROXY": "1"}
         told = await run(f"unix://{gw.socket}", "client", by_environment=True, environ=environ)
@@ -93,7 +91,7 @@ async def test_the_environment_can_bring_the_file_and_no_proxy_matters(tmp_path:
 
 
 @pytest.mark.parametrize("program", nodes(), ids=lambda path: path.parts[1])
-async def test_every_form_of_fetch_reaches_the_gateway_whole(program: Path, tmp_path: Path) -> None:
+async def test_every_form_of_fetch_sends_the_whole_body(program: Path, tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as gw:
         told = await run(f"unix:{gw.socket}", "bodies", program=program)
         assert set(told["told"]) == {"string", "bytes", "stream", "url", "request"}
@@ -103,7 +101,7 @@ async def test_every_form_of_fetch_reaches_the_gateway_whole(program: Path, tmp_
         assert told["head"] == [200, "", f"unix:{gw.socket}/health"]
 
 
-async def test_bodies_come_uncompressed_and_with_their_length(tmp_path: Path) -> None:
+async def test_bodies_are_sent_uncompressed_and_with_their_length(tmp_path: Path) -> None:
     heads: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +125,7 @@ async def test_bodies_come_uncompressed_and_with_their_length(tmp_path: Path) ->
     assert all(head.count("content-length: ") == 1 for head in heads[:5])
 
 
-async def test_a_missing_socket_and_a_stale_one_are_named(tmp_path: Path) -> None:
+async def test_the_error_for_a_missing_or_dead_socket_names_it(tmp_path: Path) -> None:
     url = f"unix:{tmp_path}/gone.sock"
     told = await run(url, "failure")
     assert told["fetched"]["error"]["name"] == "TypeError"
@@ -145,14 +143,14 @@ async def test_a_missing_socket_and_a_stale_one_are_named(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("program", nodes(), ids=lambda path: path.parts[1])
 @pytest.mark.parametrize("act", ["cancelled", "left"])
-async def test_a_stream_that_is_left_half_way_ends_the_call(program: Path, act: str, tmp_path: Path) -> None:
+async def test_closing_a_stream_early_ends_the_call(program: Path, act: str, tmp_path: Path) -> None:
     script = stream(chunk({"content": "a"}), end=False, then=stall)
     async with provider(script) as up, gateway(one(up.url), folder=tmp_path) as gw:
         assert await run(f"unix:{gw.socket}", act, program=program) == {"chunks": 1}
         assert (await gw.record()).endpoint == "chat/completions"
 
 
-async def test_an_answer_that_breaks_off_is_an_error_and_no_end(tmp_path: Path) -> None:
+async def test_a_response_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
@@ -166,7 +164,7 @@ async def test_an_answer_that_breaks_off_is_an_error_and_no_end(tmp_path: Path) 
     assert "the answer broke off" in told["error"]["message"]
 
 
-async def test_the_callers_signal_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
+async def test_the_callers_abort_signal_ends_the_request_with_its_reason(tmp_path: Path) -> None:
     async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as gw:
         told = json.dumps({"modules": f"{node_modules()}/", "url": f"unix:{gw.socket}", "act": "aborted"})
         process = await asyncio.create_subprocess_exec(

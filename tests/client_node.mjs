@@ -1,5 +1,5 @@
 // What the global `fetch` and OpenAI's client do with `unix:` URLs, on the wrapped `fetch`:
-//   node --import src/modelplex/client.mjs wrapped.mjs '{"modules": <node_modules/>, "url": "unix:...", "act": <name>}'
+//   node --import src/modelplex/client.mjs client_node.mjs '{"modules": <node_modules/>, "url": "unix:...", "act": <name>}'
 // It prints one JSON object.
 import { createRequire } from "node:module";
 

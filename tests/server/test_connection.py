@@ -1,0 +1,607 @@
+"""Connections over TCP and over a socket file, on uvloop and on asyncio's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from typing import Any
+
+import pytest
+
+from modelplex.server import connection_limits
+from modelplex.server.address import Address
+from modelplex.server.connection_refusals import MAX_PIPELINED
+from tests.server.harness import BOUND, CHUNKED, GET, Run, echo, read_body, respond, serving, until
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+
+
+# --- requests
+
+
+def test_requests_on_one_connection_are_served_in_turn(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            for path in (b"/a", b"/b%20c"):
+                client.send(b"POST " + path + b"?q=1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi")
+                status, headers, body = await client.response()
+                assert status == 200
+                assert not {"server", "date", "connection"} & headers.keys()
+                assert body == path.replace(b"%20", b" ") + b" hi"
+
+    run(main())
+
+
+def test_the_scope_has_the_listener_of_the_request(run: Run, address: Address) -> None:
+    states: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        states.append(scope["state"])
+        await respond(send, b"")
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET)
+            await client.response()
+            name = served.listening.addresses[0].replace("http://", "tcp:")
+            assert states[0]["listener"] == name
+            assert states[0]["kind"] == name.split(":")[0]
+            assert not states[0]["stopping"].is_set()
+
+    run(main())
+
+
+def test_pipelined_requests_get_responses_in_order(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(
+                b"".join(b"POST /%d HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nz" % n for n in range(5))
+            )
+            assert [(await client.response())[2] for _ in range(5)] == [b"/%d z" % n for n in range(5)]
+
+    run(main())
+
+
+def test_too_many_pipelined_requests_are_refused_after_those_that_fit(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(GET * 100)
+            for _ in range(MAX_PIPELINED + 1):
+                assert (await client.response())[0] == 200
+            assert await client.refusal() == (400, "too_many_pipelined")
+
+    run(main())
+
+
+def test_head_gets_the_headers_and_no_body(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(GET.replace(b"GET", b"HEAD"))
+            assert (await client.head())[1]["content-length"] == "2"
+            client.send(GET)
+            assert (await client.response())[2] == b"/ "
+
+    run(main())
+
+
+def test_a_chunked_body_arrives_whole_and_its_trailers_do_not_reach_the_app(
+    run: Run, address: Address
+) -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = await read_body(receive)
+        seen.extend(name for name, _ in scope["headers"])
+        await respond(send, body)
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\nx-api-key: forged\r\n\r\n")
+            assert (await client.response())[2] == b"abcde"
+            assert seen == [b"host", b"transfer-encoding"]
+
+    run(main())
+
+
+def test_a_body_larger_than_the_read_buffer_arrives_whole(run: Run, address: Address) -> None:
+    body = os.urandom(3_000_000)
+
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            assert (await client.response())[2] == b"/ " + body
+
+    run(main())
+
+
+def test_100_continue_is_sent_when_the_app_asks_for_the_body(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n")
+            assert (await client.head())[0] == 100
+            client.send(b"ok")
+            assert (await client.response())[2] == b"/ ok"
+
+    run(main())
+
+
+def test_a_request_with_upgrade_is_served_as_http_and_closes(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(
+                b"POST / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\nhi"
+            )
+            status, headers, body = await client.response()
+            assert (status, headers["connection"], body) == (200, "close", b"/ hi")
+            await client.ended()
+
+    run(main())
+
+
+# --- disconnects, and ends of responses
+
+
+@pytest.mark.parametrize("answering", [False, True])
+def test_an_app_that_waits_gets_a_disconnect_at_once(run: Run, address: Address, *, answering: bool) -> None:
+    async def main() -> None:
+        working, gone = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await read_body(receive)
+            if answering:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"first", "more_body": True})
+            working.set()
+            assert (await receive())["type"] == "http.disconnect"
+            gone.set()
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            # Large enough that reading was paused while it came in.
+            body = b"x" * 300_000
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            await until(working)
+            client.close()
+            await until(gone)
+
+    run(main())
+
+
+def test_after_a_complete_body_reading_goes_on_while_the_app_works(run: Run, address: Address) -> None:
+    async def main() -> None:
+        waiting, gone = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            waiting.set()
+            await read_body(receive)
+            await until(gone)
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
+            await until(waiting)
+            (each,) = served.listening.traffic.open
+            # In one piece, above the mark at which reading pauses, to an app that asks for no more
+            # after it.
+            each.data_received(b"x" * 100_000)
+            assert not each.flow.read_paused
+            gone.set()
+
+    run(main())
+
+
+def test_a_disconnect_reaches_the_running_request_and_drops_the_queued_one(
+    run: Run, address: Address
+) -> None:
+    async def main() -> None:
+        paths: list[str] = []
+        working, gone = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            paths.append(scope["path"])
+            await read_body(receive)
+            working.set()
+            assert (await receive())["type"] == "http.disconnect"
+            gone.set()
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET + GET.replace(b"/ ", b"/second "))
+            await until(working)
+            client.close()
+            await until(gone)
+        assert paths == ["/"]
+
+    run(main())
+
+
+def test_a_slow_client_pauses_the_app_and_gets_everything(run: Run, address: Address) -> None:
+    chunk, count = b"x" * 65536, 1000
+
+    async def main() -> None:
+        blocked = asyncio.Event()
+        sent: list[int] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            size = (b"content-length", b"%d" % (len(chunk) * count))
+            await send({"type": "http.response.start", "status": 200, "headers": [size]})
+            for n in range(count):
+                sending = asyncio.ensure_future(
+                    send({"type": "http.response.body", "body": chunk, "more_body": n < count - 1})
+                )
+                done, _ = await asyncio.wait({sending}, timeout=0.2)
+                if not done and not blocked.is_set():
+                    sent.append(n)
+                    blocked.set()
+                await sending
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET)
+            await until(blocked)
+            # What is in flight is the kernel's buffers and one of ours, never the whole answer.
+            assert sent[0] < count // 2
+            (each,) = served.listening.traffic.open
+            assert each.transport.get_write_buffer_size() < 4 * len(chunk)
+            assert len((await client.response())[2]) == len(chunk) * count
+
+    run(main())
+
+
+ENDLESS = b"x" * 262_144
+
+
+async def endless(scope: Any, receive: Any, send: Any) -> None:
+    """Writes for as long as its client is there."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while not scope["exchange"].disconnected:
+        await send({"type": "http.response.body", "body": ENDLESS, "more_body": True})
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"unread_connections": 2}, {"unread_bytes": 3 * len(ENDLESS)}, {"unread_timeout": 0.4}],
+    ids=["connections", "bytes", "timeout"],
+)
+def test_the_oldest_unread_responses_of_a_caller_are_aborted(
+    run: Run, address: Address, limits: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        usual = {"unread_grace": 0.2, "unread_timeout": 1000.0}
+        async with serving(endless, address, **{**usual, **limits}) as served:
+            reading = await served.client()
+            reading.send(GET)
+            await reading.head()
+            idle = [await served.client() for _ in range(4)]
+            for client in idle:
+                client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                client.send(GET)
+            left = 0 if "unread_timeout" in limits else 2
+            async with asyncio.timeout(BOUND):
+                while len(served.listening.traffic.open) > left + 1:
+                    # One that reads slowly keeps its answer.
+                    assert await reading.reader.read(100_000)
+            assert await reading.reader.read(100)
+
+    with caplog.at_level(logging.WARNING, logger="modelplex.server"):
+        run(main())
+    assert all("unread" in record.message or "read nothing" in record.message for record in caplog.records)
+    assert caplog.records
+
+
+def test_an_app_that_fails_before_its_response_gives_a_500(
+    run: Run, address: Address, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("a secret")
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET)
+            assert await client.refusal() == (500, "gateway_error")
+
+    with caplog.at_level(logging.ERROR, logger="modelplex.server"):
+        run(main())
+    assert [record.name for record in caplog.records] == ["modelplex.server"]
+
+
+def test_an_app_that_returns_without_a_response_gives_a_500(run: Run, address: Address) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET)
+            assert await client.refusal() == (500, "gateway_error")
+
+    run(main())
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_app_that_stops_within_its_response_gives_an_incomplete_body(
+    run: Run, address: Address, *, raises: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        if raises:
+            raise LookupError
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET)
+            assert (await client.head())[1]["transfer-encoding"] == "chunked"
+            assert await client.rest() == b"4\r\nhalf\r\n"
+
+    run(main())
+
+
+def test_a_response_sent_before_the_body_is_read_can_be_read(run: Run, address: Address) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"too large", status=413, headers=((b"connection", b"close"),))
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            size = 4_000_000
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+            # A client that sends all before it reads.
+            async with asyncio.timeout(BOUND):
+                for _ in range(size // 100_000):
+                    client.send(b"x" * 100_000)
+                    await client.writer.drain()
+            assert (await client.response())[::2] == (413, b"too large")
+            await client.ended()
+
+    run(main())
+
+
+def test_a_connection_is_used_again_after_an_early_response_and_a_small_rest_of_the_body(
+    run: Run, address: Address
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, scope["path"].encode(), status=413)
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(b"POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3000\r\n\r\n")
+            assert (await client.response())[2] == b"/a"
+            client.send(b"x" * 3000 + GET)
+            assert (await client.response())[2] == b"/"
+
+    run(main())
+
+
+def test_the_rest_of_a_body_is_read_up_to_a_limit(
+    run: Run, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limits, "LINGER_BYTES", 100_000)
+    monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 1000.0)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"no", status=413)
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n")
+            assert (await client.response())[0] == 413
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(BOUND):
+                    while True:
+                        client.send(b"x" * 50_000)
+                        await client.writer.drain()
+                        if not served.listening.traffic.open:
+                            break
+                        await asyncio.sleep(0)
+
+    run(main())
+
+
+# --- limits
+
+
+@pytest.mark.parametrize("pieces", [1, 50])
+def test_a_head_above_the_limit_is_a_431(run: Run, address: Address, pieces: int) -> None:
+    async def main() -> None:
+        async with serving(echo, address, max_header_size=4000) as served:
+            client = await served.client()
+            head = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"y" * 5000 + b"\r\n\r\n"
+            for start in range(0, len(head), len(head) // pieces):
+                client.send(head[start : start + len(head) // pieces])
+                await asyncio.sleep(0)
+            assert await client.refusal() == (431, "request_headers_too_large")
+
+    run(main())
+
+
+def test_a_large_body_does_not_count_for_the_head(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address, max_header_size=200) as served:
+            client = await served.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n" + b"z" * 9000)
+            assert len((await client.response())[2]) == 9002
+
+    run(main())
+
+
+def test_endless_trailers_are_refused(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address, max_header_size=2000) as served:
+            client = await served.client()
+            client.send(CHUNKED + b"1\r\na\r\n0\r\n")
+            client.send(b"x-more: " + b"y" * 400_000)
+            assert await client.refusal() == (431, "request_headers_too_large")
+
+    run(main())
+
+
+def test_a_slow_head_is_a_408(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address, header_timeout=0.1) as served:
+            client = await served.client()
+            client.send(b"GET / HTTP/1.1\r\nhost:")
+            assert await client.refusal() == (408, "request_timeout")
+
+    run(main())
+
+
+def test_a_silent_connection_is_closed(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address, header_timeout=0.1) as served:
+            await (await served.client()).ended()
+
+    run(main())
+
+
+def test_an_idle_connection_is_closed_after_keep_alive(run: Run, address: Address) -> None:
+    async def main() -> None:
+        async with serving(echo, address, keep_alive=0.1) as served:
+            client = await served.client()
+            client.send(GET)
+            assert (await client.response())[0] == 200
+            await client.ended()
+
+    run(main())
+
+
+def test_the_deadlines_of_a_request_do_not_end_a_long_response(run: Run, address: Address) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.wait({asyncio.ensure_future(receive_twice(receive))}, timeout=0.6)
+        await respond(send, b"late")
+
+    async def receive_twice(receive: Any) -> None:
+        await receive()
+        await receive()
+
+    async def main() -> None:
+        async with serving(app, address, header_timeout=0.1, body_timeout=0.1, keep_alive=0.1) as served:
+            client = await served.client()
+            client.send(GET)
+            assert (await client.response())[2] == b"late"
+
+    run(main())
+
+
+def test_a_body_that_stops_is_a_408_and_a_disconnect_for_the_app(run: Run, address: Address) -> None:
+    async def main() -> None:
+        told = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await read_body(receive)
+            except ConnectionResetError:
+                told.set()
+
+        async with serving(app, address, body_timeout=0.1) as served:
+            client = await served.client()
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+            assert await client.refusal() == (408, "request_timeout")
+            await until(told)
+
+    run(main())
+
+
+def test_a_body_that_the_app_does_not_read_is_not_late(run: Run, address: Address) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.6)
+        await echo(scope, receive, send)
+
+    async def main() -> None:
+        async with serving(app, address, body_timeout=0.1) as served:
+            client = await served.client()
+            size = 8_000_000
+            client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+            assert len((await client.response())[2]) == size + 2
+
+    # The task that waits for nothing is cancelled with the loop.
+    run(main())
+
+
+def test_a_connection_above_the_limit_is_refused_while_all_others_are_busy(
+    run: Run, address: Address
+) -> None:
+    async def main() -> None:
+        go = asyncio.Event()
+
+        began = asyncio.Event()
+
+        async def patient(scope: Any, receive: Any, send: Any) -> None:
+            began.set()
+            await go.wait()
+            await echo(scope, receive, send)
+
+        async with serving(patient, address, max_connections=1) as served:
+            first = await served.client()
+            first.send(GET)
+            await until(began)
+            second = await served.client()
+            second.send(GET)
+            assert await second.refusal() == (429, "too_many_connections")
+            go.set()
+            assert (await first.response())[0] == 200
+            first.send(GET)
+            assert (await first.response())[0] == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"what is this\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n",
+        b"CONNECT host:443 HTTP/1.1\r\nhost: x\r\n\r\n",
+        CHUNKED + b"zz\r\n",
+    ],
+)
+def test_malformed_http_is_a_400(run: Run, address: Address, request_bytes: bytes) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            client.send(request_bytes)
+            assert await client.refusal() == (400, "invalid_http")
+
+    run(main())
+
+
+def test_the_refusal_of_a_pipelined_request_is_not_written_into_a_running_response(
+    run: Run, address: Address
+) -> None:
+    async def main() -> None:
+        # The fault is in the same piece as the request before it, so it is known when that one
+        # begins.
+        begun, going = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            begun.set()
+            await until(going)
+            await respond(send, b"whole")
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(GET + b"what is this\r\n\r\n")
+            await until(begun)
+            going.set()
+            assert (await client.response())[2] == b"whole"
+            assert await client.refusal() == (400, "invalid_http")
+
+    run(main())
