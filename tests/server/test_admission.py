@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from modelplex.core.errors import AgentLimited, Busy
-from modelplex.server.admission import BodyMemory, Reservation
+from modelplex.server.admission import (
+    HEADER_COST,
+    MAX_HEADS,
+    USUAL_HEAD,
+    USUAL_HEADERS,
+    BodyMemory,
+    HeadMemory,
+    HeadReservation,
+    Reservation,
+)
 from tests.gateways import Running, gateway, one
 from tests.processes import CHAT, WAIT_S, Answer, chat, exchange, read_response, request
 from tests.upstreams import Act, answer, chat_answer, provider, stall
@@ -87,6 +96,46 @@ def test_released_memory_is_free_again() -> None:
         reservation.release()
     assert memory.used == 0
     assert not any(memory._held.values())
+
+
+def test_new_limits_apply_to_what_is_asked_for_next() -> None:
+    memory = BodyMemory(total=100, share=100)
+    memory.grow("a", 50)
+    memory.configure(total=100, share=40)
+    with pytest.raises(AgentLimited):
+        memory.grow("a", 1)
+    memory.shrink("a", 50)
+    memory.grow("a", 40)
+
+
+def test_a_usual_head_is_not_counted() -> None:
+    memory = HeadMemory()
+    reservation = HeadReservation(memory)
+    assert reservation.fits(USUAL_HEAD, headers=USUAL_HEADERS)
+    assert memory.used == 0
+
+
+def test_a_large_head_counts_with_its_headers_until_it_is_released() -> None:
+    memory = HeadMemory()
+    reservation = HeadReservation(memory)
+    assert reservation.fits(USUAL_HEAD + 1, headers=USUAL_HEADERS)
+    weight = USUAL_HEAD + 1 + HEADER_COST * USUAL_HEADERS
+    assert memory.used == weight
+    assert reservation.fits(USUAL_HEAD + 100, headers=USUAL_HEADERS)  # more of the same head has come
+    assert memory.used == weight + 99
+    reservation.release()
+    reservation.release()
+    assert memory.used == 0
+
+
+def test_large_heads_of_all_connections_share_a_bound() -> None:
+    memory = HeadMemory()
+    first, second = HeadReservation(memory), HeadReservation(memory)
+    assert first.fits(MAX_HEADS, headers=0)
+    assert not second.fits(USUAL_HEAD, headers=USUAL_HEADERS * 2)
+    second.release()
+    first.release()
+    assert second.fits(USUAL_HEAD, headers=USUAL_HEADERS * 2)
 
 
 # --- through a gateway ---

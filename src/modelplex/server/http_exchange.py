@@ -145,15 +145,16 @@ class HttpExchange(RequestResponseCycle):
         """Write a piece of a response that was started. An empty piece writes the waiting head."""
         if self.disconnected:
             return
-        if self.scope["method"] != "HEAD":
-            if self.chunked_encoding:
-                end = b"0\r\n\r\n" if last else b""
-                data = b"%x\r\n%b\r\n%b" % (len(data), data, end) if data else end
-            if self.unwritten:
-                data = self.unwritten + data
-                self.unwritten = b""
-            if data:
-                self.transport.write(data)
+        if self.scope["method"] == "HEAD":
+            data = b""
+        elif self.chunked_encoding:
+            end = b"0\r\n\r\n" if last else b""
+            data = b"%x\r\n%b\r\n%b" % (len(data), data, end) if data else end
+        if self.unwritten:
+            data = self.unwritten + data
+            self.unwritten = b""
+        if data:
+            self.transport.write(data)
         if last:
             self.complete()
 

@@ -1,0 +1,198 @@
+"""What a request passes before and after the gateway, on a whole gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex.core.caller import Caller
+from modelplex.server import app
+from modelplex.server.app import MAX_MODEL_NAME
+from tests.gateways import WAIT_S, gateway, one
+from tests.processes import CHAT, chat, connect, exchange, read_response, request
+from tests.upstreams import answer, chat_answer, chat_stream, provider, stall, stream
+
+DEMO = '[[providers]]\nname = "demo"\ntype = "demo"\n'
+NOBODY = one("http://127.0.0.1:9/v1")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", CHAT, 405, "takes POST, not GET"),
+        ("DELETE", CHAT, 405, "takes POST, not DELETE"),
+        ("POST", "/health", 405, "takes GET, not POST"),
+        ("POST", "/v1/models", 405, "takes GET, not POST"),
+        ("GET", "/nothing", 404, "There is nothing at /nothing"),
+        ("POST", "/v1/files", 404, "There is nothing at /v1/files"),
+        ("POST", "/v1beta/models/m:nothing", 400, "models/{model}:{method}"),
+        ("GET", "/v1/..%2fhealth", 400, "read in two ways"),
+        ("GET", "/v1/responses/absent", 404, ""),
+    ],
+)
+async def test_a_path_or_method_that_is_not_served_is_an_error(
+    method: str, path: str, status: int, words: str, tmp_path: Path
+) -> None:
+    async with gateway(DEMO, folder=tmp_path) as running:
+        got = await running.ask(method, path, b"" if method != "POST" else b"{}")
+        assert got.status == status
+        assert words in got.body.decode()
+        assert got.headers["x-request-id"].startswith("mpx-")
+
+
+async def test_head_is_served_as_get_without_a_body(tmp_path: Path) -> None:
+    async with gateway(DEMO, folder=tmp_path) as running:
+        data = b"HEAD /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        raw = await exchange(running.socket, data)
+        got = read_response(raw, head=True)
+        assert got.status == 200
+        assert int(got.headers["content-length"]) > 0
+        assert raw.endswith(b"\r\n\r\n")
+
+
+async def test_a_websocket_is_refused_with_the_alternative(tmp_path: Path) -> None:
+    rows = "GET /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    async with gateway(DEMO, folder=tmp_path) as running:
+        got = read_response(await exchange(running.socket, rows.encode()))
+        assert got.status == 426
+        assert '\\"stream\\": true' in got.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (chat("m" * MAX_MODEL_NAME), 404, "m"),
+        (chat("m" * (MAX_MODEL_NAME + 1)), 400, f"between 1 and {MAX_MODEL_NAME}"),
+        (chat(""), 400, f"between 1 and {MAX_MODEL_NAME}"),
+        (b'{"model": "m", "messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "nested"),
+        (b"{", 400, ""),
+    ],
+)
+async def test_an_unusable_body_is_refused_and_recorded(
+    body: bytes, status: int, words: str, tmp_path: Path
+) -> None:
+    async with gateway(NOBODY, folder=tmp_path) as running:
+        got = await running.ask("POST", CHAT, body)
+        assert got.status == status
+        assert words in got.body.decode()
+        record = await running.record()
+        assert (record.status, record.outcome) == (status, "error")
+
+
+async def test_a_form_is_read_only_where_the_operation_takes_one(tmp_path: Path) -> None:
+    form = b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n--b--\r\n'
+    headers = [(b"content-type", b"Multipart/Form-Data; boundary=b")]
+    async with provider(answer({"text": "hi"})) as up, gateway(one(up.url), folder=tmp_path) as running:
+        refused = await running.ask("POST", CHAT, form, headers=headers)
+        assert (refused.status, "not a form" in refused.body.decode()) == (400, True)
+        got = await running.ask("POST", "/v1/audio/transcriptions", form, headers=headers)
+        assert (got.status, got.json) == (200, {"text": "hi"})
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "shape"),
+    [
+        (CHAT, [], lambda error: error["error"]["type"]),
+        ("/v1/messages", [], lambda error: error["type"] + error["error"]["type"]),
+        ("/v1/models/absent", [(b"anthropic-version", b"1")], lambda error: error["error"]["type"]),
+        ("/api/chat", [], lambda error: error["error"]),
+        ("/v1beta/models/m:generateContent", [], lambda error: error["error"]["status"]),
+    ],
+)
+async def test_an_error_is_in_the_dialect_of_path_and_headers(
+    path: str, headers: list[tuple[bytes, bytes]], shape: Any, tmp_path: Path
+) -> None:
+    async with gateway(NOBODY, folder=tmp_path) as running:
+        method = "GET" if "absent" in path else "POST"
+        got = await running.ask(method, path, b"" if method == "GET" else b"{", headers=headers)
+        assert got.status in {400, 404}
+        assert isinstance(shape(got.json), str)
+
+
+async def test_a_call_has_one_record_with_what_was_sent(tmp_path: Path) -> None:
+    async with provider(answer(chat_answer("Hello"))) as up, gateway(one(up.url), folder=tmp_path) as running:
+        got = await running.chat()
+        record = await running.record()
+        assert (record.id, record.status, record.outcome) == (got.headers["x-request-id"], 200, "ok")
+        assert record.bytes_out == len(got.body)
+        assert len(running.records) == 1
+
+
+async def test_a_client_that_disconnects_ends_the_upstream_request_and_is_recorded(tmp_path: Path) -> None:
+    async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as running:
+        _, writer = await connect(running.socket)
+        writer.write(request("POST", CHAT, chat()))
+        async with asyncio.timeout(WAIT_S):
+            while not up.seen:
+                await asyncio.sleep(0.005)
+        writer.close()
+        record = await running.record()
+        assert record.outcome == "client_closed"
+        await asyncio.wait_for(up.hung_up.wait(), WAIT_S)
+        assert "0 running" in repr(running.process.app)
+
+
+async def test_stopping_ends_a_stream_with_an_error_in_its_dialect(tmp_path: Path) -> None:
+    first = chat_stream("one two")[:2]
+    async with provider(stream(*first, end=False, then=stall)) as up:
+        async with gateway(one(up.url), folder=tmp_path) as running:
+            reader, writer = await connect(running.socket)
+            writer.write(request("POST", CHAT, chat(stream=True)))
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b"one two")
+                running.process.app.stop()
+                rest = await reader.read()
+            writer.close()
+            assert b"shutting_down" in rest
+            assert b"[DONE]" not in rest
+
+
+async def test_a_gateway_may_be_replaced_while_a_request_runs(tmp_path: Path) -> None:
+    first, *rest = chat_stream("one", "two")[1:]
+    go = asyncio.Event()
+
+    async def then(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in rest))
+
+    async with provider(stream(chat_stream()[0], first, then=then)) as up:
+        async with gateway(one(up.url), folder=tmp_path) as running:
+            reader, writer = await connect(running.socket)
+            writer.write(request("POST", CHAT, chat(stream=True)))
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b'"one"')
+                file = tmp_path / "config.toml"
+                file.write_text(file.read_text().replace('models = ["m"]', 'models = ["other"]'))
+                running.process.reload()
+                assert (await running.chat()).status == 404
+                go.set()
+                assert b'"two"' in await reader.read()
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("caller", "owner"),
+    [
+        (Caller(listener="tcp:x", kind="tcp", client="192.0.2.1"), "tcp:x 192.0.2.1"),
+        (Caller(listener="tcp:x", kind="tcp", client="192.0.2.1", agent="a"), "agent:a"),
+        (Caller(listener="unix:/m", kind="unix"), "unix:/m"),
+    ],
+)
+def test_a_body_counts_for_an_agent_or_an_address_or_a_listener(caller: Caller, owner: str) -> None:
+    assert app._memory_owner(caller) == owner
+
+
+async def test_a_stored_response_can_be_read_and_deleted(tmp_path: Path) -> None:
+    config = '[server]\nkeep_responses = "memory"\n' + DEMO
+    async with gateway(config, folder=tmp_path) as running:
+        made = await running.ask("POST", "/v1/responses", {"model": "demo", "input": "Hi", "store": True})
+        name = json.loads(made.body)["id"]
+        got = await running.ask("GET", f"/v1/responses/{name}")
+        assert (got.status, got.json["id"]) == (200, name)
+        assert got.headers["content-type"] == "application/json"
+        assert (await running.ask("DELETE", f"/v1/responses/{name}")).status == 200
+        assert (await running.ask("GET", f"/v1/responses/{name}")).status == 404

@@ -1,0 +1,208 @@
+"""The reader of requests without a connection: bytes in, scopes and bodies out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelplex.server.admission import HEADER_COST, MAX_HEADS, USUAL_HEAD, USUAL_HEADERS, HeadMemory
+from modelplex.server.connection_refusals import (
+    HEAD_TOO_LARGE,
+    INVALID_HTTP,
+    TOO_MANY_HEADS,
+    TOO_MANY_PIPELINED,
+)
+from modelplex.server.request_reader import RequestReader
+
+GET = b"GET /a?q=1 HTTP/1.1\r\nhost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
+
+
+class Receiver:
+    """Keeps what a reader hands over."""
+
+    def __init__(self) -> None:
+        self.queue_is_full = False
+        self.heads_started = 0
+        self.scopes: list[Any] = []
+        self.flags: list[tuple[bool, bool]] = []
+        self.bodies: list[bytes] = []
+        self.complete = 0
+
+    def head_started(self) -> None:
+        self.heads_started += 1
+
+    def request_started(self, scope: Any, *, expects_100: bool, keep_alive: bool) -> None:
+        self.scopes.append(scope)
+        self.flags.append((expects_100, keep_alive))
+        self.bodies.append(b"")
+
+    def body_received(self, data: bytes) -> None:
+        self.bodies[-1] += data
+
+    def request_complete(self) -> None:
+        self.complete += 1
+
+
+def reader(*, max_header_size: int = 4000, heads: HeadMemory | None = None) -> tuple[RequestReader, Receiver]:
+    receiver = Receiver()
+    facts = {"type": "http", "server": ("s", 1)}
+    made = RequestReader(receiver, facts=facts, max_header_size=max_header_size, heads=heads or HeadMemory())
+    return made, receiver
+
+
+def test_a_head_becomes_a_scope_with_the_facts_of_the_connection() -> None:
+    read, got = reader()
+    assert read.feed(b"POST /a%20b/%C3%A4?q=%20 HTTP/1.1\r\nHost: x\r\nX-Two: 2\r\n\r\n") is None
+    (scope,) = got.scopes
+    assert scope == {
+        "type": "http",
+        "server": ("s", 1),
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/a b/ä",
+        "raw_path": b"/a%20b/%C3%A4",
+        "query_string": b"q=%20",
+        "headers": [(b"host", b"x"), (b"x-two", b"2")],
+    }
+    assert got.complete == 1
+    assert read.stage == "between"
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_pieces_of_any_size_give_the_same_requests(size: int) -> None:
+    read, got = reader()
+    data = POST + b"body" + GET + POST + b"last"
+    for at in range(0, len(data), size):
+        assert read.feed(data[at : at + size]) is None
+    assert [scope["method"] for scope in got.scopes] == ["POST", "GET", "POST"]
+    assert got.bodies == [b"body", b"", b"last"]
+    assert got.complete == 3
+
+
+def test_a_head_in_pieces_is_announced_once() -> None:
+    read, got = reader()
+    for piece in (GET[:5], GET[5:10], GET[10:]):
+        read.feed(piece)
+    assert (got.heads_started, got.complete) == (1, 1)
+    read.feed(GET)
+    assert got.heads_started == 1
+
+
+def test_the_stage_and_the_unparsed_bytes_follow_the_request() -> None:
+    read, _ = reader()
+    assert read.stage == "between"
+    read.feed(POST[:10])
+    assert (read.stage, read.unparsed) == ("head", 10)
+    read.feed(POST[10:])
+    assert (read.stage, read.unparsed) == ("body", 0)
+    read.feed(b"body")
+    assert (read.stage, read.unparsed) == ("between", 0)
+
+
+@pytest.mark.parametrize(
+    ("head", "flags"),
+    [
+        (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", (False, True)),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", (False, False)),
+        (b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n", (False, False)),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nExpect: 100-Continue\r\n\r\n", (True, True)),
+    ],
+)
+def test_the_flags_of_a_request(head: bytes, flags: tuple[bool, bool]) -> None:
+    read, got = reader()
+    assert read.feed(head) is None
+    assert got.flags == [flags]
+
+
+def test_an_absolute_target_replaces_the_host() -> None:
+    read, got = reader()
+    read.feed(b"GET http://other:81/path HTTP/1.1\r\nhost: x\r\naccept: */*\r\n\r\n")
+    (scope,) = got.scopes
+    assert scope["path"] == "/path"
+    assert scope["headers"] == [(b"host", b"other:81"), (b"accept", b"*/*")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /path RTSP/1.0\r\n\r\n",
+        b"\r\nSOURCE /path ICE/1.0\r\n\r\n",
+        b"GET / HTTP/2.0\r\nhost: x\r\n\r\n",
+        b"GET https://host/path HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET http://user@host/path HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"CONNECT host:443 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"not a request\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n folded: y\r\n\r\nGET",
+    ],
+)
+def test_what_is_no_http_request_is_refused(data: bytes) -> None:
+    read, got = reader()
+    assert read.feed(data) == INVALID_HTTP
+    assert got.complete == 0
+
+
+def test_a_head_above_the_size_is_refused_however_it_arrives() -> None:
+    head = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"y" * 5000 + b"\r\n\r\n"
+    whole, got = reader()
+    assert whole.feed(head) == HEAD_TOO_LARGE
+    pieces, got_pieces = reader()
+    assert [pieces.feed(head[:3000]), pieces.feed(head[3000:])] == [None, HEAD_TOO_LARGE]
+    assert not got.scopes + got_pieces.scopes
+
+
+def test_trailers_and_chunk_headers_have_the_same_bound() -> None:
+    chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    read, _ = reader()
+    assert read.feed(chunked + b"0\r\n") is None
+    assert read.feed(b"x-trailer: " + b"y" * 5000) == HEAD_TOO_LARGE
+
+
+def test_trailers_do_not_reach_the_scope() -> None:
+    read, got = reader()
+    read.feed(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+    read.feed(b"1\r\na\r\n0\r\nx-api-key: forged\r\n\r\n")
+    assert [name for name, _ in got.scopes[0]["headers"]] == [b"host", b"transfer-encoding"]
+    assert (got.bodies, got.complete) == ([b"a"], 1)
+
+
+def test_a_full_queue_refuses_the_next_request() -> None:
+    read, got = reader()
+    assert read.feed(GET) is None
+    got.queue_is_full = True
+    assert read.feed(GET) == TOO_MANY_PIPELINED
+    assert len(got.scopes) == 1
+
+
+def test_large_heads_use_memory_until_they_are_released() -> None:
+    heads = HeadMemory()
+    rows = b"".join(b"x%d:\r\n" % number for number in range(USUAL_HEADERS + 10))
+    read, got = reader(max_header_size=USUAL_HEAD * 4, heads=heads)
+    assert read.feed(b"GET / HTTP/1.1\r\nhost: x\r\n" + rows + b"\r\n") is None
+    assert heads.used == 0, "a head below the weight of a usual one is not counted"
+    rows = b"".join(b"x%d: %b\r\n" % (number, b"y" * 50) for number in range(USUAL_HEADERS + 200))
+    assert read.feed(b"GET / HTTP/1.1\r\nhost: x\r\n" + rows + b"\r\n") is None
+    assert heads.used > USUAL_HEAD + HEADER_COST * USUAL_HEADERS
+    heads.used += MAX_HEADS
+    other, _ = reader(max_header_size=USUAL_HEAD * 4, heads=heads)
+    assert other.feed(b"GET / HTTP/1.1\r\nhost: x\r\n" + rows) == TOO_MANY_HEADS
+    heads.used -= MAX_HEADS
+    other.close()
+    read.close()
+    assert heads.used == 0
+    assert len(got.scopes) == 2
+
+
+@pytest.mark.parametrize("rest", [b"", b"bo", b"body"])
+def test_a_request_with_upgrade_is_read_as_http(rest: bytes) -> None:
+    read, got = reader()
+    head = b"POST /p HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\ncontent-length: 4\r\n\r\n"
+    assert read.feed(head + rest) is None
+    if rest != b"body":
+        assert read.feed(b"body"[len(rest) :]) is None
+    (scope,) = got.scopes
+    assert [name for name, _ in scope["headers"]] == [b"host", b"connection", b"upgrade", b"content-length"]
+    assert got.bodies == [b"body"]
+    assert got.flags == [(False, False)]
+    assert got.complete == 1

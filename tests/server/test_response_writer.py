@@ -1,0 +1,221 @@
+"""The caller's side of one request: its body within limits, its response, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, cast
+
+import pytest
+
+from modelplex.core.errors import AgentLimited, ClientClosed, RequestTimeout, TooLarge
+from modelplex.pipeline.response_output import ResponseHead
+from modelplex.server.admission import BodyMemory, Reservation
+from modelplex.server.http_exchange import HttpExchange
+from modelplex.server.response_writer import ResponseWriter, check_length
+
+HEADERS = [(b"x-one", b"1")]
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Flow:
+    write_paused = False
+
+
+class Exchange:
+    """An exchange that keeps what is written. `drained` counts the waits for a slow client."""
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+        self.flow = Flow()
+        self.refused = self.disconnected = False
+        self.task: asyncio.Task[Any] | None = None
+        self.on_disconnect: Any = None
+        self.written: list[Any] = []
+        self.drained = 0
+
+    async def drain(self) -> None:
+        self.drained += 1
+
+    def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.written.append((status, headers, body))
+
+    def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self.written.append(headers)
+
+    def write(self, data: bytes, *, last: bool = False) -> None:
+        self.written.append((data, last))
+
+
+def writer(*messages: tuple[bytes, bool] | None, keep: int = 0) -> tuple[ResponseWriter, Exchange]:
+    """A request whose body comes in these pieces, each with whether more follows; None is a
+    disconnect.
+    """
+    exchange, clock = Exchange(), count(1.0)
+    incoming: Iterator[tuple[bytes, bool] | None] = iter(messages)
+
+    async def receive() -> Any:
+        message = next(incoming)
+        if message is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": message[0], "more_body": message[1]}
+
+    made = ResponseWriter(cast("HttpExchange", exchange), receive, clock=lambda: next(clock), keep=keep)
+    return made, exchange
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[(b"", False)], [(b"whole", False)], [(b"in ", True), (b"pieces", False)], [(b"a", True), (b"", False)]],
+)
+async def test_a_body_arrives_whole(pieces: list[tuple[bytes, bool]]) -> None:
+    response, _ = writer(*pieces)
+    assert await response.body(limit=100, declared=None) == b"".join(piece for piece, _ in pieces)
+
+
+async def test_a_body_at_the_limit_passes_and_one_above_it_does_not() -> None:
+    response, _ = writer((b"x" * 10, False))
+    assert await response.body(limit=10, declared=None) == b"x" * 10
+    response, _ = writer((b"x" * 10, True), (b"x", True))
+    with pytest.raises(TooLarge, match="11 bytes or more"):
+        await response.body(limit=10, declared=None)
+
+
+async def test_a_declared_length_above_the_limit_is_refused_without_reading() -> None:
+    response, _ = writer()
+    with pytest.raises(TooLarge):
+        await response.body(limit=10, declared=11)
+    check_length(None, limit=1)
+    check_length(1, limit=1)
+
+
+@pytest.mark.parametrize(("refused", "error"), [(False, ClientClosed), (True, RequestTimeout)])
+async def test_an_incomplete_body_is_an_error(refused: bool, error: type[Exception]) -> None:
+    response, exchange = writer((b"x", True), None)
+    exchange.refused = refused
+    with pytest.raises(error):
+        await response.body(limit=10, declared=2)
+
+
+async def test_a_declared_body_is_reserved_before_it_is_read() -> None:
+    memory = BodyMemory(total=100, share=10)
+    response, _ = writer()
+    response.reservation = Reservation(memory, "a")
+    with pytest.raises(AgentLimited):
+        await response.body(limit=100, declared=11)
+    assert memory.used == 0
+
+
+async def test_an_undeclared_body_is_reserved_as_it_arrives() -> None:
+    memory = BodyMemory(total=100, share=10)
+    response, _ = writer((b"x" * 6, True), (b"x" * 6, False))
+    response.reservation = Reservation(memory, "a")
+    with pytest.raises(AgentLimited):
+        await response.body(limit=100, declared=None)
+    assert memory.used == 6
+    response.release()
+    assert memory.used == 0
+
+
+async def test_the_memory_of_a_kept_body_outlives_the_request() -> None:
+    memory = BodyMemory(total=100, share=50)
+    response, _ = writer((b"x" * 6, False))
+    response.reservation = Reservation(memory, "a")
+    await response.body(limit=100, declared=6)
+    release = response.keep_body()
+    response.release()
+    assert memory.used == 6
+    release()
+    assert memory.used == 0
+    response.keep_body()()  # nothing is left to release
+
+
+async def test_a_body_is_returned_at_its_turn() -> None:
+    response, _ = writer((b"body", False))
+    sizes: list[int] = []
+
+    async def turn(size: int) -> None:
+        sizes.append(size)
+
+    response.turn = turn
+    await response.body(limit=10, declared=None)
+    assert sizes == [4]
+
+
+async def test_a_whole_response_is_counted() -> None:
+    response, exchange = writer()
+    await response.respond(404, HEADERS, b"12345")
+    assert exchange.written == [(404, HEADERS, b"12345")]
+    assert (response.started, response.ended, response.status, response.sent) == (True, True, 404, 5)
+    assert response.first == 1.0
+    assert exchange.drained == 1
+    assert repr(response) == "<ResponseWriter ended 404 5 bytes>"
+
+
+async def test_a_head_as_values_is_written_as_headers() -> None:
+    response, exchange = writer()
+    await response.respond(200, ResponseHead(dialect="openai_chat", request_id="r"), b"")
+    (_, headers, _) = exchange.written[0]
+    assert (b"x-request-id", b"r") in headers
+    assert (response.sent, response.first) == (0, None)
+
+
+async def test_a_stream_is_counted_from_its_first_byte() -> None:
+    response, exchange = writer(keep=4)
+    await response.start(HEADERS)
+    assert (response.started, response.status, response.first) == (True, 200, None)
+    for piece in (b"", b"abc", b"def"):
+        await response.write(piece)
+    assert (response.sent, response.first) == (6, 1.0)
+    assert b"".join(response.kept) == b"abcd"
+    await response.finish()
+    assert response.ended
+    assert exchange.written == [HEADERS, (b"", False), (b"abc", False), (b"def", False), (b"", True)]
+
+
+async def test_a_write_waits_for_a_slow_client() -> None:
+    response, exchange = writer()
+    await response.write(b"a")
+    assert exchange.drained == 0
+    exchange.flow.write_paused = True
+    await response.write(b"a")
+    assert exchange.drained == 1
+
+
+async def test_a_disconnect_cancels_the_task_only_while_that_is_wanted() -> None:
+    response, exchange = writer()
+    exchange.task = asyncio.create_task(asyncio.sleep(0))
+    response.cancel_on_disconnect()
+    assert exchange.on_disconnect == exchange.task.cancel
+    response.ignore_disconnect()
+    assert exchange.on_disconnect is None
+    await exchange.task
+
+
+async def test_a_client_that_has_disconnected_already_is_noticed() -> None:
+    response, exchange = writer()
+    exchange.disconnected = True
+    with pytest.raises(ClientClosed):
+        response.cancel_on_disconnect()
+
+
+async def test_stopping_cancels_the_task_and_aborting_closes_the_connection() -> None:
+    response, exchange = writer()
+    response.stop()
+    assert response.stopping
+    exchange.task = asyncio.create_task(asyncio.Event().wait())
+    response.cancel_on_disconnect()
+    response.stop()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.task
+    response.abort()
+    assert exchange.transport.closed
+    assert response.ended
