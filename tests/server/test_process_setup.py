@@ -205,7 +205,14 @@ def test_the_limit_is_raised_as_far_as_allowed_and_never_lowered(
     soft: int, hard: int, needed: int, result: int, set_to: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changes.append(limits))
+
+    def getrlimit(_: int) -> tuple[int, int]:
+        return soft, hard
+
+    def setrlimit(_: int, limits: tuple[int, int]) -> None:
+        changes.append(limits)
+
+    monkeypatch.setattr(resource, "getrlimit", getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
     assert raise_descriptors(needed) == result
     assert changes == ([] if set_to is None else [(set_to, hard)])

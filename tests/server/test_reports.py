@@ -16,7 +16,7 @@ from modelplex.records.metrics import Breaker, Metrics
 from modelplex.records.record import Record
 from modelplex.records.tool_call import ToolRecord
 from modelplex.routing.circuit_breaker import CircuitState
-from modelplex.routing.circuits import ANY_KEY, EVERYBODY, CircuitName, Circuits, CircuitStatus
+from modelplex.routing.circuits import ALL_CALLERS, ANY_KEY, CircuitName, Circuits, CircuitStatus
 from modelplex.server.reports import Reports, breakers
 from tests.records.test_log import record
 
@@ -28,8 +28,8 @@ class Logged:
 
     def __init__(self) -> None:
         self._stream = io.StringIO()
-        self._log = Log(stream=self._stream, form="json")
-        metrics = Metrics(breakers=list, lost=self._log.lost, left_out=dict, version="1")
+        self._log = Log(stream=self._stream, log_format="json")
+        metrics = Metrics(breakers=list, lost_lines=self._log.lost, omitted_entries=dict, version="1")
         self.reports = Reports(self._log, metrics, Config())
 
     def lines(self) -> list[dict[str, Any]]:
@@ -79,8 +79,8 @@ def test_a_failed_listing_names_its_provider_once(logged: Logged) -> None:
 @pytest.mark.parametrize(
     ("name", "caller", "fields"),
     [
-        (CircuitName("up"), EVERYBODY, {"caller": "everybody"}),
-        (CircuitName("up", 1), EVERYBODY, {"caller": "everybody", "key": 1}),
+        (CircuitName("up"), ALL_CALLERS, {"caller": "everybody"}),
+        (CircuitName("up", 1), ALL_CALLERS, {"caller": "everybody", "key": 1}),
         (
             CircuitName("up", ANY_KEY, "m", "messages"),
             "agent:a",
@@ -120,9 +120,9 @@ def test_a_record_reaches_every_sink(logged: Logged) -> None:
 
 def test_breakers_are_one_for_each_key_and_those_that_are_not_closed() -> None:
     class Standing(Circuits):
-        def standing(self) -> list[CircuitStatus]:
+        def unhealthy(self) -> list[CircuitStatus]:
             return [
-                CircuitStatus(CircuitName("up", 0), EVERYBODY, CircuitState(state="half_open")),
+                CircuitStatus(CircuitName("up", 0), ALL_CALLERS, CircuitState(state="half_open")),
                 CircuitStatus(CircuitName("up", ANY_KEY, "m", "e"), "agent:a", CircuitState(state="open")),
             ]
 
