@@ -208,9 +208,8 @@ class ResponseFailed(msgspec.Struct, frozen=True):
     error: ModelplexError
 
 
-Event = (
-    ResponseStarted
-    | TextDelta
+ContentEvent = (
+    TextDelta
     | CitationAdded
     | RefusalDelta
     | ReasoningDelta
@@ -218,22 +217,10 @@ Event = (
     | ToolCallStarted
     | ToolArgumentsDelta
     | MediaOutput
-    | PartEnded
-    | UsageReported
-    | ResponseEnded
-    | ResponseFailed
 )
+"""What a response holds. The first of these, except a citation, is the commit point."""
 
-OUTPUT = (
-    TextDelta,
-    RefusalDelta,
-    ReasoningDelta,
-    OpaqueStateReceived,
-    ToolCallStarted,
-    ToolArgumentsDelta,
-    MediaOutput,
-)
-"""The events that carry output: the first of them is the point of no return."""
+Event = ResponseStarted | ContentEvent | PartEnded | UsageReported | ResponseEnded | ResponseFailed
 
 
 class EmbeddingResponse(msgspec.Struct, frozen=True):

@@ -60,15 +60,14 @@ class ObservedResponse(msgspec.Struct, frozen=True):
 
 
 class PassthroughObserver(Protocol):
-    """Looks on while a stream passes from a provider to a client of the same dialect.
+    """Observes a stream that passes from a provider to a client of the same dialect.
 
-    `quota` is drawn on for everything that is kept of the stream; `feed` and `end` raise
-    UpstreamBroken beyond it. `feed` returns the bytes that may be forwarded now: whole events, as
-    they came. `has_output` turns true with the first event that carries output: until then the
-    caller holds the bytes back and may still fail over. `failed` (and `seen.error`) is set by an
-    error event (whose bytes are not in what `feed` returned while `has_output` is false) or by an
-    answer that must not pass for a whole one; nothing may be forwarded after it but `write_error`'s
-    bytes where `error_forwarded` is false.
+    `feed` returns the bytes that may be forwarded now: whole events, unchanged. `has_output` is
+    true from the first event with output on; before, the bytes are held back and failover is
+    possible. `failed` (and `observed.error`) is set by an error event, or where the response must
+    not count as complete. Nothing is forwarded after it, unless `error_forwarded` is false: then
+    the gateway's own error. An error event before any output is not in what `feed` returned.
+    `quota` counts what is kept of the stream; `feed` and `end` raise UpstreamBroken beyond it.
     """
 
     has_output: bool
@@ -77,7 +76,7 @@ class PassthroughObserver(Protocol):
     quota: Quota
 
     @property
-    def seen(self) -> ObservedResponse: ...
+    def observed(self) -> ObservedResponse: ...
 
     def feed(self, data: bytes) -> bytes: ...
 

@@ -1,10 +1,9 @@
-"""The way of one attempt through the wires: what goes up, and how what comes down becomes what the
-client reads.
+"""One attempt's exchange with a provider: the body that goes up, and how the response becomes what
+the client reads.
 
-Above it stands the gateway, which moves the bytes; below it the dialects. A passage is made for one
-Attempt and thrown away with it. Where client and provider speak the same dialect the bytes pass and
-are only watched; across dialects they go through the hub, Call and Event. The gateway cannot tell
-the two apart, and need not.
+An exchange is made for one Attempt. Where client and provider speak the same dialect, the bytes
+pass unchanged and are observed; across dialects they are translated through ChatRequest and Event.
+The data path treats both alike. Names no dialect.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken, detached
 from modelplex.core.events import (
-    OUTPUT,
     CitationAdded,
     EmbeddingResponse,
     Event,
@@ -35,10 +33,13 @@ from modelplex.core.events import (
     UsageReported,
 )
 from modelplex.core.request import Attempt, Change, ProviderRequest, RawRequest
+from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.estimate import billed, estimated, hidden_characters
 from modelplex.dialects.core.foreign_errors import QUOTED
+from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import LINE_CAP
+from modelplex.dialects.core.usage import usage_inside
 from modelplex.dialects.dialect import (
     EventWriter,
     Framing,
@@ -47,34 +48,30 @@ from modelplex.dialects.dialect import (
     PassthroughObserver,
     ResponseReader,
 )
-from modelplex.dialects.openai_chat.usage import usage_inside
 from modelplex.dialects.raw_request import amended
 
-KEPT_BYTES = 4096
-"""Of the end of an answer that is not read, where usage stands behind the data of images."""
+TAIL_BYTES = 4096
+"""Kept of the end of an opaque response, where usage follows the data of images."""
 HEAD_BYTES = 1024
-"""Of its beginning."""
-AN_ERROR = re.compile(rb"\s*\{\s*(?:\"type\"\s*:\s*\"error\"\s*,\s*)?\"error\"\s*:\s*(?!null)")
-"""How an error begins, in every form; some services send one with status 200."""
+"""Kept of its beginning."""
+_ERROR_BODY = re.compile(rb"\s*\{\s*(?:\"type\"\s*:\s*\"error\"\s*,\s*)?\"error\"\s*:\s*(?!null)")
+"""How an error begins, in every dialect; some services send one with status 200."""
 MAX_SILENCE = 2 * LINE_CAP
-"""Bytes in a row of which no event comes. The longest line that is read is a part of one, and what
-is passed over (an image in the making) may be another.
+"""Bytes in a row without an event. The longest line that is read is a part of one, and what is
+skipped (an image in the making) may be another.
 """
 MAX_LOSSES = 100
-"""Losses of an answer that are told; more say nothing new."""
-TEXT = (TextDelta, ReasoningDelta, ToolArgumentsDelta, RefusalDelta)
-"""The output that is as many tokens as it is long."""
+"""Losses of a response that are reported."""
 
 
 class Exchange(Protocol):
-    """`body` goes up. Of a stream, `feed` and `end` give the bytes that go down; of a whole answer,
-    `whole` does, or raises what it is instead.
+    """`body` goes up. Of a stream, `feed` and `end` return the bytes for the client; of a whole
+    response, `whole` does, or raises the error that it is.
 
-    `has_output` is the point of no return. `failed` is set by `feed` or `end` where the answer
-    broke: what they returned still goes down, if anything has, and then `in_stream_error` unless
-    `error_was_forwarded`. `complete` tells that the end mark was seen. `media_type` is a stream's;
-    empty where the answer is of a kind that nobody here reads, so that it goes down as it comes,
-    whatever it is.
+    `has_output` is the commit point. `failed` is set by `feed` or `end` where the response broke:
+    what they returned is still sent, if anything was sent before, and then `in_stream_error` unless
+    `error_was_forwarded`. `complete`: the end mark was seen. `media_type` is a stream's; it is
+    empty for a response of a kind that is not parsed, which is forwarded as it comes.
     """
 
     body: bytes
@@ -92,7 +89,7 @@ class Exchange(Protocol):
     @property
     def error_was_forwarded(self) -> bool: ...
     @property
-    def seen(self) -> ObservedResponse: ...
+    def observed(self) -> ObservedResponse: ...
     @property
     def complete(self) -> bool: ...
     def whole(self, body: bytes) -> bytes: ...
@@ -102,8 +99,8 @@ class Exchange(Protocol):
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes: ...
 
 
-class _Fresh:
-    """What every passage begins with."""
+class _NewExchange:
+    """The state that every exchange begins with."""
 
     passing = True
     media_type = "text/event-stream"
@@ -114,39 +111,45 @@ class _Fresh:
     error_was_forwarded = False
 
 
-class Passthrough(_Fresh):
-    """Same dialect on both sides: bytes pass, a Watch looks on."""
+class Passthrough(_NewExchange):
+    """The same dialect on both sides: bytes pass, and an observer reads them."""
 
     def __init__(self, ask: RawRequest, attempt: Attempt, dialect: PassthroughDialect) -> None:
-        self.changes, self.body, asked_usage = amended(ask, attempt)
+        self.changes, self.body, adds_usage = amended(ask, attempt)
         self.media_type = dialect.framing.media_type
         self._ask = ask
         self._dialect = dialect
         self._observer: PassthroughObserver | None = (
-            dialect.observer(ask, withhold_usage=asked_usage) if ask.stream else None
+            dialect.observer(ask, withhold_usage=adds_usage) if ask.stream else None
         )
-        self._seen = ObservedResponse()
+        self._observed = ObservedResponse()
 
     @property
-    def seen(self) -> ObservedResponse:
-        """What the provider did not count is estimated, of an answer that there was; the client
-        gets what came.
+    def observed(self) -> ObservedResponse:
+        """What the provider did not count is estimated, of a response that had output. The client
+        gets the provider's usage.
         """
-        seen = self._observer.seen if self._observer is not None else self._seen
-        if seen.usage is None and not (self.has_output or seen.finish):
-            return seen
-        usage = billed(self._ask, seen.usage, characters=seen.characters, counted_at=seen.counted_at)
-        return msgspec.structs.replace(seen, usage=usage)
+        observed = self._unbilled
+        if observed.usage is None and not (self.has_output or observed.finish):
+            return observed
+        usage = billed(
+            self._ask, observed.usage, characters=observed.characters, counted_at=observed.counted_at
+        )
+        return msgspec.structs.replace(observed, usage=usage)
+
+    @property
+    def _unbilled(self) -> ObservedResponse:
+        return self._observed if self._observer is None else self._observer.observed
 
     @property
     def complete(self) -> bool:
-        seen = self._observer.seen if self._observer is not None else self._seen
-        return seen.finish is not None and seen.error is None
+        observed = self._unbilled
+        return observed.finish is not None and observed.error is None
 
     def whole(self, body: bytes) -> bytes:
-        seen = self._seen = self._dialect.observe(body)
-        if seen.error is not None:
-            raise seen.error
+        observed = self._observed = self._dialect.observe(body)
+        if observed.error is not None:
+            raise observed.error
         return body
 
     def feed(self, data: bytes) -> bytes:
@@ -186,39 +189,39 @@ class Passthrough(_Fresh):
         return self._dialect.framing.error(error, request_id)
 
 
-class OpaquePassthrough(_Fresh):
-    """Same dialect, and an endpoint whose answers nobody here reads (images, audio, moderations,
-    rerank): only model and key are ours, and what it took is looked for.
+class OpaquePassthrough(_NewExchange):
+    """The same dialect, at an endpoint whose responses are not parsed (images, audio, moderations,
+    rerank): only model and key change, and usage is searched for.
     """
 
     media_type = ""
     complete = False
-    """Nobody can tell where an unread answer ends, but its framing."""
+    """Only the framing tells where such a response ends."""
 
     def __init__(self, ask: RawRequest, attempt: Attempt) -> None:
         self.changes, self.body, _ = amended(ask, attempt)
-        self._seen = ObservedResponse(model=attempt.model)
-        self._head = self._kept = b""
+        self._observed = ObservedResponse(model=attempt.model)
+        self._head = self._tail = b""
 
     @property
-    def seen(self) -> ObservedResponse:
-        """Usage stands near the beginning (rerank) or the end (images)."""
-        usage = usage_inside(self._head + self._kept) if self._kept else None
-        return msgspec.structs.replace(self._seen, usage=usage) if usage is not None else self._seen
+    def observed(self) -> ObservedResponse:
+        """Usage is near the beginning (rerank) or the end (images)."""
+        usage = usage_inside(self._head + self._tail) if self._tail else None
+        return self._observed if usage is None else msgspec.structs.replace(self._observed, usage=usage)
 
     def whole(self, body: bytes) -> bytes:
         return body
 
     def feed(self, data: bytes) -> bytes:
-        if not self.has_output and AN_ERROR.match(data):
-            self.failed = UpstreamBroken(f"The provider's answer is an error{_sentence(data)}.")
+        if not self.has_output and _ERROR_BODY.match(data):
+            self.failed = UpstreamBroken(f"The provider's answer is an error{_error_message(data)}.")
             return b""
         self.has_output = True
-        kept = self._kept + data
-        if len(kept) > KEPT_BYTES:
-            self._head = self._head or kept[:HEAD_BYTES] + b"\n"
-            kept = kept[-KEPT_BYTES:]
-        self._kept = kept
+        tail = self._tail + data
+        if len(tail) > TAIL_BYTES:
+            self._head = self._head or tail[:HEAD_BYTES] + b"\n"
+            tail = tail[-TAIL_BYTES:]
+        self._tail = tail
         return data
 
     def end(self) -> bytes:
@@ -228,30 +231,30 @@ class OpaquePassthrough(_Fresh):
         return b""
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
-        """Nothing: an unread answer that breaks is cut, which its client sees."""
+        """Nothing: a response that breaks is cut, which its client sees."""
         del error, request_id
         return b""
 
 
-class _ToldError(msgspec.Struct):
+class _ErrorObject(msgspec.Struct):
     message: str = ""
 
 
-class _AnError(msgspec.Struct):
-    error: str | _ToldError
+class _ErrorBody(msgspec.Struct):
+    error: str | _ErrorObject
 
 
-def _sentence(data: bytes) -> str:
+def _error_message(data: bytes) -> str:
     try:
-        told = msgspec.json.decode(data, type=_AnError).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        error = msgspec.json.decode(data, type=_ErrorBody).error
+    except MALFORMED:
         return ""
-    said = (told if isinstance(told, str) else told.message)[:QUOTED].rstrip(".")
-    return f": {said}" if said else ""
+    message = (error if isinstance(error, str) else error.message)[:QUOTED].rstrip(".")
+    return f": {message}" if message else ""
 
 
 class EmbeddingPassthrough(OpaquePassthrough):
-    """Vectors: never streamed. The same dialect passes and is looked at."""
+    """Embeddings in the same dialect, which are never streamed."""
 
     media_type = "application/json"
 
@@ -263,16 +266,16 @@ class EmbeddingPassthrough(OpaquePassthrough):
         self._observe = observe
 
     def whole(self, body: bytes) -> bytes:
-        seen = self._seen = self._observe(body)
-        if seen.error is not None:
-            raise seen.error
-        if seen.usage is None:
-            self._seen = msgspec.structs.replace(seen, usage=estimated(self._ask, characters=0))
+        observed = self._observed = self._observe(body)
+        if observed.error is not None:
+            raise observed.error
+        if observed.usage is None:
+            self._observed = msgspec.structs.replace(observed, usage=estimated(self._ask, characters=0))
         return body
 
 
 class EmbeddingTranslation(OpaquePassthrough):
-    """Vectors of one dialect, written in another."""
+    """Embeddings of one dialect, written in another."""
 
     media_type = "application/json"
     passing = False
@@ -287,24 +290,22 @@ class EmbeddingTranslation(OpaquePassthrough):
         write: Callable[[EmbeddingResponse], bytes],
     ) -> None:
         self.body, self.changes = written.body, written.changes
-        self._seen = ObservedResponse(model=attempt.model)
-        self._head = self._kept = b""
+        self._observed = ObservedResponse(model=attempt.model)
+        self._head = self._tail = b""
         self._ask = ask
         self._model = attempt.model
         self._read, self._write = read, write
 
     def whole(self, body: bytes) -> bytes:
-        embedded = self._read(body)
-        if embedded.usage.estimated:
-            embedded = msgspec.structs.replace(embedded, usage=estimated(self._ask, characters=0))
-        self._seen = ObservedResponse(model=embedded.model or self._model, usage=embedded.usage)
-        return self._write(embedded)
+        response = self._read(body)
+        if response.usage.estimated:
+            response = msgspec.structs.replace(response, usage=estimated(self._ask, characters=0))
+        self._observed = ObservedResponse(model=response.model or self._model, usage=response.usage)
+        return self._write(response)
 
 
-class Translation(_Fresh):
-    """Two dialects: up through Call, down through Event. A stream has a reader and a writer, a
-    whole answer has `read` and `write`.
-    """
+class Translation(_NewExchange):
+    """Two dialects. A stream has a reader and a writer, a whole response `read` and `write`."""
 
     passing = False
 
@@ -325,9 +326,10 @@ class Translation(_Fresh):
         self._ask = ask
         self._characters = 0
         self._counted_at = 0
-        self._is_measured = False
-        self._shown = -1
-        """The part that text came of last. A state of another part has hidden thoughts."""
+        self._counts_output = False
+        """The last usage had output tokens."""
+        self._text_part = -1
+        """The part of the last text. State of another part stands for hidden reasoning."""
         self._opaque_states: list[str] = []
         self._losses: dict[Change, None] = {}
         """What the writer lost, each once."""
@@ -340,7 +342,7 @@ class Translation(_Fresh):
         self._finish: str | None = None
 
     @property
-    def seen(self) -> ObservedResponse:
+    def observed(self) -> ObservedResponse:
         usage = self._usage
         if usage is not None or self.has_output or self._finish is not None:
             usage = billed(self._ask, usage, characters=self._characters, counted_at=self._counted_at)
@@ -355,10 +357,10 @@ class Translation(_Fresh):
         assert self._write is not None
         events = self._read(body)
         for event in events:
-            self._note(event)
+            self._observe(event)
         if self.failed is not None:
             raise self.failed
-        if self._usage is None:  # every answer has usage, whoever counted it
+        if self._usage is None:  # every response has usage, counted or estimated
             events = [*events, self._estimate()]
         out, changes = self._write(events)
         self.changes += tuple(changes)
@@ -368,23 +370,25 @@ class Translation(_Fresh):
         assert self._reader is not None
         try:
             events = self._reader.feed(data)
-            self._silence = 0 if events else self._silence + len(data)
+            if events:
+                self._silence = 0
+                return self._send(events)
+            self._silence += len(data)
             if self._silence > MAX_SILENCE:
-                raise UpstreamBroken(f"The provider's stream says nothing in more than {MAX_SILENCE} bytes.")
-            return self._carry(events)
+                raise UpstreamBroken(f"The provider's stream has no event in more than {MAX_SILENCE} bytes.")
         except UpstreamBroken as error:
             self.failed = detached(error)
-            return b""
+        return b""
 
     def end(self) -> bytes:
         assert self._reader is not None
         assert self._writer is not None
         try:
-            out = self._carry(self._reader.end())
+            out = self._send(self._reader.end())
         except UpstreamBroken as error:
             self.failed, out = detached(error), b""
         if self.failed is None and self._finish is None:
-            self.failed = UpstreamBroken("The provider's answer ended before its end.")
+            self.failed = ended_early()
         if self.failed is None:
             if self._usage is None:  # a client that asked for usage gets its one chunk (R13)
                 out += self._writer.send(self._estimate())
@@ -403,58 +407,60 @@ class Translation(_Fresh):
                 self.changes += (change,)
         writer.changes.clear()
 
-    def _carry(self, events: list[Event]) -> bytes:
-        assert self._writer is not None
+    def _send(self, events: list[Event]) -> bytes:
+        writer = self._writer
+        assert writer is not None
         out: list[bytes] = []
         for event in events:
-            self._note(event)
+            self._observe(event)
             if self.failed is not None:
                 break
-            out.append(self._writer.send(event))
-        if self._writer.changes:  # at once: nobody knows whether there is an end
-            self._keep_losses(self._writer)
+            out.append(writer.send(event))
+        if writer.changes:  # at once, since the stream may have no end
+            self._keep_losses(writer)
         return b"".join(out)
 
-    def _note(self, event: Event) -> None:
-        self._take(event)
-        if isinstance(event, OUTPUT):
-            self.has_output = True
-            if isinstance(event, TEXT):
-                self._characters += len(event.text)
-                self._shown = event.part
-            elif isinstance(
-                event, OpaqueStateReceived
-            ):  # a client of the maker's own dialect gets it without an envelope
-                self._opaque_states.append(event.state.data)
-                if event.part != self._shown:
-                    self._characters += hidden_characters(event.state.data)
-        elif isinstance(event, UsageReported):
-            self._usage = event.usage
-            self._counted_at = self._characters
-            self._is_measured = event.usage.output > 0
-        elif isinstance(event, ResponseEnded):
-            self._finish = event.reason
-            if self._is_measured:  # what a reader held back comes after the count that includes it
-                self._counted_at = self._characters
-        elif isinstance(event, ResponseFailed):
-            self.failed = event.error
-        elif isinstance(event, ResponseStarted):
-            self._usage = event.usage or self._usage
-            self._model = event.model or self._model
-
-    def _take(self, event: Event) -> None:
-        """Whatever the reader or the writer keeps of it. Raises UpstreamBroken."""
+    def _observe(self, event: Event) -> None:
+        """Count an event, and what the reader or the writer keeps of it. Raises UpstreamBroken
+        beyond the quota.
+        """
         match event:
             case TextDelta() | ReasoningDelta() | ToolArgumentsDelta() | RefusalDelta():
                 self._quota.take_text(event.text)
                 if isinstance(event, TextDelta) and event.logprobs is not None:
                     self._quota.take(len(event.logprobs))
+                self.has_output = True
+                self._characters += len(event.text)
+                self._text_part = event.part
             case ToolCallStarted():
                 self._quota.take_entry(event.name)
+                self.has_output = True
             case OpaqueStateReceived():
-                self._quota.take_entry(event.state.data)
-            case CitationAdded() | MediaOutput():
+                # A client of the provider's own dialect gets it without an envelope.
+                data = event.state.data
+                self._quota.take_entry(data)
+                self.has_output = True
+                self._opaque_states.append(data)
+                if event.part != self._text_part:
+                    self._characters += hidden_characters(data)
+            case CitationAdded():
                 self._quota.take_entry(bytes(event.raw))
+            case MediaOutput():
+                self._quota.take_entry(bytes(event.raw))
+                self.has_output = True
+            case UsageReported():
+                self._usage = event.usage
+                self._counted_at = self._characters
+                self._counts_output = event.usage.output > 0
+            case ResponseEnded():
+                self._finish = event.reason
+                if self._counts_output:  # what a reader held back comes after the count that includes it
+                    self._counted_at = self._characters
+            case ResponseFailed():
+                self.failed = event.error
+            case ResponseStarted():
+                self._usage = event.usage or self._usage
+                self._model = event.model or self._model
             case _:
                 pass
 
@@ -462,18 +468,20 @@ class Translation(_Fresh):
         return self._writer.ping() if self._writer is not None else b""
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
+        del request_id
         return self._writer.send(ResponseFailed(error)) if self._writer is not None else b""
 
 
-class Reframed:
-    """A passage whose stream is framed otherwise on its last yard."""
+class ReframedExchange:
+    """An exchange whose stream is written in another framing."""
 
-    def __init__(self, inner: Exchange, frames: Framing) -> None:
+    passing = False
+
+    def __init__(self, inner: Exchange, framing: Framing) -> None:
         self._inner = inner
-        self._frames = frames
+        self._framing = framing
         self.body = inner.body
-        self.media_type = frames.media_type
-        self.passing = False
+        self.media_type = framing.media_type
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -496,8 +504,8 @@ class Reframed:
         return self._inner.error_was_forwarded
 
     @property
-    def seen(self) -> ObservedResponse:
-        return self._inner.seen
+    def observed(self) -> ObservedResponse:
+        return self._inner.observed
 
     @property
     def complete(self) -> bool:
@@ -507,18 +515,16 @@ class Reframed:
         return self._inner.whole(body)
 
     def feed(self, data: bytes) -> bytes:
-        return self._frames.feed(self._inner.feed(data))
+        return self._framing.feed(self._inner.feed(data))
 
     def end(self) -> bytes:
-        out = self._frames.feed(self._inner.end())
-        return out if self._inner.failed is not None else out + self._frames.end()
+        out = self._framing.feed(self._inner.end())
+        return out if self._inner.failed is not None else out + self._framing.end()
 
     def ping(self) -> bytes:
-        """None: an array has no place for one that a parser would pass over."""
+        """None: a JSON array has no place for one that parsers skip."""
         return b""
 
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
-        """The error as the array's last member; the array stays open, so that nobody takes it for a
-        whole one.
-        """
-        return self._frames.feed(self._inner.in_stream_error(error, request_id))
+        """The error as the last member of the array, which stays open: it is not complete."""
+        return self._framing.feed(self._inner.in_stream_error(error, request_id))

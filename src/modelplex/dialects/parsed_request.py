@@ -36,7 +36,7 @@ from modelplex.dialects.exchange import (
     Exchange,
     OpaquePassthrough,
     Passthrough,
-    Reframed,
+    ReframedExchange,
     Translation,
 )
 from modelplex.dialects.registry import DIALECTS, same_family
@@ -83,7 +83,7 @@ class ParsedRequest:
         if client.reframe is not None:
             events = msgspec.structs.replace(ask, dialect=client.family.name)
             inner = ParsedRequest(events, id=self._id, created=self._created)
-            return Reframed(inner.exchange(attempt, call=call), client.reframe())
+            return ReframedExchange(inner.exchange(attempt, call=call), client.reframe())
         if attempt.dialect == ask.dialect and call is None:
             return self._untouched(attempt)
         if (provider := DIALECTS.get(attempt.dialect)) is not None:

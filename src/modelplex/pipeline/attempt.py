@@ -151,7 +151,7 @@ class AttemptRunner:
             if failure is not None:
                 redact_error(detached(failure), upstream.hide, sealed=record.caller.sealed)
             self._report_health(context, attempt, failure)
-            observed = exchange.seen
+            observed = exchange.observed
             usage = observed.usage or _usage_without_output(parsed.ask, response, failure)
             cost, charge = self._cost(attempt, usage, parsed.ask)
             record.add_attempt(

@@ -68,7 +68,7 @@ def test_a_whole_answer_shows_what_its_stream_shows(case: str) -> None:
     _, observer = _passed(_stream(case))
     seen = anthropic.observe((STREAMS / case / "answer.json").read_bytes())
     if observer.failed is None and seen.error is None:
-        assert (observer.seen.model, observer.seen.finish, observer.seen.opaque_states) == (
+        assert (observer.observed.model, observer.observed.finish, observer.observed.opaque_states) == (
             seen.model,
             seen.finish,
             seen.opaque_states,
@@ -100,17 +100,17 @@ def test_a_block_that_says_something_by_beginning_is_output(block: dict[str, Any
 
 def test_usage_is_what_was_said_last_of_each_count() -> None:
     _, observer = _passed(sse_bytes(START, TEXT, WORD, STOP, ENDED, OVER))
-    usage = observer.seen.usage
+    usage = observer.observed.usage
     assert usage is not None
     assert (usage.fresh, usage.output) == (3, 9)
-    assert (observer.seen.model, observer.seen.finish) == ("claude", "end_turn")
+    assert (observer.observed.model, observer.observed.finish) == ("claude", "end_turn")
 
 
 def test_the_length_of_an_answer_without_usage_is_told() -> None:
     start = _event("message_start", message={"model": "claude"})
     ended = _event("message_delta", delta={"stop_reason": "end_turn"})
     _, observer = _passed(sse_bytes(start, TEXT, WORD, WORD, STOP, ended, OVER))
-    assert (observer.seen.usage, observer.seen.characters) == (None, 4)
+    assert (observer.observed.usage, observer.observed.characters) == (None, 4)
 
 
 def test_an_error_before_any_output_is_withheld_and_one_after_it_goes_on() -> None:

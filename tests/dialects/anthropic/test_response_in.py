@@ -169,11 +169,11 @@ def test_usage_counts_every_cached_token_once_and_keeps_the_providers_own_object
     ("body", "error", "told"),
     [
         (b'{"type":"error","error":{"type":"overloaded_error","message":"Busy"}}', Overloaded, "Busy"),
-        (b'{"type":"message","content":[', UpstreamBroken, "not what it should be"),
-        (b"<html>", UpstreamBroken, "not what it should be"),
-        (b'{"type":"message"}', UpstreamBroken, "not what it should be"),
+        (b'{"type":"message","content":[', UpstreamBroken, "unexpected form"),
+        (b"<html>", UpstreamBroken, "unexpected form"),
+        (b'{"type":"message"}', UpstreamBroken, "unexpected form"),
         (b'{"type":"message","content":[]}', UpstreamBroken, "no reason for its end"),
-        (b'{"type":"message","content":[5],"stop_reason":"end_turn"}', UpstreamBroken, "not what"),
+        (b'{"type":"message","content":[5],"stop_reason":"end_turn"}', UpstreamBroken, "unexpected form"),
     ],
 )
 def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told: str) -> None:

@@ -114,7 +114,7 @@ def test_the_last_blank_line_is_added_and_a_missing_end_mark_is_an_error() -> No
     assert (out, observer.failed) == (b'data: {"end"}\n\n', None)
     out, observer = forwarded(b'data: {"a"}', [])
     assert out == b'data: {"a"}\n\n'
-    assert observer.seen.error is observer.failed
+    assert observer.observed.error is observer.failed
     assert "no end" in str(observer.failed)
     assert repr(observer).startswith("<Observer finish=None failed=<UpstreamBroken 502")
 

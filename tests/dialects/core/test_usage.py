@@ -18,9 +18,9 @@ from pydantic import BaseModel
 
 from modelplex.core.events import Iteration, Usage
 from modelplex.core.request import RawRequest
-from modelplex.dialects.anthropic.response_in import read_usage as read_anthropic
+from modelplex.dialects.anthropic.usage import read_usage as read_anthropic
 from modelplex.dialects.core.estimate import READ_LIMIT, billed, estimated
-from modelplex.dialects.core.usage import MOST_TOKENS
+from modelplex.dialects.core.usage import MOST_TOKENS, usage_inside
 from modelplex.dialects.gemini import usage as gemini_usage
 from modelplex.dialects.openai_chat import embeddings
 from modelplex.dialects.openai_chat import usage as openai_chat_usage
@@ -237,7 +237,7 @@ def test_vectors_have_no_output() -> None:
 def test_usage_is_found_in_answers_that_are_not_read(
     answer: dict[str, Any], expected: tuple[int, ...]
 ) -> None:
-    usage = openai_chat_usage.usage_inside(json.dumps(answer).encode())
+    usage = usage_inside(json.dumps(answer).encode())
     assert usage is not None
     assert (usage.input, usage.output, usage.input_image, usage.input_audio) == expected
 
@@ -253,13 +253,13 @@ def test_usage_is_found_in_answers_that_are_not_read(
     ],
 )
 def test_nothing_else_is_taken_for_usage(answer: dict[str, Any]) -> None:
-    assert openai_chat_usage.usage_inside(json.dumps(answer).encode()) is None
+    assert usage_inside(json.dumps(answer).encode()) is None
 
 
 def test_half_an_object_at_the_cut_is_no_usage() -> None:
     deep = b'"usage":{' * 5000
-    assert openai_chat_usage.usage_inside(deep) is None
-    assert openai_chat_usage.usage_inside(b'\xff\xfe"usage": {"total_tokens": 1' + b"0" * 9000) is None
+    assert usage_inside(deep) is None
+    assert usage_inside(b'\xff\xfe"usage": {"total_tokens": 1' + b"0" * 9000) is None
 
 
 # --- the official types ---------------------------------------------------------------------------

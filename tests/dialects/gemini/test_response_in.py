@@ -269,7 +269,7 @@ def test_a_stream_passes_byte_for_byte_and_what_failed_is_known(case: str, piece
 
 def test_what_passed_is_seen() -> None:
     _, observer = _pass(_stream("thought_text_two_calls"), piece=30)
-    seen = observer.seen
+    seen = observer.observed
     assert (seen.model, seen.finish, seen.error) == ("gemini-3-pro", "STOP", None)
     assert seen.opaque_states == ("EuYBCuMBAb4+9vv/",)
     assert (seen.usage.input, seen.usage.output) == (2100, 71)
@@ -279,7 +279,7 @@ def test_what_passed_is_seen() -> None:
 
 def test_a_blocked_prompt_is_an_answer_without_output() -> None:
     _, observer = _pass(_stream("prompt_blocked"), piece=30)
-    assert observer.seen.finish == "PROHIBITED_CONTENT"
+    assert observer.observed.finish == "PROHIBITED_CONTENT"
     assert (observer.has_output, observer.failed) == (False, None)
 
 
@@ -292,7 +292,7 @@ def test_an_answer_that_broke_before_any_output_may_fail_over() -> None:
 
 def test_characters_are_told_where_nobody_counted() -> None:
     _, observer = _pass(_sse(_chunk({"text": "four"}, finish="STOP")), piece=8)
-    assert (observer.seen.usage, observer.seen.characters) == (None, 4)
+    assert (observer.observed.usage, observer.observed.characters) == (None, 4)
 
 
 # --- errors, models, vectors, counts

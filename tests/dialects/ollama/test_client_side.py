@@ -605,8 +605,8 @@ def test_a_stream_passes_byte_for_byte_and_is_seen(piece: int) -> None:
     assert out == STREAM
     assert observer.failed is None
     assert observer.has_output
-    assert observer.seen.finish == "stop"
-    assert observer.seen.usage is not None
+    assert observer.observed.finish == "stop"
+    assert observer.observed.usage is not None
 
 
 def test_a_first_line_without_output_commits_to_nothing() -> None:
@@ -646,7 +646,11 @@ def test_a_stream_without_its_last_line_is_broken(data: bytes) -> None:
 
 def test_an_answer_that_was_not_counted_tells_its_length() -> None:
     _, observer = _watched(b'{"response":"four"}\n{"response":"","done":true}\n', piece=5)
-    assert (observer.seen.usage, observer.seen.characters, observer.seen.finish) == (None, 4, "stop")
+    assert (observer.observed.usage, observer.observed.characters, observer.observed.finish) == (
+        None,
+        4,
+        "stop",
+    )
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,6 @@ def test_a_stream_of_texts_passes_and_is_seen() -> None:
     )
     looking = completions.observer(make_ask({"model": "m", "stream": True}), withhold_usage=False)
     assert looking.feed(stream) + looking.end() == stream
-    assert (looking.has_output, looking.failed, looking.seen.finish) == (True, None, "stop")
+    assert (looking.has_output, looking.failed, looking.observed.finish) == (True, None, "stop")
     whole = b'{"model":"m","choices":[{"index":0,"text":"a","finish_reason":"stop"}]}'
     assert completions.observe(whole).error is None

@@ -43,7 +43,7 @@ def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.Dat
         assert forwarded(looking, chunks) == stream
         assert looking.failed is None
         assert looking.has_output
-        assert looking.seen.finish is not None
+        assert looking.observed.finish is not None
 
 
 @pytest.mark.parametrize("case", STREAMED)
@@ -53,26 +53,26 @@ def test_a_stream_passes_one_byte_at_a_time_with_any_line_ending(case: str, endi
     looking = observer()
     assert forwarded(looking, each_byte(stream)).rstrip() == stream.rstrip()
     assert looking.failed is None
-    assert looking.seen == _seen(stream)
+    assert looking.observed == _seen(stream)
 
 
 def _seen(stream: bytes) -> object:
     whole = observer()
     forwarded(whole, [stream])
-    return whole.seen
+    return whole.observed
 
 
 def test_what_a_stream_holds_is_seen() -> None:
     looking = observer()
     forwarded(looking, [transcript("openrouter_signed_reasoning", "stream.sse")])
-    seen = looking.seen
+    seen = looking.observed
     assert (seen.model, seen.finish) == ("anthropic/claude-sonnet-4.5", "stop")
     assert seen.usage is not None
     assert (seen.usage.fresh, seen.usage.cache_read, seen.usage.output) == (15, 4, 10)
     assert seen.opaque_states == ("EqRkc2Fm+/==", "Emwk\\n")
     signed = observer()
     forwarded(signed, [transcript("gemini_signature_and_index_zero", "stream.sse")])
-    assert signed.seen.opaque_states == ("CiQB+/==",)
+    assert signed.observed.opaque_states == ("CiQB+/==",)
 
 
 def test_only_whole_events_leave() -> None:
@@ -90,8 +90,8 @@ def test_usage_that_only_the_gateway_asked_for_is_taken_out_and_still_seen() -> 
     for chunks in ([before + sse_bytes(usage) + after], [before, sse_bytes(usage), after]):
         looking = observer(withhold=True)
         assert forwarded(looking, chunks) == before + after
-        assert looking.seen.usage is not None
-        assert looking.seen.usage.input == 3
+        assert looking.observed.usage is not None
+        assert looking.observed.usage.input == 3
     assert forwarded(observer(), [before + sse_bytes(usage) + after]) == before + sse_bytes(usage) + after
 
 
@@ -172,7 +172,7 @@ def test_an_end_that_is_none_is_not_passed_off_as_one(what: str) -> None:
         assert looking.failed is not None
         assert looking.failed.another_may_do_better
         assert not looking.error_forwarded
-        assert looking.seen.error is looking.failed
+        assert looking.observed.error is looking.failed
 
 
 def test_half_arguments_that_a_limit_cut_pass() -> None:

@@ -41,7 +41,7 @@ def test_a_stream_passes_byte_for_byte_however_it_is_cut(case: str, data: st.Dat
         assert forwarded(looking, chunks) == stream
         assert looking.failed is None
         assert looking.has_output
-        assert looking.seen.finish is not None
+        assert looking.observed.finish is not None
 
 
 @pytest.mark.parametrize("case", ["text", "reasoning_text_two_calls"])
@@ -51,13 +51,16 @@ def test_a_stream_passes_one_byte_at_a_time_with_any_line_ending(case: str, endi
     looking = observer()
     assert forwarded(looking, each_byte(stream)).rstrip() == stream.rstrip()
     assert looking.failed is None
-    assert (looking.seen.finish, looking.seen.opaque_states) == ("completed", _seen(stream).opaque_states)
+    assert (looking.observed.finish, looking.observed.opaque_states) == (
+        "completed",
+        _seen(stream).opaque_states,
+    )
 
 
 def _seen(stream: bytes) -> Any:
     looking = observer()
     forwarded(looking, [stream])
-    return looking.seen
+    return looking.observed
 
 
 def test_what_a_stream_holds_is_seen() -> None:
@@ -165,7 +168,7 @@ def test_a_stream_without_its_last_event_is_no_whole_answer() -> None:
     assert forwarded(looking, [stream]) == stream
     assert isinstance(looking.failed, UpstreamBroken)
     assert not looking.error_forwarded
-    assert looking.seen.error is looking.failed
+    assert looking.observed.error is looking.failed
 
 
 def test_half_arguments_are_never_passed_off_as_a_call() -> None:

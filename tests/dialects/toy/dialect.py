@@ -184,7 +184,7 @@ class Observer:
         self._seen: dict[str, Any] = {}
 
     @property
-    def seen(self) -> ObservedResponse:
+    def observed(self) -> ObservedResponse:
         return ObservedResponse(**self._seen, error=self.failed)
 
     def feed(self, data: bytes) -> bytes:

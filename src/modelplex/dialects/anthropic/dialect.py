@@ -16,41 +16,26 @@ by `anthropic.passthrough`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from modelplex.core.errors import (
-    BadRequest,
-    ModelplexError,
-    Overloaded,
-    RateLimited,
-    TooLarge,
-    UpstreamAuth,
-    UpstreamBroken,
-    UpstreamTimeout,
-)
+from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import Event, ListedModel
-from modelplex.core.request import Attempt, Change, ChatRequest, ProviderRequest
+from modelplex.core.request import Change, ChatRequest
 from modelplex.dialects.anthropic import policy, strip_foreign
 from modelplex.dialects.anthropic import response_out as anthropic_response_out
 from modelplex.dialects.anthropic.betas import allowed_betas
-from modelplex.dialects.anthropic.errors import error_event, write_error
+from modelplex.dialects.anthropic.errors import error_event, read_error, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
 from modelplex.dialects.anthropic.messages_out import DIALECT
 from modelplex.dialects.anthropic.passthrough import observe, observer
 from modelplex.dialects.anthropic.policy_betas import sealed_headers
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
-from modelplex.dialects.anthropic.response_in import (
-    AnthropicErrorBody,
-    AnthropicStreamReader,
-    error_of,
-    read_response,
-)
+from modelplex.dialects.anthropic.response_in import read_response, reader
 from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter
-from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.dialect import (
     CONVERSATION,
     ClientDialect,
@@ -59,7 +44,6 @@ from modelplex.dialects.dialect import (
     Headers,
     PassthroughDialect,
     ProviderDialect,
-    ResponseReader,
     StreamFraming,
 )
 from modelplex.policy.judge import PolicyTable
@@ -88,25 +72,6 @@ __all__ = [
 ]
 
 
-STATUSES: dict[int, type[ModelplexError]] = {
-    400: BadRequest,
-    401: UpstreamAuth,
-    402: UpstreamAuth,
-    403: UpstreamAuth,
-    408: UpstreamTimeout,
-    413: TooLarge,
-    422: BadRequest,
-    429: RateLimited,
-    503: Overloaded,
-    504: UpstreamTimeout,
-    529: Overloaded,
-}
-"""What a status means where the body names no type that we know. Any other is UpstreamBroken, a 404
-too: without `not_found_error` it is the path that was not found, so that the base URL is wrong and
-not the model's name.
-"""
-
-
 def writer(call: ChatRequest, *, id: str, created: int, model: str) -> AnthropicStreamWriter:
     return AnthropicStreamWriter(call, id_=id, created=created, model=model)
 
@@ -116,26 +81,6 @@ def write_response(
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     return anthropic_response_out.write_response(events, call, id_=id, created=created, model=model)
-
-
-def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
-    return AnthropicStreamReader(attempt, written)
-
-
-def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
-    """An answer with a status of 300 or more, as an error of our tree.
-
-    The type in the body decides, since it is the finer word; without a body in the dialect's form
-    (a proxy's page) the status does.
-    """
-    kind = STATUSES.get(status, UpstreamBroken)
-    wait = read_delay(headers)
-    try:
-        error = msgspec.json.decode(body, type=AnthropicErrorBody).error
-    except (msgspec.DecodeError, UnicodeError):
-        told = f"The provider answered with status {status} and nothing that explains it."
-        return kind(told, upstream_status=status, retry_after=wait)
-    return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
 
 
 class _Listed(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Writes errors in Anthropic's format, as a response or inside a stream.
+"""Reads and writes errors in Anthropic's format, as a response or inside a stream.
 
 The types are those of docs/reference/wire-formats.md#errors-and-retry-headers, the mapping that of
 docs/reference/translation.md#error-mapping. A rejected upstream key is the gateway's fault and
@@ -8,10 +8,13 @@ at capacity. Imports no other dialect.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from modelplex.core.errors import (
     AgentLimited,
+    BadRequest,
     BudgetExceeded,
     CircuitOpen,
     ClientError,
@@ -24,18 +27,140 @@ from modelplex.core.errors import (
     TooLarge,
     Unauthorized,
     UnknownModel,
+    UpstreamAuth,
+    UpstreamBroken,
     UpstreamTimeout,
 )
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.error_bodies import forwarded_body
+from modelplex.dialects.core.json import ABSENT
+from modelplex.dialects.core.retry_after import read_delay
 
-BUSY = 529
-"""The status of a service that is at capacity."""
-BUSY_WORD = "overloaded_error"
-SAID_BUSY = "overload"
-"""How a provider says that it is at capacity, in whatever form: `overloaded_error`,
+# --- read -----------------------------------------------------------------------------------------
+
+_BY_TYPE: dict[str, type[ModelplexError]] = {
+    "invalid_request_error": BadRequest,
+    "authentication_error": UpstreamAuth,
+    "billing_error": UpstreamAuth,
+    "permission_error": UpstreamAuth,
+    "not_found_error": UnknownModel,
+    "conflict_error": UpstreamBroken,
+    "request_too_large": TooLarge,
+    "rate_limit_error": RateLimited,
+    "api_error": UpstreamBroken,
+    "timeout_error": UpstreamTimeout,
+    "overloaded_error": Overloaded,
+}
+"""By `error.type` (docs/reference/wire-formats.md#errors-and-retry-headers)."""
+_TOO_LONG = ("prompt is too long", "exceed context limit", "context window")
+"""Messages about a conversation that is too long; the service has no code for it."""
+_OF_OUR_ACCOUNT = ("credit balance is too low", "organization has been disabled")
+"""Messages of invalid_request_error that are about the gateway's account."""
+_BY_STATUS: dict[int, type[ModelplexError]] = {
+    400: BadRequest,
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    403: UpstreamAuth,
+    408: UpstreamTimeout,
+    413: TooLarge,
+    422: BadRequest,
+    429: RateLimited,
+    503: Overloaded,
+    504: UpstreamTimeout,
+    529: Overloaded,
+}
+"""Used where the body names no known type. Any other status is UpstreamBroken, a 404 too: without
+`not_found_error` the path was not found, so the base URL is wrong and not the model's name.
+"""
+_DECIDING_STATUSES: dict[int, type[ModelplexError]] = {
+    401: UpstreamAuth,
+    402: UpstreamAuth,
+    504: UpstreamTimeout,
+}
+"""Statuses that decide, whatever type the body names."""
+
+
+class AnthropicErrorObject(msgspec.Struct):
+    """`error` of an error body or event. `details.error_code` names the cause where there
+    is one.
+    """
+
+    type: str = ""
+    message: str = ""
+    details: msgspec.Raw = ABSENT
+
+
+class AnthropicErrorBody(msgspec.Struct):
+    error: AnthropicErrorObject
+    type: str | None = None
+
+
+class _Details(msgspec.Struct):
+    error_code: str | None = None
+
+
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
+    """The error of a response with a status of 300 or more. The type in the body decides; without a
+    body in Anthropic's format (a proxy's page) the status does.
+    """
+    kind = _BY_STATUS.get(status, UpstreamBroken)
+    wait = read_delay(headers)
+    try:
+        error = msgspec.json.decode(body, type=AnthropicErrorBody).error
+    except (msgspec.DecodeError, UnicodeError):
+        message = f"The provider answered with status {status} and no error that can be read."
+        return kind(message, upstream_status=status, retry_after=wait)
+    return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
+
+
+def error_of(
+    error: AnthropicErrorObject,
+    *,
+    kind: type[ModelplexError] | None = None,
+    status: int | None = None,
+    body: bytes | None = None,
+    retry_after: float | None = None,
+) -> ModelplexError:
+    """The provider's error object as an error of our tree. `kind` is used for unknown types."""
+    found = _BY_TYPE.get(error.type) or kind or UpstreamBroken
+    found = _DECIDING_STATUSES.get(status or 0, found)
+    lowered = error.message.lower()
+    code = None
+    if found is BadRequest and any(phrase in lowered for phrase in _OF_OUR_ACCOUNT):
+        found = UpstreamAuth
+    elif found is BadRequest and any(phrase in lowered for phrase in _TOO_LONG):
+        code = "context_length_exceeded"
+    message = error.message or error.type or "no reason given"
+    if found is UpstreamAuth:
+        message = f"The provider rejected the gateway's key: {message}"
+    return found(
+        message,
+        code=code,
+        upstream_status=status,
+        upstream_type=error.type or None,
+        upstream_code=_error_code(error.details),
+        upstream_body=body,
+        retry_after=retry_after,
+    )
+
+
+def _error_code(details: msgspec.Raw) -> str | None:
+    try:
+        return msgspec.json.decode(details, type=_Details).error_code
+    except (msgspec.DecodeError, UnicodeError):
+        return None  # absent, or of an unknown shape
+
+
+# --- written --------------------------------------------------------------------------------------
+
+OVERLOADED_STATUS = 529
+"""The status of a service at capacity."""
+_OVERLOADED = "overloaded_error"
+_OVERLOAD_MARK = "overload"
+"""In the type, code or message of a provider at capacity: `overloaded_error`,
 `server_is_overloaded`, "The model is overloaded".
 """
-WORDS: dict[type[ModelplexError], str] = {
+_TYPES: dict[type[ModelplexError], str] = {
     Unauthorized: "authentication_error",
     UnknownModel: "not_found_error",
     NotFound: "not_found_error",
@@ -50,52 +175,47 @@ WORDS: dict[type[ModelplexError], str] = {
     UpstreamTimeout: "timeout_error",
     ModelplexError: "api_error",
 }
-"""By class, the nearest in an error's own line of descent."""
-TOO_LONG = "prompt is too long"
-"""Agents know by these words, which are this service's own, that they have to compact a
-conversation.
-"""
+"""By class; the nearest base class of an error counts."""
+_PROMPT_TOO_LONG = "prompt is too long"
+"""Agents compact a conversation when a message has these words of the service."""
 
 
-class _Details(msgspec.Struct, omit_defaults=True):
+class _WrittenDetails(msgspec.Struct, omit_defaults=True):
     error_code: str | None = None
     param: str | None = None
 
 
-class _Named(msgspec.Struct):
+class _OwnError(msgspec.Struct):
     type: str
     message: str
 
 
-class _Own(msgspec.Struct):
-    """A body that may be an error of this form: its own `type` says so."""
+class _OwnBody(msgspec.Struct):
+    """A body that may be an error of this format: its own `type` says so."""
 
     type: str
-    error: _Named
+    error: _OwnError
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_own = msgspec.json.Decoder(_Own).decode
+_decode_own = msgspec.json.Decoder(_OwnBody).decode
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-    """Status and body. What a provider of this dialect said of a client's fault goes on
-    as it came.
-    """
-    status = BUSY if is_busy(error) else error.status
-    if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
-        return status, error.upstream_body
-    return status, _body(error, request_id=request_id)
+    """Status and body. A provider's own error about the client passes unchanged."""
+    status = OVERLOADED_STATUS if _is_overloaded(error) else error.status
+    body = forwarded_body(error, is_own=_is_own)
+    return status, _body(error, request_id=request_id) if body is None else body
 
 
-def is_busy(error: ModelplexError) -> bool:
-    """Whether the provider said that it is at capacity. A bare 503 says no such thing: a proxy
-    before a dead server answers it.
+def _is_overloaded(error: ModelplexError) -> bool:
+    """Whether the provider said that it is at capacity. A bare 503 does not: proxies before a dead
+    server answer it.
     """
     if not isinstance(error, Overloaded):
         return False
-    said = f"{error.upstream_type} {error.upstream_code} {error.message}".lower()
-    return error.upstream_status == BUSY or SAID_BUSY in said
+    text = f"{error.upstream_type} {error.upstream_code} {error.message}".lower()
+    return error.upstream_status == OVERLOADED_STATUS or _OVERLOAD_MARK in text
 
 
 def error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
@@ -104,14 +224,16 @@ def error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
 
 
 def _body(error: ModelplexError, *, request_id: str) -> bytes:
-    word = BUSY_WORD if is_busy(error) else next(WORDS[k] for k in type(error).__mro__ if k in WORDS)
+    kind = (
+        _OVERLOADED if _is_overloaded(error) else next(_TYPES[k] for k in type(error).__mro__ if k in _TYPES)
+    )
     message = error.message
-    if error.code == "context_length_exceeded" and TOO_LONG not in message.lower():
-        message = f"{TOO_LONG}: {message}"
-    told: dict[str, object] = {"type": word, "message": message}
+    if error.code == "context_length_exceeded" and _PROMPT_TOO_LONG not in message.lower():
+        message = f"{_PROMPT_TOO_LONG}: {message}"
+    written: dict[str, object] = {"type": kind, "message": message}
     if error.code or error.param:
-        told["details"] = _Details(error.code, error.param)
-    body: dict[str, object] = {"type": "error", "error": told}
+        written["details"] = _WrittenDetails(error.code, error.param)
+    body: dict[str, object] = {"type": "error", "error": written}
     if request_id:
         body["request_id"] = request_id
     return _encode(body)

@@ -14,11 +14,13 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
-from modelplex.dialects.anthropic.response_in import AnthropicErrorBody, error_of, read_usage
+from modelplex.dialects.anthropic.errors import AnthropicErrorBody, error_of
+from modelplex.dialects.anthropic.usage import UsageMembers
+from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
 from modelplex.dialects.core.estimate import hidden_characters
 from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
-from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
-from modelplex.dialects.core.quota import PIECE, check_counts
+from modelplex.dialects.core.passthrough import SseObserver
+from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.dialect import ObservedResponse
 
 MAY_BE_CUT = frozenset({"max_tokens", "model_context_window_exceeded", "refusal", "pause_turn", "compaction"})
@@ -83,14 +85,6 @@ _decode_whole = msgspec.json.Decoder(_Whole).decode
 _decode_error = msgspec.json.Decoder(AnthropicErrorBody).decode
 
 
-def _usage(members: dict[str, msgspec.Raw]) -> Usage | None:
-    return read_usage(members) if members else None
-
-
-def _given(members: dict[str, msgspec.Raw] | None) -> dict[str, msgspec.Raw]:
-    return {name: value for name, value in (members or {}).items() if bytes(value) != b"null"}
-
-
 class AnthropicObserver(SseObserver):
     """PassthroughObserver of Messages streams. The end mark is `message_stop`, after a
     `message_delta` with a stop reason.
@@ -108,14 +102,13 @@ class AnthropicObserver(SseObserver):
         """
         self._is_broken = False
         self._is_over = False
-        self._counts: dict[str, msgspec.Raw] = {}
-        """The members of `usage`, of all events so far."""
+        self._counts = UsageMembers(self.quota)
 
     def __repr__(self) -> str:
         return f"<AnthropicObserver output={self.has_output} finish={self._finish} over={self._is_over} failed={self.failed!r}>"
 
     def _usage(self) -> Usage | None:
-        return _usage(self._counts)
+        return self._counts.usage
 
     def _judge_end(self) -> None:
         if not self._is_over:
@@ -156,9 +149,9 @@ class AnthropicObserver(SseObserver):
             self._close(event.index)
         elif kind == "message_start" and event.message is not None:
             self._model = event.message.model
-            self._count(event.message.usage)
+            self._counts.merge(event.message.usage)
         elif kind == "message_delta":
-            self._count(event.usage)
+            self._counts.merge(event.usage)
             if event.usage:
                 self._counted_at = self._characters
             return self._read_stop_reason(event.delta)
@@ -169,12 +162,6 @@ class AnthropicObserver(SseObserver):
         elif kind == "error":
             return self._read_error(data)
         return True
-
-    def _count(self, members: dict[str, msgspec.Raw] | None) -> None:
-        given = _given(members)
-        self.quota.take(sum(map(len, given.values())) + PIECE * len(given))
-        self._counts |= given
-        check_counts(len(self._counts))
 
     def _open(self, index: int, block: _Block) -> None:
         if block.type not in BARE or block.text or block.thinking:
@@ -246,7 +233,9 @@ def observe(body: bytes) -> ObservedResponse:
         return ObservedResponse(
             error=UpstreamBroken("The provider answered with something that is no message.")
         )
-    usage = _usage(_given(answer.usage))
+    counts = UsageMembers(Quota())
+    counts.merge(answer.usage)
+    usage = counts.usage
     error = None
     if answer.stop_reason is None:
         error = UpstreamBroken("The provider's answer gives no reason for its end.")

@@ -17,9 +17,10 @@ from typing import Any, assert_never
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError
 from modelplex.core.events import (
     CitationAdded,
+    ContentEvent,
     Event,
     MediaOutput,
     OpaqueStateReceived,
@@ -41,7 +42,9 @@ from modelplex.dialects.anthropic.errors import error_event
 from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import call_id, message_id
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.envelope import wrap
+from modelplex.dialects.core.response_writer import lost_media
 
 STOP_REASONS: dict[Reason, str] = {
     "stop": "end_turn",
@@ -63,22 +66,11 @@ NO_STATE = wrap(OpaqueState("unknown", ""))
 knows the conversation again.
 """
 
-_Part = (
-    TextDelta
-    | RefusalDelta
-    | ReasoningDelta
-    | OpaqueStateReceived
-    | ToolCallStarted
-    | ToolArgumentsDelta
-    | CitationAdded
-    | MediaOutput
-    | PartEnded
-)
 _Written = dict[str, Any]
 
 _encode = msgspec.json.Encoder().encode
 _LOST_CITATION = Change("drop", "content[].citations", "a citation of another form has no place here")
-_LOST_OUTPUT = Change("drop", "content[]", "an output that has no form here")
+_LOST_MEDIA = lost_media("content[]")
 
 
 # --- what both forms say alike --------------------------------------------------------------------
@@ -206,7 +198,7 @@ class _Waiting:
 
     __slots__ = ("event", "is_written")
 
-    def __init__(self, event: _Part) -> None:
+    def __init__(self, event: ContentEvent | PartEnded) -> None:
         self.event = event
         self.is_written = False
 
@@ -240,6 +232,10 @@ class AnthropicStreamWriter:
     def send(self, event: Event) -> bytes:
         if self._failed:
             return b""
+        if isinstance(event, TextDelta):  # nearly all events
+            block = self._open
+            if block is not None and block.part == event.part and block.kind == "text" and event.text:
+                return self._delta(b"text_delta", b"text", event.text)
         match event:
             case ResponseStarted():
                 return self._begin(event)
@@ -250,20 +246,11 @@ class AnthropicStreamWriter:
                 return b""
             case ResponseEnded():
                 return self._end(event) if event.choice == 0 else b""
-            case (
-                TextDelta()
-                | RefusalDelta()
-                | ReasoningDelta()
-                | OpaqueStateReceived()
-                | ToolCallStarted()
-                | ToolArgumentsDelta()
-                | CitationAdded()
-                | MediaOutput()
-                | PartEnded()
-            ):
-                return self._begin(ResponseStarted()) + self._take(event) if event.choice == 0 else b""
+            case _ if event.choice:
+                return b""
             case _:
-                assert_never(event)
+                begun = b"" if self._has_begun else self._begin(ResponseStarted())
+                return begun + self._take(event)
 
     def ping(self) -> bytes:
         return PING
@@ -273,7 +260,7 @@ class AnthropicStreamWriter:
         if self._failed:
             return b""
         if self._ended is None:
-            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+            return self._fail(ended_early())
         delta = self._head.stop(self._ended, refusal="".join(self._refusal))
         return _event("message_delta", {"delta": delta, "usage": self._head.measured()}) + STOP
 
@@ -298,7 +285,7 @@ class AnthropicStreamWriter:
 
     # -- one block at a time
 
-    def _take(self, event: _Part) -> bytes:
+    def _take(self, event: ContentEvent | PartEnded) -> bytes:
         block = self._open
         if block is not None and block.kind == "call" and event.part != block.part:
             waiting = _Waiting(event)
@@ -333,7 +320,7 @@ class AnthropicStreamWriter:
             self._held_of.pop(block.part, None)
         return None
 
-    def _write(self, event: _Part) -> bytes:
+    def _write(self, event: ContentEvent | PartEnded) -> bytes:
         match event:
             case TextDelta():
                 return self._text(event.part, event.text)
@@ -480,7 +467,7 @@ class AnthropicStreamWriter:
 
     def _write_media(self, event: MediaOutput) -> bytes:
         if event.dialect != DIALECT:
-            self.changes.append(_LOST_OUTPUT)
+            self.changes.append(_LOST_MEDIA)
             return b""
         block = msgspec.json.decode(event.raw, type=dict[str, msgspec.Raw])
         if "input" not in block:
@@ -513,7 +500,7 @@ class _Whole:
         self.refusal = ""
         self.changes: list[Change] = []
 
-    def collect(self, event: _Part) -> None:
+    def collect(self, event: ContentEvent | PartEnded) -> None:
         match event:
             case TextDelta() | RefusalDelta():
                 if isinstance(event, RefusalDelta):
@@ -542,7 +529,7 @@ class _Whole:
                 if event.dialect == DIALECT:
                     self.blocks[event.part] = msgspec.json.decode(event.raw, type=dict[str, msgspec.Raw])
                 else:
-                    self.changes.append(_LOST_OUTPUT)
+                    self.changes.append(_LOST_MEDIA)
             case PartEnded():
                 pass
             case _:

@@ -15,6 +15,9 @@ import msgspec
 MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for invalid JSON and, as ValidationError, for a wrong shape."""
 
+ABSENT = msgspec.Raw(b"")
+"""A member that is absent. (msgspec reads `Raw | None` as null alone.)"""
+
 Decoded = TypeVar("Decoded")
 
 encode = msgspec.json.Encoder().encode

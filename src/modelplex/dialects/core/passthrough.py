@@ -15,14 +15,11 @@ from collections.abc import Callable
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
+from modelplex.dialects.core.broken_responses import NOT_JSON
 from modelplex.dialects.core.json import decode_mended, mend
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.core.sse import IDLE_CAP, LINE_CAP, SseReader, stalled, too_long
 from modelplex.dialects.dialect import ObservedResponse
-
-ENDED_EARLY = "The provider's stream ended before its end: "
-HALF_ARGUMENTS = "The provider ended a tool call whose arguments are not JSON."
-NOT_JSON = "The provider's stream holds something that is not JSON."
 
 _blank_line = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 
@@ -72,7 +69,7 @@ class StreamObserver:
         return f"<{type(self).__name__} finish={self._finish!r} failed={self.failed!r}>"
 
     @property
-    def seen(self) -> ObservedResponse:
+    def observed(self) -> ObservedResponse:
         return ObservedResponse(
             self._model,
             self._finish,
@@ -106,17 +103,17 @@ class SseObserver(StreamObserver):
     def feed(self, data: bytes) -> bytes:
         if self.failed is not None:
             return b""
-        if not self._carry and data.endswith(b"\n\n"):
-            at = data.find(b"\n") + 1 if data.startswith(b"event: ") else 0
-            if (
-                data.startswith(b"data: {", at)
-                and data.find(b"\n", at) == len(data) - 2
-                and b"\r" not in data
-            ):
-                # Most chunks: one whole event with one data line.
-                self._idle = 0
-                name = data[7 : at - 1] if at else b""
-                return data if self._read_event(data[at + 6 : -2], name) else b""
+        if data.endswith(b"\n\n") and not self._carry and b"\r" not in data:
+            # Most chunks: one whole event with one data line.
+            if data.startswith(b"data: {"):
+                if data.find(b"\n") == len(data) - 2:
+                    self._idle = 0
+                    return data if self._read_event(data[6:-2], b"") else b""
+            elif data.startswith(b"event: "):
+                at = data.find(b"\n") + 1
+                if data.startswith(b"data: {", at) and data.find(b"\n", at) == len(data) - 2:
+                    self._idle = 0
+                    return data if self._read_event(data[at + 6 : -2], data[7 : at - 1]) else b""
         return self._feed_any(data)
 
     def end(self) -> bytes:

@@ -41,12 +41,18 @@ class Quota:
         """Raises UpstreamBroken beyond the limit."""
         self.held += size
         if self.held > self.limit:
-            raise UpstreamBroken(
-                f"The provider's stream holds more than the {self.limit} bytes of content that are kept of one."
-            )
+            raise self._exceeded()
 
     def take_text(self, text: str) -> None:
-        self.take(PIECE + len(text) * (ASCII if text.isascii() else WIDE))
+        # As `take`, without a second call for each chunk.
+        self.held += PIECE + len(text) * (ASCII if text.isascii() else WIDE)
+        if self.held > self.limit:
+            raise self._exceeded()
+
+    def _exceeded(self) -> UpstreamBroken:
+        return UpstreamBroken(
+            f"The provider's stream holds more than the {self.limit} bytes of content that are kept of one."
+        )
 
     def take_entry(self, text: str | bytes = b"") -> None:
         """For a part, call, choice or name; `text` is what is held of it."""

@@ -63,13 +63,10 @@ class SseReader:
         return f"<SseReader carry={len(self._carry)} lines={len(self._lines)} event={self._name!r}>"
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        if (
-            self._is_between_events
-            and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and b"\r" not in data
-        ):
-            return self._read_whole(data)
+        if not (self._carry or self._lines or self._name or self._after_cr):
+            whole = data.replace(b"\r\n", b"\n") if data.endswith(b"\r\n\r\n") else data
+            if whole.startswith((b"data: ", b"event: ")) and whole.endswith(b"\n\n") and b"\r" not in whole:
+                return self._read_whole(whole)
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -92,19 +89,17 @@ class SseReader:
         self._carry.clear()
         return self._read_lines(lines)
 
-    @property
-    def _is_between_events(self) -> bool:
-        return not (self._carry or self._lines or self._name or self._after_cr)
-
     def _read_whole(self, data: bytes) -> list[SseEvent]:
-        """The common case: whole events of one `data` line each."""
+        """The common case: whole events of one `data` line, of which the first may be named."""
         self._at_start = False
         self._idle = 0
         events: list[SseEvent] = []
         for block in data[:-2].split(b"\n\n"):
-            if block.startswith(b"data: ") and b"\n" not in block:
-                self._check(len(block))
-                events.append(SseEvent("", block[6:]))
+            name, line = b"", block
+            if block.startswith(b"event: "):
+                name, _, line = block.partition(b"\n")
+            if line.startswith(b"data: ") and b"\n" not in line and len(block) <= self._limit:
+                events.append(SseEvent(name[7:].decode("utf-8", "replace"), line[6:]))
             else:
                 events += self._read_lines([*block.split(b"\n"), b""])
         return events

@@ -6,6 +6,11 @@ Imports no dialect.
 
 from __future__ import annotations
 
+import json
+import re
+from itertools import islice
+
+import msgspec
 from msgspec.structs import replace
 
 from modelplex.core.events import Usage
@@ -45,3 +50,76 @@ def of_vectors(usage: Usage | None) -> Usage | None:
     if usage is None or not usage.output:
         return usage
     return replace(usage, fresh=usage.fresh + usage.output, output=0)
+
+
+# --- responses that are not parsed
+
+_Count = int | float | None
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: _Count = None
+    audio_tokens: _Count = None
+    image_tokens: _Count = None
+
+
+class _OutputDetails(msgspec.Struct):
+    image_tokens: _Count = None
+
+
+class _OpaqueUsage(msgspec.Struct):
+    """Usage in responses that are not parsed: images and transcriptions name their counts as
+    Responses does, rerank has a total alone (Jina, Voyage) or `meta.tokens` (Cohere).
+    """
+
+    prompt_tokens: _Count = None
+    input_tokens: _Count = None
+    output_tokens: _Count = None
+    completion_tokens: _Count = None
+    total_tokens: _Count = None
+    input_tokens_details: _InputDetails | None = None
+    input_token_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+MAX_USAGE_OBJECTS = 16
+"""Members called `usage` that are read; a response has one or two."""
+_usage_name = re.compile(rb'"(?:usage|tokens)"\s*:\s*(?=\{)')
+_decode_prefix = json.JSONDecoder().raw_decode
+
+
+def usage_inside(text: bytes) -> Usage | None:
+    """The largest usage object in a piece of a response that is not parsed; None where there is
+    none. Quotes inside strings are escaped, so only names of members are found.
+    """
+    found: list[Usage] = []
+    for mark in islice(_usage_name.finditer(text), MAX_USAGE_OBJECTS):
+        try:
+            members, _ = _decode_prefix(text[mark.end() :].decode("utf-8", "replace"))
+            counts = msgspec.convert(members, _OpaqueUsage)
+        except (ValueError, RecursionError):
+            continue
+        found.append(_opaque_usage(counts))
+    most = max(found, key=lambda usage: usage.input + usage.output, default=None)
+    return most if most is not None and most.input + most.output else None
+
+
+def _opaque_usage(counts: _OpaqueUsage) -> Usage:
+    details, out = (
+        counts.input_tokens_details or counts.input_token_details or _InputDetails(),
+        counts.output_tokens_details,
+    )
+    given, output = counted(
+        given=counts.prompt_tokens if counts.input_tokens is None else counts.input_tokens,
+        written=counts.completion_tokens if counts.output_tokens is None else counts.output_tokens,
+        total=counts.total_tokens,
+    )
+    cached = count(details.cached_tokens)
+    return Usage(
+        fresh=max(0, given - cached),
+        cache_read=cached,
+        output=output,
+        input_audio=count(details.audio_tokens),
+        input_image=count(details.image_tokens),
+        output_image=count(out.image_tokens) if out else 0,
+    )

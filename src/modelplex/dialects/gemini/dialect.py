@@ -24,7 +24,9 @@ from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import EmbeddingResponse, ListedModel, Usage
 from modelplex.core.request import Attempt, ChatRequest, RawRequest
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
+from modelplex.dialects.core.json import ABSENT
 from modelplex.dialects.core.usage import of_vectors
+from modelplex.dialects.core.vectors import encode_vector
 from modelplex.dialects.dialect import (
     CONVERSATION,
     Amendment,
@@ -39,7 +41,7 @@ from modelplex.dialects.dialect import (
 )
 from modelplex.dialects.gemini import policy
 from modelplex.dialects.gemini.errors import read_error, write_error, write_error_event
-from modelplex.dialects.gemini.json import ABSENT, DIALECT, camel
+from modelplex.dialects.gemini.json import DIALECT, camel
 from modelplex.dialects.gemini.passthrough import GeminiObserver, observe, observe_embeddings, observer
 from modelplex.dialects.gemini.request_in import read_call, read_counting, read_embedding
 from modelplex.dialects.gemini.request_out import write_call, write_counting, write_embedding
@@ -202,9 +204,7 @@ def write_embedded(embedded: EmbeddingResponse, ask: RawRequest) -> bytes:
     """The client's answer, in the form of what it asked: one vector for `content`, a list for
     `requests`.
     """
-    from modelplex.dialects.openai_chat.embeddings import encoded
-
-    vectors = [{"values": encoded(vector, "float")} for vector in embedded.vectors]
+    vectors = [{"values": encode_vector(vector, "float")} for vector in embedded.vectors]
     counted = {"usageMetadata": {"promptTokenCount": embedded.usage.input}}
     if any(camel(name) == "requests" for name in ask.fields):
         return msgspec.json.encode({"embeddings": vectors, **counted})

@@ -15,7 +15,6 @@ import msgspec
 from modelplex.core.errors import (
     BadRequest,
     ClientError,
-    GatewayFault,
     ModelplexError,
     Overloaded,
     RateLimited,
@@ -25,10 +24,11 @@ from modelplex.core.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
+from modelplex.dialects.core import sse
+from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id, provider_message
 from modelplex.dialects.core.foreign_errors import QUOTED
-from modelplex.dialects.core.json import as_list, as_object
+from modelplex.dialects.core.json import ABSENT, as_list, as_object
 from modelplex.dialects.core.retry_after import read_delay, read_seconds
-from modelplex.dialects.gemini.json import ABSENT
 
 BY_STATUS: dict[str, type[ModelplexError]] = {
     "INVALID_ARGUMENT": BadRequest,
@@ -152,11 +152,10 @@ def error_of(
     where it is not known.
     """
     code = status or error.code or 0
-    said = (error.message or "")[:QUOTED]
     details = _details(error.details)
     reason = next((given for each in details if isinstance(given := each.get("reason"), str)), None)
     kind = BY_STATUS.get(error.status or "") or BY_CODE.get(code) or UpstreamBroken
-    words = f"{said} {reason}".lower()
+    words = f"{(error.message or '')[:QUOTED]} {reason}".lower()
     if kind is BadRequest and any(phrase in words for phrase in BAD_KEY):
         kind = UpstreamAuth
     if code == 504:
@@ -164,15 +163,8 @@ def error_of(
     if code in {401, 402}:
         kind = UpstreamAuth  # 402: prepaid credit is used up; its status is RESOURCE_EXHAUSTED, but waiting does not help
     too_long = kind is BadRequest and any(phrase in words for phrase in TOO_LONG)
-    answered = f"The provider answered {code}" if code else "The provider's answer is an error"
-    if kind is UpstreamAuth:
-        message = f"{answered}: it rejected the API key that the gateway has for it, or what that key may do."
-    elif issubclass(kind, ClientError):
-        message = said or f"{answered}."
-    else:
-        message = f"{answered}: {said}" if said else f"{answered}."
     return kind(
-        message,
+        provider_message(kind, code, error.message or ""),
         code="context_length_exceeded" if too_long else None,
         param=_field(details) if issubclass(kind, ClientError) else None,
         upstream_status=code or None,
@@ -212,26 +204,18 @@ def _retry_delay(details: list[dict[str, Any]]) -> float | None:
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
     """Status and body. What the provider itself said of a client's fault goes on as it came."""
-    if (
-        isinstance(error, ClientError)
-        and error.upstream_body is not None
-        and _error_object(error.upstream_body) is not None
-    ):
-        return error.status, error.upstream_body
-    return error.status, msgspec.json.encode({"error": error_object(error, request_id=request_id)})
+    body = forwarded_body(error, is_own=lambda body: _error_object(body) is not None)
+    return error.status, body or msgspec.json.encode({"error": error_object(error, request_id=request_id)})
 
 
 def write_error_event(error: ModelplexError, *, request_id: str = "") -> bytes:
     """The in-stream error: official clients raise for a `data:` object that begins with `error`.
     Nothing may follow it.
     """
-    return b"data: " + msgspec.json.encode({"error": error_object(error, request_id=request_id)}) + b"\n\n"
+    return sse.event(msgspec.json.encode({"error": error_object(error, request_id=request_id)}))
 
 
 def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, Any]:
-    message = error.message
-    if isinstance(error, GatewayFault) and request_id:
-        message = f"{message} (request {request_id})"
     details: list[dict[str, Any]] = []
     if error.code:
         details.append({"@type": _ERROR_INFO, "reason": error.code.upper(), "domain": "modelplex"})
@@ -242,7 +226,7 @@ def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, An
         details.append({"@type": _RETRY_INFO, "retryDelay": f"{error.retry_after:.9g}s"})
     written: dict[str, Any] = {
         "code": error.status,
-        "message": message,
+        "message": message_with_id(error, request_id),
         "status": STATUS_OF.get(error.status, "INVALID_ARGUMENT" if error.status < 500 else "INTERNAL"),
     }
     return {**written, "details": details} if details else written

@@ -36,9 +36,6 @@ REDACTED = "redacted"
 readable text.
 """
 
-ABSENT = msgspec.Raw(b"")
-"""A member that is not there. (msgspec reads `Raw | None` as null alone.)"""
-
 Wanted = TypeVar("Wanted")
 
 

@@ -31,12 +31,11 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.json import ABSENT, is_given
 from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.gemini.json import (
-    ABSENT,
     DIALECT,
     ON_ITS_OWN,
     ON_TEXT,

@@ -10,14 +10,14 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
-from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.passthrough import ENDED_EARLY, SseObserver
+from modelplex.dialects.core.broken_responses import ENDED_EARLY, unreadable
+from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
+from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.core.quota import choice_of
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import of_vectors
 from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.gemini.errors import error_inside
-from modelplex.dialects.gemini.json import ABSENT
 from modelplex.dialects.gemini.response_in import BROKEN, UNSAID
 from modelplex.dialects.gemini.usage import read_usage
 
@@ -65,7 +65,6 @@ class _Measure(msgspec.Struct, rename="camel"):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_measure = msgspec.json.Decoder(_Measure).decode
-_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class GeminiObserver(SseObserver):
@@ -90,8 +89,8 @@ class GeminiObserver(SseObserver):
         )
 
     @property
-    def seen(self) -> ObservedResponse:
-        seen = super().seen
+    def observed(self) -> ObservedResponse:
+        seen = super().observed
         if seen.usage is None or self._counted_at < self._characters:
             return seen
         return msgspec.structs.replace(seen, characters=0, counted_at=0)
@@ -124,16 +123,17 @@ class GeminiObserver(SseObserver):
         del name
         try:
             chunk = _decode(mended(data))
-        except _MALFORMED as error:
-            return self._fail(UpstreamBroken(f"The provider's stream is not what it should be: {error}"))
+        except MALFORMED as error:
+            return self._fail(unreadable(error))
         if chunk.error is not None:
             error_object = _decode_measure(data).error
             return self._fail(error_inside(error_object, body=data), forwarded=self.has_output)
-        self.read_chunk(chunk, data)
-        broken = _broken(chunk)
+        broken = self.read_chunk(chunk, data)
         return broken is None or self._fail(broken, forwarded=self.has_output)
 
-    def read_chunk(self, chunk: _Chunk, data: bytes) -> None:
+    def read_chunk(self, chunk: _Chunk, data: bytes) -> ModelplexError | None:
+        """Returns the error of a finish reason that means that there is no response."""
+        broken = None
         if self._model is None:
             self._model = chunk.model_version
         if chunk.usage_metadata is not None:
@@ -141,18 +141,22 @@ class GeminiObserver(SseObserver):
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
             self._finish = self._finish or chunk.prompt_feedback.block_reason
         for candidate in chunk.candidates or ():
-            index = choice_of(candidate.index)
+            index = choice_of(candidate.index) if candidate.index else 0
             if candidate.content is not None and candidate.content.parts:
                 for part in candidate.content.parts:
                     self._read_part(part)
-            if candidate.finish_reason is None or candidate.finish_reason in UNSAID:
+            reason = candidate.finish_reason
+            if reason is None or reason in UNSAID:
                 if self._finish is None or index in self._open:
                     self._open.add(index)
-            else:
-                self._open.discard(index)
-                self._finish = self._finish or candidate.finish_reason
+                continue
+            self._open.discard(index)
+            self._finish = self._finish or reason
+            if reason in BROKEN and broken is None:
+                broken = UpstreamBroken(f"The provider's model {BROKEN[reason]}.", upstream_type=reason)
         if chunk.usage_metadata is not None:
             self._counted_at = self._characters
+        return broken
 
     def _read_part(self, part: _Part) -> None:
         if part.text:
@@ -167,14 +171,6 @@ class GeminiObserver(SseObserver):
             self._opaque_states[len(self._opaque_states)] = part.thought_signature
 
 
-def _broken(chunk: _Chunk) -> ModelplexError | None:
-    """The error of a finish reason that means that there is no answer."""
-    reason = next((c.finish_reason for c in chunk.candidates or () if c.finish_reason in BROKEN), None)
-    if reason is None:
-        return None
-    return UpstreamBroken(f"The provider's model {BROKEN[reason]}.", upstream_type=reason)
-
-
 def observer(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:
     """An observer of the response. Usage is in every stream, so that none is withheld."""
     del ask, withhold_usage
@@ -187,7 +183,7 @@ def observe(body: bytes) -> ObservedResponse:
     try:
         chunk = _decode(body)
         measure = _decode_measure(body)
-    except _MALFORMED:
+    except MALFORMED:
         return ObservedResponse(
             error=UpstreamBroken(
                 "The provider answered with something that is not an answer of Gemini's form."
@@ -196,12 +192,10 @@ def observe(body: bytes) -> ObservedResponse:
     if is_given(measure.error):
         return ObservedResponse(chunk.model_version, error=error_inside(measure.error, body=body))
     observer = GeminiObserver()
-    observer.read_chunk(chunk, body)
-    seen = observer.seen
-    error = _broken(chunk)
+    error = observer.read_chunk(chunk, body)
     if error is None and not observer.is_complete:
         error = UpstreamBroken("The provider's answer has no reason for its end.")
-    return msgspec.structs.replace(seen, error=error)
+    return msgspec.structs.replace(observer.observed, error=error)
 
 
 def observe_embeddings(body: bytes) -> ObservedResponse:
@@ -209,7 +203,7 @@ def observe_embeddings(body: bytes) -> ObservedResponse:
     try:
         measure = _decode_measure(body)
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except _MALFORMED:
+    except MALFORMED:
         return ObservedResponse(
             error=UpstreamBroken("The provider answered with something that is not a list of vectors.")
         )

@@ -27,10 +27,10 @@ from modelplex.core.request import (
     Tool,
     ToolChoice,
 )
-from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.json import ABSENT, is_given
 from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.gemini.fields import PATHS
-from modelplex.dialects.gemini.json import ABSENT, DIALECT, camel, members_of, read, read_list
+from modelplex.dialects.gemini.json import DIALECT, camel, members_of, read, read_list
 from modelplex.dialects.gemini.messages_in import Dialogue, read_instructions
 from modelplex.dialects.gemini.schema import json_schema
 from modelplex.dialects.openai_chat.prompts import check_inputs

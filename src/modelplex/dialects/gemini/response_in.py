@@ -34,13 +34,13 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
 from modelplex.dialects.core.foreign_errors import QUOTED
-from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.json import ABSENT, is_given
 from modelplex.dialects.core.quota import Quota, choice_of
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.dialect import ResponseReader
 from modelplex.dialects.gemini.errors import error_inside
-from modelplex.dialects.gemini.json import ABSENT, DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
+from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
 from modelplex.dialects.gemini.usage import read_logprobs, read_usage
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}

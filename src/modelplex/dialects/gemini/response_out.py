@@ -33,6 +33,8 @@ from modelplex.core.events import (
     UsageReported,
 )
 from modelplex.core.request import Change, ChatRequest, OpaqueState
+from modelplex.dialects.core.broken_responses import ended_early
+from modelplex.dialects.core.response_writer import lost_media, refusal_explanation
 from modelplex.dialects.gemini.errors import write_error_event
 from modelplex.dialects.gemini.json import DIALECT, STATE_FORMAT, as_signature
 from modelplex.dialects.gemini.messages_out import AnyPart, FunctionCall, SentPart
@@ -67,10 +69,6 @@ class _Call:
         self.called = called
         self.pieces: list[str] = []
         self.state: OpaqueState | None = None
-
-
-class _Explanation(msgspec.Struct):
-    explanation: str | None = None
 
 
 class GeminiParts:
@@ -145,7 +143,7 @@ class GeminiParts:
     def _made(self, event: MediaOutput) -> list[AnyPart]:
         if event.dialect == DIALECT:
             return [event.raw]
-        self._changes.append(Change("drop", "candidates[].content", "an output that has no form here"))
+        self._changes.append(lost_media("candidates[].content"))
         return []
 
     def _rest(self, event: ResponseEnded) -> list[AnyPart]:
@@ -180,7 +178,7 @@ class GeminiParts:
         for choice, ended in sorted(self._ended.items()):
             word = "SAFETY" if choice in self._refused else FINISH_WORDS[ended.reason]
             finish: dict[str, Any] = {"finishReason": word}
-            if (explanation := _explanation(ended)) is not None:
+            if (explanation := refusal_explanation(ended)) is not None:
                 finish["finishMessage"] = explanation
             told.append((choice, finish))
         return told
@@ -188,16 +186,6 @@ class GeminiParts:
     @property
     def is_whole(self) -> bool:
         return bool(self._ended)
-
-
-def _explanation(ended: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so (Anthropic's `stop_details`)."""
-    if ended.detail is None:
-        return None
-    try:
-        return msgspec.json.decode(ended.detail, type=_Explanation).explanation
-    except (msgspec.DecodeError, UnicodeError):
-        return None
 
 
 class GeminiStreamWriter:
@@ -259,7 +247,7 @@ class GeminiStreamWriter:
         if self._failed:
             return b""
         if self._open or not self._parts.is_whole:
-            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+            return self._fail(ended_early())
         last = [
             {"content": {"parts": [{"text": ""}], "role": "model"}, **finish, "index": choice}
             for choice, finish in self._parts.finished()
@@ -307,7 +295,7 @@ def write_response(
             for name, values in more.items():
                 held[name] += values
     if not parts.is_whole:
-        raise UpstreamBroken("The provider's answer ended before its end.")
+        raise ended_early()
     candidates: list[dict[str, Any]] = []
     for choice, finish in parts.finished():
         content = {"parts": said.get(choice, []), "role": "model"}

@@ -4,7 +4,7 @@ responses, which have the same form.
 A call is one line, written when its arguments are complete. The last line has `done`, the reason
 and the counts (docs/reference/wire-formats.md#ollama and
 docs/reference/translation.md#stream-writers). Durations are not measured and therefore omitted, as
-Ollama omits zeros. Imports the vectors of openai_chat, and no other dialect.
+Ollama omits zeros. Imports no other dialect.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from modelplex.core.errors import ClientError, GatewayFault, ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import (
     CitationAdded,
     EmbeddingResponse,
@@ -37,9 +37,12 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, ChatRequest, CompletionRequest
 from modelplex.dialects.core import ndjson
+from modelplex.dialects.core.broken_responses import ended_early
+from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id
 from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.response_writer import lost_media, refusal_explanation
+from modelplex.dialects.core.vectors import encode_vector
 from modelplex.dialects.ollama.request_in import GENERATE
-from modelplex.dialects.openai_chat.embeddings import encoded
 
 DONE_REASONS: dict[Reason, str] = {
     "stop": "stop",
@@ -130,7 +133,7 @@ class OllamaStreamWriter:
                 self._lose("drop", "message.content", "citations have no place here")
                 return b""
             case MediaOutput():
-                self._lose("drop", "message", "an output that has no form here")
+                self._keep_loss(lost_media("message"))
                 return b""
             case ResponseEnded():
                 return self._end(event)
@@ -145,7 +148,7 @@ class OllamaStreamWriter:
         if self._failed:
             return b""
         if self._ended is None:
-            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+            return self._fail(ended_early())
         told: dict[str, Any] = {"done": True, "done_reason": DONE_REASONS[self._ended.reason]}
         if self._usage is not None:
             counts = {"prompt_eval_count": self._usage.input, "eval_count": self._usage.output}
@@ -217,7 +220,7 @@ class OllamaStreamWriter:
             out += self._call(part)
         if self._failed:
             return out
-        explanation = _explanation(event)
+        explanation = refusal_explanation(event)
         if explanation and not self._refused:
             out += self._line({"content": explanation})
         if event.reason in _UNTOLD:
@@ -237,7 +240,9 @@ class OllamaStreamWriter:
         return error_line(error)
 
     def _lose(self, op: Any, path: str, reason: str) -> None:
-        change = Change(op, path, reason)
+        self._keep_loss(Change(op, path, reason))
+
+    def _keep_loss(self, change: Change) -> None:
         if change not in self.changes:
             self.changes.append(change)
 
@@ -288,7 +293,7 @@ def write_embedded(embedded: EmbeddingResponse, model: str) -> bytes:
     """
     answer: dict[str, Any] = {
         "model": embedded.model or model,
-        "embeddings": [encoded(vector, "float") for vector in embedded.vectors],
+        "embeddings": [encode_vector(vector, "float") for vector in embedded.vectors],
     }
     if embedded.usage.input:
         answer["prompt_eval_count"] = embedded.usage.input
@@ -315,12 +320,8 @@ def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
     """Status and `{"error": text}`. What Ollama itself said of a client's fault goes on
     as it came.
     """
-    if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
-        return error.status, error.upstream_body
-    message = error.message
-    if isinstance(error, GatewayFault) and request_id:
-        message = f"{message} (request {request_id})"
-    return error.status, encode({"error": message})
+    body = forwarded_body(error, is_own=_is_own)
+    return error.status, body or encode({"error": message_with_id(error, request_id)})
 
 
 def error_line(error: ModelplexError) -> bytes:
@@ -334,19 +335,6 @@ def _is_own(body: bytes) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
-
-
-def _explanation(event: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so beside the text (Anthropic's
-    `stop_details`).
-    """
-    if event.reason != "refusal" or event.detail is None:
-        return None
-    match _decode_any(event.detail):
-        case {"explanation": str(said)}:
-            return said
-        case _:
-            return None
 
 
 # --- what there is

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError
 from modelplex.core.events import (
     Event,
     PartEnded,
@@ -24,6 +24,7 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, CompletionRequest, RawRequest, Sampling
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.members import RequestMembers, keep_stream_options, read_stop
 from modelplex.dialects.openai_chat.errors import read_error, write_error
@@ -130,7 +131,7 @@ class CompletionWriter:
         if self._failed:
             return b""
         if not self._open or not all(self._open.values()):
-            return self._fail(UpstreamBroken("The provider's answer ended before its end."))
+            return self._fail(ended_early())
         if not self._asked.include_usage or self._usage is None:
             return DONE
         return (

@@ -17,6 +17,7 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Event, ListedModel
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.dialects.core import sse
 from modelplex.dialects.core.json import decode_mended, encode
 from modelplex.dialects.dialect import (
     CONVERSATION,
@@ -142,7 +143,7 @@ def drop_refused(ask: RawRequest, attempt: Attempt) -> Amendment | None:
 
 
 def _in_stream_error(error: ModelplexError, request_id: str) -> bytes:
-    return b"data: " + write_error(error, request_id=request_id)[1] + b"\n\n"
+    return sse.event(write_error(error, request_id=request_id)[1])
 
 
 # --- the values

@@ -7,11 +7,7 @@ without a loss where the floats are float32's own.
 
 from __future__ import annotations
 
-import binascii
-import sys
-from array import array
-from base64 import b64decode, b64encode
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -21,6 +17,7 @@ from modelplex.core.request import Attempt, Change, EmbeddingRequest, ProviderRe
 from modelplex.dialects.core.json import decode_mended, encode
 from modelplex.dialects.core.members import RequestMembers
 from modelplex.dialects.core.usage import of_vectors
+from modelplex.dialects.core.vectors import encode_vector
 from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside, read_error, write_error
 from modelplex.dialects.openai_chat.prompts import read_prompts
@@ -145,7 +142,7 @@ def _fault(answer: _Looked | _Answer | None, body: bytes) -> ModelplexError | No
 def write_embedded(embedded: EmbeddingResponse, call: EmbeddingRequest, model: str) -> bytes:
     """The client's answer, in the encoding that it asked for."""
     data = [
-        {"object": "embedding", "index": n, "embedding": encoded(vector, call.encoding)}
+        {"object": "embedding", "index": n, "embedding": encode_vector(vector, call.encoding)}
         for n, vector in enumerate(embedded.vectors)
     ]
     usage = embedded.usage
@@ -157,32 +154,3 @@ def write_embedded(embedded: EmbeddingResponse, call: EmbeddingRequest, model: s
             "usage": {"prompt_tokens": usage.input, "total_tokens": usage.input + usage.output},
         }
     )
-
-
-def encoded(vector: tuple[float, ...] | str, encoding: Literal["float", "base64"]) -> str | list[float]:
-    """One vector in this encoding. Raises UpstreamBroken where its base64 is none of
-    whole floats.
-    """
-    if isinstance(vector, str):
-        return vector if encoding == "base64" else _unpacked(vector)
-    return list(vector) if encoding == "float" else _packed(vector)
-
-
-def _packed(vector: tuple[float, ...]) -> str:
-    floats = array("f", vector)
-    if sys.byteorder == "big":
-        floats.byteswap()
-    return b64encode(floats.tobytes()).decode("ascii")
-
-
-def _unpacked(text: str) -> list[float]:
-    floats = array("f")
-    try:
-        floats.frombytes(b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
-        raise UpstreamBroken(
-            "The provider's answer has a vector that is not base64 of 32-bit floats."
-        ) from None
-    if sys.byteorder == "big":
-        floats.byteswap()
-    return floats.tolist()

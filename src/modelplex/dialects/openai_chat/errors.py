@@ -15,7 +15,6 @@ import msgspec
 from modelplex.core.errors import (
     BadRequest,
     ClientError,
-    GatewayFault,
     ModelplexError,
     Overloaded,
     RateLimited,
@@ -25,7 +24,8 @@ from modelplex.core.errors import (
     UpstreamBroken,
     UpstreamTimeout,
 )
-from modelplex.dialects.core.foreign_errors import QUOTED, words_of
+from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id, provider_message
+from modelplex.dialects.core.foreign_errors import words_of
 from modelplex.dialects.core.json import as_list, as_object, as_text, decode_mended, encode
 from modelplex.dialects.core.retry_after import read_delay, read_seconds
 
@@ -124,32 +124,21 @@ def error_inside(error: Any, *, body: bytes) -> ModelplexError:
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
     """Status and body. What the provider itself said of a client's fault goes on as it came."""
-    if isinstance(error, ClientError) and error.upstream_body is not None and _is_own(error.upstream_body):
-        return error.status, error.upstream_body
-    return error.status, encode({"error": error_object(error, request_id=request_id)})
+    body = forwarded_body(error, is_own=_is_own)
+    return error.status, body or encode({"error": error_object(error, request_id=request_id)})
 
 
 def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, str | None]:
     """All four keys, as strict clients want them."""
-    message = error.message
-    if isinstance(error, GatewayFault) and request_id:
-        message = f"{message} (request {request_id})"
+    message = message_with_id(error, request_id)
     return {"message": message, "type": error.type, "param": error.param, "code": error.code}
 
 
 def _make_error(status: int, told: ErrorDetails, *, body: bytes, delay: float | None) -> ModelplexError:
     kind = _kind_of(status, told)
-    said = told.message[:QUOTED]
-    answered = f"The provider answered {status}" if status else "The provider's answer is an error"
-    if kind is UpstreamAuth:
-        message = f"{answered}: it rejected the API key that the gateway has for it, or what that key may do."
-    elif issubclass(kind, ClientError):
-        message = said or f"{answered}."
-    else:
-        message = f"{answered}: {said}" if said else f"{answered}."
     blamed = issubclass(kind, (ClientError, RateLimited))
     return kind(
-        message,
+        provider_message(kind, status, told.message),
         status=status if kind is BadRequest and status else None,
         type=told.type if blamed else None,
         code=_code_of(kind, told),

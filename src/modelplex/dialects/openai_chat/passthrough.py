@@ -12,8 +12,9 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
+from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
 from modelplex.dialects.core.json import MALFORMED, as_list, as_object, decode_mended, parses
-from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
+from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.core.quota import choice_of
 from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside
@@ -145,7 +146,7 @@ class ChatObserver(SseObserver):
         if not chunk.choices:
             return True
         for choice in chunk.choices:
-            index = choice_of(choice.index)
+            index = choice_of(choice.index) if choice.index else 0
             delta = choice.delta or choice.message
             if delta is not None:
                 self._read_delta(index, delta)

@@ -12,9 +12,10 @@ from typing import Any, assert_never, cast
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError
 from modelplex.core.events import (
     CitationAdded,
+    ContentEvent,
     Event,
     MediaOutput,
     OpaqueStateReceived,
@@ -33,8 +34,10 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, ChatRequest, OpaqueState
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.json import as_list, as_object, encode
+from modelplex.dialects.core.response_writer import lost_media, refusal_explanation, web_citation
 from modelplex.dialects.openai_chat.errors import error_object
 from modelplex.dialects.openai_chat.usage import write_usage
 
@@ -107,6 +110,8 @@ class ChatWriter:
     def send(self, event: Event) -> bytes:
         if self._failed:
             return b""
+        if isinstance(event, TextDelta) and event.choice in self._choices:  # nearly all events
+            return self._write_text(event)
         match event:
             case ResponseStarted():
                 return self._begin(event)
@@ -118,35 +123,11 @@ class ChatWriter:
                 return b""
             case PartEnded():
                 return b""
-            case (
-                TextDelta()
-                | RefusalDelta()
-                | ReasoningDelta()
-                | OpaqueStateReceived()
-                | ToolCallStarted()
-                | ToolArgumentsDelta()
-                | CitationAdded()
-                | MediaOutput()
-                | ResponseEnded()
-            ):
-                opened = self._open(event.choice)
-                return opened + self._send_to(event, self._choices[event.choice])
             case _:
-                assert_never(event)
+                opened = b"" if event.choice in self._choices else self._open(event.choice)
+                return opened + self._write(event, self._choices[event.choice])
 
-    def _send_to(
-        self,
-        event: TextDelta
-        | RefusalDelta
-        | ReasoningDelta
-        | OpaqueStateReceived
-        | ToolCallStarted
-        | ToolArgumentsDelta
-        | CitationAdded
-        | MediaOutput
-        | ResponseEnded,
-        progress: _Progress,
-    ) -> bytes:
+    def _write(self, event: ContentEvent | ResponseEnded, progress: _Progress) -> bytes:
         match event:
             case TextDelta():
                 return self._write_text(event)
@@ -180,7 +161,7 @@ class ChatWriter:
             return b""
         if not self._choices or not all(progress.ended for progress in self._choices.values()):
             self._failed = True
-            return write_error_event(UpstreamBroken("The provider's answer ended before its end."))
+            return write_error_event(ended_early())
         if not self._call.include_usage or self._usage is None:
             return DONE
         return self._head + b'"choices":[],"usage":' + bytes(write_usage(self._usage)) + b"}\n\n" + DONE
@@ -208,8 +189,6 @@ class ChatWriter:
         """The role chunk of the choice, and of those before it: clients keep choices in a list, by
         position.
         """
-        if choice in self._choices:
-            return b""
         out = b"" if self._head else self._begin(ResponseStarted())
         opened: list[bytes] = []
         for index in range(len(self._choices), choice + 1):
@@ -301,7 +280,7 @@ class ChatWriter:
 
     def _write_media(self, event: MediaOutput) -> bytes:
         if event.dialect != DIALECT:
-            self.changes.append(_LOST_OUTPUT)
+            self.changes.append(_LOST_MEDIA)
             return b""
         return self._chunk(event.choice, event.raw)
 
@@ -312,7 +291,7 @@ class ChatWriter:
                 out += self._write_arguments(ToolArgumentsDelta(part, "{}", event.choice), progress)
         if progress.annotations:
             out += self._chunk(event.choice, {"annotations": progress.annotations})
-        explanation = _explanation(event)
+        explanation = refusal_explanation(event)
         if explanation and not progress.refused:
             out += self._chunk(event.choice, {"refusal": explanation})
         progress.ended = True
@@ -325,7 +304,7 @@ class ChatWriter:
 _LOST_CITATION = Change(
     "drop", "choices[].message.annotations", "a citation that is not of a web page has no form here"
 )
-_LOST_OUTPUT = Change("drop", "choices[].message", "an output that has no form here")
+_LOST_MEDIA = lost_media("choices[].message")
 
 
 def write_error_event(error: ModelplexError) -> bytes:
@@ -346,16 +325,6 @@ def finish_word(event: ResponseEnded, *, refused: bool, old: bool, changes: list
     if event.reason == "refusal" and refused and event.detail is None:
         return "stop"
     return FINISH_WORDS[event.reason]
-
-
-def _explanation(event: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so beside the text (Anthropic's
-    `stop_details`).
-    """
-    if event.reason != "refusal" or event.detail is None:
-        return None
-    said = (as_object(_decode_any(event.detail)) or {}).get("explanation")
-    return said if isinstance(said, str) else None
 
 
 def _reasoning(text: str, *, summary: bool) -> dict[str, Any]:
@@ -385,17 +354,11 @@ def _tool_call(event: ToolCallStarted, *, arguments: str) -> dict[str, Any]:
 
 
 def _annotation(event: CitationAdded) -> msgspec.Raw | None:
-    """OpenAI's own form as it is; of the others, a citation of a web page."""
+    """OpenAI's own annotation unchanged; of other dialects, a citation of a web page."""
     if event.dialect == DIALECT:
         return event.raw
-    cited = as_object(_decode_any(event.raw)) or {}
-    url = cited.get("url")
-    if not isinstance(url, str):
-        return None
-    # Where in the text it belongs is not told by every dialect: the whole text, then.
-    place = {"start_index": cited.get("start_index") or 0, "end_index": cited.get("end_index") or 0}
-    page = {**place, "url": url, "title": cited.get("title") or ""}
-    return msgspec.Raw(encode({"type": "url_citation", "url_citation": page}))
+    page = web_citation(event)
+    return None if page is None else msgspec.Raw(encode({"type": "url_citation", "url_citation": page}))
 
 
 # --- whole answers --------------------------------------------------------------------------------
@@ -452,19 +415,7 @@ def write_response(
     return encode(answer), changes
 
 
-def _collect(
-    event: TextDelta
-    | RefusalDelta
-    | ReasoningDelta
-    | OpaqueStateReceived
-    | ToolCallStarted
-    | ToolArgumentsDelta
-    | CitationAdded
-    | MediaOutput
-    | ResponseEnded,
-    whole: _Whole,
-    changes: list[Change],
-) -> None:
+def _collect(event: ContentEvent | ResponseEnded, whole: _Whole, changes: list[Change]) -> None:
     match event:
         case TextDelta():
             whole.texts.append(event.text)
@@ -500,7 +451,7 @@ def _collect(
             if event.dialect == DIALECT:
                 _merge(whole.made, as_object(_decode_any(event.raw)) or {})
             else:
-                changes.append(_LOST_OUTPUT)
+                changes.append(_LOST_MEDIA)
         case ResponseEnded():
             whole.ended = event
         case _:
@@ -525,7 +476,7 @@ def _merge(whole: dict[str, Any], piece: dict[str, Any]) -> None:
 def _write_choice(index: int, whole: _Whole, call: ChatRequest, changes: list[Change]) -> dict[str, Any]:
     ended = whole.ended or ResponseEnded("stop")
     text = "".join(whole.texts)
-    refusal = "".join(whole.refusals) or _explanation(ended)
+    refusal = "".join(whole.refusals) or refusal_explanation(ended)
     has_other = bool(whole.calls or refusal or whole.made)
     message: dict[str, Any] = {"role": "assistant", "content": text if text or not has_other else None}
     message["refusal"] = refusal or None

@@ -6,10 +6,6 @@ The provider's usage object is kept and returned unchanged to a client of the sa
 
 from __future__ import annotations
 
-import json
-import re
-from itertools import islice
-
 import msgspec
 
 from modelplex.core.events import Usage
@@ -84,62 +80,6 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         output_image=count(out.image_tokens),
         raw=msgspec.Raw(bytes(raw)) if whole and isinstance(seen.completion_tokens, int) else None,
         raw_of=RAW_OF if whole and isinstance(seen.completion_tokens, int) else None,
-    )
-
-
-class _Other(msgspec.Struct):
-    """Usage of endpoints beside conversations: images and transcriptions name their counts as
-    Responses does, rerank has a total alone (Jina, Voyage) or `meta.tokens` (Cohere).
-    """
-
-    prompt_tokens: _Count = None
-    input_tokens: _Count = None
-    output_tokens: _Count = None
-    completion_tokens: _Count = None
-    total_tokens: _Count = None
-    input_tokens_details: _In | None = None
-    input_token_details: _In | None = None
-    output_tokens_details: _Out | None = None
-
-
-MARKS = 16
-"""Members called `usage` that are looked at; an answer has one or two."""
-_mark = re.compile(rb'"(?:usage|tokens)"\s*:\s*(?=\{)')
-_raw = json.JSONDecoder().raw_decode
-
-
-def usage_inside(text: bytes) -> Usage | None:
-    """The largest usage object in a piece of an answer that is not read as a whole; None where
-    there is none. A quote inside a string is escaped, so that the name of a member is found and no
-    text of a model's.
-    """
-    found: list[Usage] = []
-    for mark in islice(_mark.finditer(text), MARKS):
-        try:
-            members, _ = _raw(text[mark.end() :].decode("utf-8", "replace"))
-            other = msgspec.convert(members, _Other)
-        except (ValueError, RecursionError):
-            continue
-        found.append(_other_usage(other))
-    most = max(found, key=lambda usage: usage.input + usage.output, default=None)
-    return most if most is not None and most.input + most.output else None
-
-
-def _other_usage(seen: _Other) -> Usage:
-    details, out = seen.input_tokens_details or seen.input_token_details or _In(), seen.output_tokens_details
-    given, output = counted(
-        given=seen.prompt_tokens if seen.input_tokens is None else seen.input_tokens,
-        written=seen.completion_tokens if seen.output_tokens is None else seen.output_tokens,
-        total=seen.total_tokens,
-    )
-    cached = count(details.cached_tokens)
-    return Usage(
-        fresh=max(0, given - cached),
-        cache_read=cached,
-        output=output,
-        input_audio=count(details.audio_tokens),
-        input_image=count(details.image_tokens),
-        output_image=count(out.image_tokens) if out else 0,
     )
 
 

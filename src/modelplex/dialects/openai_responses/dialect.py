@@ -18,6 +18,7 @@ import msgspec
 from modelplex.core.errors import BadRequest, ModelplexError
 from modelplex.core.events import Event
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.dialects.core import sse
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.json import as_object, decode_mended, encode
 from modelplex.dialects.dialect import (
@@ -119,12 +120,8 @@ def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> byt
     """The in-stream error of an answer that passes: the flat `error` event of
     docs/reference/wire-formats.md#responses. Nothing may follow it.
     """
-    told = {"code": error.code, "message": error.message, "param": error.param}
-    return (
-        b"event: error\ndata: "
-        + encode({"type": "error", **told, "sequence_number": sequence_number})
-        + b"\n\n"
-    )
+    members = {"code": error.code, "message": error.message, "param": error.param}
+    return sse.event(encode({"type": "error", **members, "sequence_number": sequence_number}), name=b"error")
 
 
 # --- state ----------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
+from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
 from modelplex.dialects.core.estimate import hidden_characters
 from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
-from modelplex.dialects.core.passthrough import ENDED_EARLY, HALF_ARGUMENTS, SseObserver
+from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside
 from modelplex.dialects.openai_responses.usage import read_usage

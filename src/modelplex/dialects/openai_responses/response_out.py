@@ -13,9 +13,10 @@ from typing import Any, assert_never
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError
 from modelplex.core.events import (
     CitationAdded,
+    ContentEvent,
     Event,
     MediaOutput,
     OpaqueStateReceived,
@@ -34,8 +35,10 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, ChatRequest, HostedTool, OpaqueState
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.envelope import wrap
-from modelplex.dialects.core.json import as_object, encode
+from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.response_writer import lost_media, refusal_explanation, web_citation
 from modelplex.dialects.core.tool_names import qualified
 from modelplex.dialects.dialect import StoredContext
 from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, STATE_FORMAT
@@ -131,38 +134,13 @@ class ResponsesWriter:
             case UsageReported():
                 self._usage = event.usage
                 return b""
-            case (
-                TextDelta()
-                | RefusalDelta()
-                | ReasoningDelta()
-                | OpaqueStateReceived()
-                | ToolCallStarted()
-                | ToolArgumentsDelta()
-                | CitationAdded()
-                | MediaOutput()
-                | PartEnded()
-                | ResponseEnded()
-            ):
-                if event.choice:
-                    return b""
-                begun = b"" if self._object is not None else self._begin(ResponseStarted())
-                return begun + self._send_on(event)
+            case _ if event.choice:
+                return b""
             case _:
-                assert_never(event)
+                begun = b"" if self._object is not None else self._begin(ResponseStarted())
+                return begun + self._write(event)
 
-    def _send_on(
-        self,
-        event: TextDelta
-        | RefusalDelta
-        | ReasoningDelta
-        | OpaqueStateReceived
-        | ToolCallStarted
-        | ToolArgumentsDelta
-        | CitationAdded
-        | MediaOutput
-        | PartEnded
-        | ResponseEnded,
-    ) -> bytes:
+    def _write(self, event: ContentEvent | PartEnded | ResponseEnded) -> bytes:
         match event:
             case TextDelta():
                 return self._write_text(event)
@@ -197,7 +175,7 @@ class ResponsesWriter:
         if self._over:
             return b""
         if self._ended is None:
-            return self.fail(UpstreamBroken("The provider's answer ended before its end."))
+            return self.fail(ended_early())
         out, status = self._close_all()
         self._over = True
         return out + self._event(f"response.{status}", b'"response":' + self._response(status))
@@ -339,7 +317,7 @@ class ResponsesWriter:
         """The end of every item, and the status of it all."""
         ended = self._ended or ResponseEnded("stop")
         out = b"" if self._object is not None else self._begin(ResponseStarted())
-        explanation = _explanation(ended)
+        explanation = refusal_explanation(ended)
         if explanation and not self._refused:
             out += self._refuse(-1, explanation)
         if ended.reason == "paused":
@@ -548,7 +526,7 @@ class ResponsesWriter:
     def _write_media(self, event: MediaOutput) -> bytes:
         """An item of this form's own passes as it is; it is whole."""
         if event.dialect != DIALECT:
-            self.changes.append(Change("drop", "output[]", "an output that has no form here"))
+            self.changes.append(lost_media("output[]"))
             return b""
         out = b"" if self._message is None else self._close(self._message)
         if self._thinking is not None:
@@ -586,29 +564,12 @@ def write_response(
     return writer.whole(), writer.changes
 
 
-def _explanation(event: ResponseEnded) -> str | None:
-    """Why the model refused, where its provider says so beside the text (Anthropic's
-    `stop_details`).
-    """
-    if event.reason != "refusal" or event.detail is None:
-        return None
-    said = (as_object(_decode_any(event.detail)) or {}).get("explanation")
-    return said if isinstance(said, str) else None
-
-
 def _annotation(event: CitationAdded) -> msgspec.Raw | None:
-    """This form's own as it is; of the others, a citation of a web page."""
+    """This dialect's own annotation unchanged; of other dialects, a citation of a web page."""
     if event.dialect == DIALECT:
         return event.raw
-    cited = as_object(_decode_any(event.raw)) or {}
-    cited = as_object(cited.get("url_citation")) or cited
-    url = cited.get("url")
-    if not isinstance(url, str):
-        return None
-    # Where in the text it belongs is not told by every dialect: the whole text, then.
-    place = {"start_index": cited.get("start_index") or 0, "end_index": cited.get("end_index") or 0}
-    page = {"type": "url_citation", **place, "url": url, "title": cited.get("title") or ""}
-    return msgspec.Raw(encode(page))
+    page = web_citation(event)
+    return None if page is None else msgspec.Raw(encode({"type": "url_citation", **page}))
 
 
 class _Odd(msgspec.Struct):
