@@ -103,7 +103,7 @@ def of_model(probe: Probe, form: Form, target: Target, model: str) -> str:
     except Unsupported:
         return REFUSED
     without = exchange(form, probe.beside, target, model)
-    if sent.passing and not sent.changes and _same(sent.body, ask_for(form, said, model)):
+    if sent.is_passthrough and not sent.changes and _same(sent.body, ask_for(form, said, model)):
         return PASSES
     # What is lost with the probe or without it is another matter.
     lost = {change.op: None for change in sent.changes if change not in without.changes}

@@ -75,7 +75,7 @@ class Exchange(Protocol):
     """
 
     body: bytes
-    passing: bool
+    is_passthrough: bool
     media_type: str
 
     @property
@@ -102,7 +102,7 @@ class Exchange(Protocol):
 class _NewExchange:
     """The state that every exchange begins with."""
 
-    passing = True
+    is_passthrough = True
     media_type = "text/event-stream"
     body: bytes
     changes: tuple[Change, ...] = ()
@@ -278,7 +278,7 @@ class EmbeddingTranslation(OpaquePassthrough):
     """Embeddings of one dialect, written in another."""
 
     media_type = "application/json"
-    passing = False
+    is_passthrough = False
 
     def __init__(
         self,
@@ -307,7 +307,7 @@ class EmbeddingTranslation(OpaquePassthrough):
 class Translation(_NewExchange):
     """Two dialects. A stream has a reader and a writer, a whole response `read` and `write`."""
 
-    passing = False
+    is_passthrough = False
 
     def __init__(
         self,
@@ -475,7 +475,7 @@ class Translation(_NewExchange):
 class ReframedExchange:
     """An exchange whose stream is written in another framing."""
 
-    passing = False
+    is_passthrough = False
 
     def __init__(self, inner: Exchange, framing: Framing) -> None:
         self._inner = inner

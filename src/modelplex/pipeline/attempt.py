@@ -24,7 +24,6 @@ from modelplex.core.errors import (
     UnknownModel,
     Unsupported,
     UpstreamAuth,
-    UpstreamBroken,
     detached,
 )
 from modelplex.core.events import Usage
@@ -42,7 +41,13 @@ from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import SealedPolicy
 from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.stored_responses import StoredResponses
-from modelplex.pipeline.stream import ResponseStream, StreamCallbacks, refuse_mislabelled, refuse_page
+from modelplex.pipeline.stream import (
+    ResponseStream,
+    StreamCallbacks,
+    nested_too_deep,
+    refuse_mislabelled,
+    refuse_page,
+)
 from modelplex.pipeline.upstream import Upstream, UpstreamResponse, forwarded_headers, map_send_error
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices, seller_of
@@ -87,6 +92,15 @@ class RequestContext(msgspec.Struct, frozen=True):
     policy: SealedPolicy | None = None
 
 
+class _SentRequest(msgspec.Struct, frozen=True):
+    """What was sent to a provider; `started` is a reading of the monotonic clock."""
+
+    request: RawRequest
+    attempt: Attempt
+    exchange: Exchange
+    started: float
+
+
 class AttemptRunner:
     """Runs attempts at the providers of one configuration."""
 
@@ -113,8 +127,7 @@ class AttemptRunner:
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
     ) -> ModelplexError | None:
         """Return what went wrong before the first output, or None where the caller has its
-        response, complete or broken. `request` is set where opaque state had to be removed or
-        unwrapped.
+        response, complete or broken. `request` is set where opaque state was removed or unwrapped.
         """
         record = context.record
         if attempt.delay:
@@ -128,10 +141,11 @@ class AttemptRunner:
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
             record.add_attempt(attempt, error, seconds=0.0)
             return detached(error)
-        record.changes, record.passthrough = exchange.changes, exchange.passing
+        record.changes, record.passthrough = exchange.changes, exchange.is_passthrough
         upstream = self._upstreams[attempt.provider]
         record.upstream_sent = started = perf_counter()
         self._circuits.attempt_started(attempt, record.caller.owner, now=started)
+        sent = _SentRequest(parsed.ask, attempt, exchange, started)
         response: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
@@ -142,35 +156,47 @@ class AttemptRunner:
         except ModelplexError as error:
             failure = _cannot_count(error, attempt) or error
         except RecursionError:
-            failure = UpstreamBroken(
-                f"{attempt.provider} answered with JSON that is nested deeper than is read."
-            )
+            failure = nested_too_deep(attempt.provider)
         finally:
             if response is not None:
                 response.close()
-            if failure is not None:
-                redact_error(detached(failure), upstream.hide, sealed=record.caller.sealed)
-            self._report_health(context, attempt, failure)
-            observed = exchange.observed
-            usage = observed.usage or _usage_without_output(parsed.ask, response, failure)
-            cost, charge = self._cost(attempt, usage, parsed.ask)
-            record.add_attempt(
-                attempt,
-                failure,
-                seconds=perf_counter() - started,
-                request_id=_upstream_id(response),
-                usage=usage,
-                cost=cost,
-                charge=charge,
-            )
-            record.changes = exchange.changes
-            record.finish_reason = observed.finish if failure is None else None
-            self._origins.remember(observed.opaque_states, attempt)
+            self._record(context, sent, response, failure)
         if context.output.started:
             if failure is not None:
                 record.fail(failure)
             return None
         return failure
+
+    def _record(
+        self,
+        context: RequestContext,
+        sent: _SentRequest,
+        response: UpstreamResponse | None,
+        failure: ModelplexError | None,
+    ) -> None:
+        """Record the outcome of an attempt: in the Record, in the circuit breakers, and where its
+        opaque state comes from.
+        """
+        record, attempt = context.record, sent.attempt
+        if failure is not None:
+            hide = self._upstreams[attempt.provider].hide
+            redact_error(detached(failure), hide, sealed=record.caller.sealed)
+        self._report_health(context, attempt, failure)
+        observed = sent.exchange.observed
+        usage = observed.usage or _usage_without_output(sent.request, response, failure)
+        cost, charge = self._cost(attempt, usage, sent.request)
+        record.add_attempt(
+            attempt,
+            failure,
+            seconds=perf_counter() - sent.started,
+            request_id=_upstream_id(response),
+            usage=usage,
+            cost=cost,
+            charge=charge,
+        )
+        record.changes = sent.exchange.changes
+        record.finish_reason = observed.finish if failure is None else None
+        self._origins.remember(observed.opaque_states, attempt)
 
     async def offloaded(self, context: RequestContext, work: Callable[[], Result]) -> Result:
         """Run work on a request's body, in a thread where the body is large."""
@@ -198,7 +224,9 @@ class AttemptRunner:
             )
         exchange.changes = parsed.ask.mended + exchange.changes
         if context.policy is not None:
-            exchange.body, more = context.policy.written(exchange.body, attempt, passing=exchange.passing)
+            exchange.body, more = context.policy.written(
+                exchange.body, attempt, is_passthrough=exchange.is_passthrough
+            )
             stripped += more
         context.record.stripped = stripped
         return parsed, exchange

@@ -177,14 +177,14 @@ class SealedPolicy:
         return verdict
 
     def written(
-        self, body: bytes, attempt: Attempt, *, passing: bool
+        self, body: bytes, attempt: Attempt, *, is_passthrough: bool
     ) -> tuple[bytes, tuple[StrippedValue, ...]]:
         """The body as it goes to this candidate: judged again where it was translated, and with the
         switches that its type needs. Raises PolicyDenied.
         """
         stripped: tuple[StrippedValue, ...] = ()
         opened = self._open(attempt)
-        if not passing and attempt.dialect:
+        if not is_passthrough and attempt.dialect:
             verdict = judge(
                 body, table=DIALECTS[attempt.dialect].policy, facts=self._facts(opened, own=attempt.model)
             )

@@ -4,7 +4,7 @@ A broken response never looks like a complete one. Until the first output nothin
 another provider can still be tried. After it an error is written in the client's protocol; where
 that has no form for it, the connection is cut.
 
-Nothing is buffered: the next bytes are read once the last ones were taken, so a slow client slows
+Nothing is buffered: the next bytes are read once the last ones are written, so a slow client slows
 its provider down.
 """
 
@@ -28,22 +28,26 @@ HOLD_BYTES = 262_144
 (docs/reference/translation.md#commit-point); more than any preamble has.
 """
 PIECE = 2_048
-"""Bytes that are read at a time. They may hold hundreds of events, and what arrives at once may be
-256 KB: together they would keep everybody else waiting.
+"""Bytes that are read at a time, which may hold hundreds of events. A chunk of 256 KB read at once
+would keep other requests waiting.
 """
 TURN_S = 0.0003
-"""Seconds that pieces of one answer may take before others have their turn. What a model writes
-takes less; 30 KB that pass unchanged do as well.
+"""Seconds that pieces of one response may take before other tasks run. What a model writes takes
+less; 30 KB that pass unchanged do as well.
 """
 REST_S = 0.001
-"""Seconds of their turn: a stream of many events without end takes a quarter of the loop at most.
-"""
+"""Seconds for other tasks: an endless stream of events takes a quarter of the loop at most."""
 PAGES = frozenset({b"text/html", b"application/xhtml+xml"})
 
 
 def stopped() -> Stopping:
     """The error for a client whose response outlasted the drain timeout."""
     return Stopping("The gateway is shutting down; this answer was not finished.")
+
+
+def nested_too_deep(provider: str) -> UpstreamBroken:
+    """The error for JSON that the parser does not descend into."""
+    return UpstreamBroken(f"{provider} answered with JSON that is nested deeper than is read.")
 
 
 class StreamCallbacks(msgspec.Struct, frozen=True):
@@ -82,6 +86,8 @@ class ResponseStream:
         self._head = callbacks.head
         self._on_output: Callable[[], None] | None = callbacks.on_output
         self._keep = callbacks.keep
+        self._is_plain = False
+        """What the exchange returns is sent, and nothing else happens."""
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -92,80 +98,79 @@ class ResponseStream:
         """Return None for a complete response, or what broke it after its first output. Raises what
         went wrong before that.
         """
-        exchange = self._exchange
         try:
-            while True:
-                data = await self._next()
-                if data is None:
-                    await self._bridge_silence()
-                    continue
-                if len(data) <= PIECE:
-                    await self._take(data)
-                else:
-                    await self._take_pieces(data)
-                if exchange.failed is not None:
-                    return await self._break(exchange.failed, was_forwarded=exchange.error_was_forwarded)
-                if not data:
-                    await self._output.finish()
-                    return None
+            return await self._relay()
         except ModelplexError as error:
-            if not self._output.started:
-                raise
-            return await self._break(error)
+            failure = error
         except RecursionError:
-            if not self._output.started:
-                raise
-            return await self._break(
-                UpstreamBroken(
-                    f"{self._upstream.name} answered with JSON that is nested deeper than is read."
-                )
-            )
+            failure = nested_too_deep(self._upstream.name)
         except asyncio.CancelledError:
             if not (self._output.started and self._output.stopping):
                 raise
-            return await self._break(stopped())
+            failure = stopped()
         finally:
             self._timer.cancel()
+        if not self._output.started:
+            raise failure
+        return await self._break(failure)
 
-    async def _take(self, data: bytes) -> None:
-        """Relay these bytes; empty for the end of the response."""
-        exchange = self._exchange
-        out = exchange.feed(data) if data else exchange.end()
-        if exchange.failed is not None:
-            out = redact_last_event(self._upstream.hide(out))
-        await self._move(out, last=not data)
+    async def _relay(self) -> ModelplexError | None:
+        exchange, output = self._exchange, self._output
+        while True:
+            try:
+                data = await self._response.chunk()
+            except SendError as error:
+                if not exchange.complete:
+                    raise map_send_error(self._upstream.name, error) from None
+                data = b""  # only the end of the HTTP message is missing
+            if data is None:
+                await self._bridge_silence()
+                continue
+            if data and len(data) <= PIECE:
+                out = exchange.feed(data)
+                if self._is_plain and exchange.failed is None:  # nearly all chunks
+                    if out:
+                        self._quiet_since = self._loop.time()
+                        await output.write(out)
+                    continue
+                await self._send(out)
+            elif data:
+                await self._relay_pieces(data)
+            else:
+                await self._send(exchange.end(), last=True)
+            if exchange.failed is not None:
+                return await self._break(exchange.failed, was_forwarded=exchange.error_was_forwarded)
+            if not data:
+                await output.finish()
+                return None
 
-    async def _take_pieces(self, data: bytes) -> None:
-        """Relay what arrived at once, with a rest wherever it took long."""
+    async def _relay_pieces(self, data: bytes) -> None:
+        """Relay a large chunk in pieces, and let other tasks run wherever it took long."""
         began = perf_counter()
         for start in range(0, len(data), PIECE):
-            await self._take(data[start : start + PIECE])
+            await self._send(self._exchange.feed(data[start : start + PIECE]))
             if self._exchange.failed is not None:
                 return
             if perf_counter() - began > TURN_S:
                 await asyncio.sleep(REST_S)
                 began = perf_counter()
 
-    async def _next(self) -> bytes | None:
-        try:
-            return await self._response.chunk()
-        except SendError as error:
-            if self._exchange.complete:  # only the end of the HTTP message is missing
-                return b""
-            raise map_send_error(self._upstream.name, error) from None
-
-    async def _move(self, out: bytes, *, last: bool) -> None:
-        if self._on_output is not None and self._exchange.has_output:
+    async def _send(self, out: bytes, *, last: bool = False) -> None:
+        """Send what the exchange returned, or hold it until the first output."""
+        exchange = self._exchange
+        if exchange.failed is not None:
+            out = redact_last_event(self._upstream.hide(out))
+        if self._on_output is not None and exchange.has_output:
             self._on_output()
             self._on_output = None
         if self._keep is not None:  # before the client knows of it, and asks for more
             await self._keep(out)
         if self._output.started:
+            self._is_plain = self._on_output is None and self._keep is None
             if out:
                 self._quiet_since = self._loop.time()
                 await self._output.write(out)
             return
-        exchange = self._exchange
         if exchange.failed is not None and not exchange.has_output:
             raise exchange.failed
         if not self._held:
