@@ -43,9 +43,17 @@ SHELL = {"type": "custom", "custom": {"name": "shell"}}
 WEATHER_ARGUMENTS = {"place": {"city": "demo", "zip": 1}, "unit": "celsius"}
 
 
+DIALECT_OF: dict[Endpoint, str] = {
+    "chat/completions": "openai_chat",
+    "completions": "openai_completions",
+    "embeddings": "openai_embeddings",
+    "moderations": "openai_json",
+}
+
+
 def _ask(endpoint: Endpoint, body: dict[str, Any] | bytes) -> RawRequest:
     raw = body if isinstance(body, bytes) else json.dumps({"model": "demo", **body}).encode()
-    return RawRequest(endpoint=endpoint, dialect="openai_chat", model="demo", body=raw, fields={})
+    return RawRequest(endpoint=endpoint, dialect=DIALECT_OF[endpoint], model="demo", body=raw, fields={})
 
 
 def _said(*messages: str | dict[str, Any], **more: Any) -> dict[str, Any]:

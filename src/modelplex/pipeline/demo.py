@@ -1,57 +1,56 @@
-"""Writes what the demo provider (providers/demo.py) answers as bytes in OpenAI's form."""
+"""Writes the responses of the demo provider (providers/demo.py) with its dialect's writers."""
 
 from __future__ import annotations
 
-import msgspec
-
 from modelplex.core.errors import BadRequest, ClientError
 from modelplex.core.request import ChatRequest, CompletionRequest, RawRequest
-from modelplex.dialects.openai_chat import completions
-from modelplex.dialects.openai_chat import dialect as chat
-from modelplex.dialects.openai_chat.errors import error_object
+from modelplex.dialects.registry import DIALECTS, write_error
 from modelplex.providers import demo
-
-STREAMED = frozenset({"chat/completions", "completions"})
 
 
 def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
-    """Status and JSON body of a whole response; an invalid request gets an error in OpenAI's
-    form.
-    """
+    """Status and JSON body of a whole response; an invalid request gets an error."""
+    dialect = DIALECTS[ask.dialect]
     try:
-        if ask.endpoint == "embeddings":
+        if dialect.embeddings_client is not None:
             return 200, demo.embed(ask)
-        response = demo.respond(ask, created=created)
+        response = _respond(ask, created=created)
     except ClientError as error:
-        return error.status, msgspec.json.encode({"error": error_object(error)})
-    if ask.endpoint == "completions":
-        request = _completion_request(response)
-        return 200, completions.write_response(response.events, request, id="", created=created, model="")[0]
-    chat_request = _chat_request(response)
-    return 200, chat.write_response(response.events, chat_request, id="", created=created, model="")[0]
+        return write_error(ask.dialect, error, request_id="")
+    if dialect.completions_client is not None:
+        request = _completion_request(ask, response)
+        write = dialect.completions_client.write
+        return 200, write(response.events, request, id="", created=created, model="")[0]
+    assert dialect.client is not None
+    chat = _chat_request(ask, response)
+    return 200, dialect.client.write_response(response.events, chat, id="", created=created, model="")[0]
 
 
 def stream(ask: RawRequest, *, created: int) -> list[bytes]:
-    """The bytes of a streamed response, `[DONE]` the last event. Raises ClientError for an invalid
+    """The bytes of a streamed response, with the end mark last. Raises ClientError for an invalid
     request.
     """
-    if ask.endpoint not in STREAMED:
+    dialect = DIALECTS[ask.dialect]
+    if dialect.client is None and dialect.completions_client is None:
         raise BadRequest(f"The demo does not stream {ask.endpoint}.", param="stream")
-    response = demo.respond(ask, created=created)
-    writer = (
-        completions.writer(_completion_request(response), id="", created=created, model="")
-        if ask.endpoint == "completions"
-        else chat.writer(_chat_request(response), id="", created=created, model="")
-    )
+    response = _respond(ask, created=created)
+    if dialect.completions_client is not None:
+        request = _completion_request(ask, response)
+        writer = dialect.completions_client.writer(request, id="", created=created, model="")
+    else:
+        assert dialect.client is not None
+        writer = dialect.client.writer(_chat_request(ask, response), id="", created=created, model="")
     return [*filter(None, map(writer.send, response.events)), writer.end()]
 
 
-def _chat_request(response: demo.DemoResponse) -> ChatRequest:
-    """What a writer needs to know of the request."""
-    return ChatRequest(dialect=chat.DIALECT, model="", messages=(), include_usage=response.include_usage)
+def _respond(ask: RawRequest, *, created: int) -> demo.DemoResponse:
+    return demo.respond(ask, created=created, usage_of=DIALECTS[ask.dialect].family.name)
 
 
-def _completion_request(response: demo.DemoResponse) -> CompletionRequest:
-    return CompletionRequest(
-        dialect=completions.DIALECT, model="", prompts=(), include_usage=response.include_usage
-    )
+def _chat_request(ask: RawRequest, response: demo.DemoResponse) -> ChatRequest:
+    """What a writer reads of the request."""
+    return ChatRequest(dialect=ask.dialect, model="", messages=(), include_usage=response.include_usage)
+
+
+def _completion_request(ask: RawRequest, response: demo.DemoResponse) -> CompletionRequest:
+    return CompletionRequest(dialect=ask.dialect, model="", prompts=(), include_usage=response.include_usage)

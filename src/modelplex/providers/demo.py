@@ -225,8 +225,10 @@ Json: TypeAlias = dict[str, Any]
 _Request = TypeVar("_Request", _Chat, _Completion, _Embedding)
 
 
-def respond(ask: RawRequest, *, created: int) -> DemoResponse:
-    """The response to a chat or completions request. Raises ClientError for an invalid request."""
+def respond(ask: RawRequest, *, created: int, usage_of: str) -> DemoResponse:
+    """The response to a chat or completions request. `usage_of` is the dialect that has the form of
+    its usage object, OpenAI's. Raises ClientError for an invalid request.
+    """
     request: _Limits
     match ask.endpoint:
         case "chat/completions":
@@ -241,7 +243,7 @@ def respond(ask: RawRequest, *, created: int) -> DemoResponse:
             raise BadRequest(f"The demo has no {ask.endpoint}.")
     id_ = f"{prefix}-demo-{_digest(ask.body)}"
     started = ResponseStarted(id_, MODELS[0], created, fingerprint="demo")
-    usage = UsageReported(_usage(prompt, sum(reply.tokens for reply in replies)))
+    usage = UsageReported(_usage(prompt, sum(reply.tokens for reply in replies), dialect=usage_of))
     return DemoResponse([started, *_events(replies), usage], request.wants_usage)
 
 
@@ -480,7 +482,7 @@ def _limited_calls(calls: list[_Call], limits: _Limits) -> _Reply:
     return _Reply([], calls, "tool_calls")
 
 
-def _usage(prompt: int, output: int) -> Usage:
+def _usage(prompt: int, output: int, *, dialect: str) -> Usage:
     """Counted in words and marks. `estimated` says that no tokenizer counted."""
     counts = {
         "prompt_tokens": prompt,
@@ -489,7 +491,7 @@ def _usage(prompt: int, output: int) -> Usage:
         "estimated": True,
     }
     raw = msgspec.Raw(_encode(counts))
-    return Usage(fresh=prompt, output=output, estimated=True, raw=raw, raw_of="openai_chat")
+    return Usage(fresh=prompt, output=output, estimated=True, raw=raw, raw_of=dialect)
 
 
 def _count_messages(messages: Sequence[_Message]) -> int:

@@ -75,7 +75,9 @@ def read_provider(
 
 def written(events: Sequence[Event], call: ChatRequest | None = None, *, id: str = "msg_ours") -> bytes:
     """The stream that the client gets."""
-    writer = anthropic_dialect.writer(call or make_call(stream=True), id=id, created=1, model="m")
+    writer = anthropic_dialect.AnthropicStreamWriter(
+        call or make_call(stream=True), id=id, created=1, model="m"
+    )
     return b"".join([writer.send(event) for event in events]) + writer.end()
 
 

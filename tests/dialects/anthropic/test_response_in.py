@@ -82,7 +82,7 @@ def _written(case: str) -> ProviderRequest:
 
 
 def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[Event]:
-    reader = dialect.reader(ATTEMPT, written)
+    reader = dialect.AnthropicStreamReader(ATTEMPT, written)
     events: list[Event] = []
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])
@@ -193,7 +193,7 @@ def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told:
     ],
 )
 def test_a_stream_that_is_no_stream_of_messages_fails_at_once(data: bytes) -> None:
-    (failed,) = dialect.reader(ATTEMPT, NOTHING).feed(data)
+    (failed,) = dialect.AnthropicStreamReader(ATTEMPT, NOTHING).feed(data)
     assert isinstance(failed, ResponseFailed)
     assert isinstance(failed.error, UpstreamBroken)
 

@@ -107,7 +107,7 @@ def test_what_a_second_call_says_waits_until_the_first_is_closed() -> None:
 
 
 def test_a_call_is_told_while_it_is_being_written() -> None:
-    writer = anthropic_dialect.writer(make_call(stream=True), id="msg_1", created=1, model="m")
+    writer = anthropic_dialect.AnthropicStreamWriter(make_call(stream=True), id="msg_1", created=1, model="m")
     writer.send(ResponseStarted())
     writer.send(ToolCallStarted(0, "a", "one"))
     assert b'"partial_json":"{\\"x"' in writer.send(ToolArgumentsDelta(0, '{"x'))
@@ -195,7 +195,7 @@ def test_arguments_that_the_limit_cut_are_no_finished_call() -> None:
 
 
 def test_a_failure_is_an_error_event_and_nothing_follows_it() -> None:
-    writer = anthropic_dialect.writer(make_call(stream=True), id="msg_1", created=1, model="m")
+    writer = anthropic_dialect.AnthropicStreamWriter(make_call(stream=True), id="msg_1", created=1, model="m")
     data = writer.send(ResponseStarted()) + writer.send(TextDelta(0, "Half"))
     data += (
         writer.send(ResponseFailed(Overloaded("Busy.", upstream_type="overloaded_error")))
@@ -220,7 +220,7 @@ def test_an_answer_that_never_ended_is_told_as_broken() -> None:
 
 
 def test_a_ping_is_an_event_that_the_client_passes_over() -> None:
-    writer = anthropic_dialect.writer(make_call(stream=True), id="msg_1", created=1, model="m")
+    writer = anthropic_dialect.AnthropicStreamWriter(make_call(stream=True), id="msg_1", created=1, model="m")
     data = writer.send(ResponseStarted()) + writer.ping() + writer.send(TextDelta(0, "x"))
     data += writer.ping() + writer.send(ResponseEnded("stop")) + writer.end()
     assert blocks(accumulated(data)) == [{"type": "text", "text": "x"}]
@@ -392,7 +392,7 @@ def test_outputs_of_other_forms_are_named_as_lost() -> None:
         TextDelta(1, "x"),
         ResponseEnded("stop"),
     ]
-    writer = anthropic_dialect.writer(make_call(stream=True), id="msg_1", created=1, model="m")
+    writer = anthropic_dialect.AnthropicStreamWriter(make_call(stream=True), id="msg_1", created=1, model="m")
     for event in events:
         writer.send(event)
     _, changes = anthropic_dialect.write_response(events, make_call(), id="msg_1", created=1, model="m")

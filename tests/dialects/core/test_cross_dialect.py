@@ -60,8 +60,8 @@ def _sent(call: ChatRequest) -> tuple[dict[str, Any], ProviderRequest]:
 
 def _chunks(case: str, call: ChatRequest, *, piece: int) -> list[dict[str, Any]]:
     """The stream of this transcript as an OpenAI client gets it; [DONE] is checked and left out."""
-    reader = anthropic.reader(ATTEMPT, ProviderRequest(body=b""))
-    writer = openai_chat.writer(call, id="chatcmpl-1", created=1, model="claude")
+    reader = anthropic.AnthropicStreamReader(ATTEMPT, ProviderRequest(body=b""))
+    writer = openai_chat.ChatWriter(call, id="chatcmpl-1", created=1, model="claude")
     data = (STREAMS / case / "stream.sse").read_bytes()
     out = b""
     for start in range(0, len(data), piece):

@@ -82,7 +82,7 @@ def official_client(answer: Callable[[httpx2.Request], httpx2.Response]) -> gena
 
 
 def write_stream(events: Iterable[Event], call: ChatRequest) -> bytes:
-    writer = gemini.writer(call, id="ours", created=7, model="asked-for")
+    writer = gemini.GeminiStreamWriter(call, id="ours", created=7, model="asked-for")
     out = b"".join(writer.send(event) for event in events)
     return out + writer.end()
 

@@ -64,7 +64,7 @@ def _written(case: str) -> ProviderRequest:
 
 
 def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[Event]:
-    reader = dialect.reader(ATTEMPT, written)
+    reader = dialect.GeminiStreamReader(ATTEMPT, written)
     events: list[Event] = []
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])
@@ -222,14 +222,14 @@ def test_a_seal_names_its_maker() -> None:
     [
         (b'{"error":{"code":503,"message":"Busy","status":"UNAVAILABLE"}}', Overloaded, "Busy"),
         (b'[{"error":{"code":429,"message":"Slow","status":"RESOURCE_EXHAUSTED"}}]', RateLimited, "Slow"),
-        (b'{"candidates":[{"content":', UpstreamBroken, "not what it should be"),
-        (b"<html>", UpstreamBroken, "not what it should be"),
+        (b'{"candidates":[{"content":', UpstreamBroken, "unexpected form"),
+        (b"<html>", UpstreamBroken, "unexpected form"),
         (b"{}", UpstreamBroken, "no candidates"),
         (b'{"candidates":[{"content":{"parts":[{"text":"x"}]}}]}', UpstreamBroken, "no finish reason"),
         (
             b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":[1]}}]},"finishReason":"STOP"}]}',
             UpstreamBroken,
-            "not what it should be",
+            "unexpected form",
         ),
     ],
 )

@@ -262,7 +262,7 @@ def test_log_probabilities_go_both_ways() -> None:
 
 
 def test_a_ping_is_nothing_that_the_official_client_reads() -> None:
-    writer = gemini.writer(CALL, id="i", created=1, model="m")
+    writer = gemini.GeminiStreamWriter(CALL, id="i", created=1, model="m")
     stream = b"".join(
         (
             writer.ping(),
@@ -278,7 +278,7 @@ def test_a_ping_is_nothing_that_the_official_client_reads() -> None:
 
 def test_a_stream_without_sse_is_one_array() -> None:
     array = gemini.GeminiArrayFraming()
-    writer = gemini.writer(CALL, id="i", created=1, model="m")
+    writer = gemini.GeminiStreamWriter(CALL, id="i", created=1, model="m")
     out = b""
     for event in WHOLE:
         out += array.feed(writer.send(event)) + array.feed(writer.ping())

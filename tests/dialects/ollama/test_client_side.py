@@ -99,7 +99,7 @@ def _generated(**fields: Any) -> ChatRequest:
 def _lines(
     events: Sequence[Event], asked: ChatRequest | CompletionRequest | None = None
 ) -> list[dict[str, Any]]:
-    writer = ollama.writer(asked or _call(), id="x", created=1_700_000_000, model="m")
+    writer = ollama.OllamaStreamWriter(asked or _call(), id="x", created=1_700_000_000, model="m")
     out = b"".join([*(writer.send(event) for event in events), writer.end()])
     assert out == b"" or out.endswith(b"\n")
     return [json.loads(line) for line in out.splitlines()]
@@ -458,14 +458,14 @@ def test_log_probabilities_stand_beside_their_text() -> None:
 def test_a_reason_that_ollama_has_no_word_for_is_reported(
     reason: Reason, word: str, *, reported: bool
 ) -> None:
-    writer = ollama.writer(_call(), id="", created=0, model="m")
+    writer = ollama.OllamaStreamWriter(_call(), id="", created=0, model="m")
     out = b"".join([writer.send(ResponseStarted()), writer.send(ResponseEnded(reason)), writer.end()])
     assert json.loads(out)["done_reason"] == word
     assert bool(writer.changes) is reported
 
 
 def test_what_has_no_place_is_named() -> None:
-    writer = ollama.writer(_call(), id="", created=0, model="m")
+    writer = ollama.OllamaStreamWriter(_call(), id="", created=0, model="m")
     state = OpaqueState("anthropic-claude-v1", "x")
     lost: list[Event] = [
         RefusalDelta(0, "No."),
@@ -488,7 +488,7 @@ def test_a_refusals_explanation_is_told() -> None:
 
 
 def test_a_failure_is_an_error_line_and_nothing_follows() -> None:
-    writer = ollama.writer(_call(), id="", created=0, model="m")
+    writer = ollama.OllamaStreamWriter(_call(), id="", created=0, model="m")
     out = writer.send(TextDelta(0, "A")) + writer.send(ResponseFailed(UpstreamBroken("It broke.")))
     assert json.loads(out.splitlines()[1]) == {"error": "It broke."}
     assert writer.send(ResponseEnded("stop")) + writer.end() == b""
@@ -517,7 +517,7 @@ def test_arguments_that_are_no_object_are_wrapped_and_reported() -> None:
         ToolArgumentsDelta(0, "[1]"),
         ResponseEnded("tool_calls"),
     ]
-    writer = ollama.writer(_call(), id="", created=0, model="m")
+    writer = ollama.OllamaStreamWriter(_call(), id="", created=0, model="m")
     out = b"".join([*(writer.send(event) for event in events), writer.end()])
     assert json.loads(out.splitlines()[0])["message"]["tool_calls"][0]["function"]["arguments"] == {
         "_raw": "[1]"
@@ -529,7 +529,9 @@ def test_arguments_that_are_no_object_are_wrapped_and_reported() -> None:
 @pytest.mark.parametrize("piece", [7, 100_000])
 def test_every_anthropic_stream_is_lines_that_the_official_client_takes(case: str, piece: int) -> None:
     data = (TRANSCRIPTS / "anthropic_messages" / case / "stream.sse").read_bytes()
-    reader = anthropic.reader(Attempt(provider="p", model="m", dialect="anthropic_messages"), NOTHING)
+    reader = anthropic.AnthropicStreamReader(
+        Attempt(provider="p", model="m", dialect="anthropic_messages"), NOTHING
+    )
     events: list[Event] = []
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])

@@ -101,7 +101,7 @@ def _told(event: Event) -> dict[str, Any]:
 
 
 def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[dict[str, Any]]:
-    reader = dialect.reader(ATTEMPT, written)
+    reader = dialect.OllamaStreamReader(ATTEMPT, written)
     events: list[Event] = []
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])
@@ -156,7 +156,7 @@ def test_a_stream_gives_the_same_events_whole_and_byte_by_byte(case: str) -> Non
 def test_a_stream_cut_anywhere_before_its_last_line_never_ends_well(case: str) -> None:
     data = (TRANSCRIPTS / case / "response.ndjson").read_bytes().rstrip(b"\n")
     for stop in range(len(data)):
-        reader = dialect.reader(ATTEMPT, NOTHING)
+        reader = dialect.OllamaStreamReader(ATTEMPT, NOTHING)
         events = [*reader.feed(data[:stop]), *reader.end()]
         assert isinstance(events[-1], ResponseFailed)
         assert not any(isinstance(event, ResponseEnded) for event in events)
@@ -178,7 +178,7 @@ def test_a_stream_cut_anywhere_before_its_last_line_never_ends_well(case: str) -
 )
 def test_what_is_no_answer_fails_streamed_and_whole(line: bytes) -> None:
     for events in (
-        dialect.reader(ATTEMPT, NOTHING).feed(line + b"\n"),
+        dialect.OllamaStreamReader(ATTEMPT, NOTHING).feed(line + b"\n"),
         dialect.read_response(line, ATTEMPT, NOTHING),
     ):
         (failed,) = [event for event in events if isinstance(event, ResponseFailed)]
@@ -189,16 +189,16 @@ def test_what_is_no_answer_fails_streamed_and_whole(line: bytes) -> None:
 
 
 def test_an_endless_line_fails_and_is_not_kept() -> None:
-    reader = OllamaStreamReader(NOTHING, limit=50)
+    reader = OllamaStreamReader(ATTEMPT, NOTHING, limit=50)
     assert reader.feed(b'{"message":{"content":"') == []
     (event,) = reader.feed(b"a" * 60)
     assert isinstance(event, ResponseFailed)
     assert reader.feed(b"a" * 60) == reader.end() == []
-    assert repr(reader) == "<ollama reader over parts=0 calls=0>"
+    assert repr(reader) == "<OllamaStreamReader 0 parts, over=True calls=0>"
 
 
 def test_an_empty_stream_fails() -> None:
-    (event,) = dialect.reader(ATTEMPT, NOTHING).end()
+    (event,) = dialect.OllamaStreamReader(ATTEMPT, NOTHING).end()
     assert isinstance(event, ResponseFailed)
 
 
@@ -251,7 +251,7 @@ def test_a_free_form_tools_input_is_taken_out_of_its_wrapping() -> None:
 
 def test_a_completion_is_read_like_a_chat() -> None:
     body = b'{"model":"m","response":"blue","done":true,"done_reason":"length","eval_count":1}'
-    events = dialect.read_completion(body, ATTEMPT, NOTHING)
+    events = dialect.read_response(body, ATTEMPT, NOTHING)
     assert TextDelta(0, "blue") in events
     assert events[-1] == ResponseEnded("length")
 

@@ -106,7 +106,7 @@ def each_byte(data: bytes) -> list[bytes]:
 def read_stream(
     chunks: Iterable[bytes], written: ProviderRequest = PLAIN, attempt: Attempt = ATTEMPT
 ) -> list[Event]:
-    reader = openai_chat.reader(attempt, written)
+    reader = openai_chat.ChatReader(attempt, written)
     return [event for each in chunks for event in reader.feed(each)] + reader.end()
 
 
@@ -158,7 +158,7 @@ def _join(
 
 
 def write_stream(events: Iterable[Event], call: ChatRequest) -> bytes:
-    writer = openai_chat.writer(call, id="chatcmpl-ours", created=7, model="asked-for")
+    writer = openai_chat.ChatWriter(call, id="chatcmpl-ours", created=7, model="asked-for")
     out = b"".join(writer.send(event) for event in events)
     return out + writer.end()
 

@@ -76,7 +76,7 @@ EVENTS: list[Event] = [
 def test_a_stream_is_of_official_chunks_and_its_texts_add_up() -> None:
     for counted in (True, False):
         asked = read(prompt="a", stream=True, stream_options={"include_usage": counted})
-        writer = completions.writer(asked, id="i", created=1, model="m")
+        writer = completions.CompletionWriter(asked, id="i", created=1, model="m")
         stream = b"".join(writer.send(event) for event in EVENTS) + writer.end()
         assert stream.endswith(b"data: [DONE]\n\n")
         texts, ends = ["", ""], ["", ""]
@@ -121,10 +121,10 @@ def test_what_is_no_text_is_named_as_lost() -> None:
 
 def test_a_broken_answer_ends_with_an_error_and_nothing_more() -> None:
     asked = read(prompt="a", stream=True)
-    writer = completions.writer(asked, id="i", created=1, model="m")
+    writer = completions.CompletionWriter(asked, id="i", created=1, model="m")
     assert b'"error"' in writer.send(ResponseFailed(Overloaded("Busy.")))
     assert (writer.send(TextDelta(0, "a")), writer.end()) == (b"", b"")
-    unended = completions.writer(asked, id="i", created=1, model="m")
+    unended = completions.CompletionWriter(asked, id="i", created=1, model="m")
     unended.send(TextDelta(0, "a"))
     assert b'"error"' in unended.end()
     with pytest.raises(Overloaded):

@@ -287,7 +287,7 @@ def test_a_broken_stream_is_never_a_whole_answer(what: str) -> None:
 
 
 def test_nothing_is_read_after_the_end() -> None:
-    reader = openai_chat.reader(ATTEMPT, PLAIN)
+    reader = openai_chat.ChatReader(ATTEMPT, PLAIN)
     reader.feed(sse_bytes(chunk({"content": "a"}, "stop"), "[DONE]"))
     assert reader.feed(sse_bytes(chunk({"content": "b"}))) == []
     assert reader.end() == []
@@ -323,7 +323,7 @@ def test_logprobs_stay_with_their_text() -> None:
 
 
 def test_a_reader_tells_its_state() -> None:
-    reader = openai_chat.reader(ATTEMPT, PLAIN)
+    reader = openai_chat.ChatReader(ATTEMPT, PLAIN)
     reader.feed(sse_bytes(chunk({"content": "a"})))
     assert repr(reader) == "<ChatReader 0 of 1 choices ended, 1 parts, over=False>"
 

@@ -136,7 +136,7 @@ def test_measured_and_ended_come_in_either_order() -> None:
 
 
 def test_each_event_is_written_whole() -> None:
-    writer = openai_chat.writer(COUNTING, id="i", created=1, model="m")
+    writer = openai_chat.ChatWriter(COUNTING, id="i", created=1, model="m")
     for event in ANSWER:
         written = writer.send(event)
         assert written == b"" or (written.startswith(b"data: ") and written.endswith(b"\n\n"))
@@ -208,7 +208,7 @@ def test_a_refusal_in_the_models_own_words_is_told_by_its_field() -> None:
 
 
 def test_a_failure_is_the_last_thing_and_no_success_mark_follows() -> None:
-    writer = openai_chat.writer(COUNTING, id="i", created=1, model="m")
+    writer = openai_chat.ChatWriter(COUNTING, id="i", created=1, model="m")
     writer.send(TextDelta(0, "a"))
     broken = writer.send(ResponseFailed(Overloaded("Busy.")))
     assert json.loads(broken.removeprefix(b"data: ")) == {
@@ -223,13 +223,13 @@ def test_a_failure_is_the_last_thing_and_no_success_mark_follows() -> None:
 
 
 def test_a_stream_that_was_never_ended_is_not_passed_off_as_one() -> None:
-    writer = openai_chat.writer(COUNTING, id="i", created=1, model="m")
+    writer = openai_chat.ChatWriter(COUNTING, id="i", created=1, model="m")
     writer.send(TextDelta(0, "a"))
     assert b'"error"' in writer.end()
 
 
 def test_a_ping_is_a_comment() -> None:
-    assert openai_chat.writer(COUNTING, id="i", created=1, model="m").ping() == b": ping\n\n"
+    assert openai_chat.ChatWriter(COUNTING, id="i", created=1, model="m").ping() == b": ping\n\n"
 
 
 def test_the_old_form_is_answered_in_the_old_form() -> None:
@@ -263,7 +263,7 @@ def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() ->
         MediaOutput(1, msgspec.Raw(b"{}"), "gemini"),
         ResponseEnded("stop"),
     ]
-    writer = openai_chat.writer(STREAMING, id="i", created=1, model="m")
+    writer = openai_chat.ChatWriter(STREAMING, id="i", created=1, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     annotations = accepted_by_the_official_client(stream).choices[0].message.annotations or []
     assert [each.url_citation.url for each in annotations] == ["https://e.org"] * 2

@@ -63,12 +63,12 @@ def sse_bytes(*events: dict[str, Any]) -> bytes:
 def read_stream(
     chunks: Iterable[bytes], written: ProviderRequest = PLAIN, attempt: Attempt = ATTEMPT
 ) -> list[Event]:
-    reader = openai_responses.reader(attempt, written)
+    reader = openai_responses.ResponsesReader(attempt, written)
     return [event for each in chunks for event in reader.feed(each)] + reader.end()
 
 
 def write_stream(events: Iterable[Event], call: ChatRequest, *, id: str = "resp_ours") -> bytes:
-    writer = openai_responses.writer(call, id=id, created=7, model="asked-for")
+    writer = openai_responses.ResponsesWriter(call, id=id, created=7, model="asked-for")
     return b"".join(writer.send(event) for event in events) + writer.end()
 
 

@@ -287,7 +287,7 @@ def test_a_stream_of_something_else_is_a_failure() -> None:
 
 
 def test_after_a_failure_nothing_more_is_read() -> None:
-    reader = openai_responses.reader(ATTEMPT, PLAIN)
+    reader = openai_responses.ResponsesReader(ATTEMPT, PLAIN)
     reader.feed(transcript("failed_before_output"))
     assert reader.feed(transcript("text")) == []
     assert reader.end() == []

@@ -393,7 +393,7 @@ def test_citations_of_pages_become_annotations_and_others_are_named_as_lost() ->
         MediaOutput(1, msgspec.Raw(b"{}"), "gemini"),
         ResponseEnded("stop"),
     ]
-    writer = openai_responses.writer(CALL, id="resp_i", created=1, model="m")
+    writer = openai_responses.ResponsesWriter(CALL, id="resp_i", created=1, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     annotations = final(stream)["output"][0]["content"][0]["annotations"]
     assert [(each["type"], each["url"]) for each in annotations] == [("url_citation", "https://e.org")] * 2
@@ -422,7 +422,7 @@ def test_log_probabilities_are_in_every_place_that_has_them() -> None:
 def test_a_failure_tells_what_came_before_it_and_nothing_after(
     error: ModelplexError, code: str, before: int
 ) -> None:
-    writer = openai_responses.writer(CALL, id="resp_ours", created=7, model="m")
+    writer = openai_responses.ResponsesWriter(CALL, id="resp_ours", created=7, model="m")
     stream = b"".join(
         writer.send(event) for event in [*ANSWER[:before], ResponseFailed(error), *ANSWER[before:]]
     )
@@ -455,7 +455,7 @@ def test_empty_text_begins_nothing() -> None:
 
 
 def test_a_ping_is_a_comment_and_nothing_says_done() -> None:
-    assert openai_responses.writer(CALL, id="i", created=1, model="m").ping() == b": ping\n\n"
+    assert openai_responses.ResponsesWriter(CALL, id="i", created=1, model="m").ping() == b": ping\n\n"
     assert b"[DONE]" not in write_stream(ANSWER, CALL)
 
 

@@ -69,7 +69,7 @@ def test_the_streams_of_others_are_accepted_by_openais_responses_client(
     dialect: str, case: str, size: int
 ) -> None:
     events = read(dialect, case, size=size)
-    writer = openai_responses.writer(CALL, id="resp_ours", created=7, model="m")
+    writer = openai_responses.ResponsesWriter(CALL, id="resp_ours", created=7, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     told = accepted_by_the_official_client(stream)
     if isinstance(events[-1], ResponseFailed):
@@ -110,7 +110,7 @@ _ENDS = {"stop_sequence": "stop", "context": "length", "paused": "length", "refu
 def test_responses_streams_are_accepted_by_openais_chat_client(case: str) -> None:
     call = openai_chat_peer.make_call(stream=True, stream_options={"include_usage": True})
     events = read_stream([openai_responses_peer.transcript(case)])
-    writer: ChatWriter = openai_chat.writer(call, id="c", created=1, model="m")
+    writer: ChatWriter = openai_chat.ChatWriter(call, id="c", created=1, model="m")
     stream = b"".join(writer.send(event) for event in events) + writer.end()
     answer = openai_chat_peer.accepted_by_the_official_client(stream)
     said = "".join(event.text for event in events if isinstance(event, TextDelta))

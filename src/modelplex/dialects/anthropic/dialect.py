@@ -22,10 +22,8 @@ from datetime import datetime
 import msgspec
 
 from modelplex.core.errors import UpstreamBroken
-from modelplex.core.events import Event, ListedModel
-from modelplex.core.request import Change, ChatRequest
+from modelplex.core.events import ListedModel
 from modelplex.dialects.anthropic import policy, strip_foreign
-from modelplex.dialects.anthropic import response_out as anthropic_response_out
 from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.anthropic.errors import error_event, read_error, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
@@ -34,8 +32,8 @@ from modelplex.dialects.anthropic.passthrough import observe, observer
 from modelplex.dialects.anthropic.policy_betas import sealed_headers
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
-from modelplex.dialects.anthropic.response_in import read_response, reader
-from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter
+from modelplex.dialects.anthropic.response_in import AnthropicStreamReader, read_response
+from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter, write_response
 from modelplex.dialects.dialect import (
     CONVERSATION,
     ClientDialect,
@@ -52,6 +50,8 @@ __all__ = [
     "COUNT",
     "MESSAGES",
     "PING",
+    "AnthropicStreamReader",
+    "AnthropicStreamWriter",
     "allowed_betas",
     "error_event",
     "observe",
@@ -61,26 +61,13 @@ __all__ = [
     "read_error",
     "read_models",
     "read_response",
-    "reader",
     "write_call",
     "write_count",
     "write_error",
     "write_model",
     "write_models",
     "write_response",
-    "writer",
 ]
-
-
-def writer(call: ChatRequest, *, id: str, created: int, model: str) -> AnthropicStreamWriter:
-    return AnthropicStreamWriter(call, id_=id, created=created, model=model)
-
-
-def write_response(
-    events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
-) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
-    return anthropic_response_out.write_response(events, call, id_=id, created=created, model=model)
 
 
 class _Listed(msgspec.Struct):
@@ -145,11 +132,11 @@ MESSAGES = Dialect(
     endpoint="messages",
     served_as=CONVERSATION,
     beside=True,
-    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=AnthropicStreamWriter),
     provider=ProviderDialect(
         write_call=write_call,
         read_response=read_response,
-        reader=reader,
+        reader=AnthropicStreamReader,
         read_error=read_error,
         read_models=read_models,
     ),

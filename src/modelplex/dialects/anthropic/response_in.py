@@ -416,10 +416,6 @@ class AnthropicStreamReader(SseResponseReader):
                 response.finish()
 
 
-def reader(attempt: Attempt, written: ProviderRequest) -> AnthropicStreamReader:
-    return AnthropicStreamReader(attempt, written)
-
-
 def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """The events of a whole response; ResponseFailed alone where the body is none."""
     return AnthropicStreamReader(attempt, written).read_whole(body)

@@ -79,8 +79,8 @@ _LOST_MEDIA = lost_media("content[]")
 class _Head:
     """What is known of the answer beside its blocks."""
 
-    def __init__(self, call: ChatRequest, *, id_: str, model: str) -> None:
-        self.id = id_
+    def __init__(self, call: ChatRequest, *, id: str, model: str) -> None:
+        self.id = id
         self.model = model
         self.tier: str | None = None
         self.usage: Usage | None = None
@@ -208,10 +208,10 @@ class AnthropicStreamWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, call: ChatRequest, *, id_: str, created: int, model: str) -> None:
+    def __init__(self, call: ChatRequest, *, id: str, created: int, model: str) -> None:
         del created  # this form does not tell it
         self.changes: list[Change] = []
-        self._head = _Head(call, id_=id_, model=model)
+        self._head = _Head(call, id=id, model=model)
         self._index = 0
         self._open: _Block | None = None
         self._held: deque[_Waiting] = deque()
@@ -578,11 +578,11 @@ class _Whole:
 
 
 def write_response(
-    events: Sequence[Event], call: ChatRequest, *, id_: str, created: int, model: str
+    events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     del created
-    head = _Head(call, id_=message_id(id_), model=model)
+    head = _Head(call, id=message_id(id), model=model)
     whole = _Whole(head)
     ended = ResponseEnded("stop")
     for event in events:

@@ -22,7 +22,7 @@ import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import EmbeddingResponse, ListedModel, Usage
-from modelplex.core.request import Attempt, ChatRequest, RawRequest
+from modelplex.core.request import Attempt, RawRequest
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.json import ABSENT
 from modelplex.dialects.core.usage import of_vectors
@@ -45,7 +45,7 @@ from modelplex.dialects.gemini.json import DIALECT, camel
 from modelplex.dialects.gemini.passthrough import GeminiObserver, observe, observe_embeddings, observer
 from modelplex.dialects.gemini.request_in import read_call, read_counting, read_embedding
 from modelplex.dialects.gemini.request_out import write_call, write_counting, write_embedding
-from modelplex.dialects.gemini.response_in import read_response, reader
+from modelplex.dialects.gemini.response_in import GeminiStreamReader, read_response
 from modelplex.dialects.gemini.response_out import (
     PING,
     GeminiArrayFraming,
@@ -65,6 +65,7 @@ __all__ = [
     "PING",
     "GeminiArrayFraming",
     "GeminiObserver",
+    "GeminiStreamReader",
     "GeminiStreamWriter",
     "observe",
     "observe_embeddings",
@@ -77,7 +78,6 @@ __all__ = [
     "read_error",
     "read_models",
     "read_response",
-    "reader",
     "write_call",
     "write_count",
     "write_counting",
@@ -88,7 +88,6 @@ __all__ = [
     "write_model",
     "write_models",
     "write_response",
-    "writer",
 ]
 
 SERVED = ("generateContent", "embedContent")
@@ -96,10 +95,6 @@ SERVED = ("generateContent", "embedContent")
 answer in tunes.
 """
 METHODS = ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents")
-
-
-def writer(call: ChatRequest, *, id: str, created: int, model: str) -> GeminiStreamWriter:  # noqa: ARG001 - the contract of every dialect
-    return GeminiStreamWriter(id_=id, model=model)
 
 
 # --- models
@@ -259,7 +254,7 @@ _BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/")
 """By the versions that its clients put into the path."""
 _POLICY = PolicyTable(policy.TOP, policy.FINISH)
 _LISTS = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
-_CLIENT = ClientDialect(read_call=read_call, write_response=write_response, writer=writer)
+_CLIENT = ClientDialect(read_call=read_call, write_response=write_response, writer=GeminiStreamWriter)
 _EMBEDDINGS = ClientEmbeddings(
     read=read_embedding, write=lambda embedded, ask, _, __: write_embedded(embedded, ask)
 )
@@ -288,7 +283,7 @@ GEMINI = Dialect(
     provider=ProviderDialect(
         write_call=write_call,
         read_response=read_response,
-        reader=reader,
+        reader=GeminiStreamReader,
         read_error=read_error,
         read_models=read_models,
     ),

@@ -9,12 +9,12 @@ a part ends where one of another kind begins. Imports no other dialect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamAuth, UpstreamBroken
+from modelplex.core.errors import UpstreamAuth, UpstreamBroken
 from modelplex.core.events import (
     CitationAdded,
     Event,
@@ -24,7 +24,6 @@ from modelplex.core.events import (
     Reason,
     ReasoningDelta,
     ResponseEnded,
-    ResponseFailed,
     ResponseStarted,
     TextDelta,
     ToolArgumentsDelta,
@@ -33,19 +32,20 @@ from modelplex.core.events import (
     UsageReported,
 )
 from modelplex.core.request import Attempt, OpaqueState, ProviderRequest
+from modelplex.dialects.core.broken_responses import ENDED_EARLY
 from modelplex.dialects.core.foreign_errors import QUOTED
 from modelplex.dialects.core.json import ABSENT, is_given
-from modelplex.dialects.core.quota import Quota, choice_of
-from modelplex.dialects.core.sse import SseEvent, SseReader
+from modelplex.dialects.core.quota import choice_of
+from modelplex.dialects.core.response_reader import SseResponseReader, finish_reason, opaque_state
+from modelplex.dialects.core.streamed_calls import free_input
 from modelplex.dialects.core.surrogates import mended
-from modelplex.dialects.dialect import ResponseReader
 from modelplex.dialects.gemini.errors import error_inside
 from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
 from modelplex.dialects.gemini.usage import read_logprobs, read_usage
 
 REASONS: dict[str, Reason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "paused"}
-"""`finishReason` in the vocabulary's words (docs/reference/translation.md#finish-reasons). Any
-other, known or new, says that the answer was cut by a filter, but for those below.
+"""By `finishReason` (docs/reference/translation.md#finish-reasons). Any other, except those below,
+means that a filter cut the response.
 """
 
 BROKEN: dict[str, str] = {
@@ -55,33 +55,33 @@ BROKEN: dict[str, str] = {
     "TOO_MANY_TOOL_CALLS": "made too many tool calls",
     "MISSING_THOUGHT_SIGNATURE": "was sent a call without its thought signature",
 }
-"""Reasons that mean that there is no answer: what the provider's model did instead."""
+"""Reasons that mean that there is no response: what the model did instead."""
 DISABLED = "PUP_LIMITED_DISABLED"
-"""The reason that means that the account may not ask any more."""
+"""The reason that means that the account is limited."""
 UNSAID = frozenset({"", "FINISH_REASON_UNSPECIFIED"})
 
 
-# --- what comes, as far as it is acted on
+# --- wire types: the members that are read
 
 
-class _FunctionCall(msgspec.Struct):
+class _FunctionCall(msgspec.Struct, gc=False):
     name: str = ""
     id: str | None = None
     args: msgspec.Raw = ABSENT
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class _Part(msgspec.Struct, gc=False, rename="camel"):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
     function_call: _FunctionCall | None = None
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     parts: list[msgspec.Raw] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
+class _Candidate(msgspec.Struct, gc=False, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -91,11 +91,11 @@ class _Candidate(msgspec.Struct, rename="camel"):
     logprobs_result: msgspec.Raw = ABSENT
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class _Feedback(msgspec.Struct, gc=False, rename="camel"):
     block_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct, rename="camel"):
+class _Chunk(msgspec.Struct, gc=False, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
     usage_metadata: msgspec.Raw = ABSENT
@@ -104,282 +104,210 @@ class _Chunk(msgspec.Struct, rename="camel"):
     error: msgspec.Raw = ABSENT
 
 
-class _FreeInput(msgspec.Struct):
-    input: str
-
-
 _decode_chunk: Callable[[bytes], _Chunk | list[_Chunk]] = msgspec.json.Decoder(_Chunk | list[_Chunk]).decode
 _decode_part = msgspec.json.Decoder(_Part).decode
 
 
-# --- the machine
+# --- reader
 
 
 class _Progress:
     """What was read of one candidate."""
 
+    __slots__ = ("calls", "choice", "finish", "open_kind", "open_part", "text_part")
+
     def __init__(self, choice: int) -> None:
         self.choice = choice
-        self.open: tuple[Literal["text", "thought"], int] | None = None
+        self.open_kind = ""
+        self.open_part = -1
         self.text_part: int | None = None
         self.calls = 0
         self.finish = ""
 
 
-class GeminiResponse:
-    """Chunks in, Events out; `finish` once, at the end."""
+class GeminiStreamReader(SseResponseReader):
+    """ResponseReader of Gemini streams. The end mark is EOF after a finish reason for every
+    candidate, or after a block reason.
+    """
 
     def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
+        super().__init__()
         self._attempt = attempt
         self._written = written
-        self.quota = Quota()
         self._candidates: dict[int, _Progress] = {}
-        self._blocked = False
-        self._begun = False
-        self._parts = 0
+        self._is_blocked = False
+        self._has_started = False
         self._calls = 0
         self._usage: Usage | None = None
-        self._counted = b""
-        self._measured = False
+        self._usage_object = b""
+        """The JSON of the last usage."""
+        self._has_reported_usage = False
 
     def __repr__(self) -> str:
-        finished = {n: progress.finish for n, progress in self._candidates.items()}
-        return f"<Answer parts={self._parts} calls={self._calls} finished={finished}>"
+        finished = {n: candidate.finish for n, candidate in self._candidates.items()}
+        return f"<GeminiStreamReader {self._out!r} calls={self._calls} finished={finished}>"
 
-    def read(self, data: bytes) -> Iterator[Event]:
-        """One chunk, or one whole answer. Raises UpstreamBroken, or the error that stands in the
-        answer's place.
-        """
+    def read_whole(self, body: bytes) -> list[Event]:
+        """The events of a response that is not streamed."""
+        return self._out.read(lambda: self._read_body(body))
+
+    def _read_body(self, body: bytes) -> None:
+        self._read_event(body, "")
+        self._read_end()
+
+    def _read_event(self, data: bytes, name: str) -> None:
+        """Read one chunk, or a whole response."""
+        del name
         found: _Chunk | list[_Chunk] = _decode_chunk(mended(data))
         for chunk in found if isinstance(found, list) else [found]:
-            yield from self._chunk(chunk, data)
+            self._read_chunk(chunk, data)
 
-    def _chunk(self, chunk: _Chunk, data: bytes) -> Iterator[Event]:
+    def _read_chunk(self, chunk: _Chunk, data: bytes) -> None:
         if is_given(chunk.error):
             raise error_inside(chunk.error, body=data)
-        usage = read_usage(chunk.usage_metadata)
-        news = bytes(chunk.usage_metadata) if usage is not None else b""
-        if not self._begun:
-            self._begun = True
-            yield ResponseStarted(id=chunk.response_id or "", model=chunk.model_version or "", usage=usage)
-        elif usage is not None and news != self._counted:
-            self._measured = True
-            yield UsageReported(usage)
-        if usage is not None:
-            self._usage, self._counted = usage, news
+        raw = bytes(chunk.usage_metadata)
+        if not self._has_started:
+            self._has_started = True
+            usage = read_usage(chunk.usage_metadata)
+            self._out.events.append(
+                ResponseStarted(id=chunk.response_id or "", model=chunk.model_version or "", usage=usage)
+            )
+            self._usage, self._usage_object = usage, raw
+        elif raw and raw != self._usage_object and (usage := read_usage(chunk.usage_metadata)) is not None:
+            self._has_reported_usage = True
+            self._out.events.append(UsageReported(usage))
+            self._usage, self._usage_object = usage, raw
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
-            self._blocked = True
-        for candidate in chunk.candidates or ():
-            yield from self._candidate(candidate)
+            self._is_blocked = True
+        for given in chunk.candidates or ():
+            self._read_candidate(given)
 
-    def _candidate(self, candidate: _Candidate) -> Iterator[Event]:
-        index = choice_of(candidate.index)
-        progress = self._candidates.get(index)
-        if progress is None:
+    def _read_candidate(self, given: _Candidate) -> None:
+        index = choice_of(given.index)
+        candidate = self._candidates.get(index)
+        if candidate is None:
             self.quota.take_entry()
-            progress = self._candidates[index] = _Progress(index)
-        odds = read_logprobs(candidate.logprobs_result)
-        for raw in (candidate.content.parts if candidate.content is not None else None) or ():
+            candidate = self._candidates[index] = _Progress(index)
+        tokens = read_logprobs(given.logprobs_result) if given.logprobs_result else None
+        for raw in (given.content.parts if given.content is not None else None) or ():
             part = _decode_part(raw)
             if part.function_call is not None:
-                yield from self._called(part.function_call, part.thought_signature, progress)
+                self._read_call(part.function_call, part.thought_signature, candidate)
             elif part.thought:
-                yield from self._thought(part, progress)
+                self._read_thought(part, candidate)
             elif part.text is not None or part.thought_signature:
-                yield from self._read_part(part, progress, odds)
-                odds = None if part.text else odds
+                self._read_text(part, candidate, tokens)
+                tokens = None if part.text else tokens
             else:
-                yield from self._close(progress)
-                yield MediaOutput(self._next_part(), raw, DIALECT, progress.choice)
-        yield from self._cited(candidate, progress)
-        reason = candidate.finish_reason or ""
+                self._close(candidate)
+                self._out.events.append(MediaOutput(self._out.next_part(), raw, DIALECT, candidate.choice))
+        self._read_citations(given, candidate)
+        reason = given.finish_reason or ""
         if reason not in UNSAID:
-            self._refuse_broken(reason, candidate.finish_message)
-            progress.finish = reason
+            self._check_reason(reason, given.finish_message)
+            candidate.finish = reason
 
-    def _refuse_broken(self, reason: str, message: str | None) -> None:
-        told = f": {message[:QUOTED]}" if message else "."
+    def _check_reason(self, reason: str, message: str | None) -> None:
+        """Raises UpstreamAuth or UpstreamBroken for a reason that means that there is no
+        response.
+        """
         if reason == DISABLED:
             raise UpstreamAuth("The provider has limited the account that the gateway has with it.")
         if reason in BROKEN:
+            detail = f": {message[:QUOTED]}" if message else "."
             raise UpstreamBroken(
-                f"The provider's model {BROKEN[reason]}{told}", upstream_status=200, upstream_type=reason
+                f"The provider's model {BROKEN[reason]}{detail}", upstream_status=200, upstream_type=reason
             )
 
-    def finish(self) -> Iterator[Event]:
-        """The end. Raises UpstreamBroken where a candidate has no reason for its end."""
-        if self._blocked and not self._candidates:
-            yield from self._count()
-            yield ResponseEnded("filter")
-            return
+    def _read_end(self) -> None:
+        events = self._out.events
+        if not self._candidates and not self._is_blocked:
+            raise UpstreamBroken("The provider's response has no candidates.")
+        for candidate in self._candidates.values():
+            self._close(candidate)
+        if not all(candidate.finish for candidate in self._candidates.values()):
+            raise UpstreamBroken(ENDED_EARLY + "no finish reason came.")
+        if self._usage is not None and not self._has_reported_usage:
+            events.append(
+                UsageReported(self._usage)
+            )  # the first chunk's is known so far as a preliminary one
         if not self._candidates:
-            raise UpstreamBroken("The provider's answer has no candidates.")
-        for progress in self._candidates.values():
-            yield from self._close(progress)
-        if not all(progress.finish for progress in self._candidates.values()):
-            raise UpstreamBroken("The provider's answer ended before its end: no finish reason came.")
-        yield from self._count()
-        for choice, progress in sorted(self._candidates.items()):
-            reason = REASONS.get(progress.finish, "filter")
-            # A call comes whole or not at all, so that a limit that was hit cut nothing of it.
-            is_call = progress.calls > 0 and reason in {"stop", "length"}
-            yield ResponseEnded("tool_calls" if is_call else reason, choice)
-
-    def _count(self) -> Iterator[Event]:
-        """What the only chunk said of usage: so far it was told as what was known at the
-        beginning.
-        """
-        if self._usage is not None and not self._measured:
-            yield UsageReported(self._usage)
+            events.append(ResponseEnded("filter"))
+        for choice, candidate in sorted(self._candidates.items()):
+            # A call comes whole or not at all, so a limit cuts none.
+            reason = finish_reason(REASONS.get(candidate.finish, "filter"), calls=candidate.calls > 0)
+            events.append(ResponseEnded(reason, choice))
+        self._out.is_over = True
 
     # --- parts
 
-    def _next_part(self) -> int:
-        self.quota.take_entry()
-        self._parts += 1
-        return self._parts - 1
+    def _close(self, candidate: _Progress) -> None:
+        if candidate.open_kind:
+            self._out.events.append(PartEnded(candidate.open_part, candidate.choice))
+            candidate.open_kind = ""
 
-    def _close(self, progress: _Progress) -> Iterator[Event]:
-        if progress.open is not None:
-            yield PartEnded(progress.open[1], progress.choice)
-            progress.open = None
-
-    def _turn_to(self, kind: Literal["text", "thought"], progress: _Progress) -> Generator[Event, None, int]:
+    def _part(self, kind: Literal["text", "thought"], candidate: _Progress) -> int:
         """The number of the open part of this kind."""
-        if progress.open is None or progress.open[0] != kind:
-            yield from self._close(progress)
-            progress.open = (kind, self._next_part())
+        if candidate.open_kind != kind:
+            self._close(candidate)
+            candidate.open_kind = kind
+            candidate.open_part = self._out.next_part()
             if kind == "text":
-                progress.text_part = progress.open[1]
-        return progress.open[1]
+                candidate.text_part = candidate.open_part
+        return candidate.open_part
 
-    def _opaque_state(self, signature: str, *, place: str | None = None) -> OpaqueState:
-        attempt = self._attempt
-        return OpaqueState(STATE_FORMAT, signature, attempt.provider, attempt.account, attempt.model, place)
+    def _state(self, signature: str, *, id: str | None = None) -> OpaqueState:
+        return opaque_state(self._attempt, STATE_FORMAT, signature, id=id)
 
-    def _thought(self, part: _Part, progress: _Progress) -> Iterator[Event]:
+    def _read_thought(self, part: _Part, candidate: _Progress) -> None:
         if not part.text and not part.thought_signature:
             return
-        number = yield from self._turn_to("thought", progress)
+        events, number, choice = self._out.events, self._part("thought", candidate), candidate.choice
         if part.text:
-            yield ReasoningDelta(number, part.text, progress.choice, summary=True)
+            events.append(ReasoningDelta(number, part.text, choice, summary=True))
         if part.thought_signature:
-            yield OpaqueStateReceived(number, self._opaque_state(part.thought_signature), progress.choice)
-            yield from self._close(progress)
+            events.append(OpaqueStateReceived(number, self._state(part.thought_signature), choice))
+            self._close(candidate)
 
-    def _read_part(self, part: _Part, progress: _Progress, odds: msgspec.Raw | None) -> Iterator[Event]:
-        if part.text or odds is not None:
-            number = yield from self._turn_to("text", progress)
-            yield TextDelta(number, part.text or "", progress.choice, odds)
+    def _read_text(self, part: _Part, candidate: _Progress, tokens: msgspec.Raw | None) -> None:
+        events, choice = self._out.events, candidate.choice
+        if part.text or tokens is not None:
+            events.append(TextDelta(self._part("text", candidate), part.text or "", choice, tokens))
         if part.thought_signature:
-            # Text has no state in the vocabulary: it becomes a thinking part of its own that
-            # remembers where it was.
-            yield from self._close(progress)
-            number = self._next_part()
-            place = ON_TEXT if part.text else ON_ITS_OWN
-            yield OpaqueStateReceived(
-                number, self._opaque_state(part.thought_signature, place=place), progress.choice
-            )
-            yield PartEnded(number, progress.choice)
+            # A text part has no opaque state in ChatRequest: the state is a thinking part of its
+            # own that remembers where it was.
+            self._close(candidate)
+            number = self._out.next_part()
+            state = self._state(part.thought_signature, id=ON_TEXT if part.text else ON_ITS_OWN)
+            events += [OpaqueStateReceived(number, state, choice), PartEnded(number, choice)]
 
-    def _called(self, call: _FunctionCall, signature: str | None, progress: _Progress) -> Iterator[Event]:
-        yield from self._close(progress)
+    def _read_call(self, call: _FunctionCall, signature: str | None, candidate: _Progress) -> None:
+        self._close(candidate)
         arguments = bytes(call.args).decode() if is_given(call.args) else ""
         if arguments:
             msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
-        number = self._next_part()
+        number, choice, events = self._out.next_part(), candidate.choice, self._out.events
         free = call.name in self._written.free
         name = self._written.aliases.get(call.name, call.name)
-        yield ToolCallStarted(number, call.id or f"call_{self._calls}", name, progress.choice, free=free)
+        events.append(ToolCallStarted(number, call.id or f"call_{self._calls}", name, choice, free=free))
         self._calls += 1
-        progress.calls += 1
-        text = _free_input(arguments) if free else arguments
+        candidate.calls += 1
         if signature:
-            yield OpaqueStateReceived(number, self._opaque_state(signature), progress.choice)
+            events.append(OpaqueStateReceived(number, self._state(signature), choice))
+        text = free_input(arguments) if free else arguments
         if text and text.replace(" ", "") != "{}":
-            yield ToolArgumentsDelta(number, text, progress.choice)
-        yield PartEnded(number, progress.choice)
+            events.append(ToolArgumentsDelta(number, text, choice))
+        events.append(PartEnded(number, choice))
 
-    def _cited(self, candidate: _Candidate, progress: _Progress) -> Iterator[Event]:
-        """Sources, of a text that was said."""
-        for raw in (candidate.citation_metadata, candidate.grounding_metadata):
-            if is_given(raw) and bytes(raw) != b"{}" and progress.text_part is not None:
-                yield CitationAdded(progress.text_part, raw, DIALECT, progress.choice)
-
-
-def _free_input(arguments: str) -> str:
-    """What a free-form tool was given; a model that forgot `input` gave the whole text."""
-    try:
-        return msgspec.json.decode(arguments, type=_FreeInput).input
-    except msgspec.DecodeError:
-        return arguments
-
-
-# --- the two forms
-
-
-class GeminiStreamReader:
-    """A dialect.Reader: a streamed answer."""
-
-    def __init__(self, attempt: Attempt, written: ProviderRequest) -> None:
-        self._sse = SseReader()
-        self._answer = GeminiResponse(attempt, written)
-        self.quota = self._answer.quota
-        self._is_over = False
-
-    def __repr__(self) -> str:
-        return f"<StreamReader over={self._is_over} {self._answer!r}>"
-
-    def feed(self, data: bytes) -> list[Event]:
-        return self._events(lambda: self._sse.feed(data))
-
-    def end(self) -> list[Event]:
-        events = self._events(self._sse.end)
-        if not self._is_over:
-            events += _events_of(self._answer.finish())
-            self._is_over = True
-        return events
-
-    def _events(self, arrive: Callable[[], list[SseEvent]]) -> list[Event]:
-        events: list[Event] = []
-        if self._is_over:
-            return events
-        try:
-            arrived = arrive()
-        except UpstreamBroken as error:
-            self._is_over = True
-            return [ResponseFailed(error)]
-        for each in arrived:
-            events += _events_of(self._answer.read(each.data))
-            if events and isinstance(events[-1], ResponseFailed):
-                self._is_over = True
-                break
-        return events
-
-
-def _events_of(answer: Iterator[Event]) -> list[Event]:
-    """The events, and a Failed as the last where what came is no answer."""
-    events: list[Event] = []
-    try:
-        for event in answer:
-            events.append(event)  # noqa: PERF402 - what came before a failure is kept
-    except ModelplexError as error:
-        events.append(ResponseFailed(error))
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        broken = UpstreamBroken(f"The provider's answer is not what it should be: {error}")
-        events.append(ResponseFailed(broken))
-    return events
-
-
-def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:
-    """A streamed answer of `:streamGenerateContent?alt=sse`."""
-    return GeminiStreamReader(attempt, written)
+    def _read_citations(self, given: _Candidate, candidate: _Progress) -> None:
+        """Sources of the text before."""
+        for raw in (given.citation_metadata, given.grounding_metadata):
+            if is_given(raw) and bytes(raw) != b"{}" and candidate.text_part is not None:
+                self._out.events.append(CitationAdded(candidate.text_part, raw, DIALECT, candidate.choice))
 
 
 def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
-    """A whole answer of `:generateContent`; its last event is a Failed where it is none."""
-    answer = GeminiResponse(attempt, written)
-    events = _events_of(answer.read(body))
-    if events and isinstance(events[-1], ResponseFailed):
-        return events
-    return events + _events_of(answer.finish())
+    """The events of a whole response of `:generateContent`; the last is ResponseFailed where the
+    body is none.
+    """
+    return GeminiStreamReader(attempt, written).read_whole(body)

@@ -193,10 +193,11 @@ class GeminiStreamWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, *, id_: str, model: str) -> None:
+    def __init__(self, call: ChatRequest, *, id: str, created: int, model: str) -> None:
+        del call, created  # not in this dialect's responses
         self.changes: list[Change] = []
         self._parts = GeminiParts(self.changes)
-        self._id = id_
+        self._id = id
         self._model = model
         self._tail = b""
         self._open: set[int] = set()

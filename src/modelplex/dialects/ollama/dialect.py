@@ -17,7 +17,7 @@ are the dialect's names, and a provider's vectors, models and errors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -35,11 +35,10 @@ from modelplex.core.errors import (
 )
 from modelplex.core.events import (
     EmbeddingResponse,
-    Event,
     ListedModel,
     Usage,
 )
-from modelplex.core.request import Change, ChatRequest, CompletionRequest, RawRequest
+from modelplex.core.request import ChatRequest, CompletionRequest, RawRequest
 from modelplex.dialects.core.foreign_errors import words_of
 from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.core.usage import count
@@ -56,7 +55,6 @@ from modelplex.dialects.dialect import (
     StreamFraming,
 )
 from modelplex.dialects.ollama import policy
-from modelplex.dialects.ollama import response_out as ollama_response_out
 from modelplex.dialects.ollama.passthrough import OllamaObserver, observe, observe_embeddings, observer
 from modelplex.dialects.ollama.request_in import (
     DIALECT,
@@ -69,12 +67,10 @@ from modelplex.dialects.ollama.request_in import (
 )
 from modelplex.dialects.ollama.request_out import write_call, write_completion, write_embedding
 from modelplex.dialects.ollama.response_in import (
-    completion_reader,
-    read_completion,
+    OllamaStreamReader,
+    error_message,
     read_response,
-    reader,
     seconds,
-    sentence,
 )
 from modelplex.dialects.ollama.response_out import (
     SPOKEN,
@@ -83,6 +79,7 @@ from modelplex.dialects.ollama.response_out import (
     write_embedded,
     write_error,
     write_loaded,
+    write_response,
     write_show,
     write_tags,
     write_version,
@@ -97,14 +94,13 @@ __all__ = [
     "OLLAMA",
     "SPOKEN",
     "OllamaObserver",
+    "OllamaStreamReader",
     "OllamaStreamWriter",
-    "completion_reader",
     "error_line",
     "observe",
     "observe_embeddings",
     "observer",
     "read_call",
-    "read_completion",
     "read_embed",
     "read_embedded",
     "read_error",
@@ -113,7 +109,6 @@ __all__ = [
     "read_models",
     "read_response",
     "read_stream",
-    "reader",
     "write_call",
     "write_completion",
     "write_embedded",
@@ -124,27 +119,7 @@ __all__ = [
     "write_show",
     "write_tags",
     "write_version",
-    "writer",
 ]
-
-
-def writer(call: ChatRequest | CompletionRequest, *, id: str, created: int, model: str) -> OllamaStreamWriter:
-    """The lines of /api/chat, or of /api/generate where `call` came by it. This form has no ids."""
-    del id
-    return OllamaStreamWriter(call, created=created, model=model)
-
-
-def write_response(
-    events: Sequence[Event],
-    call: ChatRequest | CompletionRequest,
-    *,
-    id: str,
-    created: int,
-    model: str,
-) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
-    del id
-    return ollama_response_out.write_response(events, call, created=created, model=model)
 
 
 class _EmbedAnswer(msgspec.Struct):
@@ -207,7 +182,7 @@ class _ErrorBody(msgspec.Struct):
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
     """An answer with a status of 300 or more. Header names are lower case."""
     try:
-        text = sentence(msgspec.json.decode(body, type=_ErrorBody).error)
+        text = error_message(msgspec.json.decode(body, type=_ErrorBody).error)
         its_own = True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = words_of(status, body) or f"status {status}, and no words"
@@ -259,11 +234,11 @@ OLLAMA = Dialect(
     paths={"chat": ClientPath("api/chat")},
     endpoint="api/chat",
     served_as=CONVERSATION,
-    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=OllamaStreamWriter),
     provider=ProviderDialect(
         write_call=write_call,
         read_response=read_response,
-        reader=reader,
+        reader=OllamaStreamReader,
         read_error=read_error,
         read_models=read_models,
     ),
@@ -281,10 +256,12 @@ GENERATION = Dialect(
     paths={"generate": ClientPath("api/generate")},
     endpoint="api/generate",
     served_as="completions",
-    client=ClientDialect(read_call=_read_generated_call, write_response=write_response, writer=writer),
+    client=ClientDialect(
+        read_call=_read_generated_call, write_response=write_response, writer=OllamaStreamWriter
+    ),
     passthrough=_PASSTHROUGH,
     completions_provider=ProviderCompletions(
-        write=write_completion, read=read_completion, reader=completion_reader
+        write=write_completion, read=read_response, reader=OllamaStreamReader
     ),
     answer_locally=_answer_load,
 )

@@ -16,7 +16,7 @@ from modelplex.dialects.core.passthrough import StreamObserver
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import count
 from modelplex.dialects.dialect import ObservedResponse
-from modelplex.dialects.ollama.response_in import sentence
+from modelplex.dialects.ollama.response_in import error_message
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -186,4 +186,4 @@ def observe_embeddings(body: bytes) -> ObservedResponse:
 
 
 def _error_of(error: msgspec.Raw, body: bytes) -> UpstreamBroken:
-    return UpstreamBroken(f"Ollama: {sentence(error)}", upstream_status=200, upstream_body=body)
+    return UpstreamBroken(f"Ollama: {error_message(error)}", upstream_status=200, upstream_body=body)

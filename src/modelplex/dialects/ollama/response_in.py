@@ -4,22 +4,18 @@ responses, which have the same form. Imports no other dialect.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from modelplex.core.errors import (
-    UpstreamBroken,
-)
+from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import (
     Event,
     PartEnded,
-    Reason,
     ReasoningDelta,
     ResponseEnded,
-    ResponseFailed,
     ResponseStarted,
     TextDelta,
     ToolArgumentsDelta,
@@ -27,46 +23,45 @@ from modelplex.core.events import (
     Usage,
     UsageReported,
 )
-from modelplex.core.request import (
-    Attempt,
-    ProviderRequest,
-)
+from modelplex.core.request import Attempt, ProviderRequest
+from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.ndjson import MAX_LINE, NdjsonReader
-from modelplex.dialects.core.quota import ENTRY, Quota
+from modelplex.dialects.core.quota import ENTRY
+from modelplex.dialects.core.response_reader import EventBuffer
+from modelplex.dialects.core.streamed_calls import free_input
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import count
-from modelplex.dialects.dialect import ResponseReader
 
 
-class _ReadFunction(msgspec.Struct):
+class _ReadFunction(msgspec.Struct, gc=False):
     name: str = ""
     arguments: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _ReadCall(msgspec.Struct):
+class _ReadCall(msgspec.Struct, gc=False):
     function: _ReadFunction
     id: str | None = None
 
 
-class _ReadMessage(msgspec.Struct):
+class _ReadMessage(msgspec.Struct, gc=False):
     content: str | None = None
     thinking: str | None = None
     tool_calls: list[_ReadCall] | None = None
 
 
-class _Token(msgspec.Struct):
+class _Token(msgspec.Struct, gc=False):
     token: str
     logprob: float
     bytes: list[int] | None = None
 
 
-class _TokenWithOthers(_Token):
+class _TokenWithOthers(_Token, gc=False):
     top_logprobs: list[_Token] | None = None
 
 
-class _Line(msgspec.Struct):
-    """A line of /api/chat (`message`) or of /api/generate (`response`, `thinking`); a whole answer
-    has the same form.
+class _Line(msgspec.Struct, gc=False):
+    """A line of /api/chat (`message`) or of /api/generate (`response`, `thinking`), or a whole
+    response.
     """
 
     model: str = ""
@@ -83,172 +78,158 @@ class _Line(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _FreeInput(msgspec.Struct):
-    input: str
-
-
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What bytes raise that are not the JSON that is due, no UTF-8, or nested without a floor."""
-
-_line_decoder = msgspec.json.Decoder(_Line)
+_decode = msgspec.json.Decoder(_Line).decode
 
 
 class OllamaStreamReader:
-    """A dialect.Reader: the lines of /api/chat and of /api/generate alike."""
+    """ResponseReader (dialects/dialect.py) of the lines of /api/chat and of /api/generate."""
 
-    def __init__(self, written: ProviderRequest, *, limit: int = MAX_LINE) -> None:
-        self.quota = Quota()
+    def __init__(self, attempt: Attempt, written: ProviderRequest, *, limit: int = MAX_LINE) -> None:
+        del attempt  # this dialect has no opaque state
+        self._out = EventBuffer()
+        self.quota = self._out.quota
         self._lines = NdjsonReader(limit=limit)
         self._aliases = written.aliases
         self._free = written.free
-        self._begun = False
-        self._over = False
-        self._parts = 0
-        self._open: tuple[Literal["text", "thinking"], int] | None = None
+        self._has_started = False
+        self._open_kind = ""
+        self._open_part = -1
         self._calls = 0
         self._tokens: list[_TokenWithOthers] = []
+        """Log probabilities that wait for their text."""
 
     def __repr__(self) -> str:
-        state = "over" if self._over else "reading" if self._begun else "waiting"
-        return f"<ollama reader {state} parts={self._parts} calls={self._calls}>"
+        return f"<OllamaStreamReader {self._out!r} calls={self._calls}>"
 
     def feed(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
-        for line in self._lines.feed(data):
-            events += self.line(line)
-        if self._lines.overflowed and not self._over:
-            events += self._fail("Ollama sent a line that is too long to be an answer.")
-        return events
+        return self._read(lambda: self._lines.feed(data))
 
     def end(self) -> list[Event]:
-        events: list[Event] = []
-        for line in self._lines.end():
-            events += self.line(line)
-        if not self._over:
-            events += self._fail("Ollama broke off before its last line.")
-        return events
+        return self._read(self._lines.end, is_end=True)
 
-    def line(self, data: bytes) -> list[Event]:
-        """One whole line, or one whole answer."""
-        if self._over:
+    def read_whole(self, body: bytes) -> list[Event]:
+        """The events of a response that is not streamed: one object of a line's form."""
+        return self._read(lambda: [body], is_end=True)
+
+    def _read(self, lines: Callable[[], list[bytes]], *, is_end: bool = False) -> list[Event]:
+        out = self._out
+        if out.is_over:
             return []
         try:
-            line = _line_decoder.decode(mended(data))
-        except BROKEN as error:
-            return self._fail(f"Ollama sent a line that is not of its form: {error}")
-        if bytes(line.error) != b"null":
-            return self._fail(f"Ollama: {sentence(line.error)}", body=data)
-        events: list[Event] = (
-            [] if self._begun else [ResponseStarted(model=line.model, created=seconds(line.created_at))]
-        )
-        self._begun = True
-        try:
-            events += self._output(line)
-        except BROKEN as error:
-            return [*events, *self._fail(f"Ollama sent a tool call that is not of its form: {error}")]
-        if line.done:
-            events += self._done(line)
-        return events
+            for line in lines():
+                self._read_line(line)
+                if out.is_over:
+                    break
+            if self._lines.overflowed and not out.is_over:
+                raise _broken("Ollama sent a line that is too long to be a response.")
+            if is_end and not out.is_over:
+                raise _broken("Ollama broke off before its last line.")
+        except UpstreamBroken as error:
+            out.fail(error)
+        return out.take()
 
-    def _output(self, line: _Line) -> Iterator[Event]:
+    def _read_line(self, data: bytes) -> None:
+        try:
+            line = _decode(mended(data))
+        except MALFORMED as error:
+            raise _broken(f"Ollama sent a line of an unexpected form: {error}") from None
+        if bytes(line.error) != b"null":
+            raise _broken(f"Ollama: {error_message(line.error)}", body=data)
+        if not self._has_started:
+            self._has_started = True
+            self._out.events.append(ResponseStarted(model=line.model, created=seconds(line.created_at)))
+        try:
+            self._read_message(line)
+        except MALFORMED as error:
+            raise _broken(f"Ollama sent a tool call of an unexpected form: {error}") from None
+        if line.done:
+            self._finish(line)
+
+    def _read_message(self, line: _Line) -> None:
         message = line.message or _ReadMessage(line.response, line.thinking)
+        events = self._out.events
         if message.thinking:
-            yield from self._turn_to("thinking")
-            yield ReasoningDelta(self._parts - 1, message.thinking)
+            events.append(ReasoningDelta(self._part("thinking"), message.thinking))
         if line.logprobs and (message.content or not message.thinking):
-            # Tokens of a character that is not complete yet come with no text; they go with the
-            # text that they become.
+            # Tokens of an incomplete character come without text, and belong to the text that
+            # follows.
             self.quota.take(ENTRY * len(line.logprobs))
             self._tokens += line.logprobs
         if message.content:
-            yield from self._turn_to("text")
-            yield TextDelta(self._parts - 1, message.content, logprobs=self._take_tokens())
+            tokens = self._take_tokens() if self._tokens else None
+            events.append(TextDelta(self._part("text"), message.content, logprobs=tokens))
         for call in message.tool_calls or ():
-            yield from self._called(call)
+            self._read_call(call)
 
-    def _turn_to(self, kind: Literal["text", "thinking"]) -> Iterator[Event]:
-        if self._open is None or self._open[0] != kind:
-            yield from self._close()
-            self.quota.take_entry()
-            self._open = (kind, self._parts)
-            self._parts += 1
+    def _part(self, kind: Literal["text", "thinking"]) -> int:
+        """The number of the open part of this kind."""
+        if self._open_kind != kind:
+            self._close()
+            self._open_kind, self._open_part = kind, self._out.next_part()
+        return self._open_part
 
-    def _close(self) -> Iterator[Event]:
-        if self._open is not None:
-            yield PartEnded(self._open[1])
-            self._open = None
+    def _close(self) -> None:
+        if self._open_kind:
+            self._out.events.append(PartEnded(self._open_part))
+            self._open_kind = ""
 
-    def _called(self, call: _ReadCall) -> Iterator[Event]:
-        sent = call.function.name
+    def _read_call(self, call: _ReadCall) -> None:
+        name = call.function.name
         arguments = bytes(call.function.arguments)
         if not arguments.startswith(b"{"):
-            arguments = _unquoted(arguments)
-        text = arguments.decode()
-        free = sent in self._free
-        if free:
-            text = _free_input(arguments)
-        yield from self._close()
-        part, self._parts = self._parts, self._parts + 1
-        yield ToolCallStarted(
-            part, call.id or f"call_{self._calls}", self._aliases.get(sent, sent), free=free
-        )
+            arguments = _as_object(arguments)
+        free = name in self._free
+        text = free_input(arguments.decode()) if free else arguments.decode()
+        self._close()
+        part, events = self._out.next_part(), self._out.events
+        id_ = call.id or f"call_{self._calls}"
         self._calls += 1
+        events.append(ToolCallStarted(part, id_, self._aliases.get(name, name), free=free))
         if text:
-            yield ToolArgumentsDelta(part, text)
-        yield PartEnded(part)
+            events.append(ToolArgumentsDelta(part, text))
+        events.append(PartEnded(part))
 
-    def _take_tokens(self) -> msgspec.Raw | None:
-        if not self._tokens:
-            return None
+    def _take_tokens(self) -> msgspec.Raw:
         for token in self._tokens:
             token.top_logprobs = token.top_logprobs or []
         entries, self._tokens = self._tokens, []
         return msgspec.Raw(msgspec.json.encode(entries))
 
-    def _done(self, line: _Line) -> Iterator[Event]:
-        self._over = True
-        yield from self._close()
+    def _finish(self, line: _Line) -> None:
+        self._close()
+        events = self._out.events
         if line.prompt_eval_count is not None or line.eval_count is not None:
-            # A prompt that was cached whole has no count: it took nothing.
-            yield UsageReported(Usage(fresh=count(line.prompt_eval_count), output=count(line.eval_count)))
-        reason: Reason = "tool_calls" if self._calls else "stop"
-        # Ollama drops a call that was cut off, so behind "length" there may be one that was never
-        # shown.
-        yield ResponseEnded("length" if line.done_reason == "length" else reason)
-
-    def _fail(self, message: str, *, body: bytes | None = None) -> list[Event]:
-        self._over = True
-        return [ResponseFailed(UpstreamBroken(message, upstream_status=200, upstream_body=body))]
+            # A prompt that was cached whole has no count.
+            events.append(
+                UsageReported(Usage(fresh=count(line.prompt_eval_count), output=count(line.eval_count)))
+            )
+        # Ollama leaves out a call that was cut off: after "length" there may have been one.
+        is_cut = line.done_reason == "length"
+        events.append(ResponseEnded("length" if is_cut else "tool_calls" if self._calls else "stop"))
+        self._out.is_over = True
 
 
-def _unquoted(arguments: bytes) -> bytes:
-    """Arguments that are no object: null is none; a string is the object's text, as some servers
-    that speak this form send it.
+def _broken(message: str, *, body: bytes | None = None) -> UpstreamBroken:
+    return UpstreamBroken(message, upstream_status=200, upstream_body=body)
 
-    Raises msgspec.DecodeError for anything else.
+
+def _as_object(arguments: bytes) -> bytes:
+    """The arguments of a call that are not an object: null is an empty one; a string is the
+    object's text, as some servers of this dialect send it. Raises msgspec.DecodeError for anything
+    else.
     """
     text = msgspec.json.decode(arguments, type=str | None) or "{}"
     msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     return text.encode()
 
 
-def _free_input(arguments: bytes) -> str:
-    """What a free-form tool was given; a model that forgot `input` gave the whole text."""
+def error_message(error: msgspec.Raw) -> str:
+    """The message of `error`: a string at Ollama, an object with `message` behind some proxies."""
     try:
-        return msgspec.json.decode(arguments, type=_FreeInput).input
-    except BROKEN:
-        return arguments.decode("utf-8", "replace")
-
-
-def sentence(error: msgspec.Raw) -> str:
-    """The error's sentence: a string in Ollama's form, an object with `message` behind some
-    proxies.
-    """
-    try:
-        told = msgspec.json.decode(error)
-    except BROKEN:
+        decoded = msgspec.json.decode(error)
+    except MALFORMED:
         return bytes(error).decode("utf-8", "replace")
-    match told:
+    match decoded:
         case str(text):
             return text
         case {"message": str(text)}:
@@ -258,26 +239,13 @@ def sentence(error: msgspec.Raw) -> str:
 
 
 def seconds(timestamp: str) -> int:
-    """RFC 3339 as Unix seconds; 0 where it is no such thing."""
+    """RFC 3339 as Unix seconds; 0 for other text."""
     try:
         return int(datetime.fromisoformat(timestamp).timestamp())
     except ValueError:
         return 0
 
 
-def reader(attempt: Attempt, written: ProviderRequest) -> ResponseReader:  # noqa: ARG001 - the contract of every dialect
-    """A streamed answer of /api/chat."""
-    return OllamaStreamReader(written)
-
-
-def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:  # noqa: ARG001 - the contract of every dialect
-    """A whole answer of /api/chat: one object of a line's form with `done` true."""
-    whole = OllamaStreamReader(written)
-    return [*whole.line(body), *whole.end()]
-
-
-completion_reader = reader
-"""A streamed answer of /api/generate."""
-
-read_completion = read_response
-"""A whole answer of /api/generate."""
+def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
+    """The events of a whole response of /api/chat or /api/generate."""
+    return OllamaStreamReader(attempt, written).read_whole(body)

@@ -80,9 +80,10 @@ class OllamaStreamWriter:
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, asked: ChatRequest | CompletionRequest, *, created: int, model: str) -> None:
+    def __init__(self, call: ChatRequest | CompletionRequest, *, id: str, created: int, model: str) -> None:
+        del id  # responses of this dialect have none
         self.changes: list[Change] = []
-        self._generate = asked.dialect == GENERATE
+        self._generate = call.dialect == GENERATE
         self._model = model
         self._created = created
         self._head = b""
@@ -248,12 +249,12 @@ class OllamaStreamWriter:
 
 
 def write_response(
-    events: Sequence[Event], asked: ChatRequest | CompletionRequest, *, created: int, model: str
+    events: Sequence[Event], call: ChatRequest | CompletionRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a
     Failed.
     """
-    lines = OllamaStreamWriter(asked, created=created, model=model)
+    lines = OllamaStreamWriter(call, id=id, created=created, model=model)
     out: list[bytes] = []
     for event in events:
         if isinstance(event, ResponseFailed):

@@ -42,7 +42,6 @@ __all__ = [
     "read_error",
     "write_error",
     "write_response",
-    "writer",
 ]
 
 DIALECT = "openai_completions"
@@ -90,10 +89,10 @@ class CompletionWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, asked: CompletionRequest, *, id_: str, created: int, model: str) -> None:
+    def __init__(self, asked: CompletionRequest, *, id: str, created: int, model: str) -> None:
         self.changes: list[Change] = []
         self._asked = asked
-        self._began = ResponseStarted(id=id_, model=model, created=created)
+        self._began = ResponseStarted(id=id, model=model, created=created)
         self._head = b""
         self._usage: Usage | None = None
         self._open: dict[int, bool] = {}
@@ -147,10 +146,6 @@ class CompletionWriter:
         if self._asked.include_usage:
             chunk["usage"] = None
         return sse.event(encode(chunk))
-
-
-def writer(asked: CompletionRequest, *, id: str, created: int, model: str) -> CompletionWriter:
-    return CompletionWriter(asked, id_=id, created=created, model=model)
 
 
 def write_response(

@@ -9,14 +9,14 @@ servers make of it are in docs/reference/wire-formats.md#chat-completions and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
-from modelplex.core.events import Event, ListedModel
-from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.core.events import ListedModel
+from modelplex.core.request import Attempt, Change, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.json import decode_mended, encode
 from modelplex.dialects.dialect import (
@@ -33,13 +33,12 @@ from modelplex.dialects.dialect import (
     StreamFraming,
 )
 from modelplex.dialects.openai_chat import completions, embeddings, policy, policy_of_others
-from modelplex.dialects.openai_chat import response_out as openai_chat_response_out
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
-from modelplex.dialects.openai_chat.response_in import ChatReader, read_response, reader
-from modelplex.dialects.openai_chat.response_out import ChatWriter
+from modelplex.dialects.openai_chat.response_in import ChatReader, read_response
+from modelplex.dialects.openai_chat.response_out import ChatWriter, write_response
 from modelplex.policy.judge import PolicyTable
 
 __all__ = [
@@ -58,11 +57,9 @@ __all__ = [
     "read_error",
     "read_models",
     "read_response",
-    "reader",
     "write_call",
     "write_error",
     "write_response",
-    "writer",
 ]
 
 DIALECT = "openai_chat"
@@ -78,22 +75,6 @@ class _Models(msgspec.Struct):
 
 
 _decode_models = msgspec.json.Decoder(_Models | list[_Model]).decode
-
-
-def writer(call: ChatRequest, *, id: str, created: int, model: str) -> ChatWriter:
-    return ChatWriter(call, id_=id, created=created, model=model)
-
-
-def write_response(
-    events: Sequence[Event],
-    call: ChatRequest,
-    *,
-    id: str,
-    created: int,
-    model: str,
-) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
-    return openai_chat_response_out.write_response(events, call, id_=id, created=created, model=model)
 
 
 def read_models(body: bytes) -> list[ListedModel]:
@@ -161,11 +142,11 @@ CHAT = Dialect(
     at_root=True,
     endpoint="chat/completions",
     served_as=CONVERSATION,
-    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=ChatWriter),
     provider=ProviderDialect(
         write_call=write_call,
         read_response=read_response,
-        reader=reader,
+        reader=ChatReader,
         read_error=read_error,
         read_models=read_models,
     ),
@@ -188,7 +169,9 @@ COMPLETIONS = Dialect(
         observer=completions.observer, observe=completions.observe, framing=_FRAMING
     ),
     completions_client=ClientCompletions(
-        read=completions.read_completion, write=completions.write_response, writer=completions.writer
+        read=completions.read_completion,
+        write=completions.write_response,
+        writer=completions.CompletionWriter,
     ),
 )
 EMBEDDINGS = Dialect(

@@ -356,10 +356,6 @@ def _tokens(logprobs: _Logprobs) -> msgspec.Raw | None:
     return content if is_given(content) and bytes(content) != b"[]" else None
 
 
-def reader(attempt: Attempt, written: ProviderRequest) -> ChatReader:
-    return ChatReader(attempt, written)
-
-
 def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """The events of a whole response. The last is ResponseFailed for what is no response:
     incomplete JSON, an error object inside a 200, no choices.

@@ -91,10 +91,10 @@ class ChatWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, call: ChatRequest, *, id_: str, created: int, model: str) -> None:
+    def __init__(self, call: ChatRequest, *, id: str, created: int, model: str) -> None:
         self.changes: list[Change] = []
         self._call = call
-        self._id = id_
+        self._id = id
         self._created = created
         self._model = model
         self._choices: dict[int, _Progress] = {}
@@ -380,7 +380,7 @@ class _Whole:
 
 
 def write_response(
-    events: Sequence[Event], call: ChatRequest, *, id_: str, created: int, model: str
+    events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
     """A whole answer. Raises the error of a Failed."""
     began, usage = ResponseStarted(), None
@@ -400,7 +400,7 @@ def write_response(
             case _:
                 _collect(event, choices.setdefault(event.choice, _Whole()), changes)
     answer: dict[str, Any] = {
-        "id": began.id or id_,
+        "id": began.id or id,
         "object": "chat.completion",
         "created": began.created or created,
         "model": began.model or model,

@@ -16,8 +16,7 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import BadRequest, ModelplexError
-from modelplex.core.events import Event
-from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.core.request import Attempt, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.json import as_object, decode_mended, encode
@@ -35,7 +34,6 @@ from modelplex.dialects.dialect import (
 from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_responses import policy, strip_foreign
-from modelplex.dialects.openai_responses import response_out as openai_responses_response_out
 from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, observe, observer
 from modelplex.dialects.openai_responses.request_in import (
@@ -47,8 +45,8 @@ from modelplex.dialects.openai_responses.request_in import (
     with_history,
 )
 from modelplex.dialects.openai_responses.request_out import write_call
-from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_response, reader
-from modelplex.dialects.openai_responses.response_out import ResponsesWriter
+from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_response
+from modelplex.dialects.openai_responses.response_out import ResponsesWriter, write_response
 from modelplex.dialects.openai_responses.stored import (
     final_response,
     read_reference,
@@ -76,7 +74,6 @@ __all__ = [
     "read_models",
     "read_reference",
     "read_response",
-    "reader",
     "response_id",
     "wants_keeping",
     "with_history",
@@ -88,32 +85,7 @@ __all__ = [
     "write_input_tokens",
     "write_item_list",
     "write_response",
-    "writer",
 ]
-
-
-def writer(
-    call: ChatRequest, *, id: str, created: int, model: str, kept: StoredContext | None = None
-) -> ResponsesWriter:
-    """`kept` tells what the gateway keeps of it, for the echoes `store` and
-    `previous_response_id`.
-    """
-    return ResponsesWriter(call, id_=id, created=created, model=model, kept=kept)
-
-
-def write_response(
-    events: Sequence[Event],
-    call: ChatRequest,
-    *,
-    id: str,
-    created: int,
-    model: str,
-    kept: StoredContext | None = None,
-) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
-    return openai_responses_response_out.write_response(
-        events, call, id_=id, created=created, model=model, kept=kept
-    )
 
 
 def write_error_event(error: ModelplexError, *, sequence_number: int = 0) -> bytes:
@@ -205,7 +177,7 @@ def storing(kept: StoredContext) -> ClientDialect:
     return ClientDialect(
         read_call=read_call,
         write_response=partial(write_response, kept=kept),
-        writer=partial(writer, kept=kept),
+        writer=partial(ResponsesWriter, kept=kept),
     )
 
 
@@ -228,11 +200,11 @@ RESPONSES = Dialect(
     endpoint="responses",
     served_as=CONVERSATION,
     beside=True,
-    client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
+    client=ClientDialect(read_call=read_call, write_response=write_response, writer=ResponsesWriter),
     provider=ProviderDialect(
         write_call=write_call,
         read_response=read_response,
-        reader=reader,
+        reader=ResponsesReader,
         read_error=read_error,
         read_models=read_models,
     ),

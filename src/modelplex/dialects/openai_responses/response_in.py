@@ -225,10 +225,6 @@ def _flat_error(data: bytes) -> object:
     return {name: members.get(name) for name in ("message", "code", "param")}
 
 
-def reader(attempt: Attempt, written: ProviderRequest) -> ResponsesReader:
-    return ResponsesReader(attempt, written)
-
-
 def read_response(body: bytes, attempt: Attempt, written: ProviderRequest) -> list[Event]:
     """The events of a whole response. The last is ResponseFailed for what is no response:
     incomplete JSON, an error inside a 200, no output, or a response that was never finished.
