@@ -95,7 +95,7 @@ def _nothing() -> None:
     pass
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.BufferedProtocol):
     """One connection and its exchange.
 
     `idle`: no exchange; in the pool, or new. `started`: a byte of the response was received.
@@ -285,7 +285,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
         self.pool = self.client.add_connection(self)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.client.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.parse(self.client.read_buffer[:nbytes])
+
+    def parse(self, data: memoryview) -> None:
         if self.idle or self.complete or self.fault is not None:
             # Unexpected bytes: more of them could be taken for the next response.
             self.keep_alive = False

@@ -19,8 +19,12 @@ from modelplex.http_client.origin import Origin
 from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head
 from modelplex.http_client.response import HttpResponse
 
-BUFFER_LIMIT = 64 * 1024
-"""Default of `max_buffer`. Far above one event."""
+READ_SIZE = 16 * 1024
+"""Bytes that are read from a socket at a time. The event loop's own size is 256 KB, which each
+stream would hold that arrives faster than its client reads.
+"""
+BUFFER_LIMIT = 16 * 1024
+"""Default of `max_buffer`: unread body bytes above which a socket is not read."""
 IDLE_LIMIT = 64
 """Default of `max_idle_per_origin`: enough for a burst without new handshakes."""
 IDLE_SECONDS = 60.0
@@ -48,6 +52,8 @@ class HttpClient:
         self.max_idle_per_origin = max_idle_per_origin
         self.idle_seconds = idle_seconds
         self.max_buffer = max_buffer
+        self.read_buffer = memoryview(bytearray(READ_SIZE))
+        """Shared by all connections: what is read is parsed before the next read."""
         self._pools: dict[Origin, ConnectionPool] = {}
         self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
         self._closed = False

@@ -31,6 +31,10 @@ from modelplex.server.request_reader import RequestReader
 
 log = logging.getLogger("modelplex.server")
 
+WRITE_LIMIT = 16 * 1024
+"""Unsent bytes of a response above which no more of it is read: what a client that does not read
+costs. The event loop's own limit is 64 KB.
+"""
 MAX_OVER_LIMIT = 256
 """Connections above the limit that get a refusal. Further ones are aborted."""
 
@@ -82,6 +86,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         traffic = self.traffic
         self.transport = transport
+        transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self.flow = FlowControl(transport)
         # Before the first byte: later the pid may be another process's.
         client, caller = self.identify(transport)
