@@ -80,7 +80,7 @@ class Held:
 # --- the start ------------------------------------------------------------------------------------
 
 
-async def test_without_a_config_it_serves_the_demo_and_says_what_it_found(tmp_path: Path) -> None:
+async def test_without_a_config_it_serves_the_demo_and_says_what_it_detected(tmp_path: Path) -> None:
     async with served(None, "--http", "127.0.0.1:0", folder=tmp_path) as gateway:
         got = await gateway.chat("demo")
         assert got.status == 200
@@ -90,7 +90,7 @@ async def test_without_a_config_it_serves_the_demo_and_says_what_it_found(tmp_pa
         assert started["listeners"] == [f"http://127.0.0.1:{gateway.address[1]}"]
         said = gateway.said.read_text()
         assert said.startswith(
-            "modelplex: there is no config.toml here, so it serves what it finds:\n  demo: "
+            "modelplex: there is no config.toml here, so it serves what it detects:\n  demo: "
         )
         assert names(tmp_path) == ["said"]
     assert gateway.popen.returncode == 0

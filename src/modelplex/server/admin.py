@@ -68,16 +68,19 @@ class AdminRoutes:
         self._agents = agents
         self._tools = tools
         self._started = perf_counter()
-        self._views: Mapping[str, View] = {
-            "status": self._status_view,
-            "config": self._config_view,
-            "metrics": self._metrics_view,
-            "agents": self._agents_view,
-            "mcp": self._mcp_view,
+        self._views: Mapping[str, Callable[[Gateway], object]] = {
+            "status": self._status,
+            "config": lambda _: redacted(self.config),
+            "agents": lambda _: self._agents(),
+            "mcp": lambda _: {"enabled": self.config.mcp.enabled, "servers": self._tools()},
         }
 
     def view(self, name: str) -> View | None:
-        return self._views.get(name)
+        """A view below /_internal/."""
+        if name == "metrics":
+            return self._metrics_view
+        make = self._views.get(name)
+        return partial(_json_view, make) if make is not None else None
 
     async def health(
         self, gateway: Gateway, *, detail: bool, caller: Caller | None = None
@@ -123,7 +126,7 @@ class AdminRoutes:
         await gateway.catalog.candidates(name, globs=caller.models)
         return JSON, write(name)
 
-    async def _status_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
+    def _status(self, gateway: Gateway) -> object:
         catalog = gateway.catalog
         served = {s.provider: s for s in catalog.directory.served}
         providers = [
@@ -139,7 +142,7 @@ class AdminRoutes:
             }
             for name, upstream in gateway.upstreams.items()
         ]
-        status = {
+        return {
             "status": "ok",
             "service": "modelplex",
             "version": modelplex.__version__,
@@ -150,24 +153,15 @@ class AdminRoutes:
             "aliases": dict(catalog.directory.aliases),
             "log_lines_dropped": self._dropped(),
         }
-        return JSON, _encode(status)
-
-    async def _config_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        del gateway
-        return JSON, _encode(redacted(self.config))
-
-    async def _agents_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        del gateway
-        return JSON, _encode(self._agents())
-
-    async def _mcp_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
-        del gateway
-        return JSON, _encode({"enabled": self.config.mcp.enabled, "servers": self._tools()})
 
     async def _metrics_view(self, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
         # In a thread: with many models rendering takes longer than a stream should wait.
         return CONTENT_TYPE, await asyncio.to_thread(self._metrics.render)
+
+
+async def _json_view(make: Callable[[Gateway], object], gateway: Gateway) -> tuple[bytes, bytes]:
+    return JSON, _encode(make(gateway))
 
 
 def _model_to_show(body: bytes) -> str:

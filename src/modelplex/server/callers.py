@@ -205,7 +205,7 @@ def _uid_refusal(peer: Peer | None, policy: AgentPolicy) -> Refusal | None:
         return None
     who = "a user that the kernel does not name" if peer is None else f"uid {peer.uid} (pid {peer.pid})"
     code = "uid_not_allowed"
-    return f"Policy: this socket serves some users alone, and yours is {who}. The setting is allow_uid.", code
+    return f"Policy: this socket serves only some users, and yours is {who}. The setting is allow_uid.", code
 
 
 def _network_refusal(attested: PeerNetwork, peer: Peer | None) -> Refusal | None:

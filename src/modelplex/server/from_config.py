@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import time
 
+import msgspec
+
 from modelplex.config import DEFAULT_HOST, Config
 from modelplex.config.summary import agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
@@ -59,13 +61,7 @@ def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
 def error_rules(config: Config) -> ErrorRules:
     failover = config.failover
     return ErrorRules(
-        failover=FailoverRules(
-            max_attempts=failover.max_attempts,
-            retries=failover.retries,
-            backoff=failover.backoff,
-            max_backoff=failover.max_backoff,
-            max_retry_after=failover.max_retry_after,
-        ),
+        failover=msgspec.convert(failover, FailoverRules, from_attributes=True),
         breaker=BreakerRules(failover.breaker_failures, failover.breaker_window, failover.breaker_cooldown),
         refuse_losses=config.server.on_loss == "refuse",
         drop_pinned_state=config.server.on_pinned_state == "drop",
@@ -74,19 +70,8 @@ def error_rules(config: Config) -> ErrorRules:
 
 
 def connection_limits(config: Config) -> ConnectionLimits:
-    server = config.server
-    return ConnectionLimits(
-        max_header_size=server.max_header_size,
-        header_timeout=server.header_timeout,
-        body_timeout=server.body_timeout,
-        min_body_rate=server.min_body_rate,
-        keep_alive=server.keep_alive,
-        max_connections=server.max_connections,
-        max_connections_per_listener=server.max_connections_per_listener,
-        max_connections_per_caller=server.max_connections_per_caller,
-        reserved_connections=server.reserved_connections,
-        drain_timeout=server.drain_timeout,
-    )
+    """The settings of the same names. The others keep their defaults."""
+    return msgspec.convert(config.server, ConnectionLimits, from_attributes=True)
 
 
 def allowed_hosts_of(config: Config) -> Hosts:

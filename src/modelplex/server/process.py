@@ -36,6 +36,7 @@ from modelplex.records.metrics import Breaker, Metrics
 from modelplex.records.price import Prices
 from modelplex.records.sink import Sink
 from modelplex.routing.circuits import Circuits
+from modelplex.server import from_config, process_setup
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.admission import BodyMemory
 from modelplex.server.app import App, BodySettings
@@ -43,25 +44,7 @@ from modelplex.server.budgets import Budgets
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
-from modelplex.server.from_config import (
-    allowed_hosts_of,
-    build_upstreams,
-    callers_log_fields,
-    configured_addresses,
-    connection_limits,
-    error_rules,
-    machine_id,
-    restart_settings,
-    secrets_of,
-    unchanged_providers,
-)
 from modelplex.server.listeners import Listening, listen
-from modelplex.server.process_setup import (
-    connections_within,
-    needed_descriptors,
-    raise_descriptors,
-    set_up_process,
-)
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.tool_endpoints import ToolEndpoints, request_ids
 
@@ -91,7 +74,7 @@ def run(
     that prevents the start has a `sentence`. `adapt` is applied to each config that is loaded
     later; `config` is adapted already.
     """
-    set_up_process()
+    process_setup.set_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = GatewayProcess(config, config_path=config_path, verbose=verbose, adapt=adapt, uses=uses)
         return runner.run(process.serve())
@@ -160,7 +143,7 @@ class GatewayProcess:
             self._admin,
             callers=self.callers,
             limits=self.limits,
-            hosts=allowed_hosts_of(config),
+            hosts=from_config.allowed_hosts_of(config),
             ids=request_ids(),
             bodies=BodySettings(
                 max_size=server.max_request_size,
@@ -192,14 +175,14 @@ class GatewayProcess:
 
     async def _start(self) -> Listening:
         config = self._config
-        limits = self._within_descriptors(connection_limits(config))
+        limits = self._within_descriptors(from_config.connection_limits(config))
         await self._budgets.open(config)
         if self._state.responses is not None:
             await self._state.responses.open()
         if self._uses is not None:
             await self._uses.open()
         self._listening = listening = await listen(
-            self.app, configured_addresses(config), limits=limits, callers=self.callers
+            self.app, from_config.configured_addresses(config), limits=limits, callers=self.callers
         )
         await self.tools.open(config)
         self._log.events.info(
@@ -209,7 +192,7 @@ class GatewayProcess:
             providers=list(self._gateway.upstreams),
             tool_servers=self.tools.servers,
             config=self._path,
-            **callers_log_fields(config),
+            **from_config.callers_log_fields(config),
         )
         self._reports.unpriced.check(self._gateway.catalog.directory)
         self._gateway.catalog.start()
@@ -244,11 +227,11 @@ class GatewayProcess:
         """Allow fewer connections if the process may not open as many files: without a free
         descriptor it could accept no connection.
         """
-        needed = needed_descriptors(limits.max_connections)
-        allowed = raise_descriptors(needed)
+        needed = process_setup.needed_descriptors(limits.max_connections)
+        allowed = process_setup.raise_descriptors(needed)
         if allowed >= needed:
             return limits
-        fitting = connections_within(allowed)
+        fitting = process_setup.connections_within(allowed)
         self._log.events.warning(
             "too few file descriptors for [server] max_connections",
             needed=needed,
@@ -281,7 +264,7 @@ class GatewayProcess:
         except ConfigError as error:
             self._log.events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
             return
-        if restart_settings(config) != restart_settings(self._config):
+        if from_config.restart_settings(config) != from_config.restart_settings(self._config):
             self._log.events.warning(
                 "some settings need a restart",
                 settings="[server] listeners and limits, agents' sockets, [mcp] stdio_socket, [log]",
@@ -293,9 +276,9 @@ class GatewayProcess:
         server = msgspec.structs.replace(
             config.server, http=running.http, socket=running.socket, vsock=running.vsock
         )
-        self._state.circuits.keep_only(unchanged_providers(self._config, config))
+        self._state.circuits.keep_only(from_config.unchanged_providers(self._config, config))
         self._config = config = msgspec.structs.replace(config, server=server)
-        self._log.secrets = Secrets(secrets_of(config))
+        self._log.secrets = Secrets(from_config.secrets_of(config))
         if not self._verbose:
             self._log.level = config.server.log_level
         old = self._gateway
@@ -305,7 +288,7 @@ class GatewayProcess:
         self.limits.configure(config.agents)
         self._budgets.open_after_reload(config)
         self.tools.reload(config)
-        self.app.hosts = allowed_hosts_of(config)
+        self.app.hosts = from_config.allowed_hosts_of(config)
         self.app.max_body = config.server.max_request_size
         self.app.bodies.configure(total=config.server.body_memory, share=config.server.body_share)
         old.catalog.stop()
@@ -315,13 +298,13 @@ class GatewayProcess:
         self._reports.unpriced.check(self._gateway.catalog.directory)
 
     def _build(self, config: Config) -> Gateway:
-        upstreams = build_upstreams(config, self._client)
+        upstreams = from_config.build_upstreams(config, self._client)
         return Gateway(
             upstreams,
             catalog=ModelCatalog(config, upstreams, now=perf_counter, report=self._reports.listing_failed),
-            rules=error_rules(config),
+            rules=from_config.error_rules(config),
             prices=Prices(config.prices),
-            egress=egress_of(config, machine=machine_id()),
+            egress=egress_of(config, machine=from_config.machine_id()),
             state=self._state,
             chance=random.random,
         )
@@ -388,7 +371,7 @@ def _open_log(config: Config, *, verbose: bool) -> Log:
         max_size=config.log.max_size,
         keep=config.log.keep,
         max_body=config.log.max_body,
-        secrets=Secrets(secrets_of(config)),
+        secrets=Secrets(from_config.secrets_of(config)),
     )
 
 

@@ -39,7 +39,7 @@ SPARE_DESCRIPTORS = 256
 """For files, listeners, the log, idle connections to providers, and Python itself."""
 
 
-def set_up_process() -> None:
+def set_up() -> None:
     become_undumpable()
     return_large_blocks()
     gc.set_threshold(YOUNG_OBJECTS, 40, 100)

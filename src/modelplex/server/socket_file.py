@@ -108,7 +108,7 @@ class SocketFile:
     def release(self) -> None:
         """Release the lock, so that another process may claim the path. Idempotent."""
         if self.lock >= 0:
-            unlock(lock_name(self.address.path), lock=self.lock)
+            unlock(f"{self.address.path}.lock", lock=self.lock)
             self.lock = -1
 
 
@@ -185,13 +185,9 @@ def holder(probe: socket.socket) -> str:
     return f"process {pid} (uid {uid})" if pid else f"a process in another pid namespace (uid {uid})"
 
 
-def lock_name(path: str) -> str:
-    return f"{path}.lock"
-
-
 def take_lock(path: str) -> int:
     """A descriptor that holds the lock file. Raises ListenError if another process holds it."""
-    name = lock_name(path)
+    name = f"{path}.lock"
     for _ in range(LOCK_TRIES):
         lock = open_lock(name)
         try:
