@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from modelplex.core.events import Usage
 from modelplex.core.request import Change, StrippedValue
 from modelplex.records import log as log_module
-from modelplex.records import log_fields
+from modelplex.records import log_fields, log_text
 from modelplex.records.log import Log, Secrets
 from modelplex.records.record import AttemptRecord, Record, Times
 
@@ -75,7 +75,7 @@ def told(
 
 
 def shown(shown_record: Record, *, colour: bool = False) -> str:
-    return log_fields.human_call(shown_record, colour=colour, max_body=100, mask=plain).decode()
+    return log_text.call_line(shown_record, colour=colour, max_body=100, mask=plain).decode()
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -94,14 +94,14 @@ def pause(sink_of: Log) -> Callable[[], None]:
     """Holds the writer before its next write; the returned function lets it go on."""
     go = threading.Event()
     reached = threading.Event()
-    write = sink_of._sink.write  # pyright: ignore[reportPrivateUsage]
+    write = sink_of._output.write  # pyright: ignore[reportPrivateUsage]
 
     def wait(batch: list[bytes]) -> None:
         reached.set()
         assert go.wait(WAIT_S)
         write(batch)
 
-    sink_of._sink.write = wait  # type: ignore[method-assign,assignment]  # pyright: ignore[reportPrivateUsage]
+    sink_of._output.write = wait  # type: ignore[method-assign,assignment]  # pyright: ignore[reportPrivateUsage]
     sink_of.record(record(id="held"))
     assert reached.wait(WAIT_S)
     return go.set
@@ -229,7 +229,7 @@ def test_a_person_reads_one_line() -> None:
         == "503  gpt → openai  50ms (ours 0.0ms)  2 attempts  req_1  It is busy.\n"
     )
     assert "\x1b[31m503\x1b[0m" in shown(record(**FAILED), colour=True)
-    assert "client hung up" in shown(record(outcome="client_closed", blame="client", error="gone"))
+    assert "client disconnected" in shown(record(outcome="client_closed", blame="client", error="gone"))
     assert "broke off" in shown(record(**(FAILED | {"outcome": "broken"})))
 
 
@@ -245,7 +245,7 @@ def test_bodies_follow_a_persons_line_indented() -> None:
 def test_whatever_a_client_sends_it_stays_on_its_line(asked: str, error: str, body: bytes) -> None:
     wild = record(**(FAILED | {"error": error}), requested_model=asked, request_body=body)
     assert log_fields.json_call(wild, max_body=50, mask=plain).count(b"\n") == 1
-    text = log_fields.human_call(wild, colour=False, max_body=50, mask=plain).decode()
+    text = log_text.call_line(wild, colour=False, max_body=50, mask=plain).decode()
     assert text.count("\n") == 2
     assert not any(ord(mark) < 32 or 127 <= ord(mark) < 160 for mark in text if mark != "\n")
 
@@ -473,7 +473,7 @@ def test_a_full_disk_is_told_once_counted_and_outlived(
     assert log.lost() == {"full": 0, "unwritten": 3}
     assert capsys.readouterr().err == (
         f"modelplex: the log file {tmp_path / 'log'} cannot be written (No space left on device); "
-        "lines are lost, calls go on\n"
+        "lines are lost, calls continue\n"
     )
 
 
@@ -550,7 +550,7 @@ def test_what_is_told_after_the_end_is_not_an_error(tmp_path: Path) -> None:
 def write_lines(log: Log, count: int) -> None:
     """Each as a batch of its own, as a gateway with little to do writes them."""
     for number in range(count):
-        log._sink.write([b"%03d %s\n" % (number, b"x" * 95)])  # pyright: ignore[reportPrivateUsage]
+        log._output.write([b"%03d %s\n" % (number, b"x" * 95)])  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_file_rotates_by_size_and_keeps_so_many(tmp_path: Path) -> None:
@@ -583,7 +583,7 @@ def test_a_rotation_that_fails_is_told_and_the_file_grows_on(
     assert log.close()
     assert len((tmp_path / "log").read_text().splitlines()) == 6
     err = capsys.readouterr().err
-    assert err.count("cannot be rotated (Permission denied); it grows on") == 1
+    assert err.count("cannot be rotated (Permission denied); it keeps growing") == 1
 
 
 def test_a_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:

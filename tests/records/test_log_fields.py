@@ -14,7 +14,7 @@ from modelplex.config import load
 from modelplex.core.errors import without_name
 from modelplex.http_client import SendError
 from modelplex.pipeline.upstream import map_send_error
-from modelplex.records import log_fields
+from modelplex.records import log_fields, log_text
 from modelplex.records.record import AttemptRecord
 from modelplex.server.reach import check_reach
 from tests.gateways import one
@@ -57,10 +57,10 @@ def test_a_call_s_line_names_its_provider_once() -> None:
 
 def test_a_tool_call_s_line_names_its_server_once() -> None:
     failed = call(outcome="error", error="The tool server git could not be started. It is gone.")
-    text = log_fields.human_tool(failed, colour=False, max_body=0, mask=plain).decode()
+    text = log_text.call_line(failed, colour=False, max_body=0, mask=plain).decode()
     assert text.rstrip().endswith("could not be started. It is gone.")
     assert "The tool server" not in text
-    fields = msgspec.json.decode(log_fields.json_tool(failed, max_body=0, mask=plain))
+    fields = msgspec.json.decode(log_fields.json_call(failed, max_body=0, mask=plain))
     assert fields["error"] == "could not be started. It is gone."
 
 

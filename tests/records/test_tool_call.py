@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from modelplex.records.log import Log, Secrets
-from modelplex.records.log_fields import human_tool, json_tool, level_of_tool
+from modelplex.records.log_fields import json_call, level_of
+from modelplex.records.log_text import call_line
 from modelplex.records.metrics import SERIES_LIMIT, Metrics
 from modelplex.records.tool_call import ToolOutcome, ToolRecord, hash_arguments
 
@@ -50,7 +51,7 @@ def test_arguments_that_have_no_utf8_form_are_counted_without_a_hash() -> None:
 
 
 def test_a_line_says_who_asked_for_what_and_what_decided() -> None:
-    told = json.loads(json_tool(call(), max_body=100, mask=bytes))
+    told = json.loads(json_call(call(), max_body=100, mask=bytes))
     assert told["event"] == "tool"
     assert (told["agent"], told["server"], told["tool"]) == ("coder", "git", "git__log")
     assert (told["decision"], told["rule"]) == ("allow", "default")
@@ -61,15 +62,15 @@ def test_a_line_says_who_asked_for_what_and_what_decided() -> None:
 
 
 def test_a_line_for_a_person_escapes_what_a_client_made_up() -> None:
-    told = human_tool(call(tool="git__\x1b[2J"), colour=False, max_body=100, mask=bytes).decode()
+    told = call_line(call(tool="git__\x1b[2J"), colour=False, max_body=100, mask=bytes).decode()
     assert "\x1b" not in told
     assert "git" in told
 
 
 def test_a_refusal_is_a_warning_and_a_tool_that_failed_is_none() -> None:
-    assert level_of_tool(call(outcome="refused")) == "warning"
-    assert level_of_tool(call(outcome="tool_error")) == "info"
-    assert level_of_tool(call(outcome="error")) == "error"
+    assert level_of(call(outcome="refused")) == "warning"
+    assert level_of(call(outcome="tool_error")) == "info"
+    assert level_of(call(outcome="error")) == "error"
 
 
 def test_the_log_writes_tool_calls_beside_others_and_hides_secrets(tmp_path: Path) -> None:

@@ -1,0 +1,270 @@
+"""Renders metrics in Prometheus' text format. It may run in another thread: it reads copies.
+
+`metrics` imports this module when the text is first requested, since prometheus_client is slow to
+import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from modelplex.records.metrics import (
+    SERIES_LIMIT,
+    Histogram,
+    Metrics,
+    ModelKey,
+    ModelSeries,
+    ToolKey,
+    ToolSeries,
+)
+
+OPERATIONS = {
+    "chat/completions": "chat",
+    "responses": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+    "rerank": "retrieval",
+}
+"""`gen_ai.operation.name` of each endpoint; the others are named by their path."""
+
+Rows = Iterable[tuple[Sequence[str], float]]
+"""Label values, and the number."""
+Operation = tuple[str, str, str]
+"""Operation, provider, model: the conventions' labels."""
+
+_BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+_MODEL_LABELS = ("provider", "model", "endpoint")
+_OPERATION_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+_TOOL_LABELS = ("server", "method", "tool")
+_TOKENS = (
+    ("input_tokens", "Input tokens, cached ones included."),
+    ("output_tokens", "Output tokens, reasoning included."),
+    ("cache_read_input_tokens", "Input tokens read from a cache."),
+    ("cache_write_input_tokens", "Input tokens written to a cache."),
+    ("reasoning_output_tokens", "Output tokens of reasoning."),
+)
+"""In the order of `ModelSeries.tokens`."""
+_MODEL_COUNTERS = (
+    ("modelplex_cost_usd", "Cost of calls whose price is known.", "cost"),
+    ("modelplex_unpriced_calls", "Calls with tokens and no known price.", "unpriced"),
+    ("modelplex_request_bytes", "Bytes of request bodies.", "bytes_in"),
+    ("modelplex_response_bytes", "Bytes of response bodies.", "bytes_out"),
+)
+"""Name, help, and attribute of ModelSeries."""
+
+
+def render(metrics: Metrics) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Tables(metrics))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Tables(Collector):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        yield from _process_families(metrics)
+        yield from _request_families(metrics)
+        series = list(metrics.series.items())
+        groups = _by_operation(series)
+        yield from _counters(series, groups)
+        yield from _histograms(series, groups)
+        yield from _agent_families(metrics)
+        yield from _tool_families(list(metrics.tools.items()))
+
+
+def _gauge(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def _counter(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def _by_label(counts: Mapping[str, int]) -> Rows:
+    return [((label,), count) for label, count in list(counts.items())]
+
+
+def _process_families(metrics: Metrics) -> Iterator[Metric]:
+    yield _gauge("modelplex_build_info", "The running version.", ["version"], [((metrics.version,), 1)])
+    yield _gauge("modelplex_in_flight", "Requests in progress.", ["listener"], _by_label(metrics.in_flight))
+    yield _gauge(
+        "modelplex_breaker_state",
+        "0 closed, 1 half open, 2 open: others are tried first.",
+        ["provider", "key", "model", "endpoint", "caller"],
+        [
+            (
+                (one.provider, "" if one.key is None else str(one.key), one.model, one.endpoint, one.caller),
+                _BREAKER_VALUES[one.state],
+            )
+            for one in islice(metrics.breakers(), SERIES_LIMIT)
+        ],
+    )
+    yield _counter(
+        "modelplex_log_lines_lost",
+        "Log lines that were not written.",
+        ["reason"],
+        _by_label(metrics.lost_lines()),
+    )
+    yield _gauge(
+        "modelplex_tool_entries_left_out",
+        "Entries of a tool server's lists that are not listed, since clients would reject the list.",
+        ["server"],
+        _by_label(metrics.omitted_entries()),
+    )
+
+
+def _request_families(metrics: Metrics) -> Iterator[Metric]:
+    yield _counter(
+        "modelplex_requests",
+        "Requests that ended, with any outcome.",
+        ["provider", "model", "endpoint", "listener", "agent", "outcome", "status"],
+        list(metrics.requests.items()),
+    )
+    yield _counter(
+        "modelplex_errors",
+        "Requests that failed, and who is to blame.",
+        ["provider", "model", "blame", "code"],
+        list(metrics.errors.items()),
+    )
+    yield _counter(
+        "modelplex_attempts",
+        "Attempts at providers; `outcome` is ok or an error code.",
+        ["provider", "model", "outcome"],
+        list(metrics.attempts.items()),
+    )
+
+
+def _by_operation(series: list[tuple[ModelKey, ModelSeries]]) -> dict[Operation, list[ModelSeries]]:
+    """Endpoints of the same operation are one series under the conventions' names."""
+    groups: dict[Operation, list[ModelSeries]] = {}
+    for (provider, model, endpoint), each in series:
+        groups.setdefault((OPERATIONS.get(endpoint, endpoint), provider, model), []).append(each)
+    return groups
+
+
+def _counters(
+    series: list[tuple[ModelKey, ModelSeries]], groups: Mapping[Operation, list[ModelSeries]]
+) -> Iterator[Metric]:
+    for index, (name, text) in enumerate(_TOKENS):
+        yield _counter(
+            f"gen_ai_client_inference_usage_{name}",
+            text,
+            [*_OPERATION_LABELS, "gen_ai_token_modality"],
+            # Usage does not distinguish text from image tokens: "unknown" in the conventions.
+            (
+                ((*labels, "unknown"), sum(each.tokens[index] for each in group))
+                for labels, group in groups.items()
+            ),
+        )
+    for name, text, attribute in _MODEL_COUNTERS:
+        read = attrgetter(attribute)
+        yield _counter(name, text, _MODEL_LABELS, ((key, read(each)) for key, each in series))
+
+
+def _histograms(
+    series: list[tuple[ModelKey, ModelSeries]], groups: Mapping[Operation, list[ModelSeries]]
+) -> Iterator[Metric]:
+    durations = HistogramMetricFamily(
+        "gen_ai_client_operation_duration_seconds",
+        "From the head of a request to the last byte of its response.",
+        labels=[*_OPERATION_LABELS, "error_type"],
+    )
+    first = HistogramMetricFamily(
+        "gen_ai_client_operation_time_to_first_chunk_seconds",
+        "Of streamed responses: from the head of a request to the first output byte.",
+        labels=_OPERATION_LABELS,
+    )
+    tokens = HistogramMetricFamily(
+        "gen_ai_client_token_usage", "Tokens of one call.", labels=[*_OPERATION_LABELS, "gen_ai_token_type"]
+    )
+    for labels, group in groups.items():
+        for code in sorted({code for each in group for code in list(each.durations)}):
+            parts = [each.durations[code] for each in group if code in each.durations]
+            _add(durations, [*labels, code], parts)
+        _add(first, labels, [each.first_output for each in group])
+        _add(tokens, [*labels, "input"], [each.input_tokens for each in group])
+        _add(tokens, [*labels, "output"], [each.output_tokens for each in group])
+    overhead = HistogramMetricFamily(
+        "modelplex_overhead_seconds",
+        "The gateway's own time until the upstream request.",
+        labels=_MODEL_LABELS,
+    )
+    for key, each in series:
+        _add(overhead, key, [each.overhead])
+    yield from (durations, first, tokens, overhead)
+
+
+def _agent_families(metrics: Metrics) -> Iterator[Metric]:
+    agents = list(metrics.agents.items())
+    directions = (("input", "tokens_in"), ("output", "tokens_out"))
+    yield _counter(
+        "modelplex_agent_tokens",
+        "Tokens of an agent's calls.",
+        ["agent", "gen_ai_token_type"],
+        (((agent, name), getattr(each, field)) for agent, each in agents for name, field in directions),
+    )
+    yield _counter(
+        "modelplex_agent_cost_usd",
+        "Cost of an agent's calls whose price is known.",
+        ["agent"],
+        (((agent,), each.cost) for agent, each in agents),
+    )
+
+
+def _tool_families(series: list[tuple[ToolKey, ToolSeries]]) -> Iterator[Metric]:
+    yield _counter(
+        "modelplex_tool_calls",
+        "Calls of tools, prompts and resources that ended, with any outcome.",
+        [*_TOOL_LABELS, "outcome", "reason"],
+        (
+            ((*key, *outcome), number)
+            for key, each in series
+            for outcome, number in list(each.outcomes.items())
+        ),
+    )
+    yield _counter(
+        "modelplex_tool_request_bytes",
+        "Bytes of arguments of tool calls.",
+        _TOOL_LABELS,
+        ((key, each.bytes_in) for key, each in series),
+    )
+    yield _counter(
+        "modelplex_tool_response_bytes",
+        "Bytes of results of tool calls.",
+        _TOOL_LABELS,
+        ((key, each.bytes_out) for key, each in series),
+    )
+    durations = HistogramMetricFamily(
+        "modelplex_tool_call_duration_seconds",
+        "From the arrival of a tool call to its result.",
+        labels=_TOOL_LABELS,
+    )
+    for key, each in series:
+        _add(durations, key, [each.durations])
+    yield durations
+
+
+def _add(family: HistogramMetricFamily, labels: Sequence[str], parts: Sequence[Histogram]) -> None:
+    """Add the sum of the parts as one histogram, unless it is empty."""
+    columns = [part.buckets() for part in parts]
+    buckets = [(cells[0][0], sum(count for _, count in cells)) for cells in zip(*columns, strict=True)]
+    if buckets[-1][1]:
+        family.add_metric(labels, buckets, sum(part.total for part in parts))
