@@ -22,7 +22,7 @@ from tests.policy.judging import FACTS, TABLES, judge, judged, refused
 # --- S5: keys that stand twice --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("piece", [1, 30, strict_json.PIECE])
+@pytest.mark.parametrize("piece", [1, 30, strict_json.PIECE_SIZE])
 @pytest.mark.parametrize(
     ("body", "path"),
     [
@@ -45,7 +45,7 @@ from tests.policy.judging import FACTS, TABLES, judge, judged, refused
 def test_a_key_that_stands_twice_is_refused_at_its_path(
     body: bytes, path: str, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strict_json, "PIECE", piece)
+    monkeypatch.setattr(strict_json, "PIECE_SIZE", piece)
     assert refused(body, "openai_chat") == ("duplicate-key", path)
 
 
@@ -93,7 +93,7 @@ def _has_repeats(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_repeats, cast("list[Any]", cast("object", value))))
 
 
-@pytest.mark.parametrize("piece", [1, 8, strict_json.PIECE])
+@pytest.mark.parametrize("piece", [1, 8, strict_json.PIECE_SIZE])
 @given(value=st.lists(st.tuples(_WORDS, _VALUES), max_size=3).map(tuple), data=st.data())
 @example(value=(("a", 1), ("a", 1)), data=None)
 @example(value=(('"', 1), ('"', 1)), data=None)
@@ -106,7 +106,7 @@ def test_exactly_the_bodies_with_a_repeated_key_are_found(
     text = _written(value, choose)
     found = ""
     try:
-        with patch.object(strict_json, "PIECE", piece):
+        with patch.object(strict_json, "PIECE_SIZE", piece):
             tree = read_strict(text.encode())
     except PolicyRefusal as error:
         found = error.rule

@@ -1,3 +1,3 @@
-"""What may leave through a provider: pure rules over a request's body. judge(body, facts) -> Allow
-| Amend | Refuse.
+"""The sealed policy: pure rules about what may leave in the body of a request. `judge` returns
+Allow, Amend or Refuse.
 """

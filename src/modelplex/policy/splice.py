@@ -1,7 +1,6 @@
-"""Edits made in a body's bytes: what no edit touches keeps its bytes, at every depth.
+"""Applies edits to the bytes of a body. Values without an edit keep their bytes, at every depth.
 
-Above it stands the judge; below it edits. Only what holds a change is taken apart, one level at a
-time.
+Only objects and lists that contain an edit are parsed, one level at a time.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from modelplex.policy.path import steps
 from modelplex.policy.walk import REMOVED, Edit
 
 Changes = dict[str | int, Any]
-"""Edits as a tree: a _Leaf, or the changes inside of a member or an entry."""
+"""Edits as a tree: a _Leaf, or the changes inside a member or an entry."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
-
-
 _NONE = msgspec.Raw(b"null")
-"""The value of a member that is not there yet: an edit may write it."""
+"""The value of a member that an edit adds."""
 
 
 class _Leaf(msgspec.Struct, frozen=True):
@@ -30,15 +27,15 @@ class _Leaf(msgspec.Struct, frozen=True):
 
 
 def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
-    """The body with the edits made."""
+    """The body with the edits applied."""
     changes: Changes = {}
     for edit in edits:
-        _plant(changes, steps(edit.path), _Leaf(edit.value))
+        _insert(changes, steps(edit.path), _Leaf(edit.value))
     return _encode(_members_with(msgspec.Raw(body), changes))
 
 
-def _plant(changes: Changes, keys: tuple[str | int, ...], leaf: _Leaf) -> None:
-    """What is inside of something that goes, goes with it."""
+def _insert(changes: Changes, keys: tuple[str | int, ...], leaf: _Leaf) -> None:
+    """Add one edit to the tree. An edit inside a removed value has no effect."""
     for key in keys[:-1]:
         inner = changes.setdefault(key, {})
         if isinstance(inner, _Leaf):

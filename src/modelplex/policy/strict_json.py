@@ -1,9 +1,10 @@
-"""Whether a body is read alike by every parser: JSON in UTF-8, each key once, not too deep.
+"""Strict JSON parsing: valid UTF-8, no duplicate keys, limited depth. Every parser reads such a
+body alike.
 
-Above it stands the judge; below it paths and refusals. The cheap test for repeated keys is exact:
-written anew, JSON holds as many quotation marks as before, unless a member was read over another,
-or a mark was written by its number. A large body is read and tested piece by piece: one call for
-all of it would keep the interpreter's lock for 20 ms, and the event loop waits for it.
+Duplicate keys are found by counting: encoded again, JSON has as many quotation marks as before,
+unless a member replaced another, or a mark was written as an escape. The test is exact. A large
+body is parsed in pieces: one call for all of it would hold the interpreter lock for 20 ms, and the
+event loop would wait for it.
 """
 
 from __future__ import annotations
@@ -17,27 +18,25 @@ from modelplex.policy.path import Path
 from modelplex.policy.walk import PolicyRefusal
 
 MAX_DEPTH = 128
-"""Levels of nesting: schemas and histories of real agents stay below 30, and parsers that bound it
-take some hundreds.
+"""Levels of nesting. Schemas and histories of real agents stay below 30; parsers with a limit
+accept some hundreds.
 """
-QUOTE_BY_NUMBER = b"\\u0022"
-"""A quotation mark in a text that is written without one."""
-MANY = 64
-"""Entries from which a list is asked first whether it holds but numbers: prompts may come as
-tokens.
+ESCAPED_QUOTE = b"\\u0022"
+"""A quotation mark in a string, escaped by its number."""
+LONG_LIST = 64
+"""From this length on, a list is first checked for containers: a prompt may be a list of tokens."""
+_CONTAINERS: frozenset[type] = frozenset((dict, list))
+PIECE_SIZE = 65_536
+"""Bytes of JSON that are parsed in one call, which holds the interpreter lock for under half a
+millisecond.
 """
-_HOLDERS: frozenset[type] = frozenset((dict, list))
-PIECE = 65_536
-"""Bytes of JSON that are read in one call: under half a millisecond, in which no other thread gets
-its turn.
+SEARCH_LIMIT = 1_048_576
+"""Bytes of an object in which the duplicate key is located. For a larger one the refusal names the
+object only.
 """
-SEARCHED = 1_048_576
-"""Bytes of an object in which the key that stands twice is looked for. Of a larger one it is told
-that it has one.
-"""
-MAX_PIECEWISE = 9
-"""Levels that are taken apart: a picture in the result of a tool stands eight levels deep. Each
-level is another pass over the body.
+MAX_SPLIT_DEPTH = 9
+"""Levels that are parsed in pieces. An image in a tool result is eight levels deep; each level is
+another pass over the body.
 """
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -48,27 +47,25 @@ NO_SPACES = -1
 
 
 def read_strict(body: bytes) -> dict[str, Any]:
-    """The whole body, decoded. Raises Refused (malformed, too-deep, duplicate-key,
-    unknown-form).
-    """
+    """The decoded body. Raises PolicyRefusal (malformed, too-deep, duplicate-key)."""
     try:
         tree = _read(memoryview(body), None, nesting=0)
-    except _MemberLost as lost:
-        raise PolicyRefusal("duplicate-key", lost.find()) from None
+    except _DuplicateKey as duplicate:
+        raise PolicyRefusal("duplicate-key", duplicate.find()) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise PolicyRefusal("malformed", None) from None
     except RecursionError:
         raise PolicyRefusal("too-deep", None) from None
     if not isinstance(tree, dict):
         raise PolicyRefusal("malformed", None)
-    if _depth_beyond(tree):
+    if _is_too_deep(tree):
         raise PolicyRefusal("too-deep", None)
     return cast("dict[str, Any]", tree)
 
 
-class _MemberLost(Exception):
-    """A key stands twice in an object of this JSON, which is at `path`; of a list it holds the
-    entries from `first` on.
+class _DuplicateKey(Exception):
+    """The JSON `text` at `path` has a duplicate key. `text` may be a part of a list, whose first
+    entry has the index `first`.
     """
 
     def __init__(self, text: bytes, path: Path, first: int = 0) -> None:
@@ -78,23 +75,23 @@ class _MemberLost(Exception):
         self.first = first
 
     def find(self) -> Path:
-        """Where a key stands for the second time; of a large object that it has one."""
+        """The path of the duplicate key, or of the object if it is too large to search."""
         if not self.text:
             return self.path
         return _find(json.loads(self.text, object_pairs_hook=_pairs), self.path, first=self.first)
 
 
 def _read(text: memoryview, path: Path, *, nesting: int) -> object:
-    """The JSON at `path` decoded, the members and entries of what is large each on their own.
-    Raises _MemberLost, and what the decoder raises.
+    """Decode the JSON at `path`; members and entries of a large value are decoded one by one.
+    Raises _DuplicateKey, and what the decoder raises.
     """
-    if len(text) > PIECE:
-        match bytes(text[:PIECE]).lstrip()[:1]:
+    if len(text) > PIECE_SIZE:
+        match bytes(text[:PIECE_SIZE]).lstrip()[:1]:
             case b'"':
-                return _decode(text)  # holds no key
-            case b"{" if nesting < MAX_PIECEWISE:
+                return _decode(text)  # a string has no keys
+            case b"{" if nesting < MAX_SPLIT_DEPTH:
                 return _read_members(text, path, nesting=nesting)
-            case b"[" if nesting < MAX_PIECEWISE:
+            case b"[" if nesting < MAX_SPLIT_DEPTH:
                 return _read_entries(text, path, nesting=nesting)
             case _:
                 pass
@@ -103,94 +100,93 @@ def _read(text: memoryview, path: Path, *, nesting: int) -> object:
 
 def _read_piece(text: bytes, path: Path, *, first: int = 0) -> object:
     tree: object = _decode(text)
-    if _lost_a_member(text, _encode(tree)):
-        raise _MemberLost(text, path, first)
+    if _has_duplicate(text, _encode(tree)):
+        raise _DuplicateKey(text, path, first)
     return tree
 
 
 def _read_members(text: memoryview, path: Path, *, nesting: int) -> object:
     fields = _decode_members(text)
-    if any('"' in key for key in fields):  # by its number perhaps
+    if any('"' in key for key in fields):  # it may be written as an escape
         return _read_piece(bytes(text), path)
-    # All quotation marks, less those in the values, are those of the keys.
-    left = _marks(text) - _marks(memoryview(_encode(list(fields))))
+    # All quotation marks, minus those in the values, are those of the keys.
+    left = _quotes(text) - _quotes(memoryview(_encode(list(fields))))
     tree: dict[str, object] = {}
     for key, raw in fields.items():
         value = memoryview(raw)
-        left -= _marks(value)
+        left -= _quotes(value)
         tree[key] = _read(value, (path, key), nesting=nesting + 1)
     if left:
-        raise _MemberLost(bytes(text) if len(text) <= SEARCHED else b"", path)
+        raise _DuplicateKey(bytes(text) if len(text) <= SEARCH_LIMIT else b"", path)
     return tree
 
 
 def _read_entries(text: memoryview, path: Path, *, nesting: int) -> list[object]:
-    """Small entries some at a time, as one list."""
+    """Decode small entries in batches."""
     read: list[object] = []
-    some: list[bytes] = []
+    batch: list[bytes] = []
     size = 0
     for raw in _decode_entries(text):
-        if some and size + len(raw) > PIECE:
-            read += _read_list(some, path, first=len(read))
-            some, size = [], 0
-        if len(raw) > PIECE:
+        if batch and size + len(raw) > PIECE_SIZE:
+            read += _read_list(batch, path, first=len(read))
+            batch, size = [], 0
+        if len(raw) > PIECE_SIZE:
             read.append(_read(memoryview(raw), (path, len(read)), nesting=nesting + 1))
         else:
-            some.append(bytes(raw))
+            batch.append(bytes(raw))
             size += len(raw)
-    return read + _read_list(some, path, first=len(read))
+    return read + _read_list(batch, path, first=len(read))
 
 
 def _read_list(entries: list[bytes], path: Path, *, first: int) -> list[object]:
     return cast("list[object]", _read_piece(b"[" + b",".join(entries) + b"]", path, first=first))
 
 
-def _marks(text: memoryview) -> int:
-    """Quotation marks."""
-    return sum(bytes(text[start : start + PIECE]).count(b'"') for start in range(0, len(text), PIECE))
+def _quotes(text: memoryview) -> int:
+    return sum(
+        bytes(text[start : start + PIECE_SIZE]).count(b'"') for start in range(0, len(text), PIECE_SIZE)
+    )
 
 
-def _lost_a_member(body: bytes, again: bytes) -> bool:
-    """Whether `again`, what was read of the body and written anew, is short of a member. Most
-    clients write as we do, but for spaces, and one comparison tells.
+def _has_duplicate(body: bytes, again: bytes) -> bool:
+    """Whether `again`, the decoded body encoded again, lacks a member. Most clients format JSON as
+    we do, except for spaces, so that one comparison suffices.
     """
     if body == again or _compact(body, indent=NO_SPACES) == again:
         return False
-    if QUOTE_BY_NUMBER in body:
+    if ESCAPED_QUOTE in body:
         return _strings(body) != _strings(again)
     return body.count(b'"') != again.count(b'"')
 
 
 def _strings(text: bytes) -> int:
-    """Quotation marks that begin or end a string."""
+    """The number of quotation marks that begin or end a string."""
     text = text.replace(b"\\\\", b"")
     return text.count(b'"') - text.count(b'\\"')
 
 
-def _depth_beyond(tree: Any) -> bool:
-    """Level by level: a level is what holds something, and what it holds that holds something
-    again.
-    """
+def _is_too_deep(tree: Any) -> bool:
+    """Whether the nesting exceeds MAX_DEPTH. A level is all containers of one depth."""
     level: list[Any] = [tree]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
         for value in level:
             if type(value) is dict:
                 inner += cast("dict[str, Any]", value).values()
-            elif len(value) < MANY or not _HOLDERS.isdisjoint(map(type, value)):
+            elif len(value) < LONG_LIST or not _CONTAINERS.isdisjoint(map(type, value)):
                 inner += value
-        level = [value for value in inner if type(value) in _HOLDERS]
+        level = [value for value in inner if type(value) in _CONTAINERS]
         if not level:
             return False
     return True
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it is written."""
+    """An object with its duplicate keys."""
 
 
 def _pairs(members: list[tuple[str, Any]]) -> _Pairs:
-    """A function, not the class itself: between two calls of one, other threads get their turn."""
+    """A function instead of the class, so that other threads can run between two calls."""
     return _Pairs(members)
 
 

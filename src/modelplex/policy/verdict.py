@@ -1,8 +1,4 @@
-"""What a policy says of a request: one of three values, and what it was told to decide by.
-
-Above it stand the rules, which return it, and the gateway, which acts on it; below it the
-vocabulary. A refusal carries the sentence that the user will read.
-"""
+"""The verdict of the policy on a request, and the facts that it depends on."""
 
 from __future__ import annotations
 
@@ -13,16 +9,15 @@ from modelplex.core.request import StrippedValue
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verdict depends on beside the body.
+    """What a verdict depends on besides the body.
 
-    agent    whose request it is: a name, or the listener's where there is none; it goes into keyed
-             hashes only
-    secret   the key of those hashes; it is the host's, and stays the same across restarts
-    allowed  names of rules that are open
-    bounds   within which some of these rules are open; of several for one rule each holds
-    models   globs of model names that the caller may use, in whatever field; empty for all
-    own      the model that is asked, as its provider calls it, where the gateway wrote the body; it
-             is not held to `models`
+    agent      the caller: an agent's name, else the listener's; only for keyed hashes
+    secret     the key of those hashes; it belongs to the host and survives restarts
+    allowed    names of allowed rules
+    bounds     bounds of allowed rules; several bounds of one rule all apply
+    models     globs of model names that the caller may use, in any field; empty for all
+    own_model  the requested model as its provider names it, in a body that the gateway wrote;
+               `models` does not apply to it
     """
 
     agent: str
@@ -34,19 +29,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Allow(msgspec.Struct, frozen=True):
-    """The body may go as it is, byte for byte."""
+    """The body passes unchanged, byte for byte."""
 
 
 class Amend(msgspec.Struct, frozen=True):
-    """`body` may go in its place. `stripped` names what is gone or overwritten."""
+    """`body` replaces the body. `stripped` names what was stripped or overwritten."""
 
     body: bytes
     stripped: tuple[StrippedValue, ...]
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """`path` is a JSON path as the API's own errors write it ("input[2].content[0].image_url");
-    `sentence` says policy, field, rule and the setting that would allow it.
+    """`path` is a JSON path as errors of the API write it ("input[2].content[0].image_url");
+    `message` is for the user, and has the path, the rule and the setting that allows it.
     """
 
     rule: str
