@@ -50,7 +50,7 @@ SITUATIONS = {
     "budget": Situation(
         "the budget of the agent 'coder' is used up", FINE, "budget = { tokens = 1, per = 'total' }\n", 1
     ),
-    "circuit open": Situation("No provider of this model may be asked yet", LIMITED, used=1),
+    "circuit open": Situation("No provider of this model accepts requests yet", LIMITED, used=1),
     "our key refused": Situation("it rejected the API key that the gateway has for it", REFUSED),
     "unreachable": Situation("the provider refused the connection", None),
     "a proxy's page": Situation("The provider answered 502: (a page, not JSON)", PAGE),

@@ -107,9 +107,9 @@ def test_a_row_takes_the_usual_for_what_it_does_not_say() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (ROW.replace("/v1", "/v1/"), "it: a slash at the end"),
-        (ROW + 'root = "/v1"', "it: models_path must begin with '/v1'"),
-        (ROW + 'models_path = "models"', "it: models_path must begin with ''"),
+        (ROW.replace("/v1", "/v1/"), "it: a trailing slash"),
+        (ROW + 'root = "/v1"', "it: models_path must start with '/v1'"),
+        (ROW + 'models_path = "models"', "it: models_path must start with ''"),
         (ROW + "colour = 1", "colour"),
         (ROW + "quirks = { refuses = 1 }", "refuses"),
         (ROW.replace("chat/completions", "chat"), "serves"),

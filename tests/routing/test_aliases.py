@@ -240,5 +240,5 @@ def test_an_alias_that_leads_nowhere_is_not_recommended_to_who_asked_for_it(targ
     with pytest.raises(UnknownModel) as caught:
         resolve(directory, "a")
     assert caught.value.message == (
-        "The alias 'a' leads to no model that a provider here serves; `modelplex check` says why."
+        "The alias 'a' resolves to no model that a provider serves; `modelplex check` says why."
     )

@@ -1,7 +1,7 @@
 """The catalog of providers, as data.
 
-A type of provider is a row of compatible.toml, a model's facts are a row of models.toml. The two
-files are read here once, when they are first needed; the package does no other I/O.
+A type of provider is a table of compatible.toml, facts about models are tables of models.toml. The
+two files are read once, at the first use; the package does no other I/O.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ def all_specs() -> Mapping[str, ProviderSpec]:
 
 
 def read_package_file(name: str) -> bytes:
-    """A file that lies beside this one. Not through importlib.resources, which costs the start some
-    15 ms.
-    """
+    """A file of this package. Without importlib.resources, which takes about 15 ms to import."""
     data = pkgutil.get_data(__name__, name)
     if data is None:
         raise FileNotFoundError(f"{name} is missing from the package")

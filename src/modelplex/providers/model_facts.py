@@ -1,6 +1,4 @@
-"""Facts about a model by its name, read from models.toml. What a service as a whole differs in is
-in its row of compatible.toml.
-"""
+"""Facts about models by name, from models.toml. Those of a whole service are in compatible.toml."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from modelplex.core.request import ModelFacts
 from modelplex.providers import read_package_file
 
 CACHE_LIMIT = 4096
-"""Names whose facts are kept: more than any provider lists, and a client that invents names does
-not fill our memory.
+"""Names whose facts are cached: more than any provider lists, and bounded, since clients may invent
+names.
 """
 
 
 class ModelFactsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A row: the first whose dialect is the same and one of whose globs fits the name decides."""
+    """The first entry of the dialect with a glob that matches the name applies."""
 
     dialect: str
     match: tuple[str, ...]
@@ -32,21 +30,19 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_entries(table: bytes) -> tuple[ModelFactsEntry, ...]:
-    """The rows of models.toml, in order. Raises ValueError where it is not of that form."""
+    """The entries of models.toml, in order. Raises ValueError if one is malformed."""
     return msgspec.toml.decode(table, type=_Table).models
 
 
 @lru_cache(maxsize=CACHE_LIMIT)
 def model_facts(model: str, dialect: str) -> ModelFacts:
-    """What is known of this model, asked for in this dialect; the defaults where nothing is."""
+    """The facts about this model in this dialect; the defaults if there are none."""
     name = normalized_name(model)
-    return next((known for pattern, known in _patterns(dialect) if pattern.fullmatch(name)), ModelFacts())
+    return next((facts for pattern, facts in _patterns(dialect) if pattern.fullmatch(name)), ModelFacts())
 
 
 def normalized_name(model: str) -> str:
-    """A model's name as the globs see it: without who sells it, in lower case, and with "-" for
-    ".".
-    """
+    """The name for the globs: without vendor prefix, lower case, "-" instead of "."."""
     return model.rpartition("/")[2].lower().replace(".", "-")
 
 

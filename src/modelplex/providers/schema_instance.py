@@ -1,9 +1,8 @@
-"""An instance of a JSON schema: the same one each time, and as plain as the schema allows.
+"""An example value of a JSON Schema, for the demo provider. It is deterministic and minimal.
 
-Above it stands the demo provider; below it nothing. It makes what is required and no more. It knows
-JSON Schema 2020-12 as far as people put it into tools and response formats: types, enum, const,
-$ref, anyOf, oneOf, allOf, bounds of numbers, lengths and counts. A `pattern` is met only through
-`default` or `examples`: running a stranger's regular expression is asking to be stopped by it.
+Supports the part of JSON Schema 2020-12 that tools and response formats use: types, enum, const,
+$ref, anyOf, oneOf, allOf, bounds of numbers, lengths and counts. A `pattern` is satisfied only by
+`default` or `examples`: running a client's regular expression could take forever.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ from typing import TypeAlias, cast
 Schema: TypeAlias = Mapping[str, object]
 
 MAX_NODES = 10_000
-"""Values of one instance. References can double a schema at every level, so that a short one asks
-for more than there is memory.
+"""Values of one instance. References can double a schema at every level, so that a short schema
+could exceed the memory.
 """
 MAX_DEPTH = 64
-"""Levels of one instance: far above any schema that people write, far below Python's own limit."""
+"""Levels of one instance: far above real schemas, far below Python's recursion limit."""
 MAX_LENGTH = 10_000
-"""Characters of a string that a schema may demand."""
-
+"""Characters of a string that a schema may require."""
 LEAST_STEP = 1e-9
 GREATEST_NUMBER = 2.0**53
-"""Beyond these a float's steps and roundings are as large as what is asked for."""
+"""Beyond these a float cannot represent every multiple."""
 
 _BY_FORMAT = {
     "date-time": "2026-01-01T00:00:00Z",
@@ -40,7 +38,7 @@ _BY_FORMAT = {
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
 
-# What tells a schema's type where it does not say it.
+# The type of a schema without `type`, by its other keywords.
 _IMPLIES = {
     "properties": "object",
     "required": "object",
@@ -56,23 +54,23 @@ _IMPLIES = {
 
 
 class NoInstance(ValueError):
-    """The schema has no instance, or none that can be found here. The message says why."""
+    """The schema has no instance, or none that this module finds. The message says why."""
 
 
 def instance(schema: object) -> object:
-    """A value that is valid against the schema (decoded JSON). Raises NoInstance."""
+    """A value that is valid for the schema (decoded JSON). Raises NoInstance."""
     return _Maker(schema).make(schema, turn=0)
 
 
 class _Maker:
-    """One instance in the making. `turn` counts the items of an array, so that they may differ."""
+    """Builds one instance. `turn` is the index in an array, so that its items can differ."""
 
     def __init__(self, root: object) -> None:
         self._root = root
         self._left = MAX_NODES
         self._depth = 0
-        # The references that led to where we are. To follow one of them again is to never end, so
-        # it is the last thing tried.
+        # The references that were followed to the current place. Following one of them again may
+        # never end, so it is tried last.
         self._within = ["#"]
 
     def make(self, schema: object, *, turn: int) -> object:
@@ -114,7 +112,7 @@ class _Maker:
                 return _string(schema, turn=turn)
 
     def _resolved(self, schema: Schema) -> Schema:
-        """The schema with what `$ref` and `allOf` say laid into it."""
+        """The schema with `$ref` and `allOf` merged into it."""
         for _ in range(MAX_DEPTH):
             if isinstance(ref := schema.get("$ref"), str):
                 rest = {name: value for name, value in schema.items() if name != "$ref"}
@@ -188,7 +186,7 @@ class _Maker:
         return made
 
     def _spend(self) -> None:
-        """A value counts before it is made, lest a demand for a billion of them be begun."""
+        """Count a value before it is made, since a schema may require a billion of them."""
         self._left -= 1
         if self._left < 0:
             raise NoInstance(f"it has more than {MAX_NODES} values")
@@ -216,7 +214,7 @@ def _count(schema: Schema, name: str) -> int:
 
 
 def _merged(one: Schema, other: Schema) -> Schema:
-    """Both at once: properties and demands of both, else what the second says."""
+    """Both schemas combined: properties and bounds of both, else the second one's value."""
     merged = {**one, **other}
     for name in ("properties", "$defs"):
         if name in one and name in other:
@@ -231,10 +229,10 @@ def _merged(one: Schema, other: Schema) -> Schema:
 
 
 def _type(schema: Schema) -> str:
-    said = schema.get("type")
-    if isinstance(said, str):
-        return said
-    if kinds := [str(kind) for kind in _list(said)]:
+    declared = schema.get("type")
+    if isinstance(declared, str):
+        return declared
+    if kinds := [str(kind) for kind in _list(declared)]:
         return next((kind for kind in kinds if kind != "null"), "null")
     return next((kind for name, kind in _IMPLIES.items() if name in schema), "string")
 
@@ -248,17 +246,17 @@ def _string(schema: Schema, *, turn: int) -> str:
         text = f"demo {turn + 1}"
     least, most = _count(schema, "minLength"), schema.get("maxLength")
     if least > MAX_LENGTH:
-        raise NoInstance(f"it wants a string of more than {MAX_LENGTH} characters")
+        raise NoInstance(f"it requires a string of more than {MAX_LENGTH} characters")
     text = text.ljust(least, "o")
     return text[:most] if isinstance(most, int) else text
 
 
 def _number(schema: Schema, *, whole: bool, turn: int) -> int | float:
-    """1, or what is nearest to it within the bounds; then each turn the next."""
+    """The number nearest to 1 within the bounds; each turn the next one."""
     low, high = _bound(schema, "minimum", -math.inf), _bound(schema, "maximum", math.inf)
     step = _bound(schema, "multipleOf", 1.0)
     over, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    # Draft 4 says true beside the bound, later drafts say the bound itself.
+    # In draft 4 it is true beside the bound, in later drafts it is the bound.
     above = low if over is True else _bound(schema, "exclusiveMinimum", -math.inf)
     below = high if under is True else _bound(schema, "exclusiveMaximum", math.inf)
     at_least, at_most = max(low, above), min(high, below)

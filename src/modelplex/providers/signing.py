@@ -1,7 +1,7 @@
 """Authentication of upstream requests: the `Signer` protocol, and static keys.
 
-A signer sees the request as it is sent: after translation, policy and the client's own headers. A
-signature over the body (AWS SigV4) is therefore one over the bytes on the wire.
+A signer sees the request as it is sent, after translation and policy, so that a signature over the
+body (AWS SigV4) covers the bytes on the wire.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Signer(Protocol):
-    r"""Returns the header lines that authenticate a request, each ending in `\r\n`; they are added
-    to its own. A signer may wait, for a new token for example. It raises ModelplexError where it
-    has no credential.
+    r"""Returns the header lines that authenticate a request, each ending in `\r\n`. A signer may
+    wait, for a new token for example. It raises ModelplexError if it has no credential.
     """
 
     async def sign(self, request: UpstreamRequest, /) -> bytes: ...
 
 
 class StaticKey:
-    """The same header line for every request; no line where there is no key."""
+    """The same header line for every request; none without a key."""
 
     def __init__(self, line: bytes) -> None:
         self._line = line

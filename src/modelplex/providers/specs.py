@@ -1,4 +1,4 @@
-"""The rows of compatible.toml: one for each type of provider. It takes bytes and opens no file."""
+"""Parses compatible.toml: one ProviderSpec for each type of provider. Opens no file."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 """How the key is sent: `authorization: Bearer`, a header of its own, or not at all."""
 
 Version = Literal["", "anthropic-version", "api-version"]
-"""Where the API's version is said: nowhere, in a header of that name, or in the query."""
+"""Where the API version is sent: nowhere, in a header of that name, or in the query."""
 
 
 class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One type of provider.
 
-    name         what `type` says in a config; set from the table's key
+    name         the value of `type` in a config; the key of the table
     title        the service's own name
-    base_url     without a slash at its end; "" where each user has an address of their own
-    dialect      a file of wire/
-    key_env      the environment variable in which its users keep their key; None where there is
-                 none
-    root         what stands before each path unless the base URL already ends with it ("/v1"), so
-                 that both forms that users know are right
-    paths        endpoint -> path, where it is not "/" + endpoint; "{model}" is filled in.
-                 "endpoint:stream" goes before it for streams
-    models_path  the list of models, root included
-    models_prefix  what that list puts before each name and the service does without
+    base_url     without a trailing slash; "" if each user has their own
+    dialect      the name of its dialect
+    key_env      the environment variable in which users keep their key; None if there is none
+    root         prefix of each path, unless the base URL already ends with it ("/v1"), so that both
+                 common forms of a base URL work
+    paths        endpoint -> path, if it is not "/" + endpoint; "{model}" is filled in.
+                 "endpoint:stream" takes precedence for streams
+    models_path  the path of the model list, root included
+    models_prefix  a prefix of names in that list that requests do not need
     serves       the endpoints it has
-    docs         the page that these facts are from
-    local        runs on the user's own machine, needs no key, and has no price
-    price_service  the service's name in the price list, where it is not the type's
-    prices_by_address  many services have this API: at another base URL, that URL tells the service
-    egress       what the sealed policy must know of its models
+    docs         the page with these facts
+    local        runs on the user's machine, needs no key, has no price
+    price_service  the service's name in the price list, if it is not the type's
+    prices_by_address  many services have this API: another base URL selects the service
+    egress       what the sealed policy must know about its models
     """
 
     name: str = ""
@@ -61,7 +60,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def default_base_url(self) -> str | None:
-        """The base URL, None where there is no usual one."""
+        """The base URL; None if each user has their own."""
         return self.base_url or None
 
     @property
@@ -79,17 +78,14 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def read_specs(table: bytes) -> Mapping[str, ProviderSpec]:
-    """The rows of compatible.toml, by name.
-
-    Raises ValueError naming what is wrong with the table.
-    """
-    rows = {
-        name: msgspec.structs.replace(row, name=name)
-        for name, row in msgspec.toml.decode(table, type=dict[str, ProviderSpec]).items()
+    """The specs by name. Raises ValueError naming the fault."""
+    specs = {
+        name: msgspec.structs.replace(spec, name=name)
+        for name, spec in msgspec.toml.decode(table, type=dict[str, ProviderSpec]).items()
     }
-    for name, row in rows.items():
-        if row.base_url.endswith("/") or row.root.endswith("/"):
-            raise ValueError(f"{name}: a slash at the end")
-        if not row.models_path.startswith(f"{row.root}/"):
-            raise ValueError(f"{name}: models_path must begin with {row.root!r} and a slash")
-    return rows
+    for name, spec in specs.items():
+        if spec.base_url.endswith("/") or spec.root.endswith("/"):
+            raise ValueError(f"{name}: a trailing slash")
+        if not spec.models_path.startswith(f"{spec.root}/"):
+            raise ValueError(f"{name}: models_path must start with {spec.root!r} and a slash")
+    return specs

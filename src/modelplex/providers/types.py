@@ -1,4 +1,4 @@
-"""The types that `type` in a config may name."""
+"""The values of `type` of a provider in a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collects what happens during a request and makes its Record. Times are arguments."""
+"""Collects the events of a request and builds its Record. Times are arguments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from modelplex.records.record import AttemptRecord, Outcome, Record, Times
 
 
 class CallFailure(msgspec.Struct, frozen=True):
-    """What a call came to, as plain data: an error itself would hold the frames that it went
-    through, and the body with them.
-    """
+    """The error of a call as plain data: an exception would keep its frames and the body alive."""
 
     message: str
     code: str
@@ -23,9 +21,7 @@ class CallFailure(msgspec.Struct, frozen=True):
 
 
 class RecordBuilder:
-    """One call's notes. Times are readings of one monotonic clock, in seconds; `wall` is
-    Unix time.
-    """
+    """The state of one call. Times are seconds of one monotonic clock; `wall_time` is Unix time."""
 
     __slots__ = (
         "attempt", "attempts", "body_chunks", "bytes_out", "caller", "changes", "cost", "failure", "finish_reason", "first_output", "id",
@@ -58,8 +54,8 @@ class RecordBuilder:
         self.body_chunks: list[bytes] | None = None
 
     def overhead(self) -> float:
-        """Seconds of our own until the upstream request left; what earlier attempts took was not
-        ours.
+        """Seconds of the gateway's own time until the upstream request was sent, without earlier
+        attempts and their delays.
         """
         earlier = self.attempts[: self.attempt.number - 1] if self.attempt is not None else []
         spent = self.queued + sum(one.seconds for one in earlier)
@@ -94,20 +90,19 @@ class RecordBuilder:
         )
 
     def fail(self, error: ModelplexError) -> None:
-        """The call came to this."""
         self.failure = CallFailure(
             error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
         )
 
     def budget_charge(self) -> tuple[int, float]:
-        """Tokens and US dollars that the call counts against a budget, over all its attempts. Where
-        no price is known, no dollars.
+        """Tokens and US dollars that all attempts count against a budget; 0 dollars for an unknown
+        price.
         """
         paid = [(one.usage, one.charge) for one in self.attempts if one.usage is not None]
         return sum(u.input + u.output for u, _ in paid), sum(charge or 0.0 for _, charge in paid)
 
     def record(self, *, now: float) -> Record:
-        """The Record. `now` is when the last byte went out."""
+        """`now` is when the last byte was sent."""
         ask, caller, failure, attempt = self.request, self.caller, self.failure, self.attempt
         outcome: Outcome
         if failure is None:

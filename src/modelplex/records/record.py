@@ -1,5 +1,5 @@
-"""The Record: one for every request, however it ended. It is frozen and holds no secret; bodies are
-in it only with `[log] bodies = true`.
+"""The Record of a model call, one for every request however it ended. It contains no secret, and
+bodies only with `[log] bodies = true`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
 class AttemptRecord(msgspec.Struct, frozen=True):
-    """One attempt. `outcome` is "ok" or the error's code; times are seconds. `status` is the
-    provider's, None where none came. `usage` and `cost` are what it took, be there an answer or
-    not; `charge` is what a budget counts for it, which is known of an estimate too.
+    """One attempt at a provider.
+
+    outcome      "ok", or the error's code
+    status       the provider's HTTP status; None without a response
+    usage, cost  what the provider bills, also for a failed attempt
+    charge       US dollars that a budget counts, also for estimated tokens
     """
 
     provider: str
@@ -36,9 +39,12 @@ class AttemptRecord(msgspec.Struct, frozen=True):
 
 
 class Times(msgspec.Struct, frozen=True):
-    """Seconds. `ours` is our own time until the upstream request left; `first` until the first
-    output byte went to the client (None where none did); `queue` is waiting for a retry's delay;
-    `total` from the request's head to the answer's last byte.
+    """Seconds.
+
+    overhead      the gateway's own time until the upstream request was sent
+    queued        waiting before retries
+    first_output  until the first output byte was sent to the client; None if none was
+    total         from the head of the request to the last byte of the response
     """
 
     overhead: float = 0.0
@@ -48,14 +54,14 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """`asked` is the model's name as the client wrote it, `model` the one that served it, by
-    `provider`; both empty where none did.
+    """One model call.
 
-    `outcome`: "ok", "error" (before or instead of an answer), "broken" (an error after output had
-    begun), "client_closed". `agent` is a name of [[agents]], "" for nobody in particular; `peer`
-    and `attested` are of the process that connected, where it was looked at. `usage` and `cost` are
-    of the last attempt; earlier ones have their own in `tries`. `blame` is set for every outcome
-    but "ok". `started` is Unix seconds. `bytes_in`, `bytes_out` count bodies.
+    started          Unix seconds requested_model  the model's name as the client wrote it model,
+    provider  what served the call; "" if nothing did agent            a name of [[agents]], else ""
+    peer, peer_network  the process that connected, if it was attested outcome          "ok",
+    "error" (before or instead of a response), "broken" (an error after output began),
+    "client_closed" blame            set for every outcome but "ok" usage, cost      of the last
+    attempt; earlier ones are in `attempts` bytes_in, bytes_out  sizes of the bodies
     """
 
     id: str

@@ -14,24 +14,23 @@ from modelplex.records.record import Record
 from modelplex.records.tool_call import ToolRecord
 
 QUEUE_LIMIT = 10_000
-"""Records that wait for a blocking sink: ten seconds of a busy gateway."""
+"""Records queued for a blocking sink: ten seconds of a busy gateway."""
 CLOSE_LIMIT_S = 2.0
-"""How long `close` waits for a sink, so that one that hangs does not keep the gateway from ending.
-"""
+"""How long `close` waits for a sink, so that one that hangs does not delay the shutdown."""
 
 
 class Sink(Protocol):
-    """Receives each Record once its request is over, however it ended. `record` runs on the event
-    loop: it returns at once and does not raise. A sink that does I/O puts the Record in a bounded
-    queue and counts what it drops; `QueuedSink` does so for any other sink.
+    """Receives each Record after its request ended. `record` runs on the event loop: it returns at
+    once and does not raise. A sink that does I/O needs a bounded queue and counts what it drops;
+    `QueuedSink` wraps any sink in one.
     """
 
     def record(self, record: Record | ToolRecord, /) -> None: ...
 
 
 class QueuedSink:
-    """Calls a sink that may block, in a thread of its own. Above `limit` waiting Records new ones
-    are dropped; `dropped` counts them, and `failed` those on which the sink raised.
+    """Calls a blocking sink in its own thread. Above `limit` queued Records new ones are dropped;
+    `dropped` counts them, `failed` those on which the sink raised.
     """
 
     def __init__(self, sink: Sink, *, limit: int = QUEUE_LIMIT) -> None:
@@ -52,7 +51,7 @@ class QueuedSink:
             self.dropped += 1
 
     def close(self) -> bool:
-        """Let the sink take what waits, for at most CLOSE_LIMIT_S. Returns False where that was too
+        """Wait for the queued Records, for at most CLOSE_LIMIT_S. Returns False if that was too
         short.
         """
         end = time.monotonic() + CLOSE_LIMIT_S

@@ -1,5 +1,5 @@
-"""The Record of a tool call, one for every request to a tool server, refused ones too. It is frozen
-and holds no secret. Arguments are in it as a hash; as text only with `[log] bodies = true`.
+"""The Record of a tool call, one for every request to a tool server, refused ones included. It
+contains no secret, and the arguments only as a hash, unless `[log] bodies = true`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a tool, prompt, resource or completion. `started` is Unix seconds, `seconds` its
     duration.
 
-    tool          the name that the client used: a tool's, a prompt's, or a resource's URI
-    arguments     SHA-256 of the arguments' canonical JSON (keys sorted, no spaces), hex
-    definition    SHA-256 of the tool's definition as it was listed, "" where nothing is listed of
-                  it
-    rule          what decided: "" where nothing had to
-    outcome       "ok", "tool_error" (the result says isError), "error", "refused" (by this
-                  gateway), "client_closed"
-    code          a JSON-RPC code, None where there was no error; `reason` is the gateway's word for
-                  its own
-    bytes_in, bytes_out   of the arguments and of the result
+    tool          the name of a tool or prompt, or the URI of a resource, as the client wrote it
+    arguments     hex SHA-256 of the arguments' canonical JSON (keys sorted, no spaces)
+    definition    hex SHA-256 of the tool's listed definition; "" if it is not listed
+    rule          the rule that decided; "" for none
+    outcome       "ok", "tool_error" (the result has isError), "error", "refused" (by the gateway),
+                  "client_closed"
+    code          JSON-RPC error code; None without an error
+    reason        the gateway's name for an error of its own
+    bytes_in, bytes_out   sizes of the arguments and of the result
     """
 
     id: str
@@ -57,8 +56,8 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolRecordBuilder:
-    """What is known of a tool call while it runs. `wall` is Unix time, `started` a reading of a
-    monotonic clock; both seconds.
+    """The state of one tool call. `wall_time` is Unix seconds, `started` seconds of a monotonic
+    clock.
     """
 
     __slots__ = (
@@ -125,8 +124,8 @@ class ToolRecordBuilder:
 
 
 def hash_arguments(arguments: Any) -> tuple[str, bytes]:
-    """The hash of the arguments, and the canonical JSON that it is of. A lone surrogate, which JSON
-    can spell and UTF-8 cannot, has no canonical form: its hash is "".
+    """The hash of the arguments, and their canonical JSON. Arguments with a lone surrogate, which
+    UTF-8 cannot encode, have no canonical JSON: the hash is "".
     """
     try:
         body = _canonical(arguments)

@@ -1,6 +1,6 @@
-"""Models for which a budget in dollars counts nothing, since no price of them is known.
+"""Models of unknown price, for which a budget in dollars counts nothing.
 
-The models are those of the config and of the providers' lists, as far as the directory has them.
+The models are those of the config and of the providers' lists in the directory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from modelplex.records.tool_call import ToolRecord
 from modelplex.routing.aliases import Directory, ServedModels, permitted_candidates, resolve
 
 WARNINGS_LIMIT = 1000
-"""Warnings of one config. Clients make up model names, and these must not fill the log."""
+"""Warnings per config: clients may invent model names, which must not fill the log."""
 
 
 class UnpricedModel(msgspec.Struct, frozen=True):
-    """A model that an agent with a budget in dollars may ask for, and of which no price is known.
-    `model` is "" where it is any that the provider may list.
+    """A model of unknown price that an agent with a budget in dollars may use. `model` is "" for
+    any model that the provider may list.
     """
 
     agent: str
@@ -43,7 +43,7 @@ class UnpricedModel(msgspec.Struct, frozen=True):
 
 
 def unpriced_models(config: Config, directory: Directory) -> list[UnpricedModel]:
-    """Every agent, provider and model of this kind, each once, in the order of the config."""
+    """Every such model, without duplicates, in the order of the config."""
     prices = Prices(config.prices)
     found = [
         UnpricedModel(agent.name, provider, model, refused=agent.on_unpriced == "refuse")
@@ -55,9 +55,7 @@ def unpriced_models(config: Config, directory: Directory) -> list[UnpricedModel]
 
 
 class UnpricedWarnings:
-    """A sink that warns of each model that a budget in dollars counts nothing for: once for an
-    agent.
-    """
+    """A sink that warns once per agent and model."""
 
     def __init__(self, config: Config, log: EventLog) -> None:
         self._config = config
@@ -65,17 +63,16 @@ class UnpricedWarnings:
         self._warned: set[tuple[str, str, str]] = set()
 
     def configure(self, config: Config) -> None:
-        """Begin anew with another config."""
         self._config = config
         self._warned.clear()
 
     def check(self, directory: Directory) -> None:
-        """Warn of the models that the config and the providers' lists name."""
+        """Warn about models of the config and of the providers' lists."""
         for each in unpriced_models(self._config, directory):
             self._warn(each)
 
     def record(self, record: Record | ToolRecord, /) -> None:
-        """Warn of a model that a list named later, or that a glob let through."""
+        """Warn about a model that was listed later, or that a glob permitted."""
         if isinstance(record, ToolRecord) or not record.agent:
             return
         budgets = (agent.budget for agent in self._config.agents if agent.name == record.agent)
@@ -106,7 +103,7 @@ def _of_agent(
             candidates = permitted_candidates(
                 directory, resolve(directory, name), name=name, globs=agent.models
             )
-        except UnknownModel:  # an alias to nobody
+        except UnknownModel:  # an alias without a target
             continue
         for candidate in candidates:
             if prices.table(sellers[candidate.provider], candidate.model) is None:
@@ -123,5 +120,5 @@ def _of_agent(
 
 
 def _is_open(served: ServedModels) -> bool:
-    """Whether it may serve models that neither the config nor a list names."""
+    """Whether the provider may serve models that neither the config nor a list names."""
     return bool(served.patterns) or (not served.configured and served.listed is None)

@@ -1,9 +1,9 @@
-"""Affinity of opaque state: it goes back to the provider and account that made it, to no other.
+"""Affinity of opaque state: it is sent only to the provider and account that made it.
 
-Opaque state is a thinking signature or encrypted reasoning in a conversation; its maker binds it to
-an account. Where the origin is unknown, it may go to the only candidate, from which alone it can
-have come. The same holds for a file or a sound that is stored at a provider and named by its id.
-The origins are an argument: this module keeps no memory.
+Opaque state is a thinking signature or encrypted reasoning in a conversation; its provider binds it
+to an account. State of unknown origin may go to the only candidate, since no other can have made
+it. The same holds for a file or audio that is stored at a provider and named by its id. The origins
+are an argument: this module has no state.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from modelplex.core.request import (
 Origin = tuple[str, str]
 """Provider and account."""
 FindOrigin = Callable[[str], Origin | None]
-"""Who made the state with this text, where it was seen to be made."""
+"""The origin of the state with this text; None if it is unknown."""
 
 
 def opaque_states_in(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
-    """Each state in the conversation, with the place in the body where it stands."""
+    """Each opaque state in the conversation, with the path of its message in the body."""
     for message in call.messages:
         for part in message.parts:
             if isinstance(part, ReasoningPart | ToolCallPart) and part.state is not None:
@@ -43,8 +43,8 @@ def opaque_states_in(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
 
 
 def stored_references(call: ChatRequest) -> Iterator[str]:
-    """Where the conversation names what is kept at a provider: an uploaded file, an earlier
-    answer's sound.
+    """The path of each message that names something stored at a provider: an uploaded file, or the
+    audio of an earlier response.
     """
     for message in call.messages:
         for part in message.parts:
@@ -53,75 +53,75 @@ def stored_references(call: ChatRequest) -> Iterator[str]:
                 yield message.path
 
 
-def origin_of(state: OpaqueState, remembered: FindOrigin) -> Origin | None:
+def origin_of(state: OpaqueState, find_origin: FindOrigin) -> Origin | None:
     if state.provider is not None:
         return state.provider, state.account or ""
-    return remembered(state.data)
+    return find_origin(state.data)
 
 
 def attempts_for_state(
-    attempts: Sequence[Attempt], call: ChatRequest, remembered: FindOrigin
+    attempts: Sequence[Attempt], call: ChatRequest, find_origin: FindOrigin
 ) -> list[Attempt]:
-    """The attempts that every state of the conversation, and everything that is kept elsewhere, may
-    go to. Raises StatePinned that names who made it.
+    """The attempts that all opaque state and stored objects of the conversation may go to. Raises
+    StatePinned, which names the origin.
     """
-    fitting = list(attempts)
+    allowed = list(attempts)
     unknown: list[str] = []
     for path, state in opaque_states_in(call):
-        origin = origin_of(state, remembered)
+        origin = origin_of(state, find_origin)
         if origin is None:
             unknown.append(path)
             continue
-        fitting = [a for a in fitting if (a.provider, a.account) == origin]
-        if not fitting:
-            raise _pinned(f"{path} holds sealed reasoning state made by {origin[0]}", call, path=path)
-    # What one state tells of where the conversation was is told of all of it.
-    if len({(a.provider, a.account) for a in fitting}) > 1:
+        allowed = [a for a in allowed if (a.provider, a.account) == origin]
+        if not allowed:
+            raise _pinned(f"{path} contains opaque reasoning state made by {origin[0]}", call, path=path)
+    # A known origin of one state is taken as the origin of the whole conversation.
+    if len({(a.provider, a.account) for a in allowed}) > 1:
         for path in unknown:
-            raise _pinned(f"{path} holds sealed reasoning state of unknown origin", call, path=path)
+            raise _pinned(f"{path} contains opaque reasoning state of unknown origin", call, path=path)
         for path in stored_references(call):
             raise StatePinned(
-                f"{path} names something that is kept at a provider, and {call.model!r} is served by several providers or keys. "
-                "Name the one that has it, as provider/model.",
+                f"{path} names something stored at a provider, and {call.model!r} is served by several providers or keys. "
+                "Name the provider that stores it, as provider/model.",
                 param=path,
             )
-    return fitting
+    return allowed
 
 
 def _pinned(what: str, call: ChatRequest, *, path: str) -> StatePinned:
     return StatePinned(
-        f"{what}, which may go to its maker and key alone, and those do not serve the model "
-        f'{call.model!r} here. Ask for the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
+        f"{what}, which may go only to the provider and key that made it, and these do not serve the model "
+        f'{call.model!r}. Request the model that made it, leave the state out, or set [server] on_pinned_state = "drop".',
         param=path or None,
     )
 
 
 def without_foreign_state(
-    call: ChatRequest, attempt: Attempt, remembered: FindOrigin
+    call: ChatRequest, attempt: Attempt, find_origin: FindOrigin
 ) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call with every state taken out that this attempt may not see, and what that was."""
+    """The call without the state that another provider or account made, and what was removed."""
     changes: list[Change] = []
     messages: list[Message] = []
     for message in call.messages:
         parts: list[Part] = []
         for part in message.parts:
-            kept = _unsealed(part) if _is_foreign(part, attempt, remembered) else part
+            kept = _without_state(part) if _is_foreign(part, attempt, find_origin) else part
             if kept is not part:
-                changes.append(Change("drop", message.path, "sealed state of another provider"))
+                changes.append(Change("drop", message.path, "opaque state of another provider"))
             if kept is not None:
                 parts.append(kept)
         messages.append(msgspec.structs.replace(message, parts=tuple(parts)))
     return msgspec.structs.replace(call, messages=tuple(messages)), tuple(changes)
 
 
-def _is_foreign(part: Part, attempt: Attempt, remembered: FindOrigin) -> bool:
+def _is_foreign(part: Part, attempt: Attempt, find_origin: FindOrigin) -> bool:
     if not isinstance(part, ReasoningPart | ToolCallPart) or part.state is None:
         return False
-    return origin_of(part.state, remembered) != (attempt.provider, attempt.account)
+    return origin_of(part.state, find_origin) != (attempt.provider, attempt.account)
 
 
-def _unsealed(part: Part) -> Part | None:
-    """Readable text stays; a part that was nothing but its state goes."""
+def _without_state(part: Part) -> Part | None:
+    """The part without its state; None if nothing else is in it."""
     if isinstance(part, ReasoningPart):
         return msgspec.structs.replace(part, state=None) if part.text else None
     if isinstance(part, ToolCallPart):

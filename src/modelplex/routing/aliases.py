@@ -26,16 +26,15 @@ import msgspec
 from modelplex.core.errors import UnknownModel
 
 PREFIX = "modelplex-"
-NEAR_NAMES = 5
-"""How many near names an unknown one is answered with: enough to find the typo, few enough to read.
-"""
+MAX_SUGGESTIONS = 5
+"""How many similar names an error suggests."""
 
 
 class ServedModels(msgspec.Struct, frozen=True):
     """What one provider serves. `names` are exact; `patterns` are globs ("gpt-*").
 
-    `listed` is what the provider said it has, None where it could not be asked. It counts where the
-    config names no models, and fills in the patterns for listings.
+    `listed` is the provider's own model list, None if it is not available. It counts if the config
+    names no models (`configured` is False), and expands the patterns for listings.
     """
 
     provider: str
@@ -50,25 +49,25 @@ class ServedModels(msgspec.Struct, frozen=True):
         return self.listed is not None and model in self.listed
 
     def names_exactly(self, model: str) -> bool:
-        """Whether the config or the provider's list has exactly this name; a glob is not enough."""
+        """Whether the config or the provider's list has exactly this name, not just a glob."""
         return model in self.names or (self.listed is not None and model in self.listed and self.has(model))
 
-    def serves_full_name(self, name: str, *, spelled: str) -> bool:
-        """Whether it serves the whole of `name`, which begins with `spelled`; a glob must begin
-        with that too.
+    def serves_full_name(self, name: str, *, prefix: str) -> bool:
+        """Whether it serves the whole `name`, which begins with `prefix`; a glob must begin with
+        that too.
         """
         if not self.configured:
             return self.has(name)
         return name in self.names or any(
-            pattern.startswith(spelled) and fnmatchcase(name, pattern) for pattern in self.patterns
+            pattern.startswith(prefix) and fnmatchcase(name, pattern) for pattern in self.patterns
         )
 
     def may_have(self, model: str) -> bool:
-        """True as well where nobody can know."""
+        """Like `has`, and True if the provider's list is not available."""
         return self.has(model) or (not self.configured and self.listed is None)
 
     def model_names(self) -> Iterator[str]:
-        """The models that can be named to a client."""
+        """The models that a listing may name."""
         if not self.configured:
             yield from sorted(self.listed or ())
             return
@@ -86,16 +85,16 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Directory(msgspec.Struct, frozen=True):
-    """Who serves what, by priority, and the aliases."""
+    """What each provider serves, by priority, and the aliases."""
 
     served: tuple[ServedModels, ...]
     aliases: Mapping[str, tuple[str, ...]] = {}
 
     def model_names(self, globs: Sequence[str] = ()) -> dict[str, str]:
-        """Every name that can be asked for, with the provider that would be tried first ("" for an
+        """Every name that can be requested, with the provider that would be tried first ("" for an
         alias); `globs` are an agent's models.
 
-        A model is listed by its own name where that name leads to it and `globs` permit it, else as
+        A model is listed by its own name if that name resolves to it and `globs` permit it, else as
         `provider/model`.
         """
         names = dict.fromkeys((n for n in self.aliases if not is_pattern(n) and _matches(n, globs)), "")
@@ -103,15 +102,15 @@ class Directory(msgspec.Struct, frozen=True):
             for model in served.model_names():
                 candidate = Candidate(served.provider, model)
                 for name in (model, f"{served.provider}/{model}"):
-                    if self._leads(name, candidate) and permitted_candidates(
+                    if self._resolves_to(name, candidate) and permitted_candidates(
                         self, (candidate,), name=name, globs=globs
                     ):
                         names.setdefault(name, served.provider)
                         break
         return names
 
-    def _leads(self, name: str, candidate: Candidate) -> bool:
-        """Whether `name`, which is no alias, is understood as this candidate of ours."""
+    def _resolves_to(self, name: str, candidate: Candidate) -> bool:
+        """Whether `name`, which is no alias, resolves to this candidate."""
         if self.provider_of(name) is None and not name.startswith(PREFIX):
             return name == candidate.model
         return candidate in _direct(self.served, name)
@@ -122,32 +121,32 @@ class Directory(msgspec.Struct, frozen=True):
 
 
 def resolve(directory: Directory, name: str) -> tuple[Candidate, ...]:
-    """The candidates for `name`, in the order in which they are to be tried. Raises UnknownModel
-    with the nearest names.
+    """The candidates for `name`, in the order in which they are tried. Raises UnknownModel with
+    similar names.
     """
-    asked = name if directory.provider_of(name) else name.removeprefix(PREFIX)
-    for understood in dict.fromkeys((name, asked)):
-        if found := _understand(directory, understood):
+    stripped = name if directory.provider_of(name) else name.removeprefix(PREFIX)
+    for candidate in dict.fromkeys((name, stripped)):
+        if found := _exact(directory, candidate):
             return found
     for pattern, targets in directory.aliases.items():
-        if is_pattern(pattern) and fnmatchcase(asked, pattern) and (found := _targets(directory, targets)):
+        if is_pattern(pattern) and fnmatchcase(stripped, pattern) and (found := _targets(directory, targets)):
             return found
-    if directory.provider_of(asked) is None and (
-        found := tuple(Candidate(s.provider, asked) for s in directory.served if s.may_have(asked))
+    if directory.provider_of(stripped) is None and (
+        found := tuple(Candidate(s.provider, stripped) for s in directory.served if s.may_have(stripped))
     ):
         return found
-    raise UnknownModel(_sentence(directory, name), param="model")
+    raise UnknownModel(_unknown_model_message(directory, name), param="model")
 
 
 def permitted_candidates(
     directory: Directory, candidates: Sequence[Candidate], *, name: str, globs: Sequence[str]
 ) -> tuple[Candidate, ...]:
-    """Of the candidates for `name`, those that an agent may be served by whose models are `globs`;
-    empty globs permit all.
+    """The candidates for `name` that an agent whose models are `globs` may use; empty globs permit
+    all.
 
     A glob is matched against the name as the client wrote it. `openai/*` means the provider
-    `openai` here too, where one is configured: what another provider serves under such a name is
-    not permitted by it. An alias is the owner's own word, and its name alone counts.
+    `openai`, if one is configured: it does not permit a model that another provider serves under
+    such a name. For an alias, which the operator defined, only its name counts.
     """
     if not globs:
         return tuple(candidates)
@@ -159,8 +158,8 @@ def permitted_candidates(
 
 
 def shadowed_models(directory: Directory) -> list[tuple[Candidate, str]]:
-    """Models whose own name means another provider, each with the name that leads to it. For
-    `modelplex check`.
+    """Models whose own name resolves to another provider, each with the name that resolves to it.
+    For `modelplex check`.
     """
     return [
         (Candidate(served.provider, model), f"{served.provider}/{model}")
@@ -170,7 +169,7 @@ def shadowed_models(directory: Directory) -> list[tuple[Candidate, str]]:
     ]
 
 
-def _understand(directory: Directory, name: str) -> tuple[Candidate, ...]:
+def _exact(directory: Directory, name: str) -> tuple[Candidate, ...]:
     if targets := directory.aliases.get(name):
         return _targets(directory, targets)
     return _direct(directory.served, name)
@@ -188,7 +187,7 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether it is a glob, and not a name."""
+    """Whether it is a glob."""
     return any(mark in name for mark in "*?[")
 
 
@@ -202,29 +201,27 @@ def _named(served: Sequence[ServedModels], name: str) -> ServedModels | None:
 def _direct(served: Sequence[ServedModels], name: str) -> tuple[Candidate, ...]:
     named = _named(served, name)
     if named is None:
-        spelled = PREFIX if name.startswith(PREFIX) else ""
-        return tuple(Candidate(s.provider, name) for s in served if s.serves_full_name(name, spelled=spelled))
+        prefix = PREFIX if name.startswith(PREFIX) else ""
+        return tuple(Candidate(s.provider, name) for s in served if s.serves_full_name(name, prefix=prefix))
     model = name.partition("/")[2]
-    # OpenRouter's own names begin with its name ("openrouter/auto"): what it lists comes before
-    # what a glob may cover.
+    # OpenRouter's names begin with its name ("openrouter/auto"): a listed name takes precedence
+    # over a glob.
     if named.names_exactly(name) and not named.names_exactly(model):
         return (Candidate(named.provider, name),)
     if named.may_have(model):
         return (Candidate(named.provider, model),)
     return tuple(
-        Candidate(s.provider, name) for s in served if s.serves_full_name(name, spelled=f"{named.provider}/")
+        Candidate(s.provider, name) for s in served if s.serves_full_name(name, prefix=f"{named.provider}/")
     )
 
 
-def _sentence(directory: Directory, name: str) -> str:
+def _unknown_model_message(directory: Directory, name: str) -> str:
     if name in directory.aliases:
-        return (
-            f"The alias {name!r} leads to no model that a provider here serves; `modelplex check` says why."
-        )
+        return f"The alias {name!r} resolves to no model that a provider serves; `modelplex check` says why."
     known = list(directory.model_names())
-    near = get_close_matches(name.removeprefix(PREFIX), known, n=NEAR_NAMES, cutoff=0.5)
+    near = get_close_matches(name.removeprefix(PREFIX), known, n=MAX_SUGGESTIONS, cutoff=0.5)
     if near:
-        return f"No provider here serves the model {name!r}. Near names: {', '.join(near)}."
+        return f"No provider here serves the model {name!r}. Similar names: {', '.join(near)}."
     if known:
-        return f"No provider here serves the model {name!r}. Some that are served: {', '.join(known[:NEAR_NAMES])}; GET /models/v1/models lists all."
+        return f"No provider here serves the model {name!r}. Some that are served: {', '.join(known[:MAX_SUGGESTIONS])}; GET /models/v1/models lists all."
     return f"No provider here serves the model {name!r}, nor any other: no provider has named a model yet."

@@ -1,4 +1,4 @@
-"""The circuit breaker as a table: the health signal of a failure, and the next CircuitState.
+"""The circuit breaker as a table: the health signal of a failure, and the next state.
 
 The caller passes the time; `circuits` keeps one CircuitState for each circuit and caller.
 
@@ -21,13 +21,12 @@ from modelplex.core.errors import ModelplexError, Overloaded, RateLimited, Upstr
 
 State = Literal["closed", "open", "half_open"]
 Scope = Literal["provider", "key", "operation"]
-"""What a failure is about: the address, the account behind a key, or one operation with one model.
-"""
+"""What a failure concerns: the address, the account of a key, or one operation with one model."""
 
 
 class BreakerRules(msgspec.Struct, frozen=True):
-    """`failures` in a row, each within `window` seconds of the one before, open it for `cooldown`
-    seconds.
+    """`failures` in a row, each within `window` seconds of the previous one, open the circuit for
+    `cooldown` seconds.
     """
 
     failures: int = 5
@@ -36,9 +35,13 @@ class BreakerRules(msgspec.Struct, frozen=True):
 
 
 class CircuitState(msgspec.Struct, frozen=True):
-    """`since` is when the state was entered, `until` when an open one may be probed; seconds of the
-    caller's clock. `probing` is when the probe left that is under way, None where none is.
-    `is_requested`: the provider itself said how long to wait. `at_once`: one failure opened it.
+    """Times are seconds of the caller's clock.
+
+    since         when the state was entered
+    until         when an open circuit may be probed
+    probing       when the current probe began, None if there is none
+    is_requested  the provider requested the wait
+    at_once       one failure opened the circuit
     """
 
     state: State = "closed"
@@ -54,40 +57,39 @@ class CircuitState(msgspec.Struct, frozen=True):
 
 HEALTHY = CircuitState()
 MAX_WAIT = 86_400.0
-"""Seconds for which a provider is left alone at most, whatever it asks for: limits are by the day
-at longest, and some send nonsense.
+"""The longest wait in seconds, whatever a provider requests: rate limits last a day at most, and
+some providers send nonsense.
 """
 PROBE_TIMEOUT = 120.0
-"""Seconds after which a probe that was never heard of again no longer keeps others away."""
+"""Seconds after which a probe without an outcome no longer blocks the next one."""
 FORBIDDEN = 403
-"""Often one model or one content that this key may not use: it says nothing of the key's other
-models, nor of the provider's health.
+"""Often this key may not use one model or one content: no signal about other models or the
+provider.
 """
 NO_SUCH_OPERATION = frozenset({404, 405, 501})
-"""The endpoint or its route is missing. That is so for whoever asks for it, and the provider's
-other endpoints are none the worse.
-"""
+"""The endpoint does not exist, for any caller. No signal about the provider's other endpoints."""
 KEY_REJECTED = frozenset({"invalid_api_key", "authentication_error", "UNAUTHENTICATED", "API_KEY_INVALID", "invalid_authentication_error", "account_deactivated"})  # fmt: skip
-"""Codes and types by which a provider says that the key itself is refused. A bare 401 may be about
-one operation (OpenAI's `missing_scope`) or one model's own backend (a router's), so that it closes
-no more than that.
+"""Codes and types that reject the key itself. A bare 401 may concern one operation (OpenAI's
+`missing_scope`) or the backend of one model (at a router), and opens only that circuit.
 """
 ACCOUNT_EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error", "billing_not_active", "account_overdue", "access_terminated"})  # fmt: skip
-"""Codes and types of an account that has nothing left to spend, whatever the model."""
+"""Codes and types of an account without credit, for all models."""
 PAYMENT_REQUIRED = 402
 REQUEST_ERRORS = (
     *("request too large", "prompt is too long"),
     *("context length", "context_length", "context size", "context window", "exceeds the context"),
     *("content policy", "content_policy", "content_filter", "cyber_policy"),
 )
-"""What is said of one request alone, whatever its status: it is larger than the limit of a whole
-minute (429), or than the context (500 from some servers), or not allowed.
+"""Texts of errors about one request, whatever their status: it exceeds the limit of a minute (429)
+or the context (500 from some servers), or its content is not allowed.
 """
 
 
 class HealthSignal(msgspec.Struct, frozen=True):
-    """What a failure says of the provider. `at_once`: one is enough, since asking again cannot help
-    before `wait` is over. `wait` is the provider's own word, in seconds; None where it gave none.
+    """What a failure says about the provider's health.
+
+    at_once  one failure opens the circuit, since a retry within `wait` cannot succeed
+    wait     seconds that the provider requested; None if it requested none
     """
 
     scope: Scope
@@ -97,30 +99,31 @@ class HealthSignal(msgspec.Struct, frozen=True):
 
 
 def health_signal(error: ModelplexError) -> HealthSignal | None:
-    """None where it says nothing of the provider's health."""
+    """None if the error says nothing about the provider's health."""
     if error.blame != "provider" or error.signal == "none":
         return None
     if error.signal == "unsent":
         return HealthSignal("provider", error.message)
     if isinstance(error, UpstreamAuth):
-        return _of_the_key(error)
-    words = f"{error.message} {error.upstream_code}".lower()
-    if error.upstream_status in NO_SUCH_OPERATION or any(said in words for said in REQUEST_ERRORS):
+        return _key_signal(error)
+    message = f"{error.message} {error.upstream_code}".lower()
+    if error.upstream_status in NO_SUCH_OPERATION or any(text in message for text in REQUEST_ERRORS):
         return None
     wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), MAX_WAIT)
     if isinstance(error, RateLimited) and {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
         return HealthSignal("key", error.message, at_once=True, wait=wait)
-    named = wait is not None and isinstance(error, RateLimited | Overloaded)
-    return HealthSignal("operation", error.message, at_once=named, wait=wait if named else None)
+    if wait is not None and isinstance(error, RateLimited | Overloaded):
+        return HealthSignal("operation", error.message, at_once=True, wait=wait)
+    return HealthSignal("operation", error.message)
 
 
-def _of_the_key(error: UpstreamAuth) -> HealthSignal | None:
-    said = {error.upstream_code, error.upstream_type}
-    if error.upstream_status == PAYMENT_REQUIRED or said & ACCOUNT_EXHAUSTED:
+def _key_signal(error: UpstreamAuth) -> HealthSignal | None:
+    codes = {error.upstream_code, error.upstream_type}
+    if error.upstream_status == PAYMENT_REQUIRED or codes & ACCOUNT_EXHAUSTED:
         return HealthSignal("key", error.message, at_once=True)
     if error.upstream_status == FORBIDDEN:
         return None
-    return HealthSignal("key" if said & KEY_REJECTED else "operation", error.message, at_once=True)
+    return HealthSignal("key" if codes & KEY_REJECTED else "operation", error.message, at_once=True)
 
 
 def after_failure(

@@ -1,20 +1,20 @@
 """The circuit breakers: one for each provider, one for each key, one for each key, model and
-endpoint. Each is apart for every caller until a second caller agrees.
+endpoint. Each has a state for every caller, and one for all callers.
 
 The caller of this module passes the time and reports each outcome.
 
 No caller can take a provider from another. A request can make a server fail (a body that crashes
-it, a prompt that outlasts the timeout), so what one caller's failures open is open for that caller
-alone. A circuit opens for everybody
-    - by failures of at least two callers in a row, of which no caller counts for more than half of
-      the limit;
-    - where two callers at once were requested to wait, or had the key refused, for the shorter of
-      the two waits;
-    - by failures to connect, which no request can cause: nothing of it was sent.
-A response to anybody closes what is open for everybody, and what is open for its own caller.
+it, a prompt that exceeds the timeout), so a circuit opens for the caller whose requests failed. It
+opens for all callers
+    - after failures in a row of at least two callers, of which each counts for at most half of the
+      limit;
+    - if two callers at the same time were requested to wait, or had the key rejected, for the
+      shorter of the two waits;
+    - after failures to connect, which no request can cause: nothing of it was sent.
+A response to any caller closes the circuit for all callers and for that caller.
 
-Model names come from callers, so the table is bounded, and each caller first displaces circuits
-that it made itself.
+Callers choose model names, so the table is bounded, and each caller first displaces circuits that
+it created itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt
 from modelplex.routing.circuit_breaker import (
     HEALTHY,
+    PROBE_TIMEOUT,
     BreakerRules,
     CircuitState,
     HealthSignal,
@@ -36,14 +37,13 @@ from modelplex.routing.circuit_breaker import (
     health_signal,
     opened,
 )
-from modelplex.routing.circuit_breaker import PROBE_TIMEOUT as PATIENCE
 
 MAX_PER_CALLER = 256
-"""Circuits that one caller may have made: far more than the models and endpoints that an agent asks
-for, and some 100 KB.
+"""Circuits that one caller may create: far more than the models and endpoints that an agent uses,
+and about 100 KB.
 """
 MAX_CIRCUITS = 8192
-"""Circuits of all callers together, a few MB."""
+"""Circuits of all callers, a few MB."""
 ALL_CALLERS = ""
 ANY_KEY = -1
 SCOPES: tuple[Scope, ...] = ("provider", "key", "operation")
@@ -51,8 +51,8 @@ SCOPES: tuple[Scope, ...] = ("provider", "key", "operation")
 
 
 class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
-    """What a circuit is of. `key` is ANY_KEY for a provider's own; `model` and `endpoint` are empty
-    for a key's.
+    """What a circuit covers. `key` is ANY_KEY for a provider's circuit; `model` and `endpoint` are
+    empty for that and for a key's circuit.
     """
 
     provider: str
@@ -62,9 +62,7 @@ class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class CircuitStatus(msgspec.Struct, frozen=True):
-    """One circuit that is not well, for a report. `caller` is ALL_CALLERS, or whom alone it
-    concerns.
-    """
+    """The state of one unhealthy circuit, for one caller or ALL_CALLERS."""
 
     name: CircuitName
     caller: str
@@ -72,50 +70,50 @@ class CircuitStatus(msgspec.Struct, frozen=True):
 
 
 class _Circuit:
-    """`callers` has those whose own requests failed; `run` counts the failures of each since
-    anybody had an answer, or since it was last opened for everybody.
+    """One circuit.
+
+    creator  the caller whose failure created it
+    callers  the states of callers whose requests failed
+    shared   the state for all callers
+    run      failures by caller, since the last response or since it opened for all callers
     """
 
-    __slots__ = ("callers", "everybody", "maker", "run")
+    __slots__ = ("callers", "creator", "run", "shared")
 
-    def __init__(self, maker: str) -> None:
-        self.maker = maker
+    def __init__(self, creator: str) -> None:
+        self.creator = creator
         self.callers: dict[str, CircuitState] = {}
-        self.everybody = HEALTHY
+        self.shared = HEALTHY
         self.run: dict[str, int] = {}
 
     def allows(self, caller: str, *, now: float) -> bool:
-        """Whether it lets this caller through: at once, or as its one probe. Each caller has a
-        probe of its own, so that nobody's slow one keeps others away.
+        """Whether a request of this caller may pass, as a probe if the circuit is not closed. Each
+        caller has its own probe, so that a slow one does not block others.
         """
         own = self.callers.get(caller, HEALTHY)
-        if own.state == self.everybody.state == "closed":
+        if own.state == self.shared.state == "closed":
             return True
-        if now < own.until or now < self.everybody.until:
+        if now < own.until or now < self.shared.until:
             return False
-        return own.probing is None or now - own.probing > PATIENCE
+        return own.probing is None or now - own.probing > PROBE_TIMEOUT
 
     def open_for(self, caller: str) -> str | None:
-        """For whom it is not closed, of everybody and this caller; None where it is closed for
-        both.
-        """
-        if self.everybody.state != "closed":
+        """ALL_CALLERS or this caller, if it is not closed for them; else None."""
+        if self.shared.state != "closed":
             return ALL_CALLERS
         own = self.callers.get(caller)
         return caller if own is not None and own.state != "closed" else None
 
     def attempt_started(self, caller: str, *, now: float) -> None:
-        """A request was let through."""
         own = self.callers.get(caller, HEALTHY)
-        if own.state == self.everybody.state == "closed" or now < own.until:
+        if own.state == self.shared.state == "closed" or now < own.until:
             return
-        if self.everybody.state == "open" and now >= self.everybody.until:
-            self.everybody = msgspec.structs.replace(self.everybody, state="half_open", since=now)
+        if self.shared.state == "open" and now >= self.shared.until:
+            self.shared = msgspec.structs.replace(self.shared, state="half_open", since=now)
         since = own.since if own.state == "half_open" else now
         self.callers[caller] = msgspec.structs.replace(own, state="half_open", since=since, probing=now)
 
     def ended_without_signal(self, caller: str) -> None:
-        """A request ended without a health signal."""
         own = self.callers.get(caller)
         if own is None or own.probing is None:
             return
@@ -126,15 +124,15 @@ class _Circuit:
 
     def succeeded(self, caller: str) -> None:
         self.callers.pop(caller, None)
-        self.everybody = HEALTHY
+        self.shared = HEALTHY
         self.run.clear()
 
     def failed(self, caller: str, signal: HealthSignal, *, now: float, rules: BreakerRules) -> None:
         if signal.scope == "provider":
             self.callers.pop(caller, None)
-            self.everybody = after_failure(self.everybody, signal, now=now, rules=rules)
+            self.shared = after_failure(self.shared, signal, now=now, rules=rules)
             return
-        last = self.everybody.last_failure
+        last = self.shared.last_failure
         own = self.callers[caller] = after_failure(
             self.callers.get(caller, HEALTHY), signal, now=now, rules=rules
         )
@@ -143,17 +141,17 @@ class _Circuit:
         self.run[caller] = self.run.get(caller, 0) + 1
         agreed = self._agreed(caller, own, signal, now=now, rules=rules)
         if agreed is not None:
-            self.everybody = agreed
+            self.shared = agreed
             self.run.clear()
         else:
-            self.everybody = msgspec.structs.replace(
-                self.everybody, failures=sum(self.run.values()), last_failure=now, reason=signal.reason
+            self.shared = msgspec.structs.replace(
+                self.shared, failures=sum(self.run.values()), last_failure=now, reason=signal.reason
             )
 
     def _agreed(
         self, caller: str, own: CircuitState, signal: HealthSignal, *, now: float, rules: BreakerRules
     ) -> CircuitState | None:
-        """What it is for everybody from now on, where more than this caller found it broken."""
+        """The new state for all callers; None unless more than one caller had failures."""
         if signal.at_once:
             others = [h.until for c, h in self.callers.items() if c != caller and h.at_once and h.until > now]
             if others:
@@ -162,19 +160,19 @@ class _Circuit:
             return None
         most = (rules.failures + 1) // 2
         counted = sum(min(failures, most) for failures in self.run.values())
-        if counted >= rules.failures or self.everybody.state == "half_open":
-            once = msgspec.structs.replace(signal, wait=None, at_once=False)
-            return opened(once, failures=sum(self.run.values()), now=now, rules=rules)
+        if counted >= rules.failures or self.shared.state == "half_open":
+            shared = msgspec.structs.replace(signal, wait=None, at_once=False)
+            return opened(shared, failures=sum(self.run.values()), now=now, rules=rules)
         return None
 
     @property
     def is_healthy(self) -> bool:
-        return not self.callers and self.everybody == HEALTHY
+        return not self.callers and self.shared == HEALTHY
 
 
 class Circuits:
-    """The table. `caller` is whoever a request is counted for (Caller.owner); `now` are seconds of
-    one monotonic clock.
+    """The table of circuits. `caller` is Caller.owner of a request; `now` is seconds of a monotonic
+    clock.
     """
 
     def __init__(self, *, report: Callable[[CircuitStatus], None] = lambda _: None) -> None:
@@ -184,7 +182,7 @@ class Circuits:
         self._made: dict[str, OrderedDict[CircuitName, None]] = {}
 
     def __repr__(self) -> str:
-        return f"<Circuits {len(self._table)} not well>"
+        return f"<Circuits {len(self._table)} unhealthy>"
 
     def __len__(self) -> int:
         return len(self._table)
@@ -193,8 +191,8 @@ class Circuits:
         return all(circuit.allows(caller, now=now) for circuit in self._of(attempt))
 
     def _requested_wait(self, attempt: Attempt, caller: str, *, now: float) -> CircuitState | None:
-        """The state with the longest wait that the provider requested of this caller, or None. What
-        it answered to other callers is not read: it may quote their requests.
+        """The state with the longest wait that the provider requested of this caller, or None. Its
+        responses to other callers are not used: they may quote their requests.
         """
         waits = [
             own
@@ -204,30 +202,29 @@ class Circuits:
         return max(waits, key=lambda own: own.until, default=None)
 
     def wait_seconds(self, attempt: Attempt, caller: str, *, now: float) -> float | None:
-        """Seconds that the provider requested this caller to wait; None where it did not."""
+        """Seconds that the provider requested this caller to wait; None if it requested none."""
         own = self._requested_wait(attempt, caller, now=now)
         return None if own is None else own.until - now
 
     def wait_reason(self, attempt: Attempt, caller: str, *, now: float) -> str:
-        """What the provider said with that wait; empty where it requested none."""
+        """The provider's message with that wait; empty if it requested none."""
         own = self._requested_wait(attempt, caller, now=now)
         return "" if own is None else own.reason
 
     def attempt_started(self, attempt: Attempt, caller: str, *, now: float) -> None:
-        """An attempt begins."""
         for circuit in self._of(attempt):
             circuit.attempt_started(caller, now=now)
 
     def first_output(self, attempt: Attempt, caller: str) -> None:
-        """The first output of an answer is there. It closes what is not closed; what is, forgets
-        its failures at the answer's end.
+        """The first output of a response arrived, which closes open circuits. A closed one resets
+        its failures when the response is complete.
         """
         for name in self._names(attempt):
             circuit = self._table.get(name)
             if circuit is None:
                 continue
             own = circuit.callers.get(caller, HEALTHY)
-            if own.state != "closed" or circuit.everybody.state != "closed":
+            if own.state != "closed" or circuit.shared.state != "closed":
                 self._answered(name, circuit, caller)
 
     def succeeded(self, attempt: Attempt, caller: str) -> None:
@@ -237,8 +234,8 @@ class Circuits:
                 self._answered(name, circuit, caller)
 
     def ended_without_signal(self, attempt: Attempt, caller: str) -> None:
-        """The attempt ended without a health signal: the caller hung up, or was at fault. Its probe
-        is over.
+        """The attempt ended without a health signal: the client disconnected, or was at fault. Its
+        probe is over.
         """
         for name in self._names(attempt):
             self._ended(name, caller)
@@ -253,8 +250,8 @@ class Circuits:
         rules: BreakerRules,
         again: bool = False,
     ) -> None:
-        """The attempt failed. `again`: an earlier attempt of the same request failed here too; a
-        request counts once.
+        """The attempt failed. `again`: an earlier attempt of the same request failed here too, and
+        a request counts once.
         """
         signal = health_signal(error)
         names = dict(zip(SCOPES, _names(attempt), strict=True))
@@ -269,23 +266,21 @@ class Circuits:
             shut = circuit.open_for(caller)
             circuit.failed(caller, signal, now=now, rules=rules)
             if (whom := circuit.open_for(caller)) is not None and whom != shut:
-                health = circuit.everybody if whom == ALL_CALLERS else circuit.callers[whom]
+                health = circuit.shared if whom == ALL_CALLERS else circuit.callers[whom]
                 self._report(CircuitStatus(about, whom, health))
 
     def unhealthy(self) -> list[CircuitStatus]:
-        """Every circuit that is not well, for everybody and for single callers. Another thread may
-        ask.
-        """
+        """Every unhealthy circuit, for all callers and for single callers. Thread-safe."""
         found: list[CircuitStatus] = []
         for name, circuit in list(self._table.items()):
             callers = list(circuit.callers.items())
-            if circuit.everybody.state != "closed" or not callers:
-                found.append(CircuitStatus(name, ALL_CALLERS, circuit.everybody))
+            if circuit.shared.state != "closed" or not callers:
+                found.append(CircuitStatus(name, ALL_CALLERS, circuit.shared))
             found += (CircuitStatus(name, caller, health) for caller, health in callers)
         return found
 
     def keep_only(self, providers: frozenset[str]) -> None:
-        """Forget all other providers: they are gone, or configured anew."""
+        """Drop the circuits of all other providers: they were removed or reconfigured."""
         for name in [name for name in self._table if name.provider not in providers]:
             self._drop(name)
 
@@ -300,7 +295,7 @@ class Circuits:
         return _names(attempt)
 
     def _reached(self, name: CircuitName, caller: str) -> None:
-        """It took the request, so its address can be reached."""
+        """The provider accepted the request, so its address can be reached."""
         if (circuit := self._table.get(name)) is not None:
             self._answered(name, circuit, caller)
 
@@ -319,10 +314,10 @@ class Circuits:
 
     def _drop(self, name: CircuitName) -> None:
         circuit = self._table.pop(name, None)
-        if circuit is not None and (made := self._made.get(circuit.maker)) is not None:
+        if circuit is not None and (made := self._made.get(circuit.creator)) is not None:
             made.pop(name, None)
             if not made:
-                del self._made[circuit.maker]
+                del self._made[circuit.creator]
 
     def _new(self, name: CircuitName, caller: str) -> _Circuit:
         made = self._made.setdefault(caller, OrderedDict())

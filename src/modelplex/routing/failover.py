@@ -1,10 +1,9 @@
 """Failover: a generator that yields an Attempt and is sent its Outcome.
 
-Another candidate is better than waiting, and waiting is better than giving up. After a failure the
-next candidate is tried at once; after a rejected or rate limited key, the provider's next key. Only
-the last candidate is retried, after a jittered backoff that honours Retry-After. An error that is
-the caller's fault ends the plan: another provider would answer the same. A candidate with an open
-circuit comes after all others, and is tried where there are none.
+After a failure the next candidate is tried at once; after a rejected or rate limited key, the
+provider's next key. Only the last candidate is retried, after a jittered backoff that honours
+Retry-After. An error that is the caller's fault ends the plan: another provider would return the
+same. Candidates with an open circuit come last, and are tried if there is no other.
 """
 
 from __future__ import annotations
@@ -28,14 +27,12 @@ from modelplex.core.request import Attempt
 from modelplex.routing.circuit_breaker import NO_SUCH_OPERATION
 
 ERROR_PRIORITY = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTimeout, UpstreamBroken)
-"""The order in which one of several errors is chosen for the caller: one that says what to do comes
-first.
-"""
+"""Which of several errors the caller gets: those that say what to do come first."""
 
 
 class FailoverRules(msgspec.Struct, frozen=True):
-    """`retries` is how often the last candidate that is left is tried again; times are seconds. A
-    Retry-After above `max_retry_after` is not waited for.
+    """`retries` is how often the last candidate is retried; times are seconds. A Retry-After above
+    `max_retry_after` is not waited for.
     """
 
     max_attempts: int = 6
@@ -46,9 +43,7 @@ class FailoverRules(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The error of an Attempt before its first output. `chance` is a number in [0, 1) for the
-    jitter.
-    """
+    """The error of an Attempt before its first output. `jitter` is a random number in [0, 1)."""
 
     error: ModelplexError
     jitter: float = 0.5
@@ -68,54 +63,53 @@ def plan(
     wait_reason: Callable[[Attempt], str] = lambda _: "",
     wait_seconds: Callable[[Attempt], float | None] = lambda _: None,
 ) -> Generator[Attempt, Outcome, Exhausted]:
-    """Yields each Attempt that is to be made, numbered and with its delay; returns when nothing is
-    left to try.
+    """Yields each Attempt to make, with its number and delay; returns when none is left.
 
     attempts       one for each candidate and key, in order
-    may_try        whether the circuit breaker lets the attempt through now
-    wait_seconds   the wait that its provider requested; None where it requested none
-    wait_reason    what the provider said with it
+    may_try        whether the circuit breaker allows the attempt now
+    wait_seconds   the wait that its provider requested; None if it requested none
+    wait_reason    the provider's message with it
 
-    An attempt with an open circuit is skipped while there is another one. Where there is none, it
-    is tried all the same, once, so that nobody is worse off than without a breaker. Only a wait
-    that the provider requested is honoured: up to `max_retry_after` it is waited for, a longer one
-    is reported to the caller.
+    An attempt with an open circuit is skipped while there is another one. If there is none, it is
+    tried once, so that no caller is worse off than without a breaker. Only a wait that the provider
+    requested is honoured: up to `max_retry_after` it is waited for, a longer one is reported to the
+    caller.
     """
     waiting = list(attempts)
     failures: list[tuple[Attempt, ModelplexError]] = []
-    rested: list[Attempt] = []
+    skipped: list[Attempt] = []
     retried = 0
-    somebody_failed = False
+    provider_failed = False
     while len(failures) < rules.max_attempts:
-        resting = not waiting
-        if resting:
-            soonest = None if somebody_failed else _soonest(rested, wait_seconds)
+        is_skipped = not waiting
+        if is_skipped:
+            soonest = None if provider_failed else _soonest(skipped, wait_seconds)
             if soonest is None or soonest.delay > rules.max_retry_after:
                 break
             attempt = soonest
-            rested = [a for a in rested if not _is_same(a, attempt)]
+            skipped = [a for a in skipped if not _is_same(a, attempt)]
         else:
             attempt = waiting.pop(0)
             if not retried and not may_try(attempt):
-                rested.append(attempt)
+                skipped.append(attempt)
                 continue
         outcome = yield msgspec.structs.replace(attempt, number=len(failures) + 1)
         error = outcome.error
         failures.append((attempt, error))
         if not error.another_may_do_better:
             return Exhausted(error)
-        if resting:
-            rested = [a for a in rested if _still_worth_it(a, attempt, error)]
+        if is_skipped:
+            skipped = [a for a in skipped if _may_help(a, attempt, error)]
             continue
-        somebody_failed = somebody_failed or error.blame == "provider"
-        waiting = [a for a in waiting if _still_worth_it(a, attempt, error)]
+        provider_failed = provider_failed or error.blame == "provider"
+        waiting = [a for a in waiting if _may_help(a, attempt, error)]
         if not any(may_try(a) for a in waiting) and retried < rules.retries:
             delay = _delay(error, retried, outcome.jitter, rules)
             if delay is not None:
                 retried += 1
                 waiting = [msgspec.structs.replace(attempt, delay=delay)]
-    if rested and not any(error.blame == "provider" for _, error in failures):
-        return Exhausted(_all_rest(rested, wait_seconds, wait_reason))
+    if skipped and not any(error.blame == "provider" for _, error in failures):
+        return Exhausted(_all_open(skipped, wait_seconds, wait_reason))
     return Exhausted(_summary(failures))
 
 
@@ -123,17 +117,15 @@ def _is_same(one: Attempt, other: Attempt) -> bool:
     return (one.provider, one.model, one.key) == (other.provider, other.model, other.key)
 
 
-def _soonest(rested: list[Attempt], wait_seconds: Callable[[Attempt], float | None]) -> Attempt | None:
-    """The first that nobody said to wait for, else the one that may be asked soonest, with that
-    delay.
-    """
-    waits = [(wait_seconds(attempt) or 0.0, attempt) for attempt in rested]
+def _soonest(skipped: list[Attempt], wait_seconds: Callable[[Attempt], float | None]) -> Attempt | None:
+    """The attempt with the shortest requested wait, and that delay."""
+    waits = [(wait_seconds(attempt) or 0.0, attempt) for attempt in skipped]
     wait, attempt = min(waits, key=lambda each: each[0], default=(0.0, None))
     return attempt and msgspec.structs.replace(attempt, delay=wait)
 
 
-def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> bool:
-    """Another key of the same provider helps only where the key was what was wrong."""
+def _may_help(other: Attempt, failed: Attempt, error: ModelplexError) -> bool:
+    """Another key of the same provider helps only if the failure concerned the key."""
     return (
         other.provider != failed.provider
         or other.model != failed.model
@@ -141,10 +133,9 @@ def _still_worth_it(other: Attempt, failed: Attempt, error: ModelplexError) -> b
     )
 
 
-def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRules) -> float | None:
-    """Seconds until the same is tried again, or None where that is no use: a rejected key, a
-    time-out that cost its whole wait already, an answer in a coding that is not read, an endpoint
-    that is missing.
+def _delay(error: ModelplexError, retried: int, jitter: float, rules: FailoverRules) -> float | None:
+    """Seconds until the retry; None if a retry cannot help: a rejected key, a timeout that already
+    cost its whole wait, a response in an unknown content coding, a missing endpoint.
     """
     if (
         error.blame != "provider"
@@ -152,24 +143,24 @@ def _delay(error: ModelplexError, retried: int, chance: float, rules: FailoverRu
         or error.upstream_status in NO_SUCH_OPERATION
     ):
         return None
-    delay = min(rules.max_backoff, rules.backoff * float(2**retried)) * (0.5 + chance / 2)
+    delay = min(rules.max_backoff, rules.backoff * float(2**retried)) * (0.5 + jitter / 2)
     if error.retry_after is None:
         return delay
     return max(delay, error.retry_after) if error.retry_after <= rules.max_retry_after else None
 
 
-def _all_rest(
-    rested: list[Attempt],
+def _all_open(
+    skipped: list[Attempt],
     wait_seconds: Callable[[Attempt], float | None],
     wait_reason: Callable[[Attempt], str],
 ) -> CircuitOpen:
-    """The error where every provider requested a longer wait than is waited here, with the shortest
-    that is left.
-    """
-    names = "; ".join(dict.fromkeys(f"{a.provider}/{a.model}: {wait_reason(a)}".rstrip(": ") for a in rested))
-    left = ceil(min((wait for a in rested if (wait := wait_seconds(a)) is not None), default=0))
+    """The error if every provider requested a wait above the limit, with the shortest of them."""
+    names = "; ".join(
+        dict.fromkeys(f"{a.provider}/{a.model}: {wait_reason(a)}".rstrip(": ") for a in skipped)
+    )
+    left = ceil(min((wait for a in skipped if (wait := wait_seconds(a)) is not None), default=0))
     return CircuitOpen(
-        f"No provider of this model may be asked yet: each said to wait, the first of them for {left} more seconds. {names}",
+        f"No provider of this model accepts requests yet: each requested a wait, the shortest of {left} more seconds. {names}",
         retry_after=float(left),
     )
 
@@ -179,7 +170,7 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
     waits = [e.retry_after for _, e in failures if e.retry_after is not None and e.retry_after > 0]
     if len(failures) == 1:
         return first
-    # Retries that failed alike are said once, and a provider's name is not said twice.
+    # Equal errors of retries appear once, and so does a provider's name.
     sentences = (f"{a.provider}/{a.model}: {without_name(e.message, a.provider)}" for a, e in failures)
     tried = "; ".join(dict.fromkeys(sentences))
     return type(first)(
@@ -192,7 +183,7 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
         upstream_type=first.upstream_type,
         upstream_code=first.upstream_code,
         retry_after=min(waits, default=None),
-        # Its limits, but for its own wait: the shortest of all stands in for that.
+        # Its rate limits, except its own wait, which the shortest of all replaces.
         upstream_headers=tuple(
             (name, value) for name, value in first.upstream_headers if not name.startswith(b"retry-after")
         ),

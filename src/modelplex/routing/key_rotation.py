@@ -1,4 +1,4 @@
-"""Which of a provider's keys is tried first: after one is refused or rate limited, the next."""
+"""Key rotation: after a provider's key is rejected or rate limited, its next key is preferred."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class KeyRotation:
         return attempts[first:] + attempts[:first] if first else attempts
 
     def advance(self, attempt: Attempt, *, caller: str, keys: int) -> None:
-        """This attempt's key was refused or rate limited: the next of `keys` is preferred."""
+        """Prefer the next of `keys` keys: the attempt's key was rejected or rate limited."""
         self._preferred[caller, attempt.provider] = (attempt.key + 1) % keys
