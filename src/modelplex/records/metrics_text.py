@@ -214,12 +214,12 @@ def _histograms(
 
 def _agent_families(metrics: Metrics) -> Iterator[Metric]:
     agents = list(metrics.agents.items())
-    directions = (("input", "tokens_in"), ("output", "tokens_out"))
+    tokens = [(agent, (("input", each.tokens_in), ("output", each.tokens_out))) for agent, each in agents]
     yield _counter(
         "modelplex_agent_tokens",
         "Tokens of an agent's calls.",
         ["agent", "gen_ai_token_type"],
-        (((agent, name), getattr(each, field)) for agent, each in agents for name, field in directions),
+        (((agent, kind), count) for agent, counts in tokens for kind, count in counts),
     )
     yield _counter(
         "modelplex_agent_cost_usd",
