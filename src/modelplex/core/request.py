@@ -289,6 +289,10 @@ class Message(msgspec.Struct, frozen=True):
 class Tool(msgspec.Struct, frozen=True):
     """A function that the client runs. `parameters` is its JSON schema, unread; None where it takes
     nothing.
+
+    `path` is where the tool stands in the client's body ("tools[0].functionDeclarations[1]"),
+    `members` what its leaves are called there, where the names differ ({"cache": "cache_control"}).
+    `extra` are the members that only its own dialect has, by their path from the tool, unread.
     """
 
     name: str
@@ -298,11 +302,13 @@ class Tool(msgspec.Struct, frozen=True):
     cache: CacheBreakpoint | None = None
     namespace: str | None = None
     extra: dict[str, msgspec.Raw] = {}
+    path: str = "tools[]"
+    members: dict[str, str] = {}
 
 
 class FreeformTool(msgspec.Struct, frozen=True):
     """A free-form tool: its input is text, optionally bound by a grammar (`syntax` "lark" or
-    "regex").
+    "regex"). `path`, `members` and `extra` as in Tool.
     """
 
     name: str
@@ -311,17 +317,20 @@ class FreeformTool(msgspec.Struct, frozen=True):
     definition: str | None = None
     namespace: str | None = None
     extra: dict[str, msgspec.Raw] = {}
+    path: str = "tools[]"
+    members: dict[str, str] = {}
 
 
 class HostedTool(msgspec.Struct, frozen=True):
     """A tool that is not a plain function: run by the provider, or typed by its dialect. Of use
-    within that dialect alone.
+    within that dialect alone. `path` as in Tool.
     """
 
     dialect: str
     type: str
     raw: msgspec.Raw
     name: str | None = None
+    path: str = "tools[]"
 
 
 AnyTool = Tool | FreeformTool | HostedTool
@@ -389,9 +398,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     `paths` says where a leaf of this value, or a part of a message, stands in the client's body
     ("sampling.stop": "generationConfig.stopSequences"), for errors and changes; see
     `dialects.core.ledger`.
-    `user_field` is the member that `user` came in ("user", "safety_identifier"). `old_functions`:
-    asked in OpenAI's form of before tools, whose answer has `function_call`. `namespaces` are the
-    groups that tools stand in, each with its description; a tool names its own by `namespace`.
+    `changes` is what was lost before a writer got the request. `old_functions`: asked in OpenAI's
+    form of before tools, whose answer has `function_call`. `namespaces` are the groups that tools
+    stand in, each with its description; a tool names its own by `namespace`.
     """
 
     dialect: str
@@ -409,7 +418,6 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache: CacheBreakpoint | None = None
     cache_key: str | None = None
     user: str | None = None
-    user_field: str = "user"
     old_functions: bool = False
     metadata: msgspec.Raw | None = None
     tier: str | None = None
@@ -417,11 +425,12 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
     extra: dict[str, msgspec.Raw] = {}
     paths: dict[str, str] = {}
+    changes: tuple[Change, ...] = ()
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A text to be continued (the old completions form). Token ids are refused by dialects that
-    have none.
+    have none. `extra`, `paths` and `changes` as in ChatRequest.
     """
 
     dialect: str
@@ -434,6 +443,8 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     extra: dict[str, msgspec.Raw] = {}
+    paths: dict[str, str] = {}
+    changes: tuple[Change, ...] = ()
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):

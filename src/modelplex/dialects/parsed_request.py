@@ -39,7 +39,7 @@ from modelplex.dialects.exchange import (
     ReframedExchange,
     Translation,
 )
-from modelplex.dialects.registry import DIALECTS, same_family
+from modelplex.dialects.registry import DIALECTS, same_family, write_request
 
 
 class ParsedRequest:
@@ -120,7 +120,7 @@ class ParsedRequest:
     def _conversation(
         self, client: ClientDialect, provider: ProviderDialect, call: ChatRequest, attempt: Attempt
     ) -> Exchange:
-        written = provider.write_call(call, attempt)
+        written = write_request(call, attempt)
         if call.stream:
             return Translation(
                 self.ask,

@@ -7,7 +7,10 @@ that a test can add a dialect to it.
 from __future__ import annotations
 
 from modelplex.core.errors import ModelplexError
+from modelplex.core.request import Attempt, ChatRequest, ProviderRequest
 from modelplex.dialects.anthropic import dialect as anthropic
+from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.ledger import client_place
 from modelplex.dialects.dialect import Dialect, ProviderDialect
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.ollama import dialect as ollama
@@ -52,6 +55,29 @@ def provider_dialect(dialect: str) -> ProviderDialect:
     if found is None:
         raise KeyError(dialect)
     return found
+
+
+def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
+    """The body for a provider: what only the client's dialect has is settled first. Errors name the
+    place in the client's body.
+
+    Raises:
+        KeyError: no provider speaks this dialect.
+        BadRequest: the conversation or a schema is wrong for every model.
+        Unsupported: the dialect or the model cannot express a part.
+        StatePinned: the conversation holds opaque state of another provider or account.
+    """
+    writer = provider_dialect(attempt.dialect)
+    try:
+        if not same_family(call.dialect, attempt.dialect):
+            source = DIALECTS.get(call.dialect)
+            call = cross_dialect.leave(call, source)
+        return writer.write_call(call, attempt)
+    except ModelplexError as error:
+        if error.param is not None and (place := client_place(call.paths, error.param)) != error.param:
+            error.message = error.message.replace(error.param, place)
+            error.param = place
+        raise
 
 
 def write_error(dialect: str, error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:

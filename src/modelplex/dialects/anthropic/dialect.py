@@ -23,7 +23,7 @@ import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import ListedModel
-from modelplex.dialects.anthropic import policy, strip_foreign
+from modelplex.dialects.anthropic import fields, policy, strip_foreign
 from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.anthropic.errors import error_event, read_error, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
@@ -114,7 +114,7 @@ def version_headers(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 # --- the values
 
-_POLICY = PolicyTable(policy.TOP, policy.FINISH)
+_POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 
 MESSAGES = Dialect(
     name=DIALECT,

@@ -1,7 +1,6 @@
-"""Anthropic's Messages and their count
+"""Rules of the sealed policy for the content of Messages requests: blocks, tools, and structured
+controls. `fields.py` says which member has which rule
 (docs/reference/isolation-requirements.md#anthropic-messages).
-
-Above it stands the judge; below it the walk.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from modelplex.policy.leaves import (
     ID,
     KEYWORD,
     MIME,
-    MODEL,
     NAME,
     NUMBER,
     OPAQUE_STATE,
@@ -41,15 +39,11 @@ from modelplex.policy.tools import (
     StripToolRule,
     ToolChoiceCheck,
     each_field,
-    merge,
-    tool_list,
 )
 from modelplex.policy.value_rules import (
     INLINE_BYTES,
     INLINE_URL,
     PERMITTED_MODEL,
-    UNKNOWN_FIELD,
-    HashRule,
     RefuseRule,
     StripRule,
 )
@@ -289,21 +283,21 @@ BLOCK.variants.update(
     }
 )
 
-# --- the top --------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
-_FORMAT = VariantRule(
+FORMAT = VariantRule(
     {"json_schema": ObjectRule({"type": TYPE, "schema": SCHEMA, "name": NAME})},
     absent=StripRule("unknown-value"),
     default=StripRule("unknown-value"),
 )
-_OUTPUT = ObjectRule(
+OUTPUT = ObjectRule(
     {
         "effort": KEYWORD,
-        "format": _FORMAT,
+        "format": FORMAT,
         "task_budget": ObjectRule({"type": KEYWORD, "total": NUMBER, "remaining": NUMBER}),
     }
 )
-_THINKING = ObjectRule(
+THINKING = ObjectRule(
     {
         "type": KEYWORD,
         "budget_tokens": NUMBER,
@@ -324,68 +318,35 @@ _EDIT = ObjectRule(
         "pause_after_compaction": FLAG,
     }
 )
-_EDITS = VariantRule(
+EDITS = VariantRule(
     {},
     absent=StripRule("unknown-value"),
     default=StripRule("unknown-value"),
     patterns=((f"(?:clear_tool_uses|clear_thinking|compact){DATED}", _EDIT),),
 )
-_MESSAGE = ObjectRule(
+MESSAGE = ObjectRule(
     {
         "role": ROLE,
         "clear_at": KEYWORD,
-        "output_config": _OUTPUT,
+        "output_config": OUTPUT,
         "content": UnionRule(text=TEXT, items=ListRule(BLOCK, when_empty="parent")),
     }
 )
-_USER = ObjectRule({"user_id": HashRule("metadata.user_id")}, default=StripRule("labels"))
-_FALLBACKS = UnionRule(
+FALLBACKS = UnionRule(
     text=EnumRule("default"),
     items=ListRule(
         ObjectRule(
             {
                 "model": PERMITTED_MODEL,
                 "max_tokens": NUMBER,
-                "output_config": _OUTPUT,
+                "output_config": OUTPUT,
                 "speed": StripRule("price"),
-                "thinking": _THINKING,
+                "thinking": THINKING,
             }
         )
     ),
 )
-_CHOICE = ObjectRule({"type": TYPE, "name": NAME, "disable_parallel_tool_use": FLAG})
-_BETA = PatternRule(BETA)
-_PRICE: ValueRule = StripRule("price")
-TOP = ObjectRule(
-    merge(
-        {
-            "model": MODEL,
-            **each_field("max_tokens temperature top_p top_k", NUMBER),
-            "stop_sequences": TEXTS,
-            "stream": FLAG,
-            "thinking": _THINKING,
-            "output_config": _OUTPUT,
-            "output_format": _FORMAT,
-            "context_management": ObjectRule({"edits": ListRule(_EDITS)}),
-            "compaction": ObjectRule({"type": KEYWORD, "instructions": TEXT}),
-            "cache_control": CACHE_CONTROL,
-            "tool_choice": _CHOICE,
-            "messages": ListRule(_MESSAGE),
-            "system": CONTENT,
-            "tools": tool_list(TOOL),
-            "metadata": _USER,
-            "mcp_servers": RefuseRule("remote-mcp"),
-            "container": RefuseRule("code-execution"),
-            "thread": RefuseRule("stored-state"),
-            "diagnostics": StripRule("stored-state"),
-            "fallbacks": StripRule("second-model", _FALLBACKS),
-            "betas": StripRule("beta", ListRule(_BETA)),
-            "anthropic_beta": StripRule("beta", ListRule(_BETA)),
-            "workspace_id": StripRule("identity"),
-            "user_profile_id": StripRule("identity"),
-        },
-        each_field("fallback_credit_token billing_policy speed service_tier inference_geo", _PRICE),
-    ),
-    default=UNKNOWN_FIELD,
-)
+CHOICE = ObjectRule({"type": TYPE, "name": NAME, "disable_parallel_tool_use": FLAG})
+BETAS = ListRule(PatternRule(BETA))
+COMPACTION = ObjectRule({"type": KEYWORD, "instructions": TEXT})
 FINISH = (ToolChoiceCheck(TOOL, other_types=frozenset({"tool", "auto", "any", "none"})),)

@@ -1,9 +1,7 @@
-"""A Call that was asked in Anthropic's form, made ready for every other one.
+"""Removes from a ChatRequest what only Messages has, before another dialect writes it.
 
-Above it stands crossing; below it the vocabulary. What this form alone has is settled here once,
-instead of in each of the others: tools that Claude knows by their type become the functions that
-they are, marks that say nothing elsewhere go in silence, and what names a state that is kept at
-Anthropic is refused.
+Tools that Claude knows by their type become functions, marks that say nothing elsewhere go without
+a report, and what names stored state is refused.
 """
 
 from __future__ import annotations
@@ -28,8 +26,8 @@ _INERT = frozenset({"caller"})
 
 
 def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming
-    what is kept elsewhere.
+    """The request as every dialect can express it, and what it lost. Raises Unsupported naming what
+    is stored at Anthropic.
     """
     changes: list[Change] = []
     for name in STATEFUL & call.extra.keys():
@@ -40,7 +38,7 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     left = msgspec.structs.replace(
         call,
         messages=tuple(_leave_message(message) for message in call.messages),
-        tools=tuple(_leave_tool(tool, f"tools[{n}]", changes) for n, tool in enumerate(call.tools)),
+        tools=tuple(_leave_tool(tool, changes) for tool in call.tools),
         user=_leave_user(call.user, changes),
     )
     return left, tuple(changes)
@@ -73,8 +71,8 @@ def _leave_part(part: Part) -> Part:
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What the model is not told of a typed tool because it was trained on it. Source: Anthropic's
-    pages on each tool.
+    """The definition of a tool that the model was trained on. Source: Anthropic's pages on each
+    tool.
     """
 
     name: str
@@ -149,9 +147,9 @@ KNOWN: dict[str, _Known] = {
 """By type. A client runs them by their name and their input, so that it cannot tell who called."""
 
 
-def _leave_tool(tool: AnyTool, path: str, changes: list[Change]) -> AnyTool:
+def _leave_tool(tool: AnyTool, changes: list[Change]) -> AnyTool:
     known = KNOWN.get(tool.type) if isinstance(tool, HostedTool) else None
     if known is None:
         return tool
-    changes.append(Change("lower", path, "a tool that Claude knows by its type is told as a function"))
-    return Tool(tool.name or known.name, known.description, parameters=known.parameters)
+    changes.append(Change("lower", tool.path, "a tool that Claude knows by its type is sent as a function"))
+    return Tool(tool.name or known.name, known.description, parameters=known.parameters, path=tool.path)

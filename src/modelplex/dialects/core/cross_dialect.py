@@ -1,8 +1,8 @@
-"""What a request loses on its way to another dialect: the ChatRequest that each writer begins with,
-and the hosted tools that stay behind.
+"""Prepares a ChatRequest for a provider of another dialect.
 
-A writer calls this before it writes, so that what only one dialect has is settled once and in the
-same words, whatever the other one is. The facts are members of the Dialect the request came in.
+What only the client's dialect has is settled here once, before any writer sees the request: members
+that name stored state, hosted tools, tool names and choices that do not fit, arguments nested too
+deeply. `registry.write_request` passes the facts of the client's dialect in.
 """
 
 from __future__ import annotations
@@ -15,20 +15,11 @@ import msgspec
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import Change, ChatRequest, HostedTool, ToolCallPart, ToolChoice
 from modelplex.dialects.core.call_arguments import MAX_DEPTH, is_too_deep
+from modelplex.dialects.core.ledger import client_path
 from modelplex.dialects.core.members import without_empty
 
 if TYPE_CHECKING:
     from modelplex.dialects.dialect import Dialect
-
-
-def _dialect(name: str) -> Dialect | None:
-    """The value of the dialect that a request came in; imported late, since the registry imports
-    the writers, which import this module.
-    """
-    from modelplex.dialects.registry import DIALECTS
-
-    return DIALECTS.get(name)
-
 
 STATEFUL = frozenset({"previous_response_id", "conversation", "background", "prompt"})
 """Members that name a state kept elsewhere; without it the question would be another one
@@ -36,28 +27,27 @@ STATEFUL = frozenset({"previous_response_id", "conversation", "background", "pro
 """
 
 
-def crossed(call: ChatRequest, *, to: str) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call as a writer of the dialect `to` may take it, and what it lost.
+def leave(call: ChatRequest, source: Dialect | None) -> ChatRequest:
+    """The request without what only its own dialect `source` has. What it lost is in its `changes`.
 
     Raises:
-        Unsupported: it names what is kept at a provider of its own dialect.
+        Unsupported: it names what is kept at a provider of its own dialect, or needs a hosted tool.
         BadRequest: two tools of one name, a choice that names no tool, arguments nested too deeply.
     """
-    if call.dialect == to:
-        return call, ()
-    source = _dialect(call.dialect)
-    for name in source.stored_context & call.extra.keys() if source is not None else ():
-        raise Unsupported(
-            f"'{name}' names a part of the conversation that is kept at its provider.", param=name
-        )
-    leave = source.strip_foreign if source is not None else None
-    left, lost = (call, ()) if leave is None else leave(call)
-    left = _without_empty(left)
-    for name in STATEFUL & left.extra.keys():
+    if source is not None:
+        for name in source.stored_context & call.extra.keys():
+            raise Unsupported(
+                f"'{name}' names a part of the conversation that is kept at its provider.", param=name
+            )
+        if source.strip_foreign is not None:
+            call, lost = source.strip_foreign(call)
+            call = msgspec.structs.replace(call, changes=(*call.changes, *lost))
+    call = _without_empty(call)
+    for name in STATEFUL & call.extra.keys():
         raise Unsupported(f"{name} names what is kept at another provider.", param=name)
-    _check_tools(left)
-    _check_arguments(left)
-    return left, lost
+    _check_tools(call)
+    _check_arguments(call)
+    return _without_hosted_tools(call, () if source is None else source.client_run_tools)
 
 
 def _without_empty(call: ChatRequest) -> ChatRequest:
@@ -86,12 +76,14 @@ def _check_tools(call: ChatRequest) -> None:
     choice = call.choice
     if choice is None:
         return
-    place = call.paths.get("choice", "tool_choice")
+    place = client_path(call.paths, "choice")
     if not call.tools and choice.mode in {"required", "named"}:
         raise BadRequest("A tool is demanded, but there are none.", param=place)
-    offered = set(names).union(*(words_of(tool) for tool in call.tools if isinstance(tool, HostedTool)))
-    if strangers := [name for name in choice.names if name not in offered]:
-        raise BadRequest(f"No tool is named {', '.join(strangers)}.", param=place)
+    offered = set(names).union(
+        *(choosable_names(tool) for tool in call.tools if isinstance(tool, HostedTool))
+    )
+    if absent := [name for name in choice.names if name not in offered]:
+        raise BadRequest(f"No tool is named {', '.join(absent)}.", param=place)
 
 
 def _check_arguments(call: ChatRequest) -> None:
@@ -105,48 +97,57 @@ def _check_arguments(call: ChatRequest) -> None:
                 )
 
 
-def is_forced(tool: HostedTool, choice: ToolChoice | None) -> bool:
-    """Whether the choice asks for this tool by its name, or by its type where it has none."""
-    return choice is not None and choice.mode == "named" and choice.names[0] in {tool.name, tool.type}
-
-
-def lost_tool(tool: HostedTool, choice: ToolChoice | None, *, path: str) -> Change:
-    """What is said of a tool that no other dialect has.
-
-    Raises:
-        Unsupported: the answer would be another one without it: the choice forces it, or the client
-            itself runs it.
+def _without_hosted_tools(call: ChatRequest, client_run: tuple[str, ...]) -> ChatRequest:
+    """The request without hosted tools, which no other dialect has. Raises Unsupported where the
+    response would be another one without them: the choice forces one, or the client itself runs it.
     """
-    if is_forced(tool, choice):
+    hosted = [tool for tool in call.tools if isinstance(tool, HostedTool)]
+    if not hosted:
+        return call
+    choice = call.choice
+    for tool in hosted:
+        if choice is not None and choice.mode == "named" and choice.names[0] in choosable_names(tool):
+            raise Unsupported(
+                f"'tool_choice' asks for {tool.type}, which this model's provider does not have.",
+                param=client_path(call.paths, "choice"),
+            )
+        if client_run and tool.type.startswith(client_run):
+            raise Unsupported(
+                f"The tool {tool.path} ({tool.type}) is known to its own provider alone; offer it as a function.",
+                param=tool.path,
+            )
+    tools = tuple(tool for tool in call.tools if not isinstance(tool, HostedTool))
+    if not tools and choice is not None and choice.mode == "required":
         raise Unsupported(
-            f"'tool_choice' asks for {tool.type}, which this model's provider does not have.",
-            param="tool_choice",
+            "A call is demanded, but this provider has none of the tools.",
+            param=client_path(call.paths, "choice"),
         )
-    source = _dialect(tool.dialect)
-    if source is not None and tool.type.startswith(source.client_run_tools):
-        raise Unsupported(
-            f"The tool {path} ({tool.type}) is known to its own provider alone; offer it as a function.",
-            param=path,
-        )
-    return Change("drop", path, f"{tool.type} is run by its own provider alone")
+    lost = [Change("drop", tool.path, f"{tool.type} is run by its own provider alone") for tool in hosted]
+    return msgspec.structs.replace(
+        call,
+        tools=tools,
+        choice=_choice_without(choice, hosted, path=client_path(call.paths, "choice")),
+        changes=(*call.changes, *lost),
+    )
 
 
-def without_lost(choice: ToolChoice | None, lost: frozenset[str]) -> ToolChoice | None:
+def _choice_without(choice: ToolChoice | None, lost: list[HostedTool], *, path: str) -> ToolChoice | None:
     """The choice among what is left. Raises Unsupported where it forced a call and nothing of what
     it named is left.
     """
-    if choice is None or choice.mode != "subset" or not lost.intersection(choice.names):
+    gone = frozenset[str]().union(*map(choosable_names, lost))
+    if choice is None or choice.mode != "subset" or not gone.intersection(choice.names):
         return choice
-    names = tuple(name for name in choice.names if name not in lost)
+    names = tuple(name for name in choice.names if name not in gone)
     if names:
         return ToolChoice("subset", names, required=choice.required)
     if choice.required:
         raise Unsupported(
-            "'tool_choice' asks for tools that this model's provider does not have.", param="tool_choice"
+            "'tool_choice' asks for tools that this model's provider does not have.", param=path
         )
     return ToolChoice("none")
 
 
-def words_of(tool: HostedTool) -> frozenset[str]:
-    """What a choice may call it."""
+def choosable_names(tool: HostedTool) -> frozenset[str]:
+    """The names by which a choice may refer to a hosted tool: its type, and its name."""
     return frozenset({tool.type} if tool.name is None else {tool.type, tool.name})

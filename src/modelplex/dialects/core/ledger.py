@@ -1,38 +1,48 @@
 """What a writer takes of a request, and the report of what it does not take.
 
-A writer takes each leaf of a ChatRequest by name. `settle` reports every leaf that nobody took, so
-that a field which a writer does not know is never lost in silence. Reports name the place in the
-client's body, which the reader of the request recorded in `ChatRequest.paths`.
+A writer takes each leaf of a ChatRequest by name, and each tool with the members that it writes.
+`settle` reports what nobody took, so that a member which a writer does not know is never lost in
+silence. Reports name the place in the client's body, which the reader recorded in
+`ChatRequest.paths`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
 
+from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
+    AnyTool,
     Change,
     ChatRequest,
     CompletionRequest,
+    FreeformTool,
+    HostedTool,
     Message,
     ReasoningOptions,
     ResponseFormat,
     Sampling,
+    Tool,
     ToolCallPart,
 )
-from modelplex.dialects.core.members import is_empty
+from modelplex.dialects.core.members import PRESENCE, is_empty
 
 STRUCTURE = frozenset(
-    "dialect model messages prompts suffix tools namespaces choice stream include_usage "
-    "old_functions user_field extra paths".split()
+    "dialect model messages prompts tools include_usage old_functions extra paths changes".split()
 )
-"""Members of a request that are no options: every writer needs them, or they are settled
-elsewhere.
+"""Members of a request that are no leaves: every writer needs them, `tools` and `extra` are
+reported one by one, and every provider reports usage.
 """
-GROUPS = (Sampling, ReasoningOptions, ResponseFormat)
+GROUPS: dict[str, type[msgspec.Struct]] = {
+    "sampling": Sampling,
+    "reasoning": ReasoningOptions,
+    "format": ResponseFormat,
+}
 """Members that are structs: their members are the leaves ("sampling.top_k")."""
 INERT: dict[str, frozenset[object]] = {
     "sampling.min_p": frozenset({0}),
@@ -41,46 +51,65 @@ INERT: dict[str, frozenset[object]] = {
     "sampling.top_logprobs": frozenset({0}),
     "format.kind": frozenset({"text"}),
     "tier": frozenset({"auto", "default", "standard"}),
+    "parallel": frozenset({True}),
+    "tools.strict": frozenset({False}),
 }
 """Values that ask for what happens anyway: leaving them out is no loss."""
 NO_PARAMETER = "this provider has no such parameter"
+NO_TOOL_MEMBER = "tools have no such member here"
+TOOL_STRUCTURE = frozenset({"path", "members", "name"})
+"""Members of a tool that are no leaves."""
 
 Op = Literal["drop", "clamp", "move", "rename", "lower", "add"]
 
 
 class Ledger:
-    """The options of one request while they are written. `changes` is the report so far."""
+    """The leaves of one request while they are written.
 
-    def __init__(self, request: ChatRequest | CompletionRequest, changes: Iterable[Change] = ()) -> None:
-        self.changes: list[Change] = list(changes)
-        self._request = request
-        self._paths = request.paths if isinstance(request, ChatRequest) else {}
-        self._open: dict[str, Any] = dict(_leaves(request))
+    changes  the report so far
+    open     leaves that were given and not yet taken
+    """
+
+    def __init__(self, request: ChatRequest | CompletionRequest) -> None:
+        self.dialect = request.dialect
+        self.changes: list[Change] = list(request.changes)
+        self.open: dict[str, Any] = _given(request)
+        self._given = self.open.copy()
+        self._paths = request.paths
+        self._extra = request.extra
 
     def __repr__(self) -> str:
-        return f"<Ledger open {sorted(self._open)}, {len(self.changes)} changes>"
+        return f"<Ledger open {sorted(self.open)}, {len(self.changes)} changes>"
 
     def take(self, leaf: str) -> Any:
         """The value of this leaf ("max_tokens", "sampling.top_k"), which counts as written from now
-        on. None where it is not set. Raises AttributeError for a leaf that there is not.
+        on. Its default where it is not set. Raises KeyError for a leaf that there is not.
         """
-        self._open.pop(leaf, None)
-        value: Any = self._request
-        for name in leaf.split("."):
-            value = None if value is None else getattr(value, name)
-        return value
+        default = DEFAULTS[leaf]
+        self.open.pop(leaf, None)
+        return self._given.get(leaf, default)
 
     def take_all(self, *leaves: str) -> None:
         """Count these leaves as written: the writer reads them from their group."""
         for leaf in leaves:
-            self.take(leaf)
+            self.open.pop(leaf, None)
+
+    def take_extra(self) -> Mapping[str, msgspec.Raw]:
+        """The members without a leaf, which count as written from now on."""
+        extra, self._extra = self._extra, {}
+        return extra
+
+    def change(self, op: Op, path: str, reason: str) -> None:
+        """Report a change at a place that is no leaf."""
+        self.changes.append(Change(op, path, reason))
 
     def report(self, op: Op, leaf: str, reason: str, *, member: str = "") -> None:
         """Report a change at this leaf or group, or at the `member` inside it: it counts as
         taken.
         """
-        for name in [each for each in self._open if each == leaf or each.startswith(f"{leaf}.")]:
-            del self._open[name]
+        prefix = f"{leaf}."
+        for name in [each for each in self.open if each == leaf or each.startswith(prefix)]:
+            del self.open[name]
         self.changes.append(Change(op, self.path(leaf) + member, reason))
 
     def drop(self, leaf: str, reason: str, *, member: str = "") -> None:
@@ -94,21 +123,57 @@ class Ledger:
 
     def drop_if_set(self, leaf: str, reason: str) -> None:
         """Drop the leaf where leaving it out is a loss."""
-        if leaf in self._open:
+        if leaf in self.open:
             self.drop(leaf, reason)
 
     def path(self, leaf: str) -> str:
         """Where the leaf stands in the client's body."""
         return client_path(self._paths, leaf)
 
-    def settle(self) -> tuple[Change, ...]:
-        """The whole report: what nobody took is dropped."""
-        for leaf in list(self._open):
-            self.drop(leaf, NO_PARAMETER)
+    def report_tool(
+        self, tool: Tool | FreeformTool, *, takes: frozenset[str], reasons: Mapping[str, str] = {}
+    ) -> None:
+        """Report the members of a tool that the writer does not take: leaves that are not in
+        `takes`, and "extra" unless it is.
+        """
+        leaves, get, defaults = _tool_leaves(type(tool), takes)
+        if (values := get(tool)) == defaults:
+            return
+        for leaf, value, default in zip(leaves, values, defaults, strict=True):
+            if leaf == "extra":
+                for name in value:
+                    self.changes.append(Change("drop", f"{tool.path}.{name}", NO_TOOL_MEMBER))
+            elif value != default and value not in INERT.get(f"tools.{leaf}", ()):
+                reason = reasons.get(leaf, NO_TOOL_MEMBER)
+                self.changes.append(Change("drop", tool_path(tool, leaf), reason))
+
+    def settle(self, reasons: Mapping[str, str] = {}) -> tuple[Change, ...]:
+        """The whole report: what nobody took is dropped, for these reasons."""
+        for leaf, value in [*self.open.items()]:
+            if is_loss(leaf, value):
+                self.drop(leaf, reasons.get(leaf, NO_PARAMETER))
+        for name, raw in self._extra.items():
+            if name in PRESENCE or not is_empty(raw):
+                self.changes.append(Change("drop", self._paths.get(name, name), NO_PARAMETER))
         return tuple(
             msgspec.structs.replace(change, path=client_place(self._paths, change.path))
             for change in self.changes
         )
+
+
+def check_one_choice(ledger: Ledger) -> None:
+    """Raises Unsupported for a request of several choices."""
+    if ledger.take("sampling.n") > 1:
+        raise Unsupported(
+            "This provider gives one choice a response; send `n` requests instead.",
+            param=ledger.path("sampling.n"),
+        )
+
+
+def tool_path(tool: AnyTool, leaf: str) -> str:
+    """Where a leaf of a tool stands in the client's body."""
+    members: Mapping[str, str] = {} if isinstance(tool, HostedTool) else tool.members
+    return f"{tool.path}.{members.get(leaf, leaf)}"
 
 
 def part_paths(messages: Iterable[Message]) -> dict[str, str]:
@@ -146,33 +211,71 @@ def client_path(paths: Mapping[str, str], leaf: str) -> str:
     return member
 
 
-def _leaves(request: ChatRequest | CompletionRequest) -> Iterator[tuple[str, Any]]:
-    """Each leaf whose loss would be one, in the order of the definition."""
-    for name, value, default in _members(request):
-        if name in STRUCTURE:
+def is_loss(leaf: str, value: Any) -> bool:
+    """Whether leaving this value out is a loss."""
+    if isinstance(value, msgspec.Raw):
+        return leaf in PRESENCE or not is_empty(value)
+    return leaf not in INERT or value not in INERT[leaf]
+
+
+def _given(request: msgspec.Struct) -> dict[str, Any]:
+    """Each leaf that is set, in the order of the definition."""
+    names, get, defaults = _leaves(type(request))
+    given: dict[str, Any] = {}
+    for name, value, default in zip(names, get(request), defaults, strict=True):
+        if value is None or value == default:
             continue
-        if isinstance(value, GROUPS):
-            for inner, told, usual in _members(value):
-                if _says_something(f"{name}.{inner}", told, usual):
-                    yield f"{name}.{inner}", told
-        elif _says_something(name, value, default):
-            yield name, value
+        if name not in GROUPS:
+            given[name] = value
+            continue
+        kind: type[msgspec.Struct] = type(value)
+        inner, get_inner, usual = _leaves(kind, f"{name}.")
+        given |= {
+            leaf: member
+            for leaf, member, preset in zip(inner, get_inner(value), usual, strict=True)
+            if member is not None and member != preset
+        }
+    return given
 
 
-def _members(struct: msgspec.Struct) -> Iterator[tuple[str, Any, Any]]:
-    for name, default in _defaults(type(struct)):
-        yield name, getattr(struct, name), default
+Leaves = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[Any, ...]]
+"""Names of members, a function that gets their values, and their defaults."""
 
 
 @lru_cache(maxsize=32)
-def _defaults(struct: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
-    """Names and defaults of the fields. To find them takes longer than to write a request."""
-    return tuple((field.name, field.default) for field in msgspec.structs.fields(struct))
+def _leaves(struct: type[msgspec.Struct], prefix: str = "") -> Leaves:
+    """The leaves of a request or group. To find them takes longer than to write a request."""
+    return _members(struct, STRUCTURE, prefix)
 
 
-def _says_something(leaf: str, value: Any, usual: Any) -> bool:
-    if value is None or value == usual:
-        return False
-    if isinstance(value, msgspec.Raw):
-        return not is_empty(value)
-    return value != () and value not in INERT.get(leaf, ())
+@lru_cache(maxsize=64)
+def _tool_leaves(struct: type[msgspec.Struct], takes: frozenset[str]) -> Leaves:
+    """The leaves of a tool without those that a writer takes."""
+    return _members(struct, takes | TOOL_STRUCTURE, "")
+
+
+def _members(struct: type[msgspec.Struct], without: frozenset[str], prefix: str) -> Leaves:
+    fields = [field for field in msgspec.structs.fields(struct) if field.name not in without]
+    defaults = tuple(
+        field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in fields
+    )
+    # "__class__" makes `attrgetter` return a tuple even for a single name.
+    get = attrgetter("__class__", *(field.name for field in fields))
+    return (
+        tuple(prefix + field.name for field in fields),
+        lambda value: get(value)[1:] if fields else (),
+        defaults,
+    )
+
+
+DEFAULTS: dict[str, Any] = {
+    name: None if default is msgspec.NODEFAULT else default
+    for struct, prefix in (
+        (ChatRequest, ""),
+        (CompletionRequest, ""),
+        *((group, f"{name}.") for name, group in GROUPS.items()),
+    )
+    for name, default in zip(*_leaves(struct, prefix)[::2], strict=True)
+}
+"""Each leaf that there is, and what it is where it is not set."""

@@ -57,6 +57,14 @@ def without_empty(members: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     return {name: raw for name, raw in members.items() if name in PRESENCE or not is_empty(raw)}
 
 
+def unknown_members(
+    given: Mapping[str, msgspec.Raw], known: type[msgspec.Struct], *, within: str = ""
+) -> dict[str, msgspec.Raw]:
+    """The members that the struct does not have, by their path from the object `within`."""
+    names = known.__struct_fields__
+    return {within + name: raw for name, raw in given.items() if name not in names and is_given(raw)}
+
+
 class RequestMembers:
     """The top level of a request's body, or of the object at `within`: each member is read once,
     and what nobody read is what rides along.
@@ -77,25 +85,5 @@ class RequestMembers:
         self._read.add(name)
         return self._fields.get(name)
 
-    def keep(self, name: str) -> None:
-        """Let the member ride along, though it was read."""
-        self._read.discard(name)
-
     def rest(self) -> dict[str, msgspec.Raw]:
         return {name: raw for name, raw in self._fields.items() if name not in self._read}
-
-
-def read_stop(members: RequestMembers) -> tuple[str, ...]:
-    raw = members.unread("stop")
-    if raw is None:
-        return ()
-    if bytes(raw).lstrip().startswith(b"["):
-        return tuple(decode_member(raw, list[str], path="stop"))
-    return (decode_member(raw, str, path="stop"),)
-
-
-def keep_stream_options(members: RequestMembers) -> None:
-    """`include_usage` is the Ask's; what else is in `stream_options` rides along."""
-    options = members.get("stream_options", dict[str, msgspec.Raw])
-    if options and set(options) != {"include_usage"}:
-        members.keep("stream_options")

@@ -39,7 +39,7 @@ from modelplex.dialects.dialect import (
     ProviderEmbeddings,
     StreamFraming,
 )
-from modelplex.dialects.gemini import policy
+from modelplex.dialects.gemini import fields, policy
 from modelplex.dialects.gemini.errors import read_error, write_error, write_error_event
 from modelplex.dialects.gemini.json import DIALECT, camel
 from modelplex.dialects.gemini.passthrough import GeminiObserver, observe, observe_embeddings, observer
@@ -252,7 +252,7 @@ def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool
 
 _BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/")
 """By the versions that its clients put into the path."""
-_POLICY = PolicyTable(policy.TOP, policy.FINISH)
+_POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 _LISTS = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
 _CLIENT = ClientDialect(read_call=read_call, write_response=write_response, writer=GeminiStreamWriter)
 _EMBEDDINGS = ClientEmbeddings(
@@ -315,7 +315,7 @@ ARRAY = Dialect(
 """The stream as one JSON array: Google's default where a client does not ask for events."""
 COUNT = Dialect(
     name="gemini_count",
-    policy=PolicyTable(policy.COUNT, policy.FINISH),
+    policy=PolicyTable(fields.COUNT_BODY, policy.FINISH),
     variant_of=GEMINI,
     lists=_LISTS,
     model_in_path=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TypeVar
 
 import msgspec
@@ -37,12 +38,18 @@ readable text.
 """
 
 Wanted = TypeVar("Wanted")
+_HUMP = re.compile(r"(?<!^)([A-Z])")
 
 
 def camel(name: str) -> str:
     """`system_instruction` as `systemInstruction`."""
     head, *rest = name.split("_")
     return head + "".join(word[:1].upper() + word[1:] for word in rest) if head else name
+
+
+def snake(name: str) -> str:
+    """`systemInstruction` as `system_instruction`."""
+    return _HUMP.sub(r"_\1", name).lower()
 
 
 def members_of(raw: msgspec.Raw, *, path: str) -> dict[str, msgspec.Raw]:

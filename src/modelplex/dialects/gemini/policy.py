@@ -1,8 +1,8 @@
-"""Gemini's conversations, counts and vectors, in `camelCase` and in `snake_case`
+"""Rules of the sealed policy for the content of Gemini's requests: parts, tools, and structured
+controls, in `camelCase` and in `snake_case`. `fields.py` says which member has which rule
 (docs/reference/isolation-requirements.md#gemini-members).
 
-Above it stands the judge; below it the walk. A part and a tool have no type here: their members are
-what they are.
+A part and a tool have no type here: which one it is follows from its members.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+from modelplex.dialects.gemini.json import snake
 from modelplex.policy.bounded_tools import BoundedToolRule
 from modelplex.policy.containers import ListRule, ObjectRule, UnionRule
 from modelplex.policy.leaves import (
@@ -38,22 +39,17 @@ from modelplex.policy.value_rules import (
     PERMITTED_MODEL,
     UNKNOWN_FIELD,
     UNKNOWN_PART,
-    ExceptRule,
-    OverwriteRule,
     RefuseRule,
     StripRule,
 )
 from modelplex.policy.walk import ANY_VALUE, REMOVED, CustomRule, Json, PolicyWalk, ValueRule
 
-_HUMP = re.compile(r"(?<!^)([A-Z])")
 _FILE_NAME = re.compile(r"files/|gs://|https://generativelanguage\.googleapis\.com/")
 
 
 def _both(fields: dict[str, ValueRule]) -> dict[str, ValueRule]:
     """Each member under its two spellings."""
-    return {
-        spelt: check for name, check in fields.items() for spelt in (name, _HUMP.sub(r"_\1", name).lower())
-    }
+    return {spelt: check for name, check in fields.items() for spelt in (name, snake(name))}
 
 
 def _members(
@@ -150,12 +146,12 @@ PART = _members(
     otherwise=UNKNOWN_PART,
 )
 _PART = UnionRule(text=TEXT, members=PART)
-_CONTENT: ValueRule = UnionRule(
+CONTENT: ValueRule = UnionRule(
     text=TEXT,
     items=ListRule(_PART),
     members=_members({"role": ROLE, "parts": UnionRule(text=TEXT, items=ListRule(_PART), members=PART)}),
 )
-_CONTENTS = UnionRule(text=TEXT, items=ListRule(_CONTENT), members=_CONTENT)
+CONTENTS = UnionRule(text=TEXT, items=ListRule(CONTENT), members=CONTENT)
 
 _RESOURCE = re.compile(r"(?:models/|publishers/[a-z]{1,32}/models/)?([A-Za-z0-9._-]{1,128})")
 
@@ -173,7 +169,7 @@ def _own_model(walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
 
-_MODEL = CustomRule(_own_model, PERMITTED_MODEL)
+MODEL = CustomRule(_own_model, PERMITTED_MODEL)
 
 # --- tools ----------------------------------------------------------------------------------------
 
@@ -244,16 +240,7 @@ _TOOL = _members(
     otherwise=_LostTool("unknown-tool"),
     when_empty="drop",
 )
-_TOOLS = UnionRule(items=ListRule(_TOOL, when_empty="drop"), members=_TOOL)
-_TOOL_CONFIG = _members(
-    {
-        "functionCallingConfig": _members(
-            {"mode": ENUM, "allowedFunctionNames": TEXTS, "streamFunctionCallArguments": FLAG}
-        ),
-        "retrievalConfig": StripRule("web-search"),
-        "includeServerSideToolInvocations": ExceptRule(False, StripRule("provider-history")),
-    }
-)
+TOOLS = UnionRule(items=ListRule(_TOOL, when_empty="drop"), members=_TOOL)
 
 
 def without_tools(walk: PolicyWalk, top: Json) -> None:
@@ -264,7 +251,7 @@ def without_tools(walk: PolicyWalk, top: Json) -> None:
             walk.strip((None, name), next(iter(walk.stripped_tools.values()), "unknown-tool"))
 
 
-# --- the top --------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
 PLAIN_VOICE = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 _IS_PLAIN_VOICE = re.compile(PLAIN_VOICE).fullmatch
@@ -293,11 +280,11 @@ _VOICE = _members(
 )
 _SPEAKER = _members({"speaker": NAME, "voiceConfig": _VOICE})
 _SPEAKERS = _members({"speakerVoiceConfigs": ListRule(_SPEAKER)})
-_SPEECH = UnionRule(
+SPEECH = UnionRule(
     text=_ANY_VOICE,
     members=_members({"languageCode": LANGUAGE, "voiceConfig": _VOICE, "multiSpeakerVoiceConfig": _SPEAKERS}),
 )
-_WRITTEN_TO = _members({"outputUriPrefix": RefuseRule("bucket-write")}, otherwise=RefuseRule("bucket-write"))
+WRITTEN_TO = _members({"outputUriPrefix": RefuseRule("bucket-write")}, otherwise=RefuseRule("bucket-write"))
 _RATIO = PatternRule(r"[0-9]{1,4}:[0-9]{1,4}|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z]+){0,7}")
 _PICTURE_SIZE = PatternRule(r"[0-9]{1,5}[kKpP]?(?:x[0-9]{1,5})?|(?=.{1,48}\Z)[A-Z]+(?:_[A-Z0-9]+){0,7}")
 _SHAPE = _members(
@@ -313,8 +300,7 @@ _SHAPE = _members(
     }
 )
 _FORMAT: ValueRule = _members(each_field("audio image text video", _SHAPE))
-_CHOICES = each_field("routingConfig modelSelectionConfig modelConfig", StripRule("second-model"))
-_IMAGE = _members(
+IMAGE = _members(
     {
         "aspectRatio": _RATIO,
         "imageSize": _PICTURE_SIZE,
@@ -325,7 +311,7 @@ _IMAGE = _members(
     }
 )
 _LANGUAGES = ListRule(LANGUAGE)
-_TRANSCRIPTION = _members(
+TRANSCRIPTION = _members(
     {
         "languageCodes": _LANGUAGES,
         "languageHints": _members({"languageCodes": _LANGUAGES}),
@@ -336,66 +322,19 @@ _TRANSCRIPTION = _members(
         "sourceText": TEXT,
     }
 )
-_GENERATION = _members(
-    merge(
-        {
-            **each_field(
-                "temperature topP topK candidateCount maxOutputTokens presencePenalty frequencyPenalty seed logprobs",
-                NUMBER,
-            ),
-            **each_field(
-                "responseLogprobs audioTimestamp enableEnhancedCivicAnswers enableAffectiveDialog", FLAG
-            ),
-            "stopSequences": TEXTS,
-            "responseMimeType": MIME,
-            **each_field("responseSchema responseJsonSchema", SCHEMA),
-            "responseModalities": ListRule(ENUM),
-            "mediaResolution": ENUM,
-            "thinkingConfig": _members(
-                {"includeThoughts": FLAG, "thinkingBudget": NUMBER, "thinkingLevel": ENUM}
-            ),
-            "imageConfig": _IMAGE,
-            "translationConfig": _members({"targetLanguageCode": LANGUAGE, "echoTargetLanguage": FLAG}),
-            "audioTranscriptionConfig": _TRANSCRIPTION,
-            "speechConfig": _SPEECH,
-            "responseFormat": UnionRule(items=ListRule(_FORMAT), members=_FORMAT),
-            "generationOutputConfig": _WRITTEN_TO,
-            "serviceTier": StripRule("price"),
-        },
-        _CHOICES,
-    )
-)
-_TOP: dict[str, ValueRule] = merge(
-    {
-        "model": _MODEL,
-        "safetySettings": ListRule(_members(each_field("category method threshold", ENUM))),
-        "contents": _CONTENTS,
-        "systemInstruction": _CONTENT,
-        "tools": _TOOLS,
-        "toolConfig": _TOOL_CONFIG,
-        "generationConfig": _GENERATION,
-        "store": OverwriteRule("store", value=False),
-        "labels": StripRule("labels"),
-        "modelArmorConfig": StripRule("provider-switch"),
-        "serviceTier": StripRule("price"),
-        "cachedContent": RefuseRule("stored-state"),
-        "continuationToken": RefuseRule("stored-state"),
-        "generationOutputConfig": _WRITTEN_TO,
-    },
-    _CHOICES,
-)
-TOP = _members(_TOP)
-COUNT = _members(merge(_TOP, {"generateContentRequest": TOP}))
+TRANSLATION = _members({"targetLanguageCode": LANGUAGE, "echoTargetLanguage": FLAG})
+FORMAT = UnionRule(items=ListRule(_FORMAT), members=_FORMAT)
+SAFETY = _members(each_field("category method threshold", ENUM))
 _EMBED: dict[str, ValueRule] = {
-    "model": _MODEL,
+    "model": MODEL,
     "taskType": ENUM,
     "title": TEXT,
     "outputDimensionality": NUMBER,
     "mimeType": MIME,
     **each_field("autoTruncate documentOcr audioTrackExtraction", FLAG),
-    "content": _CONTENT,
+    "content": CONTENT,
 }
 _EMBED_CONFIG = _members(_EMBED)
 EMBED_ONE = _members(merge(_EMBED, {"embedContentConfig": _EMBED_CONFIG}))
-EMBED = _members({"model": _MODEL, "requests": ListRule(EMBED_ONE)})
+EMBED = _members({"model": MODEL, "requests": ListRule(EMBED_ONE)})
 FINISH = (without_tools,)

@@ -1,9 +1,9 @@
-"""A Gemini request, understood: its bytes into a Call.
+"""Reads a generateContent request, a count or a batch of embeddings: client body -> ChatRequest or
+EmbeddingRequest.
 
-Above it stands `gemini`; below it `gemini.messages_in`, which reads the conversation. Which model
-is asked stands in the path, so that the Ask tells it. What has no place in a Call rides along
-unread: top-level members by their camelCase name, members of `generationConfig` and `toolConfig` by
-their path ("generationConfig.mediaResolution").
+`fields.py` decodes plain values and `messages_in.py` the conversation. The model's name is in the
+path of the URL. What has no leaf rides along unread, by its path in camelCase
+("generationConfig.mediaResolution").
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from modelplex.core.request import (
     Effort,
     EmbeddingRequest,
     HostedTool,
-    Message,
     RawRequest,
-    ReasoningOptions,
     ResponseFormat,
-    Sampling,
     Tool,
     ToolChoice,
 )
+from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import ABSENT, is_given
 from modelplex.dialects.core.members import decode_member
-from modelplex.dialects.gemini.fields import PATHS
+from modelplex.dialects.gemini.fields import FIELDS
 from modelplex.dialects.gemini.json import DIALECT, camel, members_of, read, read_list
 from modelplex.dialects.gemini.messages_in import Dialogue, read_instructions
 from modelplex.dialects.gemini.schema import json_schema
@@ -43,10 +41,10 @@ EFFORTS: dict[str, Effort] = {
     "XHIGH": "xhigh",
 }
 """`thinkingLevel`: effort (docs/reference/translation.md#reasoning-effort)."""
-_READ = frozenset({"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"})
-_OLD_SCHEMA_PATHS = PATHS | dict.fromkeys(("format", "format.schema"), "generationConfig.responseSchema")
-"""Where a schema stands that came in the service's own form of before JSON Schema."""
 _DECLARED = frozenset({"name", "description", "parameters", "parametersJsonSchema"})
+_CONFIG = "generationConfig"
+_THINKING = f"{_CONFIG}.thinkingConfig"
+_CALLING = "toolConfig.functionCallingConfig"
 
 
 class _Declaration(msgspec.Struct, rename="camel"):
@@ -56,48 +54,14 @@ class _Declaration(msgspec.Struct, rename="camel"):
     parameters_json_schema: msgspec.Raw = ABSENT
 
 
-class _Calling(msgspec.Struct, rename="camel"):
-    mode: str | None = None
-    allowed_function_names: list[str] | None = None
-
-
-class _Thinking(msgspec.Struct, rename="camel"):
-    include_thoughts: bool | None = None
-    thinking_budget: int | None = None
-    thinking_level: str | None = None
-
-
-class _Config(msgspec.Struct, rename="camel"):
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: float | None = None
-    candidate_count: int | None = None
-    max_output_tokens: int | None = None
-    stop_sequences: list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    response_logprobs: bool | None = None
-    logprobs: int | None = None
-    response_mime_type: str | None = None
-    response_schema: msgspec.Raw = ABSENT
-    response_json_schema: msgspec.Raw = ABSENT
-    thinking_config: msgspec.Raw = ABSENT
-
-
-_CONFIG = frozenset(field.encode_name for field in msgspec.structs.fields(_Config))
-
-
 def read_call(ask: RawRequest) -> ChatRequest:
-    """The whole request, understood. Raises BadRequest with `param` like
-    "contents[2].parts[0].functionCall".
-    """
+    """The request. Raises BadRequest with `param` like "contents[2].parts[0].functionCall"."""
     return _read(ask, ask.fields)
 
 
 def read_counting(ask: RawRequest) -> ChatRequest:
-    """What `:countTokens` is asked about: `contents`, or a whole request in
-    `generateContentRequest`. Raises BadRequest.
+    """A request to `:countTokens`: `contents`, or a whole request in `generateContentRequest`.
+    Raises BadRequest.
     """
     given = {camel(name): value for name, value in ask.fields.items()}
     whole = given.get("generateContentRequest", ABSENT)
@@ -106,138 +70,114 @@ def read_counting(ask: RawRequest) -> ChatRequest:
     return _read(ask, given)
 
 
-def _read(ask: RawRequest, fields: Mapping[str, msgspec.Raw]) -> ChatRequest:
-    members = {camel(name): value for name, value in fields.items() if is_given(value)}
-    if "contents" not in members:
+def _read(ask: RawRequest, given: Mapping[str, msgspec.Raw]) -> ChatRequest:
+    values = FIELDS.read(given)
+    contents, instructions = values.take("contents"), values.take("systemInstruction")
+    if contents is None:
         raise BadRequest("The body has no 'contents'.", param="contents")
-    messages: list[Message] = []
-    if "systemInstruction" in members and (told := read_instructions(members["systemInstruction"])):
-        messages.append(told)
-    messages += Dialogue().read(members["contents"])
-    extra = {name: value for name, value in members.items() if name not in _READ}
-    raw_config = members.get("generationConfig", msgspec.Raw(b"{}"))
-    config = read(raw_config, _Config, path="generationConfig")
-    for name, value in members_of(raw_config, path="generationConfig").items():
-        if name not in _CONFIG:
-            extra[f"generationConfig.{name}"] = value
-    format_ = _format(config, extra)
+    messages = [] if instructions is None else [each for each in (read_instructions(instructions),) if each]
+    messages += Dialogue().read(contents)
+    tools, choice = _read_tools(values.take("tools")), _read_choice(values)
+    form = _read_format(values)
+    _read_thinking(values)
+    values.paths |= {f"{message.path}.content": f"{message.path}.parts" for message in messages}
     return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
         messages=tuple(messages),
-        tools=_tools(members.get("tools", ABSENT)),
-        choice=_choice(members.get("toolConfig", ABSENT), extra),
-        max_tokens=config.max_output_tokens,
-        sampling=_sampling(config),
-        format=format_,
-        reasoning=_reasoning(config.thinking_config),
+        tools=tools,
+        choice=choice,
+        format=form,
         stream=ask.stream,
         include_usage=True,
-        extra=extra,
-        paths=(PATHS if is_given(config.response_json_schema) else _OLD_SCHEMA_PATHS)
-        | {f"{message.path}.content": f"{message.path}.parts" for message in messages},
+        **values.members(),
     )
 
 
-def _sampling(config: _Config) -> Sampling:
-    return Sampling(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=None if config.top_k is None else int(config.top_k),
-        seed=config.seed,
-        presence_penalty=config.presence_penalty,
-        frequency_penalty=config.frequency_penalty,
-        logprobs=config.response_logprobs is True,
-        top_logprobs=config.logprobs,
-        n=config.candidate_count or 1,
-        stop=tuple(config.stop_sequences or ()),
+def _read_format(values: FieldValues) -> ResponseFormat | None:
+    mime_type, schema, own_schema = (
+        f"{_CONFIG}.{name}" for name in ("responseMimeType", "responseJsonSchema", "responseSchema")
     )
-
-
-def _format(config: _Config, extra: dict[str, msgspec.Raw]) -> ResponseFormat | None:
-    kind = config.response_mime_type
-    if kind in {None, "text/plain"}:
+    raw = values.special.get(mime_type)
+    kind = "text/plain" if raw is None else decode_member(raw, str, path=mime_type)
+    if kind not in {"text/plain", "application/json"}:
+        return None  # "text/x.enum", which rides along, since no other dialect has it
+    values.take(mime_type)
+    raw_schema, raw_own = values.take(schema), values.take(own_schema)
+    if kind == "text/plain":
         return None
-    if kind != "application/json":  # "text/x.enum", which no other dialect has
-        extra["generationConfig.responseMimeType"] = msgspec.Raw(msgspec.json.encode(kind))
-        if is_given(config.response_schema):
-            extra["generationConfig.responseSchema"] = config.response_schema
-        return None
-    if is_given(config.response_json_schema):
-        return ResponseFormat("schema", config.response_json_schema, name="answer")
-    if is_given(config.response_schema):
-        schema = json_schema(config.response_schema, path="generationConfig.responseSchema")
-        return ResponseFormat("schema", schema, name="answer")
+    values.paths |= {"format": mime_type, "format.kind": mime_type}
+    if raw_schema is not None:
+        values.paths |= {"format": schema, "format.schema": schema}
+        return ResponseFormat("schema", raw_schema, name="answer")
+    if raw_own is not None:
+        values.paths |= {"format": own_schema, "format.schema": own_schema}
+        return ResponseFormat("schema", json_schema(raw_own, path=own_schema), name="answer")
     return ResponseFormat("json")
 
 
-def _reasoning(raw: msgspec.Raw) -> ReasoningOptions | None:
-    """A level, a budget in tokens, 0 for none, or -1 for as much as the model sees fit."""
-    if not is_given(raw):
-        return None
-    path = "generationConfig.thinkingConfig"
-    config = read(raw, _Thinking, path=path)
-    show = {True: "summarized", False: "omitted", None: None}[config.include_thoughts]
-    level = (config.thinking_level or "").upper()
+def _read_thinking(values: FieldValues) -> None:
+    """A level, or a budget in tokens: 0 for none, -1 for as much as the model chooses."""
+    at_level, at_budget = f"{_THINKING}.thinkingLevel", f"{_THINKING}.thinkingBudget"
+    level = (values.decode(at_level, str) or "").upper()
+    budget = values.decode(at_budget, int)
     if level and level != "THINKING_LEVEL_UNSPECIFIED":
         if level not in EFFORTS:
-            raise BadRequest(
-                f"'{path}.thinkingLevel' is {level!r}, which is no level.", param=f"{path}.thinkingLevel"
-            )
-        return ReasoningOptions(effort=EFFORTS[level], show=show)
-    budget = config.thinking_budget
-    if budget == 0:
-        return ReasoningOptions(effort="none")
-    if budget is not None and budget > 0:
-        return ReasoningOptions(budget=budget, show=show)
-    return ReasoningOptions(mode="adaptive" if budget is not None else None, show=show)
+            raise BadRequest(f"'{at_level}' is {level!r}, which is no level.", param=at_level)
+        values.set("reasoning.effort", EFFORTS[level], path=at_level)
+    elif budget == 0:
+        values.groups.pop("reasoning", None)  # what is shown of none says nothing
+        values.set("reasoning.effort", "none", path=at_budget)
+    elif budget is not None and budget > 0:
+        values.set("reasoning.budget", budget, path=at_budget)
+    elif budget is not None:
+        values.set("reasoning.mode", "adaptive", path=at_budget)
 
 
 # --- tools
 
 
-def _tools(raw: msgspec.Raw) -> tuple[AnyTool, ...]:
-    if not is_given(raw):
-        return ()
+def _read_tools(raw: msgspec.Raw | None) -> tuple[AnyTool, ...]:
     tools: list[AnyTool] = []
-    for n, entry in enumerate(read_list(raw, path="tools")):
+    for n, entry in enumerate(() if raw is None else read_list(raw, path="tools")):
         path = f"tools[{n}]"
         for name, value in members_of(entry, path=path).items():
             if name == "functionDeclarations":
                 declared = f"{path}.functionDeclarations"
                 tools += [
-                    _declared(each, path=f"{declared}[{i}]")
+                    _read_declaration(each, path=f"{declared}[{i}]")
                     for i, each in enumerate(read_list(value, path=declared))
                 ]
             else:
-                tools.append(HostedTool(DIALECT, name, msgspec.Raw(msgspec.json.encode({name: value}))))
+                whole = msgspec.Raw(msgspec.json.encode({name: value}))
+                tools.append(HostedTool(DIALECT, name, whole, path=f"{path}.{name}"))
     return tuple(tools)
 
 
-def _declared(raw: msgspec.Raw, *, path: str) -> Tool:
+def _read_declaration(raw: msgspec.Raw, *, path: str) -> Tool:
     function = read(raw, _Declaration, path=path)
+    member = "parametersJsonSchema"
     parameters = function.parameters_json_schema if is_given(function.parameters_json_schema) else None
     if parameters is None and is_given(function.parameters):
+        member = "parameters"
         parameters = json_schema(function.parameters, path=f"{path}.parameters")
     rest = {name: value for name, value in members_of(raw, path=path).items() if name not in _DECLARED}
-    return Tool(function.name, function.description, parameters, extra=rest)
+    return Tool(
+        function.name,
+        function.description,
+        parameters,
+        extra=rest,
+        path=path,
+        members={"parameters": member},
+    )
 
 
-def _choice(raw: msgspec.Raw, extra: dict[str, msgspec.Raw]) -> ToolChoice | None:
-    if not is_given(raw):
+def _read_choice(values: FieldValues) -> ToolChoice | None:
+    raw_mode = values.take(f"{_CALLING}.mode")
+    names = tuple(values.decode(f"{_CALLING}.allowedFunctionNames", list[str]) or ())
+    if "choice" not in values.paths:
         return None
-    calling = ABSENT
-    for name, value in members_of(raw, path="toolConfig").items():
-        if name == "functionCallingConfig":
-            calling = value
-        else:
-            extra[f"toolConfig.{name}"] = value
-    if not is_given(calling):
-        return None
-    path = "toolConfig.functionCallingConfig"
-    config = read(calling, _Calling, path=path)
-    names = tuple(config.allowed_function_names or ())
-    match config.mode or "AUTO":
+    match "AUTO" if raw_mode is None else decode_member(raw_mode, str, path=f"{_CALLING}.mode"):
         case "NONE":
             return ToolChoice("none")
         case "ANY" if len(names) == 1:
@@ -245,12 +185,12 @@ def _choice(raw: msgspec.Raw, extra: dict[str, msgspec.Raw]) -> ToolChoice | Non
         case "ANY":
             return ToolChoice("subset", names, required=True) if names else ToolChoice("required")
         case "VALIDATED":
-            extra[f"{path}.mode"] = msgspec.Raw(b'"VALIDATED"')
+            values.extra[f"{_CALLING}.mode"] = msgspec.Raw(b'"VALIDATED"')
             return ToolChoice("subset", names) if names else ToolChoice("auto")
         case "AUTO" | "MODE_UNSPECIFIED":
             return ToolChoice("auto")
         case other:
-            raise BadRequest(f"'{path}.mode' is {other!r}, which is no mode.", param=f"{path}.mode")
+            raise BadRequest(f"'{_CALLING}.mode' is {other!r}, which is no mode.", param=f"{_CALLING}.mode")
 
 
 # --- embeddings

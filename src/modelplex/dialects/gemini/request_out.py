@@ -1,10 +1,8 @@
-"""A Call as the body of a generateContent request, and texts as those of batchEmbedContents.
+"""Writes a generateContent request, a count, or a batch of embeddings: ChatRequest or
+EmbeddingRequest -> provider body.
 
-Above it stands `gemini`, below it `gemini.messages_out`, which writes the conversation. Here is
-everything else: tools and the choice among them, the form of the answer, thinking, limits and
-sampling (docs/reference/translation.md). It knows no service, only the facts and quirks that come
-with the Attempt, and it loses nothing in silence: each loss is a Change, or the Call is refused.
-The model is not in the body: it stands in the path.
+`fields.py` writes plain values and `messages_out.py` the conversation. Here are tools, the response
+format, and thinking (docs/reference/translation.md). The model's name is in the path of the URL.
 """
 
 from __future__ import annotations
@@ -27,9 +25,10 @@ from modelplex.core.request import (
     Tool,
     ToolChoice,
 )
-from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.effort import budget_of, effort_of
-from modelplex.dialects.core.ledger import Ledger
+from modelplex.dialects.core.freeform_tools import LEAVES, WRAPPED, WRAPS, description_of
+from modelplex.dialects.core.ledger import NO_PARAMETER, Ledger, tool_path
+from modelplex.dialects.gemini.fields import FIELDS
 from modelplex.dialects.gemini.json import DIALECT
 from modelplex.dialects.gemini.messages_out import GeminiContentWriter, GeminiLosses
 
@@ -47,17 +46,18 @@ MOST_BUDGET = 24576
 DYNAMIC = -1
 """The budget of a model that decides by itself."""
 NOTHING = frozenset({b"null", b"false", b"[]", b"{}"})
+_CONFIG = FIELDS.objects["generationConfig"]
+_MODE = "toolConfig.functionCallingConfig.mode"
+_TOOL_LEAVES = frozenset({"description", "parameters"})
+_TOOL_REASONS = {
+    "cache": FIELDS.reasons["cache"],
+    "strict": "Gemini holds all calls to their schema, or none",
+}
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
-    """The request body.
-
-    Raises:
-        BadRequest: the conversation or a schema is wrong for every model.
-        Unsupported: a part or a tool has no words in this dialect.
-        StatePinned: the conversation holds what another provider or account has sealed.
-    """
-    return _Writing(call, attempt).write()
+    """The request body. Raises as `registry.write_request`."""
+    return _RequestWriter(call, attempt).write()
 
 
 def write_counting(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
@@ -83,29 +83,26 @@ def write_embedding(embedding: EmbeddingRequest, attempt: Attempt) -> ProviderRe
             request["outputDimensionality"] = embedding.dimensions
         requests.append({**extra, **request})
     lost = () if own else tuple(embedding.extra)
-    changes = tuple(Change("drop", name, "this provider has no such parameter") for name in lost)
+    changes = tuple(Change("drop", name, NO_PARAMETER) for name in lost)
     return ProviderRequest(msgspec.json.encode({"requests": requests}), changes)
 
 
-class _Writing:
-    """One Call on its way into one body."""
+class _RequestWriter:
+    """Writes one request."""
 
     def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
-        self._call, lost = cross_dialect.crossed(call, to=DIALECT)
+        self._call = call
         self._facts = attempt.facts
         self._refuses = attempt.quirks.refuses
         self._notes = GeminiLosses(call, attempt)
-        self._ledger = Ledger(self._call, lost)
+        self._ledger = Ledger(call)
         self._notes.share(self._ledger.changes)
         self._free: set[str] = set()
-        self._lost: set[str] = set()
-        """What a choice may call the tools that are left out."""
 
     def write(self) -> ProviderRequest:
-        call, notes = self._call, self._notes
-        self._ledger.drop_if_set("cache", "Gemini caches prefixes by itself")
+        ledger, notes = self._ledger, self._notes
         tools = self._tools()
-        history = GeminiContentWriter(call, notes)
+        history = GeminiContentWriter(self._call, notes)
         history.write()
         body: dict[str, Any] = {
             "contents": [{"role": content.role, "parts": content.parts} for content in history.contents],
@@ -115,10 +112,16 @@ class _Writing:
             "generationConfig": self._config() or None,
         }
         body = {name: value for name, value in body.items() if value is not None}
-        self._ride_along(body)
+        ledger.take("stream")  # it is in the path
+        if notes.native:
+            FIELDS.put_back(body, ledger.take_extra())
+        config: dict[str, Any] = body.get("generationConfig", {})
+        for name in self._refuses:
+            if config.pop(name, None) is not None or body.pop(name, None) is not None:
+                notes.drop(name, "this service refuses it")
         return ProviderRequest(
             body=msgspec.json.encode(body),
-            changes=self._ledger.settle(),
+            changes=ledger.settle(FIELDS.reasons),
             aliases=notes.names.aliases,
             free=frozenset(self._free),
         )
@@ -129,69 +132,44 @@ class _Writing:
         """Functions in one entry, and the hosted tools of this dialect in one each."""
         functions: list[dict[str, Any]] = []
         hosted: list[msgspec.Raw] = []
-        for n, tool in enumerate(self._call.tools):
-            path = f"tools[{n}]"
+        for tool in self._call.tools:
             match tool:
                 case Tool():
-                    functions.append(self._tool(tool, path))
+                    functions.append(self._tool(tool))
                 case FreeformTool():
-                    functions.append(self._free_tool(tool, path))
-                case HostedTool() if tool.dialect == DIALECT:
-                    hosted.append(tool.raw)
+                    functions.append(self._free_tool(tool))
                 case HostedTool():
-                    self._notes.changes.append(cross_dialect.lost_tool(tool, self._call.choice, path=path))
-                    self._lost |= cross_dialect.words_of(tool)
+                    hosted.append(tool.raw)
                 case _:
                     assert_never(tool)
         return [*([{"functionDeclarations": functions}] if functions else []), *hosted]
 
-    def _tool(self, tool: Tool, path: str) -> dict[str, Any]:
-        notes = self._notes
-        notes.uncache(tool.cache, path)
-        self._drop_namespace(tool.namespace, path)
-        written: dict[str, Any] = {"name": notes.name(tool.name, f"{path}.name")}
+    def _tool(self, tool: Tool) -> dict[str, Any]:
+        written: dict[str, Any] = {"name": self._notes.name(tool.name, tool_path(tool, "name"))}
         if tool.description:
             written["description"] = tool.description
-        if (parameters := _parameters(tool, f"{path}.parameters")) is not None:
+        if (parameters := _parameters(tool, tool_path(tool, "parameters"))) is not None:
             written["parametersJsonSchema"] = parameters
-        if tool.strict:
-            notes.drop(f"{path}.strict", "Gemini holds all calls to their schema, or none")
-        for name, value in tool.extra.items():
-            if notes.native:
-                written.setdefault(name, value)
-            else:
-                notes.drop(f"{path}.{name}", "it has no place here")
+        takes = _TOOL_LEAVES
+        if self._notes.native:
+            takes |= {"extra"}
+            written = {**tool.extra, **written}
+        self._ledger.report_tool(tool, takes=takes, reasons=_TOOL_REASONS)
         return written
 
-    def _free_tool(self, tool: FreeformTool, path: str) -> dict[str, Any]:
-        self._drop_namespace(tool.namespace, path)
-        self._notes.lower(path, "a free-form tool is sent as a function with one string")
-        name = self._notes.name(tool.name, f"{path}.name")
+    def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
+        self._notes.lower(tool.path, WRAPS)
+        name = self._notes.name(tool.name, tool_path(tool, "name"))
         self._free.add(name)
-        told = [tool.description] if tool.description else []
-        if tool.definition:
-            told.append(f"The input must match this {tool.syntax or 'formal'} grammar:\n{tool.definition}")
-        text = {"type": "string", "description": "The tool's whole input, as plain text."}
-        schema = {"type": "object", "properties": {"input": text}, "required": ["input"]}
-        described = {"description": "\n\n".join(told)} if told else {}
-        return {"name": name, **described, "parametersJsonSchema": schema}
-
-    def _drop_namespace(self, namespace: str | None, path: str) -> None:
-        if namespace is not None:
-            self._notes.drop(f"{path}.namespace", "tools have no namespaces here")
+        self._ledger.report_tool(tool, takes=LEAVES)
+        described = {"description": text} if (text := description_of(tool)) else {}
+        return {"name": name, **described, "parametersJsonSchema": WRAPPED}
 
     def _tool_config(self, *, has_tools: bool) -> dict[str, Any] | None:
-        choice = cross_dialect.without_lost(self._call.choice, frozenset(self._lost))
-        if self._ledger.take("parallel") is False:
-            self._ledger.drop("parallel", "Gemini cannot be held to one call")
+        choice: ToolChoice | None = self._ledger.take("choice")
         if choice is None:
             return None
         if not has_tools:
-            if choice.mode == "required" and self._call.tools:
-                raise Unsupported(
-                    "A call is demanded, but this provider has none of the tools.",
-                    param=self._ledger.path("choice"),
-                )
             if choice.mode in {"required", "named"}:
                 raise BadRequest("A tool is demanded, but there are none.", param=self._ledger.path("choice"))
             return None
@@ -206,7 +184,8 @@ class _Writing:
             case "none":
                 return {"mode": "NONE"}
             case "auto":
-                return {"mode": "AUTO"}
+                # A client of this dialect may have asked for VALIDATED, which rides along.
+                return {} if _MODE in self._call.extra and self._notes.native else {"mode": "AUTO"}
             case "required":
                 return {"mode": "ANY"}
             case "named":
@@ -219,44 +198,34 @@ class _Writing:
     # --- generationConfig
 
     def _config(self) -> dict[str, Any]:
-        take = self._ledger.take
-        choices, logprobs = take("sampling.n"), take("sampling.logprobs")
-        config: dict[str, Any] = {
-            "maxOutputTokens": take("max_tokens"),
-            "temperature": take("sampling.temperature"),
-            "topP": take("sampling.top_p"),
-            "topK": take("sampling.top_k"),
-            "seed": take("sampling.seed"),
-            "presencePenalty": take("sampling.presence_penalty"),
-            "frequencyPenalty": take("sampling.frequency_penalty"),
-            "stopSequences": list(take("sampling.stop")) or None,
-            "candidateCount": choices if choices > 1 else None,
-            "responseLogprobs": True if logprobs else None,
-            "logprobs": take("sampling.top_logprobs") if logprobs else None,
-            **self._format(),
-            "thinkingConfig": self._thinking(),
-        }
-        return {name: value for name, value in config.items() if value is not None}
+        ledger = self._ledger
+        config: dict[str, Any] = {}
+        if "sampling.logprobs" not in ledger.open:
+            ledger.drop_if_set("sampling.top_logprobs", FIELDS.reasons["sampling.top_logprobs"])
+        _CONFIG.write(ledger, config)
+        config |= self._format()
+        if (
+            self._call.reasoning is not None
+            and (thinking := self._thinking(self._call.reasoning)) is not None
+        ):
+            config["thinkingConfig"] = thinking
+        return config
 
     def _format(self) -> dict[str, Any]:
         form = self._call.format
+        self._ledger.take_all("format.kind", "format.schema", "format.name", "format.strict")
         if form is None or form.kind == "text":
             return {}
-        self._ledger.take_all("format.kind", "format.schema", "format.name", "format.strict")
-        self._ledger.drop_if_set("format.description", "the form of an answer is not described here")
         if form.kind == "json":
             return {"responseMimeType": "application/json"}
         if form.schema is None:
             raise BadRequest("A schema is demanded, but there is none.", param=self._ledger.path("format"))
         return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
 
-    def _thinking(self) -> dict[str, Any] | None:
+    def _thinking(self, asked: ReasoningOptions) -> dict[str, Any] | None:
         """A level for models that take levels, a budget for those before them; never both, which is
         an error (docs/reference/translation.md#reasoning-effort).
         """
-        asked = self._call.reasoning
-        if asked is None:
-            return None
         self._ledger.take_all(*(f"reasoning.{name}" for name in ("effort", "budget", "mode", "show")))
         if asked.effort == "none" or asked.mode == "disabled" or asked.budget == 0:
             return self._disabled()
@@ -330,28 +299,6 @@ class _Writing:
         if asked.show is not None:
             return asked.show != "omitted"
         return None if self._notes.native else True
-
-    # --- the rest
-
-    def _ride_along(self, body: dict[str, Any]) -> None:
-        """Members without a place in a Call, and those that this service answers with an error."""
-        for name, value in self._call.extra.items():
-            if self._notes.native:
-                _place(body, name, value)
-            else:
-                self._notes.drop(name, "this provider has no such parameter")
-        config: dict[str, Any] = body.get("generationConfig", {})
-        for name in self._refuses:
-            if config.pop(name, None) is not None or body.pop(name, None) is not None:
-                self._notes.drop(name, "this service refuses it")
-
-
-def _place(body: dict[str, Any], name: str, value: msgspec.Raw) -> None:
-    """Puts a member back where it was: "generationConfig.mediaResolution"."""
-    *above, last = name.split(".")
-    for step in above:
-        body = body.setdefault(step, {})
-    body[last] = value
 
 
 def _parameters(tool: Tool, path: str) -> msgspec.Raw | None:

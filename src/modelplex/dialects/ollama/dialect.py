@@ -54,7 +54,7 @@ from modelplex.dialects.dialect import (
     ProviderEmbeddings,
     StreamFraming,
 )
-from modelplex.dialects.ollama import policy
+from modelplex.dialects.ollama import fields
 from modelplex.dialects.ollama.passthrough import OllamaObserver, observe, observe_embeddings, observer
 from modelplex.dialects.ollama.request_in import (
     DIALECT,
@@ -228,7 +228,7 @@ _PASSTHROUGH = PassthroughDialect(
 
 OLLAMA = Dialect(
     name=DIALECT,
-    policy=PolicyTable(policy.CHAT),
+    policy=PolicyTable(fields.FIELDS.policy),
     stream="by_default",
     bases=("/api/", "/models/api/"),
     paths={"chat": ClientPath("api/chat")},
@@ -250,7 +250,7 @@ OLLAMA = Dialect(
 )
 GENERATION = Dialect(
     name=GENERATE,
-    policy=PolicyTable(policy.GENERATE),
+    policy=PolicyTable(fields.GENERATE_FIELDS.policy),
     variant_of=OLLAMA,
     stream="by_default",
     paths={"generate": ClientPath("api/generate")},
@@ -267,7 +267,7 @@ GENERATION = Dialect(
 )
 EMBED = Dialect(
     name="ollama_embed",
-    policy=PolicyTable(policy.EMBED),
+    policy=PolicyTable(fields.EMBED),
     variant_of=OLLAMA,
     stream="never",
     paths={"embed": ClientPath("api/embed")},

@@ -1,13 +1,10 @@
-"""What an Ollama client asks: the bodies of /api/chat, /api/generate and /api/embed, understood.
+"""Reads /api/chat, /api/generate and /api/embed: client body -> ChatRequest, CompletionRequest or
+EmbeddingRequest.
 
-Above it stands `ollama.py`, below it the vocabulary. Source: ollama/ollama's api/types.go and
-https://github.com/ollama/ollama/blob/main/docs/api.md; docs/reference/wire-formats.md#ollama.
-
-Ollama's clients say less than the vocabulary asks for, and what they leave out is made here: a
-call's id, whose result a tool's message is, the kind of an image. `options` that only Ollama's
-runners have (`num_ctx`, `repeat_penalty`) ride along by their path, `options.num_ctx`. What is
-bound to one model's own files (a `template`, the token ids of a `context`) is refused by name,
-since another provider's model could not honour it.
+`fields.py` decodes plain values. What Ollama's clients leave out is made here: ids of calls, which
+call a tool's message answers, the media type of an image. What is bound to one model's own files (a
+`template`, the token ids of a `context`) is refused. Source: api/types.go and docs/api.md of
+https://github.com/ollama/ollama; docs/reference/wire-formats.md#ollama.
 """
 
 from __future__ import annotations
@@ -31,30 +28,30 @@ from modelplex.core.request import (
     Message,
     Part,
     RawRequest,
-    ReasoningOptions,
     ReasoningPart,
     ResponseFormat,
-    Sampling,
     TextPart,
     Tool,
     ToolCallPart,
     ToolResultPart,
 )
+from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.ledger import part_paths
-from modelplex.dialects.core.members import RequestMembers, decode_member
+from modelplex.dialects.core.members import RequestMembers, decode_member, unknown_members
 from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
-from modelplex.dialects.ollama.fields import PATHS
+from modelplex.dialects.ollama.fields import FIELDS, GENERATE_FIELDS
 from modelplex.dialects.openai_chat.prompts import read_prompts
 
 DIALECT = "ollama"
 GENERATE = "ollama_generate"
-"""The dialect of a Call or Completion that came by /api/generate: its answer has `response` where a
-chat's has `message`.
+"""The dialect of a request to /api/generate: its response has `response` where a chat's has
+`message`.
 """
 
 _EFFORTS = frozenset(get_args(Effort))
+_TOOL_MEMBERS = {name: f"function.{name}" for name in ("name", "description", "parameters")}
 _MESSAGE_MEMBERS = frozenset("role content thinking images tool_calls tool_name name tool_call_id".split())
 _HEAD = 24
 """Characters of base64 that hold the bytes by which an image's kind is told."""
@@ -100,74 +97,80 @@ class _Offered(msgspec.Struct):
 
 
 def read_stream(fields: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether the answer is to be streamed: as it is unless `stream` is false, for chat and
-    generate alike.
-    """
+    """Whether the response streams: unless `stream` is false, for chat and generate alike."""
     given = fields.get("stream")
     return given is None or bytes(given) != b"false"
 
 
 def read_load(ask: RawRequest) -> str | None:
-    """Of a body that asks for nothing but that a model be loaded ("load") or forgotten ("unload"),
-    which; None for any other.
+    """Whether a body only loads ("load") or unloads ("unload") a model; None for any other.
 
-    `ollama run` and its like send these before and after a conversation. There is nothing to load
-    here: `write_loaded` answers them.
+    `ollama run` and its like send these before and after a conversation. `write_loaded` answers
+    them, since there is nothing to load here.
     """
-    said = [ask.fields[name] for name in ("messages", "prompt", "images") if name in ask.fields]
-    if any(bytes(raw).strip() not in {b"", b"null", b'""', b"[]"} for raw in said):
+    given = [ask.fields[name] for name in ("messages", "prompt", "images") if name in ask.fields]
+    if any(bytes(raw).strip() not in {b"", b"null", b'""', b"[]"} for raw in given):
         return None
     kept = ask.fields.get("keep_alive")
     return "unload" if kept is not None and bytes(kept) in {b"0", b'"0"', b'"0s"'} else "load"
 
 
 def read_call(ask: RawRequest) -> ChatRequest:
-    """/api/chat, the whole request. Raises BadRequest with `param` like "messages[2].images[0]"."""
-    members = RequestMembers(ask.fields)
-    given = members.unread("messages")
+    """/api/chat. Raises BadRequest with `param` like "messages[2].images[0]"."""
+    values = FIELDS.read(ask.fields)
+    given = values.take("messages")
     if given is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
-    return _read_rest(ask, members, dialect=DIALECT, messages=_Dialogue(given).read(), tools=_tools(members))
+    messages, tools = _Dialogue(given).read(), _read_tools(values)
+    values.paths |= part_paths(messages)
+    return _chat_request(ask, values, dialect=DIALECT, messages=messages, tools=tools)
 
 
 def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
-    """/api/generate. A prompt goes through the model's own template, so that it is a conversation
-    of one turn: a Call. With `raw` or a `suffix` it is a text to be continued: a Completion.
+    """/api/generate. The model's template makes a conversation of one turn of a prompt: a
+    ChatRequest. With `raw` or a `suffix` the prompt is continued: a CompletionRequest.
 
-    Raises BadRequest for what Ollama refuses too (`raw` beside `system`, `template` or `context`),
-    Unsupported for what only a model that Ollama runs can be told: a `template`, the token ids of a
-    `context`, a `suffix` or `raw` beside images.
+    Raises:
+        BadRequest: `raw` beside `system`, `template` or `context`, as Ollama does.
+        Unsupported: what only a model that Ollama runs can take: a `template`, the token ids of a
+            `context`, a `suffix` or `raw` beside images.
     """
-    members = RequestMembers(ask.fields)
-    prompt = members.get("prompt", str) or ""
-    suffix = members.get("suffix", str) or None
-    system = members.get("system", str)
-    template = members.get("template", str)
-    context = members.get("context", list[int])
-    raw = members.get("raw", bool) or False
-    images = members.get("images", list[str]) or []
+    values = GENERATE_FIELDS.read(ask.fields)
+    prompt = values.decode("prompt", str) or ""
+    system = values.decode("system", str)
+    template = values.decode("template", str)
+    context = values.decode("context", list[int])
+    raw = values.decode("raw", bool) or False
+    images = values.decode("images", list[str]) or []
     if raw and (system or template or context):
         raise BadRequest("'raw' goes with no 'system', 'template' or 'context'.", param="raw")
     if template:
-        raise Unsupported("A 'template' can be told to a model of Ollama's only.", param="template")
+        raise Unsupported("Only a model of Ollama's takes a 'template'.", param="template")
     if context:
         raise Unsupported(
             "A 'context' holds token ids, which mean nothing to another model; use /api/chat and send the messages.",
             param="context",
         )
-    if raw or suffix is not None:
+    if raw or values.get("suffix") is not None:
         for name, unfit in (("images", images), ("system", system)):
             if unfit:
                 raise Unsupported(f"'{name}' cannot go with 'raw' or 'suffix' here.", param=name)
-        return _read_completion(ask, members, prompt=prompt, suffix=suffix)
-    said: list[Message] = []
+        return CompletionRequest(
+            dialect=GENERATE,
+            model=ask.model,
+            prompts=(prompt,),
+            stream=read_stream(ask.fields),
+            include_usage=True,
+            **values.members(),
+        )
+    messages: list[Message] = []
     if system:
-        said.append(Message("system", (TextPart(system),), path="system"))
-    asked: list[Part] = [_image(data, path=f"images[{n}]") for n, data in enumerate(images)]
-    if prompt or not asked:
-        asked.append(TextPart(prompt))
-    said.append(Message("user", tuple(asked), path="prompt"))
-    return _read_rest(ask, members, dialect=GENERATE, messages=tuple(said), tools=())
+        messages.append(Message("system", (TextPart(system),), path="system"))
+    parts: list[Part] = [_image(data, path=f"images[{n}]") for n, data in enumerate(images)]
+    if prompt or not parts:
+        parts.append(TextPart(prompt))
+    messages.append(Message("user", tuple(parts), path="prompt"))
+    return _chat_request(ask, values, dialect=GENERATE, messages=tuple(messages), tools=())
 
 
 def read_embed(ask: RawRequest) -> EmbeddingRequest:
@@ -185,118 +188,81 @@ def read_embed(ask: RawRequest) -> EmbeddingRequest:
     )
 
 
-def _read_rest(
+def _chat_request(
     ask: RawRequest,
-    members: RequestMembers,
+    values: FieldValues,
     *,
     dialect: str,
     messages: tuple[Message, ...],
     tools: tuple[AnyTool, ...],
 ) -> ChatRequest:
-    sampling, max_tokens, extra = _read_sampling(members)
-    form = _read_format(members.unread("format"))
-    think = members.unread("think")
+    form = _read_format(values)
+    _read_think(values)
     return ChatRequest(
         dialect=dialect,
         model=ask.model,
         messages=messages,
         tools=tools,
-        max_tokens=max_tokens,
-        sampling=sampling,
         format=form,
-        reasoning=None if think is None else _read_think(think),
         stream=read_stream(ask.fields),
-        include_usage=True,  # the last line has it, asked for or not
-        extra={**members.rest(), **extra},
-        paths=PATHS | part_paths(messages),
-    )
-
-
-def _read_completion(
-    ask: RawRequest, members: RequestMembers, *, prompt: str, suffix: str | None
-) -> CompletionRequest:
-    sampling, max_tokens, extra = _read_sampling(members)
-    return CompletionRequest(
-        dialect=GENERATE,
-        model=ask.model,
-        prompts=(prompt,),
-        suffix=suffix,
-        max_tokens=max_tokens,
-        sampling=sampling,
-        stream=read_stream(ask.fields),
-        include_usage=True,
-        extra={**members.rest(), **extra},
+        include_usage=True,  # the last line always has it
+        **values.members(),
     )
 
 
 # --- controls
 
 
-def _read_sampling(members: RequestMembers) -> tuple[Sampling, int | None, dict[str, msgspec.Raw]]:
-    """The sampling, the output limit, and the options that nobody else has, by their path."""
-    options = RequestMembers(members.get("options", dict[str, msgspec.Raw]) or {}, within="options")
-    limit = options.get("num_predict", int)
-    seed = options.get("seed", int)
-    stop = options.unread("stop")
-    sampling = Sampling(
-        temperature=options.get("temperature", float),
-        top_p=options.get("top_p", float),
-        top_k=options.get("top_k", int),
-        min_p=options.get("min_p", float),
-        seed=seed if seed is not None and seed >= 0 else None,  # -1 is Ollama's word for any
-        presence_penalty=options.get("presence_penalty", float),
-        frequency_penalty=options.get("frequency_penalty", float),
-        logprobs=members.get("logprobs", bool) or False,
-        top_logprobs=members.get("top_logprobs", int) or None,
-        stop=() if stop is None else _read_stop(stop),
-    )
-    extra = {f"options.{name}": raw for name, raw in options.rest().items()}
-    # -1 and -2 are Ollama's words for no limit.
-    return sampling, limit if limit is not None and limit > 0 else None, extra
-
-
-def _read_stop(raw: msgspec.Raw) -> tuple[str, ...]:
-    if bytes(raw).lstrip().startswith(b"["):
-        return tuple(decode_member(raw, list[str], path="options.stop"))
-    return (decode_member(raw, str, path="options.stop"),)
-
-
-def _read_format(raw: msgspec.Raw | None) -> ResponseFormat | None:
-    said = b'""' if raw is None else bytes(raw).strip()
-    if said == b'""':
+def _read_format(values: FieldValues) -> ResponseFormat | None:
+    raw = values.take("format")
+    text = b'""' if raw is None else bytes(raw).strip()
+    if text == b'""':
         return None
-    if said == b'"json"':
+    if text == b'"json"':
         return ResponseFormat("json")
-    if not said.startswith(b"{"):
+    if not text.startswith(b"{"):
         raise BadRequest("'format' must be \"json\" or a JSON schema.", param="format")
+    values.paths["format.schema"] = "format"
     return ResponseFormat("schema", schema=raw)
 
 
-def _read_think(raw: msgspec.Raw) -> ReasoningOptions:
+def _read_think(values: FieldValues) -> None:
     """`think`: a boolean, or how much."""
-    said = bytes(raw).strip()
-    if said in {b"true", b"false"}:
-        return ReasoningOptions(mode="enabled") if said == b"true" else ReasoningOptions(effort="none")
-    word = decode_member(raw, str, path="think")
-    if word not in _EFFORTS:
+    raw = values.take("think")
+    if raw is None:
+        return
+    text = bytes(raw).strip()
+    if text == b"true":
+        values.set("reasoning.mode", "enabled", path="think")
+        return
+    effort = "none" if text == b"false" else decode_member(raw, str, path="think")
+    if effort not in _EFFORTS:
         raise BadRequest("'think' must be true, false, or one of low, medium, high, max.", param="think")
-    return ReasoningOptions(effort=cast("Effort", word))
+    values.set("reasoning.effort", effort, path="think")
 
 
-def _tools(members: RequestMembers) -> tuple[AnyTool, ...]:
-    raws = members.get("tools", list[msgspec.Raw]) or []
-    tools: list[AnyTool] = []
-    for n, raw in enumerate(raws):
-        offered = decode_member(raw, _Offered, path=f"tools[{n}]")
-        if offered.type != "function":
-            tools.append(HostedTool(DIALECT, offered.type, raw))
-            continue
-        function = offered.function
-        if function is None:
-            raise BadRequest(f"'tools[{n}].function' is missing.", param=f"tools[{n}].function")
-        parameters = function.parameters if is_given(function.parameters) else None
-        tools.append(Tool(function.name, function.description or None, parameters))
-    return tuple(tools)
+def _read_tools(values: FieldValues) -> tuple[AnyTool, ...]:
+    raws = values.decode("tools", list[msgspec.Raw]) or []
+    return tuple(_read_tool(raw, path=f"tools[{n}]") for n, raw in enumerate(raws))
+
+
+def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
+    offered = decode_member(raw, _Offered, path=path)
+    if offered.type != "function":
+        return HostedTool(DIALECT, offered.type, raw, path=path)
+    function = offered.function
+    if function is None:
+        raise BadRequest(f"'{path}.function' is missing.", param=f"{path}.function")
+    whole = decode_member(raw, dict[str, msgspec.Raw], path=path)
+    inner = decode_member(whole["function"], dict[str, msgspec.Raw], path=f"{path}.function")
+    return Tool(
+        function.name,
+        function.description or None,
+        function.parameters if is_given(function.parameters) else None,
+        extra=unknown_members(whole, _Offered) | unknown_members(inner, _OfferedFunction, within="function."),
+        path=path,
+        members=_TOOL_MEMBERS,
+    )
 
 
 # --- the conversation

@@ -22,12 +22,12 @@ from modelplex.core.events import (
     Usage,
     UsageReported,
 )
-from modelplex.core.request import Change, CompletionRequest, RawRequest, Sampling
+from modelplex.core.request import Change, CompletionRequest, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.json import encode
-from modelplex.dialects.core.members import RequestMembers, keep_stream_options, read_stop
 from modelplex.dialects.openai_chat.errors import read_error, write_error
+from modelplex.dialects.openai_chat.fields import COMPLETION_FIELDS
 from modelplex.dialects.openai_chat.passthrough import observe, observer
 from modelplex.dialects.openai_chat.prompts import read_prompts
 from modelplex.dialects.openai_chat.response_out import DONE, finish_word, write_error_event
@@ -51,34 +51,17 @@ NO_PROMPT = "<|endoftext|>"
 
 def read_completion(ask: RawRequest) -> CompletionRequest:
     """The whole request, understood. Raises BadRequest with `param` naming the field."""
-    members = RequestMembers(ask.fields)
-    prompt = members.unread("prompt")
-    keep_stream_options(members)
-    logprobs = members.get("logprobs", int)
+    values = COMPLETION_FIELDS.read(ask.fields)
+    prompt = values.take("prompt")
+    if values.get("sampling.top_logprobs") is not None:
+        values.set("sampling.logprobs", True, path="logprobs")
     return CompletionRequest(
         dialect=DIALECT,
         model=ask.model,
         prompts=(NO_PROMPT,) if prompt is None else read_prompts(prompt, path="prompt"),
-        suffix=members.get("suffix", str),
-        echo=members.get("echo", bool) or False,
-        max_tokens=members.get("max_tokens", int),
-        sampling=Sampling(
-            temperature=members.get("temperature", float),
-            top_p=members.get("top_p", float),
-            top_k=members.get("top_k", int),
-            min_p=members.get("min_p", float),
-            seed=members.get("seed", int),
-            presence_penalty=members.get("presence_penalty", float),
-            frequency_penalty=members.get("frequency_penalty", float),
-            logit_bias=members.unread("logit_bias"),
-            logprobs=logprobs is not None,
-            top_logprobs=logprobs,
-            n=members.get("n", int) or 1,
-            stop=read_stop(members),
-        ),
         stream=ask.stream,
         include_usage=ask.include_usage,
-        extra=members.rest(),
+        **values.members(),
     )
 
 

@@ -32,7 +32,7 @@ from modelplex.dialects.dialect import (
     ProviderEmbeddings,
     StreamFraming,
 )
-from modelplex.dialects.openai_chat import completions, embeddings, policy, policy_of_others
+from modelplex.dialects.openai_chat import completions, embeddings, fields, policy, policy_endpoints
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
@@ -133,7 +133,7 @@ _FRAMING = StreamFraming("text/event-stream", b": ping\n\n", _in_stream_error)
 
 CHAT = Dialect(
     name=DIALECT,
-    policy=PolicyTable(policy.TOP, policy.FINISH, store="at_own_address"),
+    policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="at_own_address"),
     usage_on_request=True,
     amend=amend,
     opaque_members=(b'"reasoning_details"', b'"thought_signature"'),
@@ -157,7 +157,7 @@ CHAT = Dialect(
 )
 COMPLETIONS = Dialect(
     name=completions.DIALECT,
-    policy=PolicyTable(policy_of_others.COMPLETIONS),
+    policy=PolicyTable(fields.COMPLETION_FIELDS.policy),
     variant_of=CHAT,
     usage_on_request=True,
     amend=amend,
@@ -176,7 +176,7 @@ COMPLETIONS = Dialect(
 )
 EMBEDDINGS = Dialect(
     name=embeddings.DIALECT,
-    policy=PolicyTable(policy_of_others.EMBEDDINGS),
+    policy=PolicyTable(policy_endpoints.EMBEDDINGS),
     variant_of=CHAT,
     stream="never",
     paths={"embeddings": ClientPath("embeddings")},
@@ -193,7 +193,7 @@ EMBEDDINGS = Dialect(
 )
 JSON = Dialect(
     name="openai_json",
-    policy=PolicyTable(policy_of_others.JSON),
+    policy=PolicyTable(policy_endpoints.JSON),
     variant_of=CHAT,
     paths={
         "moderations": ClientPath("moderations"),

@@ -1,7 +1,6 @@
-"""OpenAI's Chat Completions, as OpenAI and everybody who is compatible reads them
+"""Rules of the sealed policy for the content of chat completions requests: messages, tools, and the
+members of single services. `fields.py` says which member has which rule
 (docs/reference/isolation-requirements.md#openai-chat-completions and #compatible-providers).
-
-Above it stands the judge; below it the walk.
 """
 
 from __future__ import annotations
@@ -14,36 +13,29 @@ from modelplex.policy.leaves import (
     ARGUMENTS,
     BREAKPOINT,
     CACHE_CONTROL,
-    DURATION,
     FLAG,
     FORMAT,
     GRAMMAR,
     ID,
     KEYWORD,
-    KEYWORD_OR_FLAG,
     MIME,
-    MODEL,
     NAME,
     NUMBER,
     OPAQUE_STATE,
-    REASONING,
     ROLE,
     SCHEMA,
     TEXT,
-    TEXTS,
-    TOKEN_BIAS,
     TYPE,
     EnumRule,
     PatternRule,
 )
 from modelplex.policy.path import Path
-from modelplex.policy.tools import UNKNOWN_TOOL, StripToolRule, ToolChoiceCheck, each_field, merge, tool_list
+from modelplex.policy.tools import UNKNOWN_TOOL, StripToolRule, ToolChoiceCheck, each_field
 from modelplex.policy.value_rules import (
     INLINE_BYTES,
     INLINE_URL,
     PERMITTED_MODEL,
     ExceptRule,
-    HashRule,
     RefuseRule,
     StripRule,
 )
@@ -51,24 +43,6 @@ from modelplex.policy.walk import CustomRule, DeferredRule, Json, PolicyWalk, Va
 
 # --- what all of OpenAI's forms share -------------------------------------------------------------
 
-_MODERATED = ObjectRule({"mode": KEYWORD})
-ACCOUNT: dict[str, ValueRule] = {
-    "metadata": StripRule("labels"),
-    "user": StripRule("labels"),
-    "client_metadata": StripRule("labels"),
-    "safety_identifier": HashRule("safety_identifier"),
-    "prompt_cache_key": HashRule("prompt_cache_key", of_value=True),
-    "prompt_cache_retention": StripRule("cache-retention"),
-    "prompt_cache_options": StripRule("cache-retention"),
-    "service_tier": StripRule("price"),
-    "access_programs": StripRule("price"),
-    "moderation": StripRule(
-        "second-model",
-        ObjectRule(
-            {"model": PERMITTED_MODEL, "policy": ObjectRule({"input": _MODERATED, "output": _MODERATED})}
-        ),
-    ),
-}
 _MODELS = UnionRule(
     items=ListRule(UnionRule(text=PERMITTED_MODEL, members=ObjectRule({"model": PERMITTED_MODEL})))
 )
@@ -104,10 +78,6 @@ JSON_FORMAT: dict[str, ValueRule] = {
     "text": ObjectRule({"type": TYPE}),
     "json_object": ObjectRule({"type": TYPE, "schema": SCHEMA}),
 }
-STREAM_OPTIONS = ObjectRule(
-    each_field("include_usage include_obfuscation continuous_usage_stats chunk_include_usage", FLAG)
-)
-
 # --- content --------------------------------------------------------------------------------------
 
 _MARKS: dict[str, ValueRule] = {
@@ -187,7 +157,7 @@ PART: VariantRule = VariantRule(
         "reasoning": ObjectRule({**_MARKS, "text": TEXT, "reasoning": TEXT}),
     }
 )
-_CONTENT = UnionRule(text=TEXT, items=ListRule(PART))
+CONTENT = UnionRule(text=TEXT, items=ListRule(PART))
 
 # --- the history ----------------------------------------------------------------------------------
 
@@ -229,7 +199,7 @@ _THINKING = ObjectRule(
 MESSAGE = ObjectRule(
     {
         "role": ROLE,
-        "content": _CONTENT,
+        "content": CONTENT,
         "audio": ObjectRule({"id": RefuseRule("stored-file")}),
         "name": NAME,
         "tool_calls": ListRule(_TOOL_CALL),
@@ -298,25 +268,11 @@ TOOL = VariantRule(
     ),
 )
 
-# --- the top --------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
-STOP = UnionRule(text=TEXT, items=TEXTS)
-SAMPLING: dict[str, ValueRule] = {
-    "model": MODEL,
-    "stream": FLAG,
-    "stream_options": STREAM_OPTIONS,
-    "stop": STOP,
-    **each_field(
-        "temperature top_p top_k top_a min_p typical_p n best_of seed max_tokens max_completion_tokens presence_penalty "
-        "frequency_penalty repetition_penalty repeat_penalty top_logprobs",
-        NUMBER,
-    ),
-    "logit_bias": TOKEN_BIAS,
-    "logprobs": UnionRule(plain=(bool, int)),
-}
-_CHOSEN = ObjectRule({"name": NAME})
+CHOSEN = ObjectRule({"name": NAME})
 _ALLOWED = ListRule(
-    ObjectRule({"type": TYPE, "name": NAME, "function": _CHOSEN, "custom": _CHOSEN, "server_label": NAME})
+    ObjectRule({"type": TYPE, "name": NAME, "function": CHOSEN, "custom": CHOSEN, "server_label": NAME})
 )
 CHOICE = UnionRule(
     text=EnumRule("none auto any required"),
@@ -325,8 +281,8 @@ CHOICE = UnionRule(
             "type": TYPE,
             "name": NAME,
             "mode": KEYWORD,
-            "function": _CHOSEN,
-            "custom": _CHOSEN,
+            "function": CHOSEN,
+            "custom": CHOSEN,
             "server_label": NAME,
             "tools": _ALLOWED,
             "allowed_tools": ObjectRule({"mode": KEYWORD, "tools": _ALLOWED}),
@@ -347,7 +303,7 @@ RESPONSE_FORMAT = VariantRule(
     absent=StripRule("unknown-value"),
     default=StripRule("unknown-value"),
 )
-_TEMPLATE = ObjectRule(
+TEMPLATE = ObjectRule(
     {
         **each_field("enable_thinking thinking preserve_thinking clear_thinking add_generation_prompt", FLAG),
         **each_field("reasoning_effort thinking_mode", KEYWORD),
@@ -359,55 +315,6 @@ server runs, so only these pass.
 """
 VOICE_NAME = PatternRule(r"(?!voice_)[A-Za-z0-9][A-Za-z0-9_.+()-]{0,63}")
 VOICE = UnionRule(text=VOICE_NAME, members=ObjectRule({"id": RefuseRule("stored-file")}))
-TOP = ObjectRule(
-    merge(
-        SAMPLING,
-        {
-            "tool_choice": CHOICE,
-            "functions": ListRule(DECLARED),
-            "function_call": UnionRule(text=EnumRule("none auto"), members=_CHOSEN),
-            "response_format": RESPONSE_FORMAT,
-            "reasoning_effort": KEYWORD,
-            "reasoning": REASONING,
-            "reasoning_format": KEYWORD,
-            "verbosity": KEYWORD,
-            "modalities": ListRule(EnumRule("text audio image")),
-            "thinking": UnionRule(
-                members=ObjectRule(
-                    {
-                        "type": KEYWORD,
-                        "budget_tokens": NUMBER,
-                        "clear_thinking": FLAG,
-                        "display": KEYWORD,
-                        "keep": KEYWORD,
-                        "effort": KEYWORD,
-                    }
-                ),
-                plain=(bool,),
-            ),
-            **each_field(
-                "parallel_tool_calls enable_thinking reasoning_split include_reasoning tool_stream ignore_eos skip_special_tokens "
-                "cache_prompt",
-                FLAG,
-            ),
-            **each_field("thinking_budget min_tokens", NUMBER),
-            "chat_template_kwargs": _TEMPLATE,
-            "usage": ObjectRule({"include": FLAG}),
-            "grammar": TEXT,
-            "json_schema": SCHEMA,
-            "cache_control": CACHE_CONTROL,
-            "keep_alive": DURATION,
-            "think": KEYWORD_OR_FLAG,
-            "messages": ListRule(MESSAGE),
-            "tools": tool_list(TOOL),
-            "prediction": ObjectRule({"type": KEYWORD, "content": _CONTENT}),
-            "audio": ObjectRule({"format": FORMAT, "voice": VOICE}),
-            "store": ExceptRule(False, StripRule("store")),
-        },
-        ACCOUNT,
-        SERVICES,
-    )
-)
 FINISH = (
     ToolChoiceCheck(TOOL, other_types=frozenset({"function", "custom", "auto", "none", "any", "required"})),
 )

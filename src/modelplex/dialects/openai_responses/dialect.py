@@ -33,7 +33,7 @@ from modelplex.dialects.dialect import (
 )
 from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_responses import policy, strip_foreign
+from modelplex.dialects.openai_responses import fields, policy, strip_foreign
 from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, observe, observer
 from modelplex.dialects.openai_responses.request_in import (
@@ -187,7 +187,7 @@ _LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 
 RESPONSES = Dialect(
     name=DIALECT,
-    policy=PolicyTable(policy.TOP, policy.FINISH, store="always"),
+    policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="always"),
     lists=_LISTS,
     amend=amend,
     opaque_members=(b'"encrypted_content"',),
@@ -218,7 +218,7 @@ RESPONSES = Dialect(
 )
 COUNT = Dialect(
     name="openai_count",
-    policy=PolicyTable(policy.COUNT, policy.COUNT_FINISH),
+    policy=PolicyTable(fields.COUNT_BODY, policy.COUNT_FINISH),
     variant_of=RESPONSES,
     lists=_LISTS,
     stream="never",

@@ -1,22 +1,13 @@
-"""OpenAI's Responses, over HTTP and as the messages of a WebSocket
+"""Rules of the sealed policy for the content of Responses requests: items, parts and tools, over
+HTTP and as messages of a WebSocket. `fields.py` says which member has which rule
 (docs/reference/isolation-requirements.md#openai-responses).
-
-Above it stands the judge; below it the walk, and what all of OpenAI's forms share.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from modelplex.dialects.openai_chat.policy import (
-    ACCOUNT,
-    CHOICE,
-    JSON_FORMAT,
-    OPENROUTER_SEARCH,
-    SERVICES,
-    STOP,
-    STREAM_OPTIONS,
-)
+from modelplex.dialects.openai_chat.policy import JSON_FORMAT, OPENROUTER_SEARCH
 from modelplex.policy.bounded_tools import BoundedToolRule, BoundFields, MaxToolCallsCheck
 from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
@@ -29,7 +20,6 @@ from modelplex.policy.leaves import (
     GRAMMAR,
     ID,
     KEYWORD,
-    MODEL,
     NAME,
     NUMBER,
     NUMBERS,
@@ -44,7 +34,6 @@ from modelplex.policy.leaves import (
     TYPE,
     VARIABLES,
     EnumRule,
-    PatternRule,
 )
 from modelplex.policy.path import Path
 from modelplex.policy.tools import (
@@ -54,15 +43,12 @@ from modelplex.policy.tools import (
     StripToolRule,
     ToolChoiceCheck,
     each_field,
-    merge,
-    tool_list,
 )
 from modelplex.policy.value_rules import (
     INLINE_BYTES,
     INLINE_URL,
     PERMITTED_MODEL,
     UNKNOWN_PART,
-    OverwriteRule,
     RefuseRule,
     StripRule,
 )
@@ -449,54 +435,17 @@ ITEM = VariantRule(
 )
 ITEMS = UnionRule(text=TEXT, items=ListRule(ITEM))
 
-# --- the top --------------------------------------------------------------------------------------
+# --- controls -------------------------------------------------------------------------------------
 
-_STATE = RefuseRule("stored-state")
+STATE = RefuseRule("stored-state")
 _VARIABLE = UnionRule(text=TEXT, members=PART)
-_PROMPT = RefuseRule(
+PROMPT = RefuseRule(
     "stored-state", ObjectRule({"variables": ObjectRule({}, default=_VARIABLE)}, default=ANY_VALUE)
 )
-_INCLUDED = EnumRule(
+INCLUDED = EnumRule(
     "file_search_call.results web_search_call.results web_search_call.action.sources message.input_image.image_url "
     "computer_call_output.output.image_url code_interpreter_call.outputs reasoning.encrypted_content message.output_text.logprobs"
 )
-TOP = ObjectRule(
-    merge(
-        SERVICES,
-        ACCOUNT,
-        {
-            "type": EnumRule("response.create response.steer", required=True),
-            "model": MODEL,
-            "tool_choice": CHOICE,
-            "stop": STOP,
-            **each_field("parallel_tool_calls stream generate", FLAG),
-            **each_field(
-                "max_output_tokens max_tool_calls temperature top_p top_k min_p top_logprobs seed presence_penalty frequency_penalty",
-                NUMBER,
-            ),
-            "stream_options": STREAM_OPTIONS,
-            "reasoning": REASONING,
-            "text": TEXT_FORMAT,
-            "truncation": KEYWORD,
-            "include": ListRule(_INCLUDED),
-            "context_management": ListRule(ObjectRule({"type": KEYWORD, "compact_threshold": NUMBER})),
-            "image": ObjectRule({"context_compression": KEYWORD}),
-            "stream_id": PatternRule(r"[A-Za-z0-9_-]{1,64}"),
-            "input": ITEMS,
-            "instructions": ITEMS,
-            "tools": tool_list(TOOL),
-            "store": OverwriteRule("store", value=False),
-            "background": RefuseRule("background", harmless=(False,)),
-            "background_options": StripRule("background"),
-            "previous_response_id": _STATE,
-            "conversation": _STATE,
-            "prompt": _PROMPT,
-            "multi_agent": StripRule("provider-agents"),
-        },
-    )
-)
 _WORDS = frozenset({"function", "custom", "shell"})
-COUNT = ObjectRule(merge(TOP.fields, {"store": StripRule("store")}))
-"""What is only counted is not kept, and has no member to say so with."""
 COUNT_FINISH = (ToolChoiceCheck(TOOL, other_types=_WORDS),)
 FINISH = (*COUNT_FINISH, MaxToolCallsCheck("max_tool_calls", "web-search"))

@@ -1,42 +1,36 @@
-"""A Responses request, understood: its bytes into a Call; and a request with the items of earlier
-ones put before its own.
+"""Reads a Responses request: client body -> ChatRequest; and puts the items of earlier responses
+before its own.
 
-Above it stands openai_responses; below it the vocabulary. It reads what OpenAI's own clients, Codex
-among them, send (docs/reference/wire-formats.md#responses). What has no place in a Call rides along
-unread, so that nothing is lost on the way to a provider of the same form.
+`fields.py` decodes plain values. What has no leaf rides along unread, so that nothing is lost on
+the way to a provider of the same dialect (docs/reference/wire-formats.md#responses).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast, get_args
 
 import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
     ChatRequest,
-    Effort,
     Message,
     RawRequest,
-    ReasoningOptions,
     ResponseFormat,
-    Sampling,
     TextPart,
 )
+from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import MALFORMED, encode, is_given
-from modelplex.dialects.core.members import RequestMembers, decode_member
+from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.openai_responses.constants import DIALECT, LOGPROBS
-from modelplex.dialects.openai_responses.fields import PATHS
+from modelplex.dialects.openai_responses.fields import FIELDS
 from modelplex.dialects.openai_responses.messages_in import read_input
 from modelplex.dialects.openai_responses.tools import read_choice, read_tools
 
 INSTRUCTIONS = "instructions"
-"""The path of the message that `instructions` is read into: it is no item, and goes back to where
-it came from.
+"""The path of the message that `instructions` is read into. It is no item, and is written to the
+same member.
 """
-
-_EFFORTS = frozenset(get_args(Effort))
 
 
 class _Format(msgspec.Struct):
@@ -47,58 +41,34 @@ class _Format(msgspec.Struct):
     strict: bool | None = None
 
 
-class _Text(msgspec.Struct):
-    format: _Format | None = None
-    verbosity: str | None = None
-
-
-class _Reasoning(msgspec.Struct):
-    effort: str | None = None
-    summary: str | None = None
-    generate_summary: str | None = None
+_FORMAT_PATHS = {
+    f"format.{name}": f"text.format.{name}" for name in ("schema", "name", "description", "strict")
+}
 
 
 def read_call(ask: RawRequest) -> ChatRequest:
-    """The whole request, understood. Raises BadRequest with `param` like
-    "input[2].content[0].image_url".
-    """
-    members = RequestMembers(ask.fields)
-    tools, namespaces = read_tools(members)
-    text = members.get("text", _Text) or _Text()
-    user, user_field = _read_user(members)
+    """The request. Raises BadRequest with `param` like "input[2].content[0].image_url"."""
+    values = FIELDS.read(ask.fields)
+    tools, namespaces = read_tools(values)
+    messages = _read_messages(values)
+    choice, form = read_choice(values), _read_format(values)
+    _read_logprobs(values)
     return ChatRequest(
         dialect=DIALECT,
         model=ask.model,
-        messages=_read_messages(members),
+        messages=messages,
         tools=tools,
         namespaces=namespaces,
-        choice=read_choice(members),
-        parallel=members.get("parallel_tool_calls", bool),
-        max_tokens=members.get("max_output_tokens", int),
-        sampling=_read_sampling(members),
-        format=None if text.format is None else _read_format(text.format),
-        verbosity=text.verbosity,
-        reasoning=_read_reasoning(members),
-        cache_key=members.get("prompt_cache_key", str),
-        user=user,
-        user_field=user_field,
-        metadata=members.unread("metadata"),
-        tier=members.get("service_tier", str),
+        choice=choice,
+        format=form,
         stream=ask.stream,
-        extra=members.rest(),
-        paths=PATHS
-        | {"user": user_field}
-        | (
-            {}
-            if is_given(ask.fields.get("include", msgspec.Raw()))
-            else {"sampling.logprobs": "top_logprobs"}
-        ),
+        **values.members(),
     )
 
 
-def _read_messages(members: RequestMembers) -> tuple[Message, ...]:
-    given = members.unread("input")
-    instructions = members.get("instructions", str)
+def _read_messages(values: FieldValues) -> tuple[Message, ...]:
+    given = values.take("input")
+    instructions = values.decode("instructions", str)
     if given is None and instructions is None:
         raise BadRequest("The body has no 'input'.", param="input")
     messages = [] if given is None else read_input(given)
@@ -107,29 +77,19 @@ def _read_messages(members: RequestMembers) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _read_user(members: RequestMembers) -> tuple[str | None, str]:
-    user = members.get("user", str)
-    safety = members.get("safety_identifier", str)
-    if safety is None:
-        return user, "user"
-    if user is not None and user != safety:
-        members.keep("user")
-    return safety, "safety_identifier"
+def _read_logprobs(values: FieldValues) -> None:
+    """Either member asks for log probabilities. `include` rides along, since it holds more."""
+    include = values.special.get("include")
+    if include is not None and LOGPROBS in decode_member(include, list[str], path="include"):
+        values.set("sampling.logprobs", True, path="include")
+    elif values.get("sampling.top_logprobs"):
+        values.set("sampling.logprobs", True, path="top_logprobs")
 
 
-def _read_sampling(members: RequestMembers) -> Sampling:
-    top = members.get("top_logprobs", int)
-    include = members.get("include", list[str]) or []
-    members.keep("include")
-    return Sampling(
-        temperature=members.get("temperature", float),
-        top_p=members.get("top_p", float),
-        logprobs=LOGPROBS in include or bool(top),
-        top_logprobs=top,
-    )
-
-
-def _read_format(given: _Format) -> ResponseFormat:
+def _read_format(values: FieldValues) -> ResponseFormat | None:
+    given = values.decode("text.format", _Format)
+    if given is None:
+        return None
     if given.type == "text":
         return ResponseFormat("text")
     if given.type == "json_object":
@@ -139,6 +99,7 @@ def _read_format(given: _Format) -> ResponseFormat:
         raise BadRequest(
             f'\'{path}\': expected "text", "json_object", or "json_schema" with a `schema`.', param=path
         )
+    values.paths |= _FORMAT_PATHS
     return ResponseFormat(
         "schema",
         schema=given.schema,
@@ -148,24 +109,7 @@ def _read_format(given: _Format) -> ResponseFormat:
     )
 
 
-def _read_reasoning(members: RequestMembers) -> ReasoningOptions | None:
-    given = members.get("reasoning", _Reasoning)
-    if given is None:
-        return None
-    whole = members.get("reasoning", dict[str, msgspec.Raw]) or {}
-    if any(is_given(value) for name, value in whole.items() if name not in _Reasoning.__struct_fields__):
-        members.keep("reasoning")
-    if given.effort is not None and given.effort not in _EFFORTS:
-        raise BadRequest(
-            f"'reasoning.effort' must be one of {', '.join(get_args(Effort))}.", param="reasoning.effort"
-        )
-    show = given.summary or given.generate_summary
-    if given.effort is None and show is None:
-        return None
-    return ReasoningOptions(effort=cast("Effort | None", given.effort), show=show)
-
-
-# --- earlier answers ------------------------------------------------------------------------------
+# --- earlier responses ----------------------------------------------------------------------------
 
 
 class _Body(msgspec.Struct):
@@ -173,9 +117,7 @@ class _Body(msgspec.Struct):
 
 
 def input_items(ask: RawRequest) -> list[msgspec.Raw]:
-    """The items that the request itself brings, a plain text as the message that it is. Raises
-    BadRequest.
-    """
+    """The items of the request's own `input`; a plain text as a message. Raises BadRequest."""
     given = ask.fields.get("input")
     if given is None or not is_given(given):
         return []
@@ -187,7 +129,7 @@ def input_items(ask: RawRequest) -> list[msgspec.Raw]:
 
 
 def output_items(body: bytes) -> list[msgspec.Raw]:
-    """The items of an answer (the whole response object), empty where it has none."""
+    """The items of a response object, empty where it has none."""
     try:
         return msgspec.json.decode(body, type=_Body).output or []
     except MALFORMED:
@@ -195,7 +137,7 @@ def output_items(body: bytes) -> list[msgspec.Raw]:
 
 
 def previous_response(ask: RawRequest) -> str | None:
-    """The id of the answer that the request goes on from. Raises BadRequest where it is not a
+    """The id of the response that the request continues. Raises BadRequest where it is not a
     string.
     """
     given = ask.fields.get("previous_response_id")
@@ -205,7 +147,7 @@ def previous_response(ask: RawRequest) -> str | None:
 
 
 def wants_keeping(ask: RawRequest) -> bool:
-    """Whether the answer is to be kept: `store` is true unless it is said to be false
+    """Whether the response is to be stored: `store` is true by default
     (docs/reference/wire-formats.md#responses).
     """
     given = ask.fields.get("store")
@@ -213,8 +155,8 @@ def wants_keeping(ask: RawRequest) -> bool:
 
 
 def with_history(ask: RawRequest, earlier_items: Sequence[msgspec.Raw]) -> RawRequest:
-    """The request with the items of earlier turns before its own, and without the name that they
-    were kept under. `instructions` of earlier turns do not carry over, by OpenAI's rule.
+    """The request with the items of earlier turns before its own, and without their id. OpenAI does
+    not carry `instructions` of earlier turns over.
     """
     items = [*earlier_items, *input_items(ask)]
     fields = {name: value for name, value in ask.fields.items() if name != "previous_response_id"}

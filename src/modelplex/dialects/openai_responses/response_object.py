@@ -112,7 +112,7 @@ def _echoes(call: ChatRequest, kept: StoredContext) -> dict[str, Any]:
         "store": kept.store,
         "previous_response_id": kept.previous,
         "background": False,
-        "safety_identifier": call.user if call.user_field == "safety_identifier" else None,
+        "safety_identifier": call.user if call.paths.get("user") == "safety_identifier" else None,
         "prompt_cache_key": call.cache_key,
     }
 
@@ -124,8 +124,7 @@ def _instructions(call: ChatRequest) -> str | None:
     return None
 
 
-def _echo_tool(tool: AnyTool, path: str) -> dict[str, Any] | msgspec.Raw:
-    del path
+def _echo_tool(tool: AnyTool) -> dict[str, Any] | msgspec.Raw:
     match tool:
         case HostedTool():
             return tool.raw

@@ -1,14 +1,10 @@
-"""A Call that was asked in the Responses form, made ready for every other one.
+"""Removes from a ChatRequest what only Responses has, before another dialect writes it.
 
-Above it stands crossing; below it the vocabulary. What this form alone has is settled here once,
-instead of in each of the others: tools come out of their namespaces, records of what a provider did
-earlier are left out, members that say nothing elsewhere go in silence, and what names a state that
-is kept at a provider is refused.
+Tools come out of their namespaces, records of what a provider did earlier are left out, members
+that say nothing elsewhere go without a report, and what names stored state is refused.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -30,20 +26,20 @@ from modelplex.dialects.core.tool_names import qualified
 from modelplex.dialects.openai_responses.constants import COMPACTED, ENCRYPTED, INERT, LOGPROBS, STATEFUL
 
 _BENIGN: dict[str, frozenset[str]] = {"include": frozenset({ENCRYPTED, LOGPROBS})}
-_SILENT = frozenset({"stream_options", "tool_choice"})
-"""Members that ride along beside what was read of them."""
+_SILENT = ("stream_options.", "tool_choice")
+"""Members that ride along beside what was read of them, and options of a stream of this dialect."""
 _DISABLED = b'"disabled"'
 """What `truncation` says where it asks for nothing."""
 
 
 def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
-    """The call in words that every dialect has, and what was lost of it. Raises Unsupported naming
-    what is kept elsewhere.
+    """The request as every dialect can express it, and what it lost. Raises Unsupported naming what
+    is stored at a provider.
     """
     changes: list[Change] = []
-    extra = _leave_members(call, changes)
+    extra = _leave_members(call)
     messages = tuple(
-        left for message in call.messages if (left := _leave_message(message, changes)) is not None
+        kept for message in call.messages if (kept := _leave_message(message, changes)) is not None
     )
     names = {
         tool.name: qualified(tool.namespace, tool.name)
@@ -55,9 +51,9 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
             names.pop(tool.name, None)
     for namespace, description in call.namespaces.items():
         reason = f"there are no namespaces here: its tools are called {qualified(namespace, '')}..."
-        untold = ", and what it is for is not told" if description else ""
-        changes.append(Change("rename", f"tools.{namespace}", reason + untold))
-    told = msgspec.structs.replace(
+        untold = ", and its description is not sent" if description else ""
+        changes.append(Change("rename", _path_of(namespace, call.tools), reason + untold))
+    left = msgspec.structs.replace(
         call,
         messages=messages,
         tools=tuple(_leave_tool(tool) for tool in call.tools),
@@ -65,13 +61,21 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
         choice=_leave_choice(call.choice, names),
         extra=extra,
     )
-    return told, tuple(changes)
+    return left, tuple(changes)
 
 
-def _leave_members(call: ChatRequest, changes: list[Change]) -> dict[str, msgspec.Raw]:
+def _path_of(namespace: str, tools: tuple[AnyTool, ...]) -> str:
+    """Where the namespace stands in the client's body, or `tools` if it holds no tool."""
+    for tool in tools:
+        if not isinstance(tool, HostedTool) and tool.namespace == namespace:
+            return tool.path.rpartition(".tools[")[0]
+    return "tools"
+
+
+def _leave_members(call: ChatRequest) -> dict[str, msgspec.Raw]:
     extra: dict[str, msgspec.Raw] = {}
     for name, raw in without_empty(call.extra).items():
-        if bytes(raw) == _DISABLED or name in _SILENT:
+        if bytes(raw) == _DISABLED or name.startswith(_SILENT):
             continue
         if name in STATEFUL:
             raise Unsupported(
@@ -80,13 +84,6 @@ def _leave_members(call: ChatRequest, changes: list[Change]) -> dict[str, msgspe
             )
         if name == "store":
             continue  # what is kept, is kept by the gateway
-        if name == "reasoning":
-            members: dict[str, Any] = msgspec.json.decode(raw)
-            lost = [each for each in members if each not in {"effort", "summary", "generate_summary"}]
-            changes += [
-                Change("drop", f"reasoning.{each}", "this dialect has no such member") for each in lost
-            ]
-            continue
         if name in _BENIGN and set(msgspec.json.decode(raw, type=list[str])) <= _BENIGN[name]:
             continue
         extra[name] = raw
@@ -111,7 +108,7 @@ def _leave_message(message: Message, changes: list[Change]) -> Message | None:
         match part:
             case ForeignPart() if part.type in INERT:
                 changes.append(
-                    Change("drop", message.path, f"what a provider did earlier ({part.type}) is not told")
+                    Change("drop", message.path, f"what a provider did earlier ({part.type}) is not sent")
                 )
             case ForeignPart(type="item_reference"):
                 raise Unsupported(

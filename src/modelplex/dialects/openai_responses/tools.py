@@ -1,9 +1,8 @@
-"""The tools of a Responses request and the choice among them, read and written.
+"""Reads and writes the tools of a Responses request and the choice among them.
 
-Above it stand the files of openai_responses; below it the vocabulary. Tools are flat here
-(docs/reference/translation.md#tools-and-tool-choice) and may stand in namespaces, which are taken
-apart when they are read and put together again when they are written. What is written goes to
-providers, and back to clients as the echo of what they asked for.
+A namespace is a tool that holds tools. They are read as a flat list, each with its namespace, and
+grouped again when they are written (docs/reference/translation.md#tools-and-tool-choice). What is
+written goes to providers, and back to clients in the response object.
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import AnyTool, ChatRequest, FreeformTool, HostedTool, Tool, ToolChoice
+from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import RequestMembers, decode_member
+from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.openai_responses.constants import DIALECT
 
 _FUNCTION_MEMBERS = frozenset("type name description parameters strict".split())
 _CUSTOM_MEMBERS = frozenset("type name description format".split())
+_CUSTOM_PATHS = {"syntax": "format.syntax", "definition": "format.definition"}
 _CHOOSABLE = frozenset({"function", "custom"})
 
 
@@ -47,20 +48,16 @@ class _Choosable(msgspec.Struct):
     tools: list[_Choosable] | None = None
 
     @property
-    def word(self) -> str | None:
-        """What a choice calls it: its name, or its type where it has none or names something else
-        by it.
-        """
+    def chosen(self) -> str | None:
+        """The name of a function or custom tool; of others the type."""
         return self.name if self.type in _CHOOSABLE else self.type
 
 
-def read_tools(members: RequestMembers) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
-    """The tools in order, each with the namespace that it stood in, and what the namespaces are
-    for.
-    """
+def read_tools(values: FieldValues) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
+    """The tools in order, each with its namespace, and the namespaces with their descriptions."""
     tools: list[AnyTool] = []
     namespaces: dict[str, str] = {}
-    for n, raw in enumerate(members.get("tools", list[msgspec.Raw]) or []):
+    for n, raw in enumerate(values.decode("tools", list[msgspec.Raw]) or []):
         path = f"tools[{n}]"
         given = decode_member(raw, _Tool, path=path)
         if given.type != "namespace":
@@ -89,6 +86,7 @@ def _read_tool(given: _Tool, raw: msgspec.Raw, namespace: str | None, *, path: s
             strict=given.strict,
             namespace=namespace,
             extra=_rest(raw, _FUNCTION_MEMBERS, path=path),
+            path=path,
         )
     if given.type == "custom":
         grammar = given.format if given.format is not None and given.format.type == "grammar" else _Format()
@@ -99,8 +97,10 @@ def _read_tool(given: _Tool, raw: msgspec.Raw, namespace: str | None, *, path: s
             definition=grammar.definition,
             namespace=namespace,
             extra=_rest(raw, _CUSTOM_MEMBERS, path=path),
+            path=path,
+            members=_CUSTOM_PATHS,
         )
-    return HostedTool(DIALECT, given.type, raw)
+    return HostedTool(DIALECT, given.type, raw, path=path)
 
 
 def _rest(raw: msgspec.Raw, known: frozenset[str], *, path: str) -> dict[str, msgspec.Raw]:
@@ -108,31 +108,31 @@ def _rest(raw: msgspec.Raw, known: frozenset[str], *, path: str) -> dict[str, ms
     return {name: value for name, value in members.items() if name not in known and is_given(value)}
 
 
-def read_choice(members: RequestMembers) -> ToolChoice | None:
-    """`tool_choice`. One that is not of functions and custom tools alone rides along too, since its
-    words do not hold all of it.
+def read_choice(values: FieldValues) -> ToolChoice | None:
+    """`tool_choice`. A choice of hosted tools rides along too, since a ToolChoice holds only their
+    types.
     """
-    raw = members.unread("tool_choice")
+    raw = values.take("tool_choice")
     if raw is None:
         return None
     if bytes(raw).lstrip().startswith(b'"'):
-        word = decode_member(raw, str, path="tool_choice")
-        if word in {"none", "auto", "required"}:
-            return ToolChoice(cast("Any", word))
+        mode = decode_member(raw, str, path="tool_choice")
+        if mode in {"none", "auto", "required"}:
+            return ToolChoice(cast("Any", mode))
         raise BadRequest(
             '\'tool_choice\' must be "none", "auto", "required", or name a tool.', param="tool_choice"
         )
     given = decode_member(raw, _Choosable, path="tool_choice")
     chosen = [given] if given.type != "allowed_tools" else given.tools or []
     if any(each.type not in _CHOOSABLE for each in chosen):
-        members.keep("tool_choice")
-    names = tuple(each.word for each in chosen)
+        values.extra["tool_choice"] = raw
+    names = tuple(each.chosen for each in chosen)
     if None in names or not names:
         raise BadRequest("'tool_choice' names no tool.", param="tool_choice")
-    words = cast("tuple[str, ...]", names)
+    chosen_names = cast("tuple[str, ...]", names)
     if given.type != "allowed_tools":
-        return ToolChoice("named", words)
-    return ToolChoice("subset", words, required=given.mode == "required")
+        return ToolChoice("named", chosen_names)
+    return ToolChoice("subset", chosen_names, required=given.mode == "required")
 
 
 # --- written --------------------------------------------------------------------------------------
@@ -140,30 +140,26 @@ def read_choice(members: RequestMembers) -> ToolChoice | None:
 Written = dict[str, Any] | msgspec.Raw
 
 
-def write_tools(call: ChatRequest, write: Callable[[AnyTool, str], Written | None]) -> list[Written]:
-    """The tools as `write` says each of them (it is given the tool and its place, and None leaves
-    one out), in their namespaces.
-    """
+def write_tools(call: ChatRequest, write: Callable[[AnyTool], Written]) -> list[Written]:
+    """The tools as `write` writes each, in their namespaces."""
     written: list[Written] = []
     groups: dict[str, list[Written]] = {}
-    for n, tool in enumerate(call.tools):
-        told = write(tool, f"tools[{n}]")
+    for tool in call.tools:
+        entry = write(tool)
         namespace = None if isinstance(tool, HostedTool) else tool.namespace
-        if told is None:
-            continue
         if namespace is None:
-            written.append(told)
+            written.append(entry)
             continue
         if namespace not in groups:
             inside = groups[namespace] = []
             described = {"description": call.namespaces.get(namespace, ""), "tools": inside}
             written.append({"type": "namespace", "name": namespace, **described})
-        groups[namespace].append(told)
+        groups[namespace].append(entry)
     return written
 
 
 def write_function(tool: Tool, name: str) -> dict[str, Any]:
-    """`parameters` and `strict` are always there, null where nothing was said."""
+    """`parameters` and `strict` are always there, null where they are not set."""
     written: dict[str, Any] = {"type": "function", "name": name}
     if tool.description is not None:
         written["description"] = tool.description
@@ -180,7 +176,7 @@ def write_custom(tool: FreeformTool, name: str) -> dict[str, Any]:
 
 
 def write_choice(choice: ToolChoice, free: Iterable[str], name_of: Callable[[str], str]) -> object:
-    """The choice; `free` are the tools, as asked, that are custom ones."""
+    """The choice. `free` are the names of custom tools."""
     if choice.mode in {"none", "auto", "required"}:
         return choice.mode
     customs = set(free)

@@ -1,12 +1,13 @@
-"""OpenAI's smaller forms: completions, vectors, and the JSON bodies of moderation, ranking,
-pictures and speech (docs/reference/isolation-requirements.md#openai-chat-completions).
-
-Above it stands the judge; below it the walk, and what all of OpenAI's forms share.
+"""Rules of the sealed policy for OpenAI's other endpoints: embeddings, and the JSON bodies of
+moderations, reranking, images and speech
+(docs/reference/isolation-requirements.md#openai-chat-completions).
 """
 
 from __future__ import annotations
 
-from modelplex.dialects.openai_chat.policy import ACCOUNT, ADDRESS, PART, SAMPLING, SERVICES, VOICE
+from modelplex.dialects.core.fields import rules_of
+from modelplex.dialects.openai_chat.fields import ACCOUNT, SERVICES
+from modelplex.dialects.openai_chat.policy import ADDRESS, PART, VOICE
 from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
     FLAG,
@@ -29,29 +30,13 @@ from modelplex.policy.value_rules import (
     INLINE_URL,
     PERMITTED_MODEL,
     UNKNOWN_PART,
-    ExceptRule,
     RefuseRule,
     StripRule,
 )
-from modelplex.policy.walk import UNKNOWN_FORM, ValueRule
+from modelplex.policy.walk import ValueRule
 
 _STORED = RefuseRule("stored-file")
-_NO_STORE: dict[str, ValueRule] = {"store": ExceptRule(False, StripRule("store"))}
-COMPLETIONS = ObjectRule(
-    merge(
-        SERVICES,
-        ACCOUNT,
-        SAMPLING,
-        _NO_STORE,
-        {
-            "prompt": TokenListRule(UNKNOWN_FORM),
-            "suffix": TEXT,
-            "echo": FLAG,
-            "grammar": TEXT,
-            "min_tokens": NUMBER,
-        },
-    )
-)
+_SHARED = {**rules_of(SERVICES), **rules_of(ACCOUNT)}
 
 # --- text and pictures ----------------------------------------------------------------------------
 
@@ -68,8 +53,7 @@ _INPUT = TokenListRule(VariantRule(PART.variants, absent=ObjectRule(_ENTRY, defa
 _RANKED = UnionRule(text=TEXT, members=ObjectRule({**_ENTRY, "title": TEXT, "id": ID}))
 EMBEDDINGS = ObjectRule(
     merge(
-        SERVICES,
-        ACCOUNT,
+        _SHARED,
         {
             "model": MODEL,
             "input": _INPUT,
@@ -91,8 +75,7 @@ _PICTURES = UnionRule(text=INLINE_BYTES, members=_PICTURE, items=ListRule(_PICTU
 _PARTS = UnionRule(text=TEXT, items=ListRule(UnionRule(text=TEXT, members=PART)))
 JSON = ObjectRule(
     merge(
-        SERVICES,
-        ACCOUNT,
+        _SHARED,
         {
             "model": MODEL,
             "query": _RANKED,
