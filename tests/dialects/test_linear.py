@@ -21,7 +21,7 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.raw_request import read_ask
-from modelplex.dialects.registry import DIALECTS, provider_dialect
+from modelplex.dialects.registry import DIALECTS, write_request
 from modelplex.policy.verdict import Facts
 from tests.dialects.adversarial import FAMILIES
 from tests.dialects.sides import client_dialect
@@ -71,14 +71,14 @@ def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
         attempt = Attempt(provider="p", model="m", dialect=provider)
         yield f"write_call {provider}", writing(call, attempt)
         try:
-            written = provider_dialect(provider).write_call(call, attempt).body
+            written = write_request(call, attempt).body
         except ModelplexError:
             continue
         yield f"policy of what is written to {provider}", judging(written, provider)
 
 
 def writing(call: ChatRequest, attempt: Attempt) -> Step:
-    return lambda: provider_dialect(attempt.dialect).write_call(call, attempt)
+    return lambda: write_request(call, attempt)
 
 
 def judging(body: bytes, dialect: str) -> Step:

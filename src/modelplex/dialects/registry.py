@@ -70,8 +70,7 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     writer = provider_dialect(attempt.dialect)
     try:
         if not same_family(call.dialect, attempt.dialect):
-            source = DIALECTS.get(call.dialect)
-            call = cross_dialect.leave(call, source)
+            call = cross_dialect.leave(call, DIALECTS)
         return writer.write_call(call, attempt)
     except ModelplexError as error:
         if error.param is not None and (place := client_place(call.paths, error.param)) != error.param:

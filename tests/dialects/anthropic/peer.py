@@ -22,7 +22,7 @@ from modelplex.dialects.anthropic import dialect as anthropic_dialect
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.raw_request import read_ask
-from modelplex.dialects.registry import provider_dialect
+from modelplex.dialects.registry import provider_dialect, write_request
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
 HOME = Attempt(
@@ -55,7 +55,7 @@ def make_call(messages: object = None, **more: Any) -> ChatRequest:
 
 def sent_home(call: ChatRequest, attempt: Attempt = HOME) -> tuple[dict[str, Any], ProviderRequest]:
     """The body that Anthropic gets, held to the client's types."""
-    written = anthropic_dialect.write_call(call, attempt)
+    written = write_request(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
     _REQUEST.validate_python({name: value for name, value in body.items() if name not in _HIDDEN})
     return body, written

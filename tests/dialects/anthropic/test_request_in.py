@@ -31,6 +31,7 @@ from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.parsed_request import holds_envelopes
+from modelplex.dialects.registry import write_request
 from tests.dialects.anthropic.peer import HELLO, HOME, make_ask, make_call, sent_home
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
@@ -221,7 +222,7 @@ def test_a_block_that_only_this_form_has_rides_along_unread(block: dict[str, Any
 
 
 def _home(*content: Any) -> tuple[dict[str, Any], Any]:
-    written = anthropic.write_call(make_call([{"role": "user", "content": list(content)}]), HOME)
+    written = write_request(make_call([{"role": "user", "content": list(content)}]), HOME)
     return json.loads(written.body), written
 
 

@@ -50,20 +50,21 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.anthropic import dialect
 from modelplex.dialects.anthropic import fields as anthropic_fields
 from modelplex.dialects.core import tool_names
 from modelplex.dialects.gemini import fields as gemini_fields
 from modelplex.dialects.ollama import fields as ollama_fields
 from modelplex.dialects.openai_chat import fields as openai_chat_fields
 from modelplex.dialects.openai_responses import fields as openai_responses_fields
+from modelplex.dialects.registry import write_request
+from tests.dialects.sides import placed, usual_paths
 
 PATHS = {
-    "openai_chat": openai_chat_fields.PATHS,
-    "openai_responses": openai_responses_fields.PATHS,
-    "anthropic_messages": anthropic_fields.PATHS,
-    "gemini": gemini_fields.PATHS,
-    "ollama": ollama_fields.PATHS,
+    "openai_chat": usual_paths(openai_chat_fields.FIELDS),
+    "openai_responses": usual_paths(openai_responses_fields.FIELDS),
+    "anthropic_messages": usual_paths(anthropic_fields.FIELDS),
+    "gemini": usual_paths(gemini_fields.FIELDS),
+    "ollama": usual_paths(ollama_fields.FIELDS),
 }
 ATTEMPT = Attempt(provider="anthropic", model="claude-sonnet-4-5", dialect="anthropic_messages", account="k1")
 NEWER = msgspec.structs.replace(ATTEMPT, quirks=Quirks(api_version="2026-10-21"))
@@ -92,7 +93,7 @@ def _call(
 ) -> ChatRequest:
     told = messages or (Message("user", parts or (TextPart("Hi"),)),)
     paths = PATHS[dialect]
-    return ChatRequest(dialect=dialect, model="m", messages=told, tools=tools, paths=paths, **more)
+    return ChatRequest(dialect=dialect, model="m", messages=told, tools=placed(tools), paths=paths, **more)
 
 
 def _plain(value: Any) -> Any:
@@ -117,7 +118,7 @@ _SAMPLING_OF_THE_OLDER_VERSION = {"temperature", "top_p", "top_k"}
 
 def _sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body, which the official SDK's own type of a request takes as it is."""
-    written = dialect.write_call(call, attempt)
+    written = write_request(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
     hidden = _SAMPLING_OF_THE_OLDER_VERSION | {"stream"}
     (request,) = _REQUEST.validate_python([{k: v for k, v in body.items() if k not in hidden}])
@@ -159,10 +160,10 @@ def test_a_plain_question_is_sent_plainly() -> None:
 def test_the_same_call_is_always_the_same_bytes_and_a_longer_one_begins_with_them() -> None:
     first = _call(messages=(_user("Hi"),), tools=(WEATHER, CLOCK))
     longer = msgspec.structs.replace(first, messages=(*first.messages, _assistant("Yes?"), _user("Go")))
-    one, two = dialect.write_call(first, ATTEMPT).body, dialect.write_call(first, ATTEMPT).body
+    one, two = write_request(first, ATTEMPT).body, write_request(first, ATTEMPT).body
     assert one == two
     until = one.rindex(b"]")
-    assert dialect.write_call(longer, ATTEMPT).body[:until] == one[:until]
+    assert write_request(longer, ATTEMPT).body[:until] == one[:until]
 
 
 def test_leading_instructions_are_one_block_each_and_keep_their_markers() -> None:
@@ -278,7 +279,7 @@ def test_a_conversation_that_nobody_could_continue_is_refused(
     messages: tuple[Message, ...], told: str
 ) -> None:
     with pytest.raises(BadRequest) as caught:
-        dialect.write_call(_call(messages=messages), ATTEMPT)
+        write_request(_call(messages=messages), ATTEMPT)
     assert told in caught.value.message
     assert caught.value.param is not None
 
@@ -349,7 +350,7 @@ def test_a_begun_answer_is_continued_only_by_models_that_can() -> None:
     assert body["messages"][-1] == {"role": "assistant", "content": [_text("Well,")]}
     assert _changes(written) == ["lower=messages[1]"]
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(call, _with(prefill=False))
+        write_request(call, _with(prefill=False))
     assert caught.value.param == "messages[1]"
 
 
@@ -407,7 +408,7 @@ def test_every_kind_of_content_has_its_block() -> None:
 )
 def test_a_part_without_words_here_is_refused_with_its_place(message: Message) -> None:
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(messages=(_user("Hi"), message, _user("Go"))), ATTEMPT)
+        write_request(_call(messages=(_user("Hi"), message, _user("Go"))), ATTEMPT)
     assert caught.value.param == "messages[1].content[1]"
 
 
@@ -490,7 +491,7 @@ def test_thinking_without_this_services_signature_is_left_out_and_named(thinking
 )
 def test_sealed_state_never_goes_to_anybody_but_its_maker(state: OpaqueState) -> None:
     with pytest.raises(StatePinned):
-        dialect.write_call(
+        write_request(
             _call(messages=(_user("Go"), _assistant(ReasoningPart("", state), "Ok"), _user("On"))), ATTEMPT
         )
 
@@ -532,9 +533,7 @@ def test_tools_always_have_a_schema_of_an_object() -> None:
     assert schemas[4:] == [{"properties": {"a": {}}, "type": "object"}, {"type": "object"}]
     assert [tool.get("strict") for tool in body["tools"]] == [None, None, True, None, None, None]
     assert _changes(written) == ["add=tools[4].parameters.type", "add=tools[5].parameters.type"]
-    assert _changes(dialect.write_call(_call(tools=(tools[2],)), _with(schema=False))) == [
-        "drop=tools[0].strict"
-    ]
+    assert _changes(write_request(_call(tools=(tools[2],)), _with(schema=False))) == ["drop=tools[0].strict"]
 
 
 @pytest.mark.parametrize(
@@ -542,7 +541,7 @@ def test_tools_always_have_a_schema_of_an_object() -> None:
 )
 def test_a_schema_of_anything_else_is_refused(schema: bytes, error: type[ModelplexError]) -> None:
     with pytest.raises(error) as caught:
-        dialect.write_call(_call(tools=(Tool("x", parameters=msgspec.Raw(schema)),)), ATTEMPT)
+        write_request(_call(tools=(Tool("x", parameters=msgspec.Raw(schema)),)), ATTEMPT)
     assert caught.value.param == "tools[0].parameters"
 
 
@@ -660,7 +659,7 @@ def test_a_choice_of_what_is_not_there_and_a_name_given_twice_are_refused(
     tools: Any, choice: ToolChoice | None
 ) -> None:
     with pytest.raises(BadRequest):
-        dialect.write_call(_call(tools=tools, choice=choice), ATTEMPT)
+        write_request(_call(tools=tools, choice=choice), ATTEMPT)
 
 
 def test_another_dialects_hosted_tool_stays_behind_and_is_named() -> None:
@@ -673,11 +672,11 @@ def test_another_dialects_hosted_tool_stays_behind_and_is_named() -> None:
 def test_another_dialects_hosted_tool_is_refused_where_the_answer_would_be_another_without_it() -> None:
     tool = HostedTool("openai_responses", "web_search", msgspec.Raw(b'{"type":"web_search"}'))
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(tools=(CLOCK, tool), choice=ToolChoice("named", ("web_search",))), ATTEMPT)
+        write_request(_call(tools=(CLOCK, tool), choice=ToolChoice("named", ("web_search",))), ATTEMPT)
     assert caught.value.param == "tool_choice"
     shell = HostedTool("openai_responses", "local_shell", msgspec.Raw(b'{"type":"local_shell"}'))
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(tools=(CLOCK, shell)), ATTEMPT)
+        write_request(_call(tools=(CLOCK, shell)), ATTEMPT)
     assert caught.value.param == "tools[1]"
 
 
@@ -711,9 +710,7 @@ def test_a_model_without_formats_answers_through_one_forced_tool() -> None:
 )
 def test_where_that_is_not_possible_a_schema_is_refused(more: Any, facts: Any) -> None:
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(
-            _call(format=ResponseFormat("schema", SCHEMA), **more), _with(schema=False, **facts)
-        )
+        write_request(_call(format=ResponseFormat("schema", SCHEMA), **more), _with(schema=False, **facts))
     assert caught.value.param == "response_format"
 
 
@@ -865,7 +862,7 @@ def test_sampling_is_sent_in_the_older_version_and_temperature_is_at_most_one() 
     body, written = _sent(_call(sampling=Sampling(temperature=1.7, top_p=0.9, top_k=4, stop=("END", " \n"))))
     assert (body["temperature"], body["top_p"], body["top_k"]) == (1.0, 0.9, 4)
     assert body["stop_sequences"] == ["END"]
-    assert _changes(written) == ["drop=stop", "clamp=temperature"]
+    assert _changes(written) == ["clamp=temperature", "drop=stop"]
 
 
 @pytest.mark.parametrize("attempt", [NEWER, _with(sampling=False)])
@@ -921,13 +918,13 @@ def test_what_has_no_word_here_is_named_and_what_says_nothing_is_not() -> None:
 @pytest.mark.parametrize("name", ["previous_response_id", "conversation", "background"])
 def test_state_kept_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(extra={name: msgspec.Raw(b'"x"')}), ATTEMPT)
+        write_request(_call(extra={name: msgspec.Raw(b'"x"')}), ATTEMPT)
     assert caught.value.param == name
 
 
 def test_several_choices_are_refused() -> None:
     with pytest.raises(Unsupported) as caught:
-        dialect.write_call(_call(sampling=Sampling(n=2)), ATTEMPT)
+        write_request(_call(sampling=Sampling(n=2)), ATTEMPT)
     assert caught.value.param == "n"
 
 

@@ -27,10 +27,10 @@ from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.openai_chat.usage import read_usage, write_usage
 from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import write_request
 from tests.dialects.anthropic.peer import (
     HELLO,
     HOME,
-    PROVIDERS,
     TRANSCRIPTS,
     accumulated,
     blocks,
@@ -67,7 +67,7 @@ def _sent(call: Any, dialect: str, **quirks: Any) -> tuple[dict[str, Any], Provi
     attempt = Attempt(
         "acme", "m-up", dialect, account="k1", quirks=Quirks(**quirks), facts=ModelFacts(thinking="both")
     )
-    sent = PROVIDERS[dialect].write_call(call, attempt)
+    sent = write_request(call, attempt)
     body: dict[str, Any] = json.loads(sent.body)
     if dialect == "ollama":
         ChatRequest.model_validate(body)
@@ -184,7 +184,7 @@ def test_a_signature_from_a_chat_provider_goes_back_to_it_and_to_nobody_else() -
     assert state is not None
     assert (state.provider, state.data) == ("openrouter", "EqRkc2Fm+/==")
     call = make_call([*HELLO, {"role": "assistant", "content": content}, *HELLO])
-    sent = json.loads(openai_chat.write_call(call, _OPENROUTER).body)
+    sent = json.loads(write_request(call, _OPENROUTER).body)
     assert sent["messages"][1]["reasoning_details"] == [
         {
             "type": "reasoning.text",
@@ -202,9 +202,9 @@ def test_a_signature_from_a_chat_provider_goes_back_to_it_and_to_nobody_else() -
         },
     ]
     with pytest.raises(StatePinned):
-        anthropic.write_call(call, HOME)
+        write_request(call, HOME)
     other = msgspec.structs.replace(_OPENROUTER, provider="acme")
-    assert b"EqRkc2Fm" not in openai_chat.write_call(call, other).body
+    assert b"EqRkc2Fm" not in write_request(call, other).body
 
 
 def test_a_signature_on_a_call_goes_back_on_that_call() -> None:
@@ -219,7 +219,7 @@ def test_a_signature_on_a_call_goes_back_on_that_call() -> None:
     call = make_call(
         [*HELLO, {"role": "assistant", "content": content}, {"role": "user", "content": results}]
     )
-    calls = json.loads(openai_chat.write_call(call, attempt).body)["messages"][1]["tool_calls"]
+    calls = json.loads(write_request(call, attempt).body)["messages"][1]["tool_calls"]
     assert [(each["id"], each.get("extra_content")) for each in calls] == [
         ("f1", {"google": {"thought_signature": "CiQB+/=="}}),
         ("f2", None),

@@ -16,8 +16,10 @@ from pydantic import TypeAdapter
 from modelplex.core.errors import StatePinned
 from modelplex.core.request import Attempt, Change, ChatRequest, ModelFacts, ProviderRequest
 from modelplex.dialects.anthropic import dialect as anthropic
+from modelplex.dialects.core.freeform_tools import WRAPS
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import write_request
 
 STREAMS = Path(__file__).resolve().parents[2] / "transcripts" / "anthropic_messages"
 ATTEMPT = Attempt(
@@ -50,7 +52,7 @@ def _call(messages: list[Any], **more: Any) -> ChatRequest:
 
 
 def _sent(call: ChatRequest) -> tuple[dict[str, Any], ProviderRequest]:
-    written = anthropic.write_call(call, ATTEMPT)
+    written = write_request(call, ATTEMPT)
     body: dict[str, Any] = json.loads(written.body)
     hidden = {"stream", "temperature"}
     types: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
@@ -244,7 +246,7 @@ def test_a_signature_that_came_through_an_openai_client_goes_home_alone() -> Non
         "signature": "EosnOnlySignature==",
     }
     with pytest.raises(StatePinned):
-        anthropic.write_call(again, msgspec.structs.replace(ATTEMPT, account="k2"))
+        write_request(again, msgspec.structs.replace(ATTEMPT, account="k2"))
 
 
 def test_free_form_tools_survive_a_dialect_without_them() -> None:
@@ -252,9 +254,7 @@ def test_free_form_tools_survive_a_dialect_without_them() -> None:
     call = _call([{"role": "user", "content": "Hi"}], tools=[patch])
     body, written = _sent(call)
     assert body["tools"][0]["input_schema"]["required"] == ["input"]
-    assert written.changes == (
-        Change("lower", "tools[0]", "a free-form tool is sent as a function with one string"),
-    )
+    assert written.changes == (Change("lower", "tools[0]", WRAPS),)
     answer = {
         "id": "msg_1",
         "type": "message",

@@ -26,6 +26,7 @@ from modelplex.dialects.core.call_arguments import MAX_DEPTH, is_too_deep
 from modelplex.dialects.core.effort import BUDGETS, budget_of, effort_of
 from modelplex.dialects.core.members import is_empty
 from modelplex.dialects.core.tool_names import alias
+from modelplex.dialects.registry import write_request
 
 DIALECTS = ("openai_chat", "openai_responses", "anthropic_messages", "gemini", "ollama")
 PAIRS = [(client, provider) for client in DIALECTS for provider in DIALECTS if client != provider]
@@ -111,7 +112,7 @@ def test_a_name_that_is_not_accepted_is_replaced_reported_and_given_back(client:
         client, *asked_and_answered("{}", ODD), tools=(Tool(ODD),), choice=ToolChoice("named", (ODD,))
     )
     writer = registry.provider_dialect(provider)
-    written = writer.write_call(asked, attempt(provider))
+    written = write_request(asked, attempt(provider))
     assert ODD not in written.body.decode()
     assert alias(ODD) in written.body.decode()
     renamed = [change for change in written.changes if change.op == "rename"]
@@ -125,9 +126,7 @@ def test_a_name_that_is_not_accepted_is_replaced_reported_and_given_back(client:
 @pairs
 def test_two_tools_of_one_name_are_refused(client: str, provider: str) -> None:
     with pytest.raises(BadRequest, match="twin") as refused:
-        registry.provider_dialect(provider).write_call(
-            call(client, tools=(Tool("twin"), Tool("one"), Tool("twin"))), attempt(provider)
-        )
+        write_request(call(client, tools=(Tool("twin"), Tool("one"), Tool("twin"))), attempt(provider))
     assert refused.value.param == "tools"
 
 
@@ -146,7 +145,7 @@ def test_a_choice_of_an_absent_tool_is_refused(
 ) -> None:
     asked = call(client, tools=tools, choice=choice, paths={"choice": "its.choice"})
     with pytest.raises(BadRequest) as refused:
-        registry.provider_dialect(provider).write_call(asked, attempt(provider))
+        write_request(asked, attempt(provider))
     assert refused.value.param == "its.choice"
 
 
@@ -162,7 +161,7 @@ def test_an_unknown_member_that_asks_for_nothing_is_not_reported(
         tools=(Tool("f", parameters=msgspec.Raw(b'{"type":"object"}'), extra=more),),
         extra=more,
     )
-    changes = registry.provider_dialect(provider).write_call(told, attempt(provider)).changes
+    changes = write_request(told, attempt(provider)).changes
     assert not [change for change in changes if "unheard_of" in change.path + change.reason]
 
 
@@ -170,14 +169,14 @@ def test_an_unknown_member_that_asks_for_nothing_is_not_reported(
 @pytest.mark.parametrize("value", ["0", "true", '"x"', "[0]", '{"a":1}'])
 def test_one_that_asks_for_something_is(client: str, provider: str, value: str) -> None:
     told = call(client, extra={"unheard_of": msgspec.Raw(value.encode())})
-    changes = registry.provider_dialect(provider).write_call(told, attempt(provider)).changes
+    changes = write_request(told, attempt(provider)).changes
     assert [(each.op, each.path) for each in changes] == [("drop", "unheard_of")]
 
 
 @pairs
 def test_a_member_that_asks_by_being_there_is_never_empty(client: str, provider: str) -> None:
     told = call(client, extra={"web_search_options": msgspec.Raw(b"{}")})
-    changes = registry.provider_dialect(provider).write_call(told, attempt(provider)).changes
+    changes = write_request(told, attempt(provider)).changes
     assert [change.path for change in changes] == ["web_search_options"]
 
 
@@ -185,7 +184,7 @@ def test_a_member_that_asks_by_being_there_is_never_empty(client: str, provider:
 def test_what_names_a_state_kept_elsewhere_is_refused(client: str, provider: str) -> None:
     told = call(client, extra={"previous_response_id": msgspec.Raw(b'"resp_1"')})
     with pytest.raises(Unsupported) as refused:
-        registry.provider_dialect(provider).write_call(told, attempt(provider))
+        write_request(told, attempt(provider))
     assert refused.value.param == "previous_response_id"
 
 
@@ -194,9 +193,7 @@ def test_what_names_a_state_kept_elsewhere_is_refused(client: str, provider: str
 def test_arguments_that_nobody_could_read_are_refused(client: str, provider: str, depth: int) -> None:
     arguments = '{"a":' * depth + "1" + "}" * depth
     with pytest.raises(BadRequest, match="'c1'") as refused:
-        registry.provider_dialect(provider).write_call(
-            call(client, *asked_and_answered(arguments), tools=(Tool("f"),)), attempt(provider)
-        )
+        write_request(call(client, *asked_and_answered(arguments), tools=(Tool("f"),)), attempt(provider))
     assert refused.value.param == "messages[1]"
 
 
@@ -204,7 +201,7 @@ def test_arguments_that_nobody_could_read_are_refused(client: str, provider: str
 def test_arguments_as_deep_as_allowed_are_sent(client: str, provider: str) -> None:
     arguments = '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH
     told = call(client, *asked_and_answered(arguments), tools=(Tool("f"),))
-    body = registry.provider_dialect(provider).write_call(told, attempt(provider)).body
+    body = write_request(told, attempt(provider)).body
     assert body.count(b'{"a":') + body.count(b'{\\"a\\":') == MAX_DEPTH
 
 
@@ -212,9 +209,7 @@ def test_arguments_as_deep_as_allowed_are_sent(client: str, provider: str) -> No
 @pytest.mark.parametrize("tokens", [-1, 0, 1024, 2048, 8191, 8192, 24576, 32000, 10**9])
 def test_a_budget_is_one_effort_everywhere(client: str, provider: str, tokens: int) -> None:
     told = call(client, reasoning=ReasoningOptions(budget=tokens))
-    body = json.loads(
-        registry.provider_dialect(provider).write_call(told, attempt(provider, thinking="adaptive")).body
-    )
+    body = json.loads(write_request(told, attempt(provider, thinking="adaptive")).body)
     sent: dict[str, Any] = {
         "openai_chat": lambda: body["reasoning_effort"],
         "openai_responses": lambda: body["reasoning"]["effort"],

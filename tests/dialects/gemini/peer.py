@@ -18,6 +18,7 @@ from modelplex.core.request import Attempt, ChatRequest, ModelFacts, ProviderReq
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import write_request
 
 ATTEMPT = Attempt(
     provider="google",
@@ -59,7 +60,7 @@ def chat_call(messages: list[Any], **more: Any) -> ChatRequest:
 
 def sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body for a provider, each of its parts accepted by Google's types."""
-    written = gemini.write_call(call, attempt)
+    written = write_request(call, attempt)
     body: dict[str, Any] = json.loads(written.body)
     for content in body["contents"]:
         types.Content.model_validate(content)

@@ -24,11 +24,10 @@ from modelplex.core.request import (
     ProviderRequest,
     ToolChoice,
 )
-from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.gemini.json import as_signature
 from modelplex.dialects.openai_chat import dialect as openai_chat
-from modelplex.dialects.registry import provider_dialect
+from modelplex.dialects.registry import provider_dialect, write_request
 from tests.dialects.gemini.peer import (
     ATTEMPT,
     chat_call,
@@ -210,10 +209,10 @@ def test_a_chat_request_with_tools_image_and_schema_becomes_a_gemini_request() -
         ("drop", "messages[2].content[3].filename"),
         ("drop", "messages[2].name"),
         ("drop", "parallel_tool_calls"),
-        ("drop", "tools[0].strict"),
+        ("drop", "tools[0].function.strict"),
         ("drop", "user"),
         ("lower", "messages[6]"),
-        ("rename", "tools[1].name"),
+        ("rename", "tools[1].function.name"),
     ]
     assert all(change.reason for change in written.changes)
 
@@ -270,10 +269,10 @@ def test_a_failed_tool_and_a_picture_in_a_result_are_said() -> None:
     failed, seen = (part["functionResponse"] for part in body["contents"][2]["parts"])
     assert failed["response"] == {"error": "broke"}
     assert seen["parts"] == [{"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}]
-    chat = json.loads(openai_chat.write_call(call, OPENAI).body)["messages"]
+    chat = json.loads(write_request(call, OPENAI).body)["messages"]
     assert chat[2]["content"] == "[tool error] broke"
     assert chat[4]["content"][0]["image_url"] == {"url": "data:image/png;base64,aGVsbG8="}
-    native = json.loads(anthropic.write_call(call, ANTHROPIC).body)["messages"][2]["content"]
+    native = json.loads(write_request(call, ANTHROPIC).body)["messages"][2]["content"]
     assert [block.get("is_error", False) for block in native] == [True, False]
     assert native[1]["content"][1]["type"] == "image"
 
@@ -437,7 +436,7 @@ def _gemini_request() -> ChatRequest:
 
 
 def test_a_gemini_request_becomes_a_chat_request() -> None:
-    written = openai_chat.write_call(_gemini_request(), OPENAI)
+    written = write_request(_gemini_request(), OPENAI)
     body: dict[str, Any] = json.loads(written.body)
     types_: TypeAdapter[Any] = TypeAdapter(CompletionCreateParamsNonStreaming)
     types_.validate_python(body)
@@ -470,7 +469,7 @@ def test_a_gemini_request_becomes_a_chat_request() -> None:
 
 
 def test_a_gemini_request_becomes_an_anthropic_request() -> None:
-    written = anthropic.write_call(_gemini_request(), ANTHROPIC)
+    written = write_request(_gemini_request(), ANTHROPIC)
     body: dict[str, Any] = json.loads(written.body)
     types_: TypeAdapter[Any] = TypeAdapter(MessageCreateParamsNonStreaming)
     types_.validate_python({name: value for name, value in body.items() if name != "temperature"})
@@ -540,7 +539,7 @@ def test_anthropics_thinking_comes_back_byte_for_byte_through_a_gemini_client(ca
         if "functionCall" in part
     ]
     call = make_call(user("x"), *kept, user(*results) if results else user("y"))
-    body = json.loads(anthropic.write_call(call, ANTHROPIC).body)
+    body = json.loads(write_request(call, ANTHROPIC).body)
     sent_back = [block for block in body["messages"][1]["content"] if "thinking" in block["type"]]
     chat = chat_call([{"role": "user", "content": "x"}])
     answer, _ = openai_chat.write_response(events, chat, id="i", created=1, model="m")
@@ -549,7 +548,7 @@ def test_anthropics_thinking_comes_back_byte_for_byte_through_a_gemini_client(ca
         {"role": "tool", "tool_call_id": t["id"], "content": "ok"} for t in message.get("tool_calls", ())
     ]
     other = chat_call([{"role": "user", "content": "x"}, message, *details, {"role": "user", "content": "y"}])
-    expected = json.loads(anthropic.write_call(other, ANTHROPIC).body)
+    expected = json.loads(write_request(other, ANTHROPIC).body)
     assert sent_back == [block for block in expected["messages"][1]["content"] if "thinking" in block["type"]]
     assert sent_back
 
@@ -567,16 +566,18 @@ def test_a_gemini_clients_seals_of_another_account_are_pinned() -> None:
 
 def test_a_hosted_tool_is_left_out_elsewhere_and_named() -> None:
     call = make_call(user("x"), tools=[{"googleSearch": {}}])
-    assert _changes(openai_chat.write_call(call, OPENAI)) == [("drop", "tools[0]")]
-    assert _changes(anthropic.write_call(call, ANTHROPIC)) == [("drop", "tools[0]")]
+    assert _changes(write_request(call, OPENAI)) == [("drop", "tools[0].googleSearch")]
+    assert _changes(write_request(call, ANTHROPIC)) == [("drop", "tools[0].googleSearch")]
     run_by_the_client = make_call(user("x"), tools=[{"computerUse": {"environment": "ENVIRONMENT_BROWSER"}}])
     with pytest.raises(Unsupported) as refused:
-        openai_chat.write_call(run_by_the_client, OPENAI)
-    assert refused.value.param == "tools[0]"
+        write_request(run_by_the_client, OPENAI)
+    assert refused.value.param == "tools[0].computerUse"
 
 
 def test_a_tool_that_another_provider_runs_is_left_out_and_named() -> None:
-    hosted = HostedTool("openai_responses", "web_search", msgspec.Raw(b'{"type":"web_search"}'))
+    hosted = HostedTool(
+        "openai_responses", "web_search", msgspec.Raw(b'{"type":"web_search"}'), path="tools[0]"
+    )
     call = msgspec.structs.replace(chat_call([{"role": "user", "content": "x"}]), tools=(hosted,))
     body, written = sent(call)
     assert "tools" not in body
@@ -590,9 +591,9 @@ def test_a_tool_that_another_provider_runs_is_left_out_and_named() -> None:
 def test_a_conversation_that_google_keeps_goes_nowhere_else() -> None:
     call = make_call(user("x"), cachedContent="cachedContents/1")
     assert sent(call)[0]["cachedContent"] == "cachedContents/1"
-    for module, attempt in ((openai_chat, OPENAI), (anthropic, ANTHROPIC)):
+    for attempt in (OPENAI, ANTHROPIC):
         with pytest.raises(Unsupported) as refused:
-            module.write_call(call, attempt)
+            write_request(call, attempt)
         assert refused.value.param == "cachedContent"
 
 

@@ -37,6 +37,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.gemini import dialect as gemini
+from modelplex.dialects.openai_chat.fields import FIELDS as CHAT_FIELDS
 from modelplex.dialects.openai_chat.prompts import MAX_INPUTS
 from tests.dialects.gemini.peer import (
     ATTEMPT,
@@ -49,6 +50,7 @@ from tests.dialects.gemini.peer import (
     sent,
     user,
 )
+from tests.dialects.sides import usual_paths
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -203,7 +205,8 @@ def test_both_spellings_of_every_member_are_read_and_the_users_own_names_are_kep
         "safety_settings": [],
     }
     read, other = gemini.read_call(make_ask(camel)), gemini.read_call(make_ask(snake))
-    assert read == other
+    assert other.paths["max_tokens"] == "generation_config.max_output_tokens"
+    assert read == msgspec.structs.replace(other, paths=read.paths)
     (result,) = read.messages[-1].parts
     assert result == ToolResultPart("call_0", (TextPart('{"my_out": 2}'),), name="f")
     assert list(read.extra) == ["safetySettings"]
@@ -538,7 +541,7 @@ def _with_facts(**facts: Any) -> Attempt:
 
 def _replaced(**more: Any) -> ChatRequest:
     call = chat_call([{"role": "user", "content": "Hi"}])
-    return msgspec.structs.replace(call, **more)
+    return msgspec.structs.replace(call, paths=usual_paths(CHAT_FIELDS), **more)
 
 
 def test_thoughts_are_shown_to_who_asks_for_thinking() -> None:

@@ -69,9 +69,10 @@ from modelplex.dialects.gemini import fields as gemini_fields
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.ollama import fields as ollama_fields
 from modelplex.dialects.ollama.passthrough import OllamaObserver
-from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.openai_chat import fields as openai_chat_fields
 from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.registry import write_request
+from tests.dialects.sides import usual_paths
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
 ATTEMPT = Attempt(provider="p", model="m", dialect="ollama")
@@ -163,8 +164,7 @@ def test_a_result_that_names_neither_tool_nor_call_answers_the_first_that_waits(
         ],
         tools=[{"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}],
     )
-    dialect = {"openai_chat": openai_chat, "anthropic_messages": anthropic}[target]
-    written = dialect.write_call(call, Attempt(provider="p", model="m", dialect=target))
+    written = write_request(call, Attempt(provider="p", model="m", dialect=target))
     assert b"call_0" in written.body
     assert not written.changes
 
@@ -215,7 +215,7 @@ def test_controls_are_read_and_what_only_ollama_has_rides_along_by_its_path() ->
     assert isinstance(call.tools[0], Tool)
     assert isinstance(call.tools[1], HostedTool)
     assert set(call.extra) == {"options.num_ctx", "keep_alive"}
-    told = openai_chat.write_call(
+    told = write_request(
         msgspec.structs.replace(call, tools=call.tools[:1]),
         Attempt(provider="p", model="m", dialect="openai_chat"),
     )
@@ -230,7 +230,7 @@ def test_what_rode_along_returns_to_ollama() -> None:
         "keep_alive": "5m",
         "stream": False,
     }
-    written = ollama.write_call(ollama.read_call(_ask(**body)), ATTEMPT)
+    written = write_request(ollama.read_call(_ask(**body)), ATTEMPT)
     assert json.loads(written.body) == body
     assert not written.changes
 
@@ -238,15 +238,15 @@ def test_what_rode_along_returns_to_ollama() -> None:
 def test_a_loss_is_told_in_the_clients_own_words() -> None:
     attempt = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(thinking="none"))
     told = {
-        dialect: ollama.write_call(
+        dialect: write_request(
             msgspec.structs.replace(_call(think="high"), dialect=dialect, paths=paths), attempt
         )
         .changes[0]
         .path
         for dialect, paths in (
-            ("ollama", ollama_fields.PATHS),
-            ("gemini", gemini_fields.PATHS),
-            ("openai_chat", openai_chat_fields.PATHS),
+            ("ollama", usual_paths(ollama_fields.FIELDS)),
+            ("gemini", usual_paths(gemini_fields.FIELDS)),
+            ("openai_chat", usual_paths(openai_chat_fields.FIELDS)),
         )
     }
     assert told == {

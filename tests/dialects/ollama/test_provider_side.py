@@ -68,10 +68,14 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.anthropic.fields import PATHS as ANTHROPIC_PATHS
+from modelplex.dialects.anthropic.fields import FIELDS as ANTHROPIC_FIELDS
+from modelplex.dialects.core.freeform_tools import WRAPPED
+from modelplex.dialects.core.ledger import NO_TOOL_MEMBER
 from modelplex.dialects.ollama import dialect
 from modelplex.dialects.ollama.response_in import OllamaStreamReader
-from modelplex.dialects.openai_chat.fields import PATHS
+from modelplex.dialects.openai_chat.fields import FIELDS
+from modelplex.dialects.registry import write_request
+from tests.dialects.sides import placed, usual_paths
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "ollama"
 CASES = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/response.ndjson"))
@@ -117,13 +121,19 @@ def _call(
 ) -> ChatRequest:
     told = messages or (Message("user", parts or (TextPart("Hi"),), path="messages[0]"),)
     return ChatRequest(
-        dialect="openai_chat", model="m", messages=told, tools=tools, choice=choice, paths=PATHS, **more
+        dialect="openai_chat",
+        model="m",
+        messages=told,
+        tools=placed(tools),
+        choice=choice,
+        paths=usual_paths(FIELDS) | {"user": "user"},
+        **more,
     )
 
 
 def _sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:
     """The body, which the official client's own type of a request takes as it is."""
-    written = dialect.write_call(call, attempt)
+    written = write_request(call, attempt)
     body = json.loads(written.body)
     OfficialChatRequest.model_validate(body)
     return body, written
@@ -435,11 +445,11 @@ def test_losses_are_named_in_the_words_of_the_client() -> None:
     call = msgspec.structs.replace(
         _call(parallel=False, reasoning=ReasoningOptions(effort="minimal"), user="u"),
         dialect="anthropic_messages",
-        paths=ANTHROPIC_PATHS,
+        paths=usual_paths(ANTHROPIC_FIELDS) | {"parallel": "tool_choice.disable_parallel_tool_use"},
     )
     assert _changes(_sent(call)[1]) == [
-        "drop=tool_choice.disable_parallel_tool_use",
         "clamp=thinking",
+        "drop=tool_choice.disable_parallel_tool_use",
         "drop=metadata.user_id",
     ]
 
@@ -488,8 +498,11 @@ def test_a_tool_keeps_its_schema_whole_and_names_what_ollama_will_drop_of_it_onc
     tool = Tool("f", None, msgspec.Raw(json.dumps(schema).encode()), strict=True)
     body, written = _sent(_call(tools=(WEATHER, tool)))
     assert body["tools"][1] == {"type": "function", "function": {"name": "f", "parameters": schema}}
-    lost = "$ref, additionalProperties, maxLength, minimum, pattern, strict, title"
-    assert written.changes == (Change("lower", "tools[1]", f"Ollama drops from a tool: {lost}"),)
+    lost = "$ref, additionalProperties, maxLength, minimum, pattern, title"
+    assert written.changes == (
+        Change("drop", "tools[1].strict", NO_TOOL_MEMBER),
+        Change("lower", "tools[1]", f"Ollama drops from a tool: {lost}"),
+    )
 
 
 def test_a_tool_without_parameters_gets_an_empty_object() -> None:
@@ -509,12 +522,8 @@ def test_a_free_form_tool_is_lowered_to_one_string_and_its_history_with_it() -> 
     )
     body, written = _sent(_call(messages=history, tools=(free,)))
     function = body["tools"][0]["function"]
-    assert function["parameters"] == {
-        "type": "object",
-        "properties": {"input": {"type": "string"}},
-        "required": ["input"],
-    }
-    assert function["description"] == "Runs it\n\n`input` must match this lark grammar:\nstart: WORD"
+    assert function["parameters"] == json.loads(bytes(WRAPPED))
+    assert function["description"] == "Runs it\n\nThe input must match this lark grammar:\nstart: WORD"
     assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == {"input": 'ls "x"'}
     assert written.free == {"sh"}
     assert _changes(written) == ["lower=tools[0]"]
@@ -536,7 +545,7 @@ def test_a_tools_schema_that_is_no_json_is_the_callers_fault() -> None:
     for parameters in (b"{", nested):
         with pytest.raises(BadRequest) as refused:
             _sent(_call(tools=(Tool("f", None, msgspec.Raw(parameters)),)))
-        assert refused.value.param == "tools[0]"
+        assert refused.value.param == "tools[0].parameters"
 
 
 # --- messages

@@ -37,11 +37,13 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.anthropic.fields import PATHS
+from modelplex.dialects.anthropic.fields import FIELDS as ANTHROPIC_FIELDS
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.tool_names import alias
 from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.registry import write_request
 from tests.dialects.openai_chat.peer import ATTEMPT, CASES, attempt_with, make_ask, make_call, transcript
+from tests.dialects.sides import placed, usual_paths
 
 
 def read(**body: Any) -> ChatRequest:
@@ -49,13 +51,19 @@ def read(**body: Any) -> ChatRequest:
 
 
 def write(call: ChatRequest, attempt: Attempt = ATTEMPT) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(openai_chat.write_call(call, attempt).body)
+    body: dict[str, Any] = json.loads(write_request(call, attempt).body)
     return body
+
+
+PATHS = usual_paths(ANTHROPIC_FIELDS)
 
 
 def foreign(*messages: Message, **more: Any) -> ChatRequest:
     """A call of a client of another dialect."""
-    return ChatRequest(dialect="anthropic_messages", model="m", messages=messages, paths=PATHS, **more)
+    tools = placed(more.pop("tools", ()))
+    return ChatRequest(
+        dialect="anthropic_messages", model="m", messages=messages, tools=tools, paths=PATHS, **more
+    )
 
 
 def test_every_kind_of_part_is_understood() -> None:
@@ -78,7 +86,7 @@ def test_every_kind_of_part_is_understood() -> None:
     assert last.path == "messages[3]"
     assert call.choice == ToolChoice("subset", ("get_weather",), required=True)
     assert isinstance(call.tools[1], HostedTool)
-    assert (call.user, call.user_field, call.tier, call.cache_key) == (
+    assert (call.user, call.paths["user"], call.tier, call.cache_key) == (
         "s1",
         "safety_identifier",
         "flex",
@@ -113,7 +121,7 @@ def test_big_numbers_and_unknown_members_keep_their_bytes() -> None:
     call = openai_chat.read_call(
         make_ask(b'{"model":"m","messages":[],"x":[1.50,1e3,123456789012345678901234567890]}')
     )
-    assert b'"x":[1.50,1e3,123456789012345678901234567890]' in openai_chat.write_call(call, ATTEMPT).body
+    assert b'"x":[1.50,1e3,123456789012345678901234567890]' in write_request(call, ATTEMPT).body
 
 
 def test_the_old_form_is_read_as_tools() -> None:
@@ -326,9 +334,7 @@ def test_the_output_limit_goes_under_one_name() -> None:
 
 
 def test_what_a_service_refuses_is_dropped_and_named() -> None:
-    written = openai_chat.write_call(
-        make_call(top_k=5, seed=1), attempt_with(refuses=("top_k", "logit_bias"))
-    )
+    written = write_request(make_call(top_k=5, seed=1), attempt_with(refuses=("top_k", "logit_bias")))
     assert "top_k" not in json.loads(written.body)
     assert [(change.op, change.path) for change in written.changes] == [("drop", "top_k")]
 
@@ -349,9 +355,7 @@ def test_effort_goes_where_the_service_reads_it(effort: str, sent: dict[str, Any
 
 def test_a_budget_is_told_as_the_effort_that_it_stands_for() -> None:
     for budget, effort in ((1024, "minimal"), (2048, "low"), (10000, "medium"), (32000, "max")):
-        written = openai_chat.write_call(
-            foreign(reasoning=ReasoningOptions(budget=budget, mode="enabled")), ATTEMPT
-        )
+        written = write_request(foreign(reasoning=ReasoningOptions(budget=budget, mode="enabled")), ATTEMPT)
         assert json.loads(written.body)["reasoning_effort"] == effort
         assert [change.op for change in written.changes] == ["lower"]
     assert write(foreign(reasoning=ReasoningOptions(mode="disabled")))["reasoning_effort"] == "none"
@@ -379,7 +383,7 @@ def test_reasoning_goes_back_in_the_field_that_the_service_reads() -> None:
         "messages"
     ][0]
     assert details["reasoning_details"] == [{"type": "reasoning.text", "text": "hm", "index": 0}]
-    dropped = openai_chat.write_call(foreign(CALLING_TURN, result), ATTEMPT)
+    dropped = write_request(foreign(CALLING_TURN, result), ATTEMPT)
     assert [(change.op, change.path) for change in dropped.changes] == [
         ("drop", "messages[0].reasoning_content")
     ]
@@ -393,9 +397,7 @@ def test_sealed_state_goes_to_its_maker_and_to_nobody_else() -> None:
         (ReasoningPart("t", state), ReasoningPart("", other), ToolCallPart("a", "f", "{}", state=state)),
         path="messages[0]",
     )
-    written = openai_chat.write_call(
-        foreign(turn, Message("tool", (ToolResultPart("a", (TextPart("r"),)),))), ATTEMPT
-    )
+    written = write_request(foreign(turn, Message("tool", (ToolResultPart("a", (TextPart("r"),)),))), ATTEMPT)
     message = json.loads(written.body)["messages"][0]
     assert message["reasoning_details"] == [
         {
@@ -413,12 +415,12 @@ def test_sealed_state_goes_to_its_maker_and_to_nobody_else() -> None:
     ]
     elsewhere = msgspec.structs.replace(ATTEMPT, account="k2")
     result = Message("tool", (ToolResultPart("a", (TextPart("r"),)),))
-    assert b"EqRk" not in openai_chat.write_call(foreign(turn, result), elsewhere).body
+    assert b"EqRk" not in write_request(foreign(turn, result), elsewhere).body
 
 
 def test_cache_markers_are_kept_translated_or_named_as_lost() -> None:
     def sent(ttl: str | None, attempt: Attempt) -> tuple[Any, list[str]]:
-        written = openai_chat.write_call(
+        written = write_request(
             foreign(Message("user", (TextPart("a", CacheBreakpoint(ttl)),), path="messages[0]")), attempt
         )
         return json.loads(written.body)["messages"][0]["content"], [change.path for change in written.changes]
@@ -445,7 +447,7 @@ def test_an_image_in_a_result_follows_in_the_next_user_message() -> None:
         path="messages[1]",
     )
     for after in ((Message("user", (TextPart("Go on"),)),), ()):
-        written = openai_chat.write_call(foreign(calling, results, *after), ATTEMPT)
+        written = write_request(foreign(calling, results, *after), ATTEMPT)
         messages = json.loads(written.body)["messages"]
         assert [message["role"] for message in messages] == ["assistant", "tool", "tool", "user"]
         assert messages[1]["content"] == "[tool error] seen\n[image 1 of call a follows]"
@@ -471,7 +473,7 @@ def test_long_names_get_the_same_alias_everywhere_and_are_told() -> None:
     calling = Message("assistant", (ToolCallPart("a", name, "{}"),))
     result = Message("tool", (ToolResultPart("a", (TextPart("r"),)),))
     call = foreign(calling, result, tools=(Tool(name),), choice=ToolChoice("named", (name,)))
-    written = openai_chat.write_call(call, ATTEMPT)
+    written = write_request(call, ATTEMPT)
     body = json.loads(written.body)
     assert written.aliases == {alias(name): name}
     assert name not in written.body.decode()
@@ -479,7 +481,7 @@ def test_long_names_get_the_same_alias_everywhere_and_are_told() -> None:
     assert body["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
     assert body["messages"][0]["tool_calls"][0]["function"]["name"] == alias(name)
     assert [change.op for change in written.changes] == ["rename"]
-    assert openai_chat.write_call(call, ATTEMPT) == written
+    assert write_request(call, ATTEMPT) == written
 
 
 def test_a_free_tool_is_wrapped_where_only_functions_are_known() -> None:
@@ -492,14 +494,14 @@ def test_a_free_tool_is_wrapped_where_only_functions_are_known() -> None:
         tools=(FreeformTool("p", syntax="lark", definition="x"),),
         choice=ToolChoice("named", ("p",)),
     )
-    wrapped = openai_chat.write_call(call, ATTEMPT)
+    wrapped = write_request(call, ATTEMPT)
     body = json.loads(wrapped.body)
     assert wrapped.free == {"p"}
     assert body["messages"][0]["tool_calls"][0]["function"] == {"name": "p", "arguments": '{"input":"text"}'}
     assert body["tool_choice"] == {"type": "function", "function": {"name": "p"}}
     assert "lark grammar:\nx" in body["tools"][0]["function"]["description"]
-    assert openai_chat.write_call(call, attempt_with(refuses=("tools.custom",))).free == {"p"}
-    plain = json.loads(openai_chat.write_call(call, attempt_with(custom_tools=True)).body)
+    assert write_request(call, attempt_with(refuses=("tools.custom",))).free == {"p"}
+    plain = json.loads(write_request(call, attempt_with(custom_tools=True)).body)
     assert plain["tool_choice"] == {"type": "custom", "custom": {"name": "p"}}
     assert plain["tools"][0]["custom"]["format"]["grammar"] == {"definition": "x", "syntax": "lark"}
 
@@ -534,14 +536,14 @@ UNSAYABLE: list[tuple[Message, str]] = [
 @pytest.mark.parametrize(("message", "param"), UNSAYABLE)
 def test_what_cannot_be_said_is_refused_with_its_place(message: Message, param: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        openai_chat.write_call(foreign(message), ATTEMPT)
+        write_request(foreign(message), ATTEMPT)
     assert caught.value.param == param
 
 
 def test_a_tool_that_only_its_own_models_know_is_refused_elsewhere() -> None:
     tool = HostedTool("anthropic_messages", "computer_20251124", msgspec.Raw(b"{}"))
     with pytest.raises(Unsupported, match="tools\\[0\\]"):
-        openai_chat.write_call(foreign(tools=(tool,)), ATTEMPT)
+        write_request(foreign(tools=(tool,)), ATTEMPT)
 
 
 @pytest.mark.parametrize(
@@ -553,7 +555,7 @@ def test_a_tool_that_only_its_own_models_know_is_refused_elsewhere() -> None:
 )
 def test_calls_and_results_come_in_pairs(messages: tuple[Message, ...]) -> None:
     with pytest.raises(BadRequest, match="'lost'"):
-        openai_chat.write_call(foreign(*messages), ATTEMPT)
+        write_request(foreign(*messages), ATTEMPT)
 
 
 def test_what_has_no_place_here_is_named_as_lost() -> None:
@@ -565,7 +567,7 @@ def test_what_has_no_place_here_is_named_as_lost() -> None:
         sampling=Sampling(stop=("a", "b", "c", "d", "e")),
         extra={"inference_geo": msgspec.Raw(b"1")},
     )
-    written = openai_chat.write_call(call, ATTEMPT)
+    written = write_request(call, ATTEMPT)
     assert [(change.op, change.path) for change in written.changes] == [
         ("lower", "messages[0]"),
         ("clamp", "stop_sequences"),
@@ -584,11 +586,11 @@ def test_a_forced_tool_stands_in_for_a_schema_only_where_nothing_else_is_asked()
     attempt = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(schema=False))
     assert "response_format" in write(asked, attempt)
     call = msgspec.structs.replace(asked, dialect="anthropic_messages")
-    written = openai_chat.write_call(call, attempt)
+    written = write_request(call, attempt)
     assert written.answer_tool == "answer"
     assert json.loads(written.body)["tool_choice"]["function"]["name"] == "answer"
     with pytest.raises(Unsupported):
-        openai_chat.write_call(msgspec.structs.replace(call, tools=(Tool("f"),)), attempt)
+        write_request(msgspec.structs.replace(call, tools=(Tool("f"),)), attempt)
 
 
 def test_usage_is_asked_for_where_the_service_understands_it() -> None:

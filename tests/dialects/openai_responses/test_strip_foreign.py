@@ -20,12 +20,11 @@ from modelplex.core.events import (
     TextDelta,
 )
 from modelplex.core.request import Attempt, ModelFacts, ProviderRequest, ReasoningPart, ToolCallPart
-from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.dialect import ProviderDialect
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.openai_chat.dialect import ChatWriter
 from modelplex.dialects.openai_responses import dialect as openai_responses
-from modelplex.dialects.registry import provider_dialect
+from modelplex.dialects.registry import provider_dialect, write_request
 from tests.dialects.openai_chat import peer as openai_chat_peer
 from tests.dialects.openai_chat.peer import fold, pieces
 from tests.dialects.openai_responses import peer as openai_responses_peer
@@ -135,7 +134,7 @@ def test_anthropics_thinking_comes_home_byte_for_byte_through_a_responses_client
     ]
     facts = ModelFacts(thinking="adaptive")
     attempt = Attempt(provider="acme", model="m-up", dialect="anthropic_messages", account="k1", facts=facts)
-    body = json.loads(anthropic.write_call(make_call(input=asked), attempt).body)
+    body = json.loads(write_request(make_call(input=asked), attempt).body)
     thinking = [
         block.get("signature") or block.get("data")
         for block in body["messages"][1]["content"]

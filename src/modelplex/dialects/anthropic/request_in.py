@@ -71,7 +71,7 @@ def _read_format(values: FieldValues) -> ResponseFormat | None:
 def _check_thinking(values: FieldValues) -> None:
     """Raises BadRequest where a member of `thinking` is missing."""
     mode = values.get("reasoning.mode")
-    if mode is None and values.paths.get("reasoning") == "thinking":
+    if mode is None and any(values.get(f"reasoning.{leaf}") is not None for leaf in ("budget", "show")):
         raise BadRequest("'thinking.type' is missing.", param="thinking.type")
     if mode == "enabled" and values.get("reasoning.budget") is None:
         raise BadRequest("'thinking.budget_tokens' is missing.", param="thinking.budget_tokens")

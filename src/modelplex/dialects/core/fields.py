@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from modelplex.core.errors import BadRequest
+from modelplex.core.request import Change
 from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.ledger import GROUPS, Ledger
 from modelplex.dialects.core.members import decode_member
@@ -41,12 +42,14 @@ class Field(msgspec.Struct, frozen=True):
     leaf     the leaf of ChatRequest that holds it ("sampling.top_k"), or the group that the members
              of an object belong to. "" where there is none: the member goes unread to a provider of
              the same dialect, and is reported as lost elsewhere. Of several members with one leaf
-             the first row that is present counts
+             the first row that is present counts; another value of the others is reported as lost
     type     the type of a plain value, which the table decodes. None: a function of the dialect
              reads the member
     read     converts the decoded value. None says nothing; ValueError(reason) becomes a BadRequest
     writes   whether the table writes the leaf to this member, or a function of the dialect does
     most     the largest value that providers take, or the longest list. More is cut and reported
+    rides    a value that loses to another member of its leaf goes unread to a provider of the same
+             dialect
     foreign  what values that came in a dialect of another kin are called here; others are not
              written. None: values mean the same everywhere
     inside   the rows of an object's members
@@ -59,6 +62,7 @@ class Field(msgspec.Struct, frozen=True):
     read: Callable[[Any], Any] | None = None
     writes: bool = True
     most: float | None = None
+    rides: bool = False
     foreign: Mapping[str, object] | None = None
     inside: tuple[Field, ...] = ()
 
@@ -91,9 +95,10 @@ class FieldValues:
     special  members that a function of the dialect reads, by their path from the top
     extra    members that have no leaf, by their path
     paths    where each leaf stands in the body
+    changes  values that were lost to another member of their leaf
     """
 
-    __slots__ = ("extra", "groups", "paths", "ranks", "special")
+    __slots__ = ("changes", "extra", "groups", "paths", "ranks", "special")
 
     def __init__(self) -> None:
         self.groups: dict[str, dict[str, Any]] = {}
@@ -101,6 +106,7 @@ class FieldValues:
         self.extra: dict[str, msgspec.Raw] = {}
         self.paths: dict[str, str] = {}
         self.ranks: dict[str, int] = {}
+        self.changes: list[Change] = []
 
     def take(self, name: str) -> msgspec.Raw | None:
         """A special member. One that is not taken rides along."""
@@ -131,19 +137,31 @@ class FieldValues:
         members |= self.groups.get("", {})
         members["extra"] = self.extra | self.special if self.special else self.extra
         members["paths"] = self.paths
+        members["changes"] = tuple(self.changes)
         return members
 
 
 class _Reader:
     """A row, prepared for reading."""
 
-    __slots__ = ("convert", "decode", "group", "key", "kind", "leaf", "name", "rank", "table", "type")
+    __slots__ = (
+        "convert",
+        "decode",
+        "group",
+        "key",
+        "kind",
+        "leaf",
+        "name",
+        "rank",
+        "rides",
+        "table",
+        "type",
+    )
 
     def __init__(self, row: Field, table: FieldTable | None, rank: int) -> None:
         self.name, self.leaf, self.type, self.convert = row.name, row.leaf, row.type, row.read
         self.group, _, self.key = row.leaf.rpartition(".")
-        self.table = table
-        self.rank = rank
+        self.table, self.rank, self.rides = table, rank, row.rides
         self.decode: Any = None
         self.kind: Literal["before", "object", "plain", "extra", "special"] = "special"
         if row.leaf in READ_BEFORE:
@@ -171,10 +189,8 @@ class _Reader:
         except ValueError as reason:
             raise BadRequest(f"'{path}' {reason}.", param=path) from None
 
-    def add(self, values: FieldValues, raw: msgspec.Raw, path: str, key: str) -> None:
-        """Read a plain member. Of two members of one leaf the value of the first row counts; the
-        other one rides along where it differs.
-        """
+    def add(self, values: FieldValues, raw: msgspec.Raw, path: str) -> None:
+        """Read a plain member. Of two members of one leaf the value of the first row counts."""
         value, leaf = self.value(raw, path), self.leaf
         if value is None:
             return
@@ -183,8 +199,11 @@ class _Reader:
             held, held_at = leaves[self.key], values.paths[leaf]
             is_first = self.rank < values.ranks[leaf]
             if value != held:
-                other = (held_at, msgspec.Raw(msgspec.json.encode(held))) if is_first else (key, raw)
-                values.extra[other[0]] = other[1]
+                loser, lost_at, used = (held, held_at, path) if is_first else (value, path, held_at)
+                if self.rides:
+                    values.extra[lost_at] = msgspec.Raw(msgspec.json.encode(loser))
+                else:
+                    values.changes.append(Change("drop", lost_at, f"'{used}' is used instead"))
             if not is_first:
                 return
         values.ranks[leaf] = self.rank
@@ -224,6 +243,8 @@ class FieldTable:
         self._readers: dict[str, _Reader] = {}
         self._writes: dict[str, Field] = {}
         self.objects: dict[str, FieldTable] = {}
+        if len(rows) != len({row.name for row in rows}):
+            raise ValueError(f"a member has two rows: {sorted(row.name for row in rows)}")
         for row in rows:
             rank = next(_ranks)
             if row.inside:
@@ -251,7 +272,7 @@ class FieldTable:
                 continue
             reader = find(name)
             if reader is not None and reader.kind == "plain":
-                reader.add(values, raw, at + name, key + reader.name)
+                reader.add(values, raw, at + name)
             elif reader is None or reader.kind == "extra":
                 known = key + (name if spell is None else spell(name))
                 values.extra[known] = raw
@@ -270,7 +291,7 @@ class FieldTable:
         assert reader.table is not None
         inner = decode_member(raw, dict[str, msgspec.Raw], path=at)
         reader.table.read_into(inner, values, f"{at}.", f"{key}.")
-        if inner and reader.leaf:
+        if reader.leaf:
             values.paths[reader.leaf] = at
 
     def write(self, ledger: Ledger, body: dict[str, Any]) -> None:

@@ -46,8 +46,8 @@ MAX_STOPS = 4
 
 _MODERATED = ObjectRule({"mode": KEYWORD})
 ACCOUNT: tuple[Field, ...] = (
-    Field("safety_identifier", HashRule("safety_identifier"), "user", str, writes=False),
-    Field("user", StripRule("labels"), "user", str, writes=False),
+    Field("safety_identifier", HashRule("safety_identifier"), "user", str, writes=False, rides=True),
+    Field("user", StripRule("labels"), "user", str, writes=False, rides=True),
     Field("metadata", StripRule("labels"), "metadata", msgspec.Raw, foreign={}),
     Field("prompt_cache_key", HashRule("prompt_cache_key", of_value=True), "cache_key", str),
     Field("service_tier", StripRule("price"), "tier", str, foreign=TIERS),

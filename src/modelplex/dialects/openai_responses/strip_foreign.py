@@ -49,10 +49,15 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     for tool in call.tools:
         if not isinstance(tool, HostedTool) and tool.namespace is None:
             names.pop(tool.name, None)
+    paths = {  # a namespace is a tool that holds tools
+        tool.namespace: tool.path.rpartition(".tools[")[0]
+        for tool in call.tools
+        if not isinstance(tool, HostedTool) and tool.namespace is not None
+    }
     for namespace, description in call.namespaces.items():
         reason = f"there are no namespaces here: its tools are called {qualified(namespace, '')}..."
         untold = ", and its description is not sent" if description else ""
-        changes.append(Change("rename", _path_of(namespace, call.tools), reason + untold))
+        changes.append(Change("rename", paths.get(namespace, "tools"), reason + untold))
     left = msgspec.structs.replace(
         call,
         messages=messages,
@@ -62,14 +67,6 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
         extra=extra,
     )
     return left, tuple(changes)
-
-
-def _path_of(namespace: str, tools: tuple[AnyTool, ...]) -> str:
-    """Where the namespace stands in the client's body, or `tools` if it holds no tool."""
-    for tool in tools:
-        if not isinstance(tool, HostedTool) and tool.namespace == namespace:
-            return tool.path.rpartition(".tools[")[0]
-    return "tools"
 
 
 def _leave_members(call: ChatRequest) -> dict[str, msgspec.Raw]:
