@@ -47,7 +47,8 @@ def test_a_rule_has_a_name_to_type_and_a_sentence_to_read(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(RULES) - ELSEWHERE))
 def test_a_rule_is_asked_for_by_some_table(name: str) -> None:
     own = Path(rules.__file__).name
-    tables = (ROOM.parent / "dialects").glob("*/policy*.py")
+    dialects = ROOM.parent / "dialects"
+    tables = (*dialects.glob("*/policy*.py"), *dialects.glob("*/fields.py"))
     pages = [page.read_text() for page in (*ROOM.glob("*.py"), *tables) if page.name != own]
     assert any(f'"{name}"' in page for page in pages)
 

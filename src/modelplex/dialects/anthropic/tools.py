@@ -34,8 +34,7 @@ _ABSENT = msgspec.Raw()
 # --- read -----------------------------------------------------------------------------------------
 
 
-class _Tool(msgspec.Struct):
-    type: str | None = None
+class _Function(msgspec.Struct):
     name: str | None = None
     description: str | None = None
     input_schema: msgspec.Raw = _ABSENT
@@ -43,7 +42,11 @@ class _Tool(msgspec.Struct):
     cache_control: AnthropicCacheControl | None = None
 
 
-class _PlainTool(_Tool, forbid_unknown_fields=True):
+class _Tool(_Function):
+    type: str | None = None
+
+
+class _PlainTool(_Function, forbid_unknown_fields=True):
     """A function without members that are not known here."""
 
     type: Literal["custom"] | None = None
@@ -81,7 +84,7 @@ def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
     return _function(tool, unknown_members(whole, _Tool), path=path)
 
 
-def _function(tool: _Tool, extra: dict[str, msgspec.Raw], *, path: str) -> Tool:
+def _function(tool: _Function, extra: dict[str, msgspec.Raw], *, path: str) -> Tool:
     if tool.name is None:
         raise BadRequest(f"'{path}.name' is missing.", param=f"{path}.name")
     return Tool(
@@ -218,9 +221,9 @@ class ToolsWriter:
         ):
             why = "a call cannot be forced while thinking" if thinks else "this model refuses forced calls"
             ledger.lower("choice", f"{why}: sent as auto")
-            written = {"type": "auto"}
+            written = dict[str, object](type="auto")
         if parallel is False and (written is None or written["type"] != "none"):
-            written = written or {"type": "auto"}
+            written = written or dict[str, object](type="auto")
             written["disable_parallel_tool_use"] = True
         return written
 

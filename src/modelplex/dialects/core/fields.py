@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
@@ -319,19 +319,19 @@ class FieldTable:
                 continue
             holder = body.setdefault(name, {})
             if isinstance(holder, dict):
-                inner.put_back(holder, {rest: raw})
+                inner.put_back(cast("dict[str, Any]", holder), {rest: raw})
 
 
 def _cut(ledger: Ledger, row: Field, value: Any) -> Any:
     """The value as far as the row takes it."""
     ledger.take(row.leaf)
     assert row.most is not None
-    if isinstance(value, tuple):
-        if len(value) <= row.most:
+    if not isinstance(value, tuple):
+        if value <= row.most:
             return value
-        ledger.clamp(row.leaf, f"at most {row.most} are taken")
-        return value[: int(row.most)]
-    if value <= row.most:
-        return value
-    ledger.clamp(row.leaf, f"at most {row.most} is taken")
-    return row.most
+        ledger.clamp(row.leaf, f"at most {row.most:g} is taken")
+        return row.most
+    entries = cast("tuple[object, ...]", value)
+    if len(entries) > row.most:
+        ledger.clamp(row.leaf, f"at most {row.most:g} are taken")
+    return entries[: int(row.most)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -228,8 +228,7 @@ def _given(request: msgspec.Struct) -> dict[str, Any]:
         if name not in GROUPS:
             given[name] = value
             continue
-        kind: type[msgspec.Struct] = type(value)
-        inner, get_inner, usual = _leaves(kind, f"{name}.")
+        inner, get_inner, usual = _leaves(cast("msgspec.Struct", value).__class__, f"{name}.")
         given |= {
             leaf: member
             for leaf, member, preset in zip(inner, get_inner(value), usual, strict=True)

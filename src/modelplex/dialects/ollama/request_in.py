@@ -3,8 +3,8 @@ EmbeddingRequest.
 
 `fields.py` decodes plain values. What Ollama's clients leave out is made here: ids of calls, which
 call a tool's message answers, the media type of an image. What is bound to one model's own files (a
-`template`, the token ids of a `context`) is refused. Source: api/types.go and docs/api.md of
-https://github.com/ollama/ollama; docs/reference/wire-formats.md#ollama.
+`template`, the token ids of a `context`) is refused. Source:
+https://github.com/ollama/ollama/blob/main/docs/api.md; docs/reference/wire-formats.md#ollama.
 """
 
 from __future__ import annotations
