@@ -50,6 +50,7 @@ INERT: dict[str, frozenset[object]] = {
     "sampling.frequency_penalty": frozenset({0}),
     "sampling.top_logprobs": frozenset({0}),
     "format.kind": frozenset({"text"}),
+    "reasoning.mode": frozenset({"adaptive"}),
     "tier": frozenset({"auto", "default", "standard"}),
     "parallel": frozenset({True}),
     "tools.strict": frozenset({False}),
