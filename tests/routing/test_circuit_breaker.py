@@ -2,7 +2,14 @@
 
 import pytest
 
-from modelplex.core.errors import BadRequest, ModelplexError, RateLimited, UpstreamAuth, UpstreamBroken
+from modelplex.core.errors import (
+    BadRequest,
+    ModelplexError,
+    RateLimited,
+    UpstreamAuth,
+    UpstreamBroken,
+    UpstreamReply,
+)
 from modelplex.routing.circuit_breaker import (
     HEALTHY,
     MAX_WAIT,
@@ -49,7 +56,7 @@ def test_a_failure_in_half_open_opens_it_again() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [BadRequest("no"), UpstreamAuth("not this model", upstream_status=403), UpstreamBroken("no", upstream_status=404)],
+    [BadRequest("no"), UpstreamAuth("not this model", upstream=UpstreamReply(status=403)), UpstreamBroken("no", upstream=UpstreamReply(status=404))],
 )  # fmt: skip
 def test_a_failure_that_is_not_the_providers_has_no_signal(error: ModelplexError) -> None:
     assert health_signal(error) is None
@@ -57,7 +64,7 @@ def test_a_failure_that_is_not_the_providers_has_no_signal(error: ModelplexError
 
 def test_a_rejected_key_opens_at_once() -> None:
     assert after(UpstreamAuth("no")).state == "open"
-    assert health_signal(UpstreamAuth("no", upstream_code="invalid_api_key")) == HealthSignal(
+    assert health_signal(UpstreamAuth("no", upstream=UpstreamReply(code="invalid_api_key"))) == HealthSignal(
         "key", "no", at_once=True
     )
 

@@ -11,6 +11,7 @@ from modelplex.core.errors import (
     RateLimited,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.core.request import Attempt, Endpoint
@@ -18,7 +19,7 @@ from modelplex.routing.circuit_breaker import PROBE_TIMEOUT, BreakerRules
 from modelplex.routing.circuits import ANY_KEY, MAX_CIRCUITS, MAX_PER_CALLER, Circuits
 
 RULES = BreakerRules(failures=5, window=60, cooldown=30)
-BROKEN = UpstreamBroken("The provider answered 500.", upstream_status=500)
+BROKEN = UpstreamBroken("The provider answered 500.", upstream=UpstreamReply(status=500))
 A, B, C = "agent:a", "agent:b", "agent:c"
 
 
@@ -51,7 +52,9 @@ class Table(Circuits):
 OTHERS = [attempt("n"), attempt(key=1), attempt(endpoint="responses")]
 
 
-@pytest.mark.parametrize("error", [BROKEN, RateLimited("slow", retry_after=9, upstream_status=429)])
+@pytest.mark.parametrize(
+    "error", [BROKEN, RateLimited("slow", retry_after=9, upstream=UpstreamReply(status=429))]
+)
 def test_a_failure_closes_nothing_but_its_model_key_and_endpoint(error: ModelplexError) -> None:
     table = Table()
     table.fail(A, error, times=5)
@@ -62,12 +65,12 @@ def test_a_failure_closes_nothing_but_its_model_key_and_endpoint(error: Modelple
 @pytest.mark.parametrize(
     "error",
     [
-        UpstreamAuth("no", upstream_status=401, upstream_code="invalid_api_key"),
-        UpstreamAuth("no", upstream_status=401, upstream_type="authentication_error"),
-        UpstreamAuth("no", upstream_status=401, upstream_type="UNAUTHENTICATED"),
-        UpstreamAuth("no", upstream_status=402),
-        UpstreamAuth("no", upstream_status=403, upstream_type="billing_error"),
-        RateLimited("no", upstream_status=429, upstream_code="insufficient_quota"),
+        UpstreamAuth("no", upstream=UpstreamReply(status=401, code="invalid_api_key")),
+        UpstreamAuth("no", upstream=UpstreamReply(status=401, type="authentication_error")),
+        UpstreamAuth("no", upstream=UpstreamReply(status=401, type="UNAUTHENTICATED")),
+        UpstreamAuth("no", upstream=UpstreamReply(status=402)),
+        UpstreamAuth("no", upstream=UpstreamReply(status=403, type="billing_error")),
+        RateLimited("no", upstream=UpstreamReply(status=429, code="insufficient_quota")),
     ],
 )
 def test_what_is_said_of_the_account_closes_all_of_the_key_at_once(error: ModelplexError) -> None:
@@ -79,8 +82,8 @@ def test_what_is_said_of_the_account_closes_all_of_the_key_at_once(error: Modelp
 @pytest.mark.parametrize(
     "error",
     [
-        UpstreamAuth("no", upstream_status=401, upstream_code="missing_scope"),
-        UpstreamAuth("no", upstream_status=401),
+        UpstreamAuth("no", upstream=UpstreamReply(status=401, code="missing_scope")),
+        UpstreamAuth("no", upstream=UpstreamReply(status=401)),
     ],
 )
 def test_a_401_that_does_not_name_the_key_closes_one_operation(error: ModelplexError) -> None:
@@ -92,14 +95,14 @@ def test_a_401_that_does_not_name_the_key_closes_one_operation(error: ModelplexE
 @pytest.mark.parametrize(
     "error",
     [
-        BadRequest("no", upstream_status=400),
-        UpstreamBroken("no such route", upstream_status=404),
-        UpstreamBroken("no such method", upstream_status=405),
-        UpstreamBroken("not implemented", upstream_status=501),
-        UpstreamAuth("not this model", upstream_status=403),
-        UpstreamBroken("The provider's answer is an error.", upstream_code="cyber_policy"),
-        UpstreamBroken("The provider answered 500: the request exceeds the available context size.", upstream_status=500),
-        RateLimited("Request too large for m: Limit 10000, Requested 20000.", retry_after=99, upstream_status=429),
+        BadRequest("no", upstream=UpstreamReply(status=400)),
+        UpstreamBroken("no such route", upstream=UpstreamReply(status=404)),
+        UpstreamBroken("no such method", upstream=UpstreamReply(status=405)),
+        UpstreamBroken("not implemented", upstream=UpstreamReply(status=501)),
+        UpstreamAuth("not this model", upstream=UpstreamReply(status=403)),
+        UpstreamBroken("The provider's answer is an error.", upstream=UpstreamReply(code="cyber_policy")),
+        UpstreamBroken("The provider answered 500: the request exceeds the available context size.", upstream=UpstreamReply(status=500)),
+        RateLimited("Request too large for m: Limit 10000, Requested 20000.", retry_after=99, upstream=UpstreamReply(status=429)),
     ],
 )  # fmt: skip
 def test_what_says_nothing_of_the_provider_counts_for_nothing(error: ModelplexError) -> None:
@@ -116,8 +119,8 @@ def test_what_one_callers_requests_break_stays_open_for_others() -> None:
     for error in (
         BROKEN,
         UpstreamTimeout("slow"),
-        RateLimited("slow", retry_after=3600, upstream_status=429),
-        UpstreamAuth("no", upstream_status=401, upstream_code="invalid_api_key"),
+        RateLimited("slow", retry_after=3600, upstream=UpstreamReply(status=429)),
+        UpstreamAuth("no", upstream=UpstreamReply(status=401, code="invalid_api_key")),
     ):
         table = Table()
         table.fail(A, error, times=1000)
@@ -156,8 +159,8 @@ def test_an_answer_to_anybody_ends_the_run_for_everybody() -> None:
 
 def test_two_callers_that_were_told_to_wait_tell_all_for_the_shorter_time() -> None:
     table = Table()
-    table.fail(A, RateLimited("slow", retry_after=3600, upstream_status=429))
-    table.fail(B, RateLimited("slow", retry_after=7, upstream_status=429))
+    table.fail(A, RateLimited("slow", retry_after=3600, upstream=UpstreamReply(status=429)))
+    table.fail(B, RateLimited("slow", retry_after=7, upstream=UpstreamReply(status=429)))
     assert not table.lets(C)
     assert table.wait_seconds(attempt(), C, now=table.now) is None  # nobody told this one
     assert table.wait_seconds(attempt(), A, now=table.now) == 3600
@@ -170,7 +173,7 @@ def test_what_cannot_be_reached_is_closed_for_everybody_with_all_its_keys_and_mo
     table.fail(A, unsent(), times=5)
     assert not any(table.lets(B, other) for other in (attempt(), *OTHERS))
     table.now += 31
-    table.fail(B, UpstreamBroken("500", upstream_status=500))  # it was reached
+    table.fail(B, UpstreamBroken("500", upstream=UpstreamReply(status=500)))  # it was reached
     assert all(table.lets(C, other) for other in (attempt(), *OTHERS))
 
 
@@ -202,7 +205,7 @@ def test_the_first_output_of_a_probe_closes_it_and_its_end_the_count() -> None:
 
 
 def test_a_probe_whose_caller_hung_up_or_was_at_fault_frees_its_place() -> None:
-    for error in (None, BadRequest("no", upstream_status=400)):
+    for error in (None, BadRequest("no", upstream=UpstreamReply(status=400))):
         table = Table()
         table.fail(A, times=5)
         table.now += 31
@@ -294,7 +297,7 @@ def test_names_that_callers_make_up_displace_their_makers_own_first() -> None:
 
 def test_what_is_not_well_can_be_looked_at() -> None:
     table = Table()
-    table.fail(A, Overloaded("busy", retry_after=5, upstream_status=503))
+    table.fail(A, Overloaded("busy", retry_after=5, upstream=UpstreamReply(status=503)))
     (one,) = table.unhealthy()
     assert (one.name.provider, one.name.key, one.name.model, one.name.endpoint, one.caller) == (
         "up", 0, "m", "chat/completions", A,

@@ -13,6 +13,7 @@ from modelplex.core.errors import (
     UpstreamAuth,
     UpstreamBroken,
     UpstreamEncoded,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.core.request import Attempt
@@ -95,7 +96,12 @@ def test_a_time_out_is_not_paid_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [UpstreamBroken("no such path", upstream_status=404), UpstreamAuth("no"), UpstreamEncoded("br")]
+    "error",
+    [
+        UpstreamBroken("no such path", upstream=UpstreamReply(status=404)),
+        UpstreamAuth("no"),
+        UpstreamEncoded("br"),
+    ],
 )
 def test_what_would_be_the_same_again_is_not_asked_again_of_the_same(error: ModelplexError) -> None:
     made, _ = drive([candidate("a"), candidate("b")], lambda _: error)
@@ -185,17 +191,17 @@ def test_no_more_than_max_attempts_are_made() -> None:
 def test_the_error_is_the_most_telling_one_with_every_attempt_and_the_shortest_wait() -> None:
     errors: dict[str, ModelplexError] = {
         "a": UpstreamBroken("refused"),
-        "b": RateLimited("slow down", retry_after=30, upstream_status=429),
+        "b": RateLimited("slow down", retry_after=30, upstream=UpstreamReply(status=429)),
         "c": RateLimited("slow down too", retry_after=25),
     }
     _, error = drive([candidate(n) for n in "abc"], lambda a: errors[a.provider])
     assert isinstance(error, RateLimited)
-    assert (error.status, error.retry_after, error.upstream_status) == (429, 25, 429)
+    assert (error.status, error.retry_after, error.upstream.status) == (429, 25, 429)
     for part in ("a/m: refused", "b/m: slow down", "c/m: slow down too"):
         assert part in error.message
 
 
 def test_a_single_failure_is_given_as_it_is() -> None:
-    told = Overloaded("busy", upstream_body=b"{}")
+    told = Overloaded("busy", upstream=UpstreamReply(body=b"{}"))
     _, error = drive([candidate("a")], lambda _: told, rules=FailoverRules(retries=0))
     assert error is told

@@ -44,22 +44,36 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, TypeVar
 
+import msgspec
+
 Blame = Literal["client", "policy", "provider", "gateway"]
 E = TypeVar("E", bound=BaseException)
+
+
+class UpstreamReply(msgspec.Struct, frozen=True):
+    """An error as the provider answered it: HTTP status, its own names of the error, the body,
+    which passes unchanged to a client of the same dialect, and headers about its limits, which are
+    passed on.
+    """
+
+    status: int | None = None
+    type: str | None = None
+    code: str | None = None
+    body: bytes | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+NO_REPLY = UpstreamReply()
 
 
 class ModelplexError(Exception):
     """`message` is one or two sentences for the person who reads it: what is wrong, where, what
     would be right.
 
-    status        the HTTP status that the client gets
-    code          OpenAI's `code`; `param` the field at fault, as a path in the client's body
-    upstream_status, upstream_body   what the provider said, where it did; the body goes to a client
-                                     of the same dialect as it came
-    upstream_type, upstream_code     the provider's own names of the error
-    retry_after   seconds, exactly as the provider gave it, or as our own count of an agent says;
-                  never invented
-    upstream_headers   what the provider said of its limits, to be passed on
+    status       the HTTP status that the client gets
+    code, param  OpenAI's `code`, and the field at fault as a path in the client's body
+    retry_after  seconds: the provider's own, or counted by the gateway for an agent; never invented
+    upstream     what the provider answered, where it did
     """
 
     blame: ClassVar[Blame] = "gateway"
@@ -85,12 +99,8 @@ class ModelplexError(Exception):
         type: str | None = None,
         code: str | None = None,
         param: str | None = None,
-        upstream_status: int | None = None,
-        upstream_type: str | None = None,
-        upstream_code: str | None = None,
-        upstream_body: bytes | None = None,
         retry_after: float | None = None,
-        upstream_headers: tuple[tuple[bytes, bytes], ...] = (),
+        upstream: UpstreamReply = NO_REPLY,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -98,12 +108,8 @@ class ModelplexError(Exception):
         self.type = type or self.default_type
         self.code = code if code is not None else self.default_code
         self.param = param
-        self.upstream_status = upstream_status
-        self.upstream_type = upstream_type
-        self.upstream_code = upstream_code
-        self.upstream_body = upstream_body
         self.retry_after = retry_after
-        self.upstream_headers = upstream_headers
+        self.upstream = upstream
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.code or self.type}: {self.message}>"

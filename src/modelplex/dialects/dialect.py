@@ -194,8 +194,7 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
                  inside a 200, no choices
     reader       of a streamed response
     read_error   a response with a status of 300 or more (status, headers, body), as an error of our
-                 tree, with upstream_status, _type, _code, _body and retry_after filled. Header
-                 names are lower case
+                 tree with `upstream` and `retry_after`. Header names are lower case
     read_models  a page of the list of models. Raises UpstreamBroken
     """
 

@@ -24,6 +24,7 @@ from modelplex.core.errors import (
     UnknownModel,
     Unsupported,
     UpstreamAuth,
+    UpstreamReply,
     detached,
 )
 from modelplex.core.events import Usage
@@ -352,11 +353,13 @@ def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None
     """Unsupported where a service answers that it has no token counting; that is no health
     signal.
     """
-    if not is_count(attempt.endpoint) or error.upstream_status not in NO_SUCH_PATH:
+    if not is_count(attempt.endpoint) or error.upstream.status not in NO_SUCH_PATH:
         return None
     if isinstance(error, UnknownModel) and attempt.model in error.message:
         return None
-    return Unsupported(f"{attempt.provider} does not count tokens.", upstream_status=error.upstream_status)
+    return Unsupported(
+        f"{attempt.provider} does not count tokens.", upstream=UpstreamReply(status=error.upstream.status)
+    )
 
 
 def _usage_without_output(
@@ -368,7 +371,7 @@ def _usage_without_output(
     """
     if response is None or is_free(request.endpoint):
         return None
-    if failure is not None and (failure.upstream_body is not None or _is_html(response)):
+    if failure is not None and (failure.upstream.body is not None or _is_html(response)):
         return None
     return estimated(request, characters=0)
 

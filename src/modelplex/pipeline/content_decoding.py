@@ -14,7 +14,7 @@ from __future__ import annotations
 import zlib
 from typing import Protocol
 
-from modelplex.core.errors import UpstreamEncoded
+from modelplex.core.errors import UpstreamEncoded, UpstreamReply
 from modelplex.http_client import BadResponse, HttpResponse, ResponseTooLarge
 
 SLICE = 64 * 1024
@@ -48,7 +48,7 @@ def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResp
     named = ", ".join(each[:20].decode("ascii", "replace") for each in codings[:3])
     raise UpstreamEncoded(
         f"{provider} answered with the content encoding {named!r}, though it was asked for none; gzip and deflate are read here.",
-        upstream_status=reply.status,
+        upstream=UpstreamReply(status=reply.status),
     )
 
 

@@ -52,9 +52,10 @@ def redact_error(error: ModelplexError, hide: Callable[[bytes], bytes], *, seale
     error.type = redacted(error.type)
     error.code = redacted(error.code) if error.code is not None else None
     error.param = redacted(error.param) if error.param is not None else None
-    if error.upstream_body is not None:
-        body = error_without_page(hide(error.upstream_body))
-        error.upstream_body = error_without_addresses(body) if sealed else body
+    if error.upstream.body is not None:
+        body = error_without_page(hide(error.upstream.body))
+        body = error_without_addresses(body) if sealed else body
+        error.upstream = msgspec.structs.replace(error.upstream, body=body)
 
 
 def redact_last_event(out: bytes) -> bytes:

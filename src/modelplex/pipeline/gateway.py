@@ -197,10 +197,11 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
     attempt = record.attempt
     dialect = record.request.dialect
     if attempt is None or not same_family(attempt.dialect, dialect):
-        error.upstream_body = None  # of another dialect, and it may look like one of the client's
+        # A body of another dialect may look like one of the client's.
+        error.upstream = msgspec.structs.replace(error.upstream, body=None)
     status, body = write_error(dialect, error, request_id=record.id)
-    if error.upstream_body is not None and error.blame == "client":
-        body = error.upstream_body
+    if error.upstream.body is not None and error.blame == "client":
+        body = error.upstream.body
     head = ResponseHead(
         dialect=dialect,
         request_id=record.id,
@@ -208,7 +209,7 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
         model=attempt.model if attempt is not None else "",
         attempts=len(record.attempts),
         stripped=record.stripped,
-        upstream_headers=error.upstream_headers,
+        upstream_headers=error.upstream.headers,
         may_retry=error.sdk_may_retry,
         retry_after=error.retry_after,
     )

@@ -242,7 +242,7 @@ class HttpUpstream:
         # What a date in retry-after is counted from (RFC 9110 10.2.3).
         headers.setdefault("date", formatdate(self._clock(), usegmt=True))
         error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
-        error.upstream_headers = tuple(forwarded_headers(masked))
+        error.upstream = msgspec.structs.replace(error.upstream, headers=tuple(forwarded_headers(masked)))
         return error
 
     def hide(self, text: bytes) -> bytes:

@@ -79,7 +79,7 @@ class RecordBuilder:
                 model=attempt.model,
                 key=attempt.key,
                 outcome="ok" if error is None else error.code or error.type,
-                status=200 if error is None else error.upstream_status,
+                status=200 if error is None else error.upstream.status,
                 seconds=seconds,
                 message=None if error is None else error.message,
                 upstream_request_id=request_id,

@@ -106,11 +106,11 @@ def health_signal(error: ModelplexError) -> HealthSignal | None:
         return HealthSignal("provider", error.message)
     if isinstance(error, UpstreamAuth):
         return _key_signal(error)
-    message = f"{error.message} {error.upstream_code}".lower()
-    if error.upstream_status in NO_SUCH_OPERATION or any(text in message for text in REQUEST_ERRORS):
+    message = f"{error.message} {error.upstream.code}".lower()
+    if error.upstream.status in NO_SUCH_OPERATION or any(text in message for text in REQUEST_ERRORS):
         return None
     wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), MAX_WAIT)
-    if isinstance(error, RateLimited) and {error.upstream_code, error.upstream_type} & ACCOUNT_EXHAUSTED:
+    if isinstance(error, RateLimited) and {error.upstream.code, error.upstream.type} & ACCOUNT_EXHAUSTED:
         return HealthSignal("key", error.message, at_once=True, wait=wait)
     if wait is not None and isinstance(error, RateLimited | Overloaded):
         return HealthSignal("operation", error.message, at_once=True, wait=wait)
@@ -118,10 +118,10 @@ def health_signal(error: ModelplexError) -> HealthSignal | None:
 
 
 def _key_signal(error: UpstreamAuth) -> HealthSignal | None:
-    codes = {error.upstream_code, error.upstream_type}
-    if error.upstream_status == PAYMENT_REQUIRED or codes & ACCOUNT_EXHAUSTED:
+    codes = {error.upstream.code, error.upstream.type}
+    if error.upstream.status == PAYMENT_REQUIRED or codes & ACCOUNT_EXHAUSTED:
         return HealthSignal("key", error.message, at_once=True)
-    if error.upstream_status == FORBIDDEN:
+    if error.upstream.status == FORBIDDEN:
         return None
     return HealthSignal("key" if codes & KEY_REJECTED else "operation", error.message, at_once=True)
 

@@ -255,7 +255,7 @@ class Circuits:
         """
         signal = health_signal(error)
         names = dict(zip(SCOPES, _names(attempt), strict=True))
-        if error.upstream_status is not None or (signal is not None and signal.scope != "provider"):
+        if error.upstream.status is not None or (signal is not None and signal.scope != "provider"):
             self._reached(names["provider"], caller)
         about = None if signal is None or (again and not signal.at_once) else names[signal.scope]
         for name in names.values():

@@ -140,7 +140,7 @@ def _delay(error: ModelplexError, retried: int, jitter: float, rules: FailoverRu
     if (
         error.blame != "provider"
         or not error.again_may_do_better
-        or error.upstream_status in NO_SUCH_OPERATION
+        or error.upstream.status in NO_SUCH_OPERATION
     ):
         return None
     delay = min(rules.max_backoff, rules.backoff * float(2**retried)) * (0.5 + jitter / 2)
@@ -179,14 +179,15 @@ def _summary(failures: list[tuple[Attempt, ModelplexError]]) -> ModelplexError:
         type=first.type,
         code=first.code,
         param=first.param,
-        upstream_status=first.upstream_status,
-        upstream_type=first.upstream_type,
-        upstream_code=first.upstream_code,
-        retry_after=min(waits, default=None),
         # Its rate limits, except its own wait, which the shortest of all replaces.
-        upstream_headers=tuple(
-            (name, value) for name, value in first.upstream_headers if not name.startswith(b"retry-after")
+        upstream=msgspec.structs.replace(
+            first.upstream,
+            body=None,
+            headers=tuple(
+                (name, value) for name, value in first.upstream.headers if not name.startswith(b"retry-after")
+            ),
         ),
+        retry_after=min(waits, default=None),
     )
 
 

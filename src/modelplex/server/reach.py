@@ -32,7 +32,7 @@ async def check_reach(config: Config) -> list[ReachResult]:
         except ModelplexError as error:
             sentence = without_name(error.message, upstream.name)
             return ReachResult(
-                upstream.name, ok=False, sentence=sentence, answered=error.upstream_status is not None
+                upstream.name, ok=False, sentence=sentence, answered=error.upstream.status is not None
             )
         return ReachResult(upstream.name, ok=True, sentence=f"{len(models)} models")
 

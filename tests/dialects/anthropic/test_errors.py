@@ -15,6 +15,7 @@ from modelplex.core.errors import (
     RateLimited,
     UnknownModel,
     UpstreamBroken,
+    UpstreamReply,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core.estimate import estimated
@@ -66,10 +67,10 @@ def test_each_error_has_its_status_and_its_word(kind: type[ModelplexError], stat
 @pytest.mark.parametrize(
     "error",
     [
-        Overloaded("Busy.", upstream_status=529),
-        Overloaded("Busy.", upstream_type="overloaded_error"),
-        Overloaded("Busy.", upstream_code="server_is_overloaded"),
-        Overloaded("The provider answered 503: The model is overloaded.", upstream_status=503),
+        Overloaded("Busy.", upstream=UpstreamReply(status=529)),
+        Overloaded("Busy.", upstream=UpstreamReply(type="overloaded_error")),
+        Overloaded("Busy.", upstream=UpstreamReply(code="server_is_overloaded")),
+        Overloaded("The provider answered 503: The model is overloaded.", upstream=UpstreamReply(status=503)),
     ],
 )
 def test_a_service_is_at_capacity_where_it_says_so_itself(error: ModelplexError) -> None:
@@ -93,7 +94,7 @@ def test_what_anthropic_said_of_a_clients_fault_goes_on_as_it_came() -> None:
 
 def test_what_another_provider_said_is_told_in_this_form() -> None:
     body = b'{"error":{"message":"Bad","type":"invalid_request_error","param":null,"code":null}}'
-    _, told = _told(BadRequest("Bad", upstream_body=body))
+    _, told = _told(BadRequest("Bad", upstream=UpstreamReply(body=body)))
     assert told["type"] == "error"
     assert told["error"]["message"] == "Bad"
 

@@ -63,7 +63,7 @@ def _told(event: Event) -> dict[str, Any]:
     """An event as JSON, without the fields that say nothing."""
     if isinstance(event, ResponseFailed):
         error = event.error
-        told = {"code": error.code, "type": error.upstream_type, "message": error.message}
+        told = {"code": error.code, "type": error.upstream.type, "message": error.message}
         return {"ResponseFailed": {type(error).__name__: told}}
     default = {field.name: field.default for field in msgspec.structs.fields(event)}
     fields = {name: value for name, value in msgspec.structs.asdict(event).items() if value != default[name]}
@@ -319,8 +319,8 @@ def test_an_error_becomes_one_of_ours(
     error = dialect.read_error(status, {}, body)
     assert type(error) is kind
     assert error.code == code
-    assert error.upstream_status == status
-    assert error.upstream_body == (body if body.startswith(b"{") else None)
+    assert error.upstream.status == status
+    assert error.upstream.body == (body if body.startswith(b"{") else None)
     assert error.retry_after is None
     assert "<html>" not in error.message
 
@@ -328,7 +328,7 @@ def test_an_error_becomes_one_of_ours(
 def test_an_errors_cause_and_waiting_time_are_kept() -> None:
     body = _error("rate_limit_error", details={"error_code": "spend_cap"})
     error = dialect.read_error(429, {"retry-after": "12.5"}, body)
-    assert (error.upstream_type, error.upstream_code, error.retry_after) == (
+    assert (error.upstream.type, error.upstream.code, error.retry_after) == (
         "rate_limit_error",
         "spend_cap",
         12.5,
@@ -336,7 +336,7 @@ def test_an_errors_cause_and_waiting_time_are_kept() -> None:
     assert dialect.read_error(429, {"retry-after-ms": "250", "retry-after": "9"}, body).retry_after == 0.25
     for unread in ("soon", "-1", "inf", "Wed, 21 Oct 2026 07:28:00 GMT"):
         assert dialect.read_error(429, {"retry-after": unread}, body).retry_after is None
-    assert dialect.read_error(429, {}, _error("rate_limit_error", details="odd")).upstream_code is None
+    assert dialect.read_error(429, {}, _error("rate_limit_error", details="odd")).upstream.code is None
 
 
 def test_the_models_are_listed_with_their_age() -> None:

@@ -7,7 +7,7 @@ import anthropic
 import msgspec
 import pytest
 
-from modelplex.core.errors import Overloaded, UpstreamBroken
+from modelplex.core.errors import Overloaded, UpstreamBroken, UpstreamReply
 from modelplex.core.events import (
     CitationAdded,
     Event,
@@ -198,7 +198,7 @@ def test_a_failure_is_an_error_event_and_nothing_follows_it() -> None:
     writer = anthropic_dialect.AnthropicStreamWriter(make_call(stream=True), id="msg_1", created=1, model="m")
     data = writer.send(ResponseStarted()) + writer.send(TextDelta(0, "Half"))
     data += (
-        writer.send(ResponseFailed(Overloaded("Busy.", upstream_type="overloaded_error")))
+        writer.send(ResponseFailed(Overloaded("Busy.", upstream=UpstreamReply(type="overloaded_error"))))
         + writer.send(TextDelta(0, "more"))
         + writer.end()
     )

@@ -50,7 +50,7 @@ def _told(event: Event) -> dict[str, Any]:
     """An event as JSON, without the fields that say nothing."""
     if isinstance(event, ResponseFailed):
         error = event.error
-        told = {"code": error.code, "type": error.upstream_type, "message": error.message}
+        told = {"code": error.code, "type": error.upstream.type, "message": error.message}
         return {"ResponseFailed": {type(error).__name__: told}}
     default = {field.name: field.default for field in msgspec.structs.fields(event)}
     fields = {name: value for name, value in msgspec.structs.asdict(event).items() if value != default[name]}
@@ -334,9 +334,9 @@ BAD_FIELD = {
 def test_an_error_is_told_by_its_status_word(status: int, body: bytes, kind: type[ModelplexError]) -> None:
     error = dialect.read_error(status, {}, body)
     assert type(error) is kind
-    assert error.upstream_status == status
+    assert error.upstream.status == status
     if body.startswith(b'{"error"'):
-        assert error.upstream_body == body
+        assert error.upstream.body == body
         listed = dialect.read_error(status, {}, b"[" + body + b"]")
         assert (type(listed), listed.message) == (kind, error.message)
     if kind is UpstreamAuth:

@@ -18,6 +18,7 @@ from modelplex.core.errors import (
     UnknownModel,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
 )
 from modelplex.core.events import (
     CitationAdded,
@@ -305,7 +306,7 @@ def test_a_stream_without_sse_is_one_array() -> None:
         (BadRequest("No.", param="contents[0]"), 400, "INVALID_ARGUMENT"),
         (UnknownModel("No model."), 404, "NOT_FOUND"),
         (PolicyDenied("No."), 403, "PERMISSION_DENIED"),
-        (UpstreamAuth("Rejected.", upstream_status=401), 502, "UNAVAILABLE"),
+        (UpstreamAuth("Rejected.", upstream=UpstreamReply(status=401)), 502, "UNAVAILABLE"),
         (RateLimited("Slow.", retry_after=1.5), 429, "RESOURCE_EXHAUSTED"),
         (StatePinned("Sealed."), 503, "UNAVAILABLE"),
         (GatewayFault("Ours."), 500, "INTERNAL"),
@@ -336,5 +337,5 @@ def test_what_a_gemini_provider_said_of_the_clients_fault_goes_on_as_it_came() -
     body = b'{"error": {"code": 400, "message": "Bad schema.", "status": "INVALID_ARGUMENT", "details": [{"x": 1}]}}'
     error = gemini.read_error(400, {}, body)
     assert gemini.write_error(error, request_id="r") == (400, body)
-    foreign = BadRequest("Bad.", upstream_body=b'{"type":"error","error":"x"}')
+    foreign = BadRequest("Bad.", upstream=UpstreamReply(body=b'{"type":"error","error":"x"}'))
     assert b'"message":"Bad."' in gemini.write_error(foreign, request_id="r")[1]

@@ -23,6 +23,7 @@ from modelplex.core.errors import (
     Unsupported,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.core.events import (
@@ -578,7 +579,7 @@ def test_an_error_is_one_sentence_with_its_status(error: ModelplexError, status:
 def test_what_ollama_said_of_a_clients_fault_goes_on_as_it_came() -> None:
     own = b'{"error":"model \\"x\\" not found"}'
     assert ollama.write_error(ollama.read_error(404, {}, own), request_id="")[1] == own
-    foreign = UnknownModel("No.", upstream_body=b'{"error":{"message":"secret"}}')
+    foreign = UnknownModel("No.", upstream=UpstreamReply(body=b'{"error":{"message":"secret"}}'))
     assert json.loads(ollama.write_error(foreign, request_id="")[1]) == {"error": "No."}
 
 

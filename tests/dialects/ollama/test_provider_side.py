@@ -318,7 +318,7 @@ def test_each_status_becomes_the_error_that_says_whose_fault_it_is(
     status: int, body: bytes, kind: type[ModelplexError], code: str | None
 ) -> None:
     error = dialect.read_error(status, {}, body)
-    assert (type(error), error.code, error.upstream_status, error.upstream_body) == (kind, code, status, body)
+    assert (type(error), error.code, error.upstream.status, error.upstream.body) == (kind, code, status, body)
 
 
 def test_retry_after_is_as_given_and_never_made_up() -> None:

@@ -35,7 +35,7 @@ CLASSES = {
 def test_a_status_says_whose_fault_it_is(status: int) -> None:
     error = openai_chat.read_error(status, {}, OPENAI)
     assert type(error).__name__ == CLASSES[status]
-    assert error.upstream_status == status
+    assert error.upstream.status == status
     if isinstance(error, ClientError):
         assert (error.status, error.message, error.param) == (status, "No.", "messages")
         assert openai_chat.write_error(error, request_id="r") == (status, OPENAI)
@@ -58,7 +58,7 @@ def test_every_shape_of_error_gives_its_sentence_and_is_told_in_our_own(body: by
     error = openai_chat.read_error(400, {}, body)
     assert isinstance(error, BadRequest)
     assert error.message == SHAPES[body]
-    assert error.upstream_body is None
+    assert error.upstream.body is None
     status, written = openai_chat.write_error(error, request_id="r")
     assert status == 400
     told = json.loads(written)["error"]
@@ -146,7 +146,7 @@ def test_a_redirect_names_the_host_alone() -> None:
     error = openai_chat.read_error(302, {"location": "https://login.example.com/x?token=secret"}, b"")
     assert "login.example.com" in error.message
     assert "secret" not in error.message
-    assert openai_chat.read_error(302, {"location": "http://[bad"}, b"").upstream_status == 302
+    assert openai_chat.read_error(302, {"location": "http://[bad"}, b"").upstream.status == 302
 
 
 def test_our_own_fault_names_the_request() -> None:

@@ -10,7 +10,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelplex.core.errors import BadRequest, ModelplexError, RateLimited, Unsupported, UpstreamBroken
+from modelplex.core.errors import (
+    BadRequest,
+    ModelplexError,
+    RateLimited,
+    Unsupported,
+    UpstreamBroken,
+    UpstreamReply,
+)
 from modelplex.core.events import (
     Event,
     ListedModel,
@@ -161,8 +168,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     wait = headers.get("retry-after")
     return kind(
         json.loads(body)["wrong"],
-        upstream_status=status,
-        upstream_body=body,
+        upstream=UpstreamReply(status=status, body=body),
         retry_after=None if wait is None else float(wait),
     )
 

@@ -29,6 +29,7 @@ from modelplex.core.errors import (
     UnknownModel,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.dialects.core import sse
@@ -109,7 +110,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         error = msgspec.json.decode(body, type=AnthropicErrorBody).error
     except (msgspec.DecodeError, UnicodeError):
         message = f"The provider answered with status {status} and no error that can be read."
-        return kind(message, upstream_status=status, retry_after=wait)
+        return kind(message, upstream=UpstreamReply(status=status), retry_after=wait)
     return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
 
 
@@ -136,10 +137,9 @@ def error_of(
     return found(
         message,
         code=code,
-        upstream_status=status,
-        upstream_type=error.type or None,
-        upstream_code=_error_code(error.details),
-        upstream_body=body,
+        upstream=UpstreamReply(
+            status=status, type=error.type or None, code=_error_code(error.details), body=body
+        ),
         retry_after=retry_after,
     )
 
@@ -214,8 +214,8 @@ def _is_overloaded(error: ModelplexError) -> bool:
     """
     if not isinstance(error, Overloaded):
         return False
-    text = f"{error.upstream_type} {error.upstream_code} {error.message}".lower()
-    return error.upstream_status == OVERLOADED_STATUS or _OVERLOAD_MARK in text
+    text = f"{error.upstream.type} {error.upstream.code} {error.message}".lower()
+    return error.upstream.status == OVERLOADED_STATUS or _OVERLOAD_MARK in text
 
 
 def error_event(error: ModelplexError, *, request_id: str = "") -> bytes:

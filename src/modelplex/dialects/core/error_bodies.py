@@ -12,7 +12,7 @@ def forwarded_body(error: ModelplexError, *, is_own: Callable[[bytes], bool]) ->
     """The provider's error body where it goes to the client unchanged: it blames the client, and
     has the form of the client's dialect.
     """
-    body = error.upstream_body
+    body = error.upstream.body
     return body if body is not None and isinstance(error, ClientError) and is_own(body) else None
 
 

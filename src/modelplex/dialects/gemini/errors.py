@@ -22,6 +22,7 @@ from modelplex.core.errors import (
     UnknownModel,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.dialects.core import sse
@@ -120,7 +121,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     if 300 <= status < 400:
         return UpstreamBroken(
             "The provider answered with a redirect; redirects are not followed. Check its base_url.",
-            upstream_status=status,
+            upstream=UpstreamReply(status=status),
         )
     wait = read_delay(headers)
     error = _error_object(body)
@@ -130,7 +131,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         kind = UpstreamBroken if kind is BadRequest else kind
         return kind(
             f"The provider answered {status} and nothing that explains it.",
-            upstream_status=status,
+            upstream=UpstreamReply(status=status),
             retry_after=wait,
         )
     return error_of(error, status=status, body=body, retry_after=wait)
@@ -167,10 +168,7 @@ def error_of(
         provider_message(kind, code, error.message or ""),
         code="context_length_exceeded" if too_long else None,
         param=_field(details) if issubclass(kind, ClientError) else None,
-        upstream_status=code or None,
-        upstream_type=error.status,
-        upstream_code=reason,
-        upstream_body=body,
+        upstream=UpstreamReply(status=code or None, type=error.status, code=reason, body=body),
         retry_after=_retry_delay(details) if retry_after is None else retry_after,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamReply
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.broken_responses import ENDED_EARLY, unreadable
@@ -153,7 +153,9 @@ class GeminiObserver(SseObserver):
             self._open.discard(index)
             self._finish = self._finish or reason
             if reason in BROKEN and broken is None:
-                broken = UpstreamBroken(f"The provider's model {BROKEN[reason]}.", upstream_type=reason)
+                broken = UpstreamBroken(
+                    f"The provider's model {BROKEN[reason]}.", upstream=UpstreamReply(type=reason)
+                )
         if chunk.usage_metadata is not None:
             self._counted_at = self._characters
         return broken

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.core.errors import UpstreamAuth, UpstreamBroken
+from modelplex.core.errors import UpstreamAuth, UpstreamBroken, UpstreamReply
 from modelplex.core.events import (
     CitationAdded,
     Event,
@@ -216,7 +216,8 @@ class GeminiStreamReader(SseResponseReader):
         if reason in BROKEN:
             detail = f": {message[:QUOTED]}" if message else "."
             raise UpstreamBroken(
-                f"The provider's model {BROKEN[reason]}{detail}", upstream_status=200, upstream_type=reason
+                f"The provider's model {BROKEN[reason]}{detail}",
+                upstream=UpstreamReply(status=200, type=reason),
             )
 
     def _read_end(self) -> None:

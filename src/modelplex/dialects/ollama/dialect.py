@@ -31,6 +31,7 @@ from modelplex.core.errors import (
     Unsupported,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.core.events import (
@@ -134,7 +135,7 @@ def read_embedded(body: bytes) -> EmbeddingResponse:
         answer = msgspec.json.decode(body, type=_EmbedAnswer)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UpstreamBroken(
-            f"Ollama's answer holds no embeddings: {error}", upstream_status=200, upstream_body=body
+            f"Ollama's answer holds no embeddings: {error}", upstream=UpstreamReply(status=200, body=body)
         ) from None
     usage = Usage(fresh=count(answer.prompt_eval_count), estimated=answer.prompt_eval_count is None)
     return EmbeddingResponse(answer.model, answer.embeddings, usage)
@@ -195,8 +196,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     return kind(
         f"Ollama: {text}",
         code="context_length_exceeded" if too_long else None,
-        upstream_status=status,
-        upstream_body=body,
+        upstream=UpstreamReply(status=status, body=body),
         retry_after=read_delay(headers),
     )
 

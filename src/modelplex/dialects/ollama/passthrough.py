@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelplex.core.errors import UpstreamBroken
+from modelplex.core.errors import UpstreamBroken, UpstreamReply
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.ndjson import IDLE_CAP, MAX_LINE
@@ -186,4 +186,4 @@ def observe_embeddings(body: bytes) -> ObservedResponse:
 
 
 def _error_of(error: msgspec.Raw, body: bytes) -> UpstreamBroken:
-    return UpstreamBroken(f"Ollama: {error_message(error)}", upstream_status=200, upstream_body=body)
+    return UpstreamBroken(f"Ollama: {error_message(error)}", upstream=UpstreamReply(status=200, body=body))

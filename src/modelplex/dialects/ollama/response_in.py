@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.core.errors import UpstreamBroken
+from modelplex.core.errors import UpstreamBroken, UpstreamReply
 from modelplex.core.events import (
     Event,
     PartEnded,
@@ -210,7 +210,7 @@ class OllamaStreamReader:
 
 
 def _broken(message: str, *, body: bytes | None = None) -> UpstreamBroken:
-    return UpstreamBroken(message, upstream_status=200, upstream_body=body)
+    return UpstreamBroken(message, upstream=UpstreamReply(status=200, body=body))
 
 
 def _as_object(arguments: bytes) -> bytes:

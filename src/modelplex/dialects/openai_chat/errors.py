@@ -22,6 +22,7 @@ from modelplex.core.errors import (
     UnknownModel,
     UpstreamAuth,
     UpstreamBroken,
+    UpstreamReply,
     UpstreamTimeout,
 )
 from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id, provider_message
@@ -103,7 +104,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         return UpstreamBroken(
             f"The provider answered with a redirect{_redirected_to(headers)}; redirects are not followed. "
             "Set its base_url to the address that it names.",
-            upstream_status=status,
+            upstream=UpstreamReply(status=status),
         )
     document = decode_mended(body, _decode_any)
     told = _read_document(document) if document is not None else ErrorDetails(message=words_of(status, body))
@@ -143,10 +144,9 @@ def _make_error(status: int, told: ErrorDetails, *, body: bytes, delay: float | 
         type=told.type if blamed else None,
         code=_code_of(kind, told),
         param=told.param if blamed else None,
-        upstream_status=status or None,
-        upstream_type=told.type,
-        upstream_code=told.code,
-        upstream_body=body if told.own else None,
+        upstream=UpstreamReply(
+            status=status or None, type=told.type, code=told.code, body=body if told.own else None
+        ),
         retry_after=delay,
     )
 
