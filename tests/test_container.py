@@ -1,5 +1,5 @@
-"""The commands by which people start the image, against a root that the Dockerfile's steps have
-made, from the other end of a published port.
+"""The documented `docker run` commands, with a root made by the steps of the Dockerfile, called
+through a published port.
 
 See tests/container.py. The steps install the locked packages, so the first test needs a package
 index, as `docker build` does.
@@ -25,9 +25,9 @@ PROGRAMS = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 MISSING = [name for name in NEEDED if shutil.which(name, path=PROGRAMS) is None]
 PYTHON = Path(sys.base_prefix, "bin", "python3").resolve()
 DEMO = '[[providers]]\ntype = "demo"\n'
-ASK = """
+CLIENT = """
 import http.client, json, sys, time
-host, port, *asked = sys.argv[1:]
+host, port, *requests = sys.argv[1:]
 end = time.monotonic() + 15
 while True:
     try:
@@ -36,14 +36,14 @@ while True:
     except OSError as fault:
         if time.monotonic() > end: raise
         time.sleep(0.05)
-told = []
-for one in map(json.loads, asked):
+responses = []
+for one in map(json.loads, requests):
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     body = json.dumps(one["body"]) if "body" in one else None
     connection.request("POST" if body else "GET", one["path"], body, {"content-type": "application/json", **one["headers"]})
-    answer = connection.getresponse()
-    told.append([answer.status, answer.read().decode()])
-print(json.dumps(told))
+    response = connection.getresponse()
+    responses.append([response.status, response.read().decode()])
+print(json.dumps(responses))
 """
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -52,7 +52,7 @@ pytestmark = [
     pytest.mark.timeout(240),
     pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap is for Linux"),
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="for root to try: a root with several users"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
 ]
 
 
@@ -74,13 +74,13 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def ask(net: Wire, port: int, *asked: Mapping[str, object]) -> list[tuple[int, str]]:
-    rows = [json.dumps({"headers": {}, **one}) for one in asked]
-    return [(status, text) for status, text in json.loads(net.client(ASK, CONTAINER, str(port), *rows))]
+def ask(net: Wire, port: int, *requests: Mapping[str, object]) -> list[tuple[int, str]]:
+    rows = [json.dumps({"headers": {}, **one}) for one in requests]
+    return [(status, text) for status, text in json.loads(net.client(CLIENT, CONTAINER, str(port), *rows))]
 
 
-def said(log: Path, process: subprocess.Popen[bytes], word: str) -> str:
-    """What it wrote, once that holds this word or it has ended."""
+def log_until(log: Path, process: subprocess.Popen[bytes], word: str) -> str:
+    """Its log, once it contains this word or the process has ended."""
     end = time.monotonic() + WAIT_S
     while word not in log.read_text() and process.poll() is None:
         assert time.monotonic() < end, log.read_text()
@@ -102,7 +102,7 @@ def test_a_published_port_reaches_the_default_address(
         assert stop(running) == 0, log.read_text()
 
 
-def test_a_published_port_reaches_a_port_of_the_command_line(
+def test_a_published_port_reaches_the_port_of_an_option(
     image: Stage, net: Wire, config: Path, tmp_path: Path
 ) -> None:
     with docker_run(
@@ -118,7 +118,7 @@ def test_a_published_port_reaches_a_port_of_the_command_line(
         assert status == 200
 
 
-def test_a_published_port_is_reached_by_its_names_and_by_no_name_of_a_web_page(
+def test_a_published_port_accepts_its_names_and_no_other(
     image: Stage, net: Wire, config: Path, tmp_path: Path
 ) -> None:
     good = [
@@ -131,20 +131,20 @@ def test_a_published_port_is_reached_by_its_names_and_by_no_name_of_a_web_page(
     ]
     bad = ["evil.example:11435", "evil.example", "nas.evil.example", "a..b", "-"]
     with docker_run(image, volumes={config: "/config.toml"}, log=tmp_path / "log", python=PYTHON, net=net):
-        asked = [{"path": "/models/v1/models", "headers": {"host": host}} for host in good + bad]
+        requests = [{"path": "/models/v1/models", "headers": {"host": host}} for host in good + bad]
         page = {"path": "/models/v1/models", "headers": {"origin": "http://nas"}}
-        statuses = [status for status, _ in ask(net, 11435, *asked, page)]
+        statuses = [status for status, _ in ask(net, 11435, *requests, page)]
     assert statuses == [200] * len(good) + [421] * len(bad) + [403]
 
 
-def test_status_and_metrics_are_closed_through_a_published_port_but_for_the_token(
+def test_status_and_metrics_need_the_token_through_a_published_port(
     image: Stage, net: Wire, config: Path, tmp_path: Path
 ) -> None:
     views = [{"path": f"/_internal/{name}"} for name in ("status", "config", "metrics", "agents")]
     with docker_run(image, volumes={config: "/config.toml"}, log=tmp_path / "log", python=PYTHON, net=net):
-        told = ask(net, 11435, *views)
-        assert [status for status, _ in told] == [403] * 4
-        assert "internal_token" in told[0][1]
+        responses = ask(net, 11435, *views)
+        assert [status for status, _ in responses] == [403] * 4
+        assert "internal_token" in responses[0][1]
     config.write_text(f'[server]\ninternal_token = "of-the-test"\n{DEMO}')
     with docker_run(image, volumes={config: "/config.toml"}, log=tmp_path / "log", python=PYTHON, net=net):
         right, wrong = ({"authorization": f"Bearer {word}"} for word in ("of-the-test", "other"))
@@ -152,9 +152,7 @@ def test_status_and_metrics_are_closed_through_a_published_port_but_for_the_toke
         assert [status for status, _ in ask(net, 11435, *rows)] == [200, 401, 401]
 
 
-def test_a_socket_in_a_mounted_folder_is_reached_from_outside(
-    image: Stage, config: Path, tmp_path: Path
-) -> None:
+def test_a_socket_in_a_volume_is_reachable_from_outside(image: Stage, config: Path, tmp_path: Path) -> None:
     shared, log = tmp_path / "shared", tmp_path / "log"
     shared.mkdir()
     os.chown(shared, 1234, 1234)
@@ -167,7 +165,7 @@ def test_a_socket_in_a_mounted_folder_is_reached_from_outside(
         python=PYTHON,
         user="1234:1234",
     ) as running:
-        assert '"started"' in said(log, running, '"started"')
+        assert '"started"' in log_until(log, running, '"started"')
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(WAIT_S)
             client.connect(str(shared / "modelplex.socket"))
@@ -176,11 +174,11 @@ def test_a_socket_in_a_mounted_folder_is_reached_from_outside(
 
 
 @pytest.mark.parametrize("owner", [(1234, 1235), (0, 0)], ids=["the folder is a user's", "Docker made it"])
-def test_a_socket_without_a_word_about_users(
+def test_a_socket_without_a_user_option(
     image: Stage, config: Path, tmp_path: Path, owner: tuple[int, int]
 ) -> None:
-    """The process becomes the owner of the folder, and where that is root the image's user, who is
-    given the folder.
+    """The process changes to the owner of the folder; where that is root, to the image's user,
+    which becomes the owner.
     """
     shared, log = tmp_path / "shared", tmp_path / "log"
     shared.mkdir()
@@ -188,7 +186,7 @@ def test_a_socket_without_a_word_about_users(
     arguments = ("--socket", "/socket/modelplex.socket")
     volumes = {config: "/config.toml", shared: "/socket"}
     with docker_run(image, *arguments, volumes=volumes, log=log, python=PYTHON) as running:
-        assert '"started"' in said(log, running, '"started"')
+        assert '"started"' in log_until(log, running, '"started"')
         made = (shared / "modelplex.socket").stat()
         assert (made.st_uid, made.st_gid) == (owner if owner[0] else (10001, 10001))
         with socket.socket(socket.AF_UNIX) as client:
@@ -199,7 +197,7 @@ def test_a_socket_without_a_word_about_users(
         assert stop(running) == 0, log.read_text()
 
 
-def test_a_socket_that_the_config_names_decides_too(image: Stage, config: Path, tmp_path: Path) -> None:
+def test_a_socket_of_the_config_decides_the_user_too(image: Stage, config: Path, tmp_path: Path) -> None:
     shared, log = tmp_path / "shared", tmp_path / "log"
     shared.mkdir()
     os.chown(shared, 1234, 1235)
@@ -207,11 +205,11 @@ def test_a_socket_that_the_config_names_decides_too(image: Stage, config: Path, 
     with docker_run(
         image, volumes={config: "/config.toml", shared: "/socket"}, log=log, python=PYTHON
     ) as running:
-        assert '"started"' in said(log, running, '"started"')
+        assert '"started"' in log_until(log, running, '"started"')
         assert (shared / "modelplex.socket").stat().st_uid == 1234
 
 
-def test_a_port_is_served_by_the_image_s_user(image: Stage, config: Path, tmp_path: Path, net: Wire) -> None:
+def test_a_port_is_served_by_the_images_user(image: Stage, config: Path, tmp_path: Path, net: Wire) -> None:
     with docker_run(image, volumes={config: "/config.toml"}, log=tmp_path / "log", python=PYTHON, net=net):
         ask(net, 11435, {"path": "/health"})
         users = {
@@ -227,11 +225,11 @@ def test_a_port_is_served_by_the_image_s_user(image: Stage, config: Path, tmp_pa
 def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has ended
         return b""
 
 
-def test_a_folder_of_somebody_else_is_refused_with_what_to_do(
+def test_a_folder_of_another_user_is_rejected_with_a_remedy(
     image: Stage, config: Path, tmp_path: Path
 ) -> None:
     shared, log = tmp_path / "shared", tmp_path / "log"
@@ -245,7 +243,7 @@ def test_a_folder_of_somebody_else_is_refused_with_what_to_do(
     assert "docker run --user 1234:1235" in log.read_text()
 
 
-def test_a_config_that_the_user_may_not_read_is_refused_with_both_users(
+def test_an_unreadable_config_is_reported_with_both_users(
     image: Stage, net: Wire, config: Path, tmp_path: Path
 ) -> None:
     config.chmod(0o600)

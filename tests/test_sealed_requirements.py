@@ -43,7 +43,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "S14": (f"{PATHS}::test_s11_s12_s14_nothing_of_the_clients_headers_goes_on",),
     "S15": (f"{PATHS}::test_s15_a_redirect_is_a_502_and_nobody_follows_it",),
     "S16": (f"{PATHS}::test_s16_of_the_providers_headers_only_its_limits_come_back", f"{PATHS}::test_s16_of_a_streams_headers_too"),
-    "S17": (f"{PATHS}::test_s17_no_key_and_any_key_are_served", f"{PATHS}::test_s17_every_official_client_is_served_with_the_key_that_it_must_have", "tests/test_curl.py::test_a_chat", "tests/agents/test_agents.py::test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_dialect"),
+    "S17": (f"{PATHS}::test_s17_no_key_and_any_key_are_served", f"{PATHS}::test_s17_every_official_client_is_served_with_the_key_that_it_must_have", "tests/test_curl.py::test_a_chat", "tests/agents/test_agents.py::test_an_agent_does_its_task_with_a_model_of_another_dialect"),
     "S18": (f"{RULES}::test_s18_a_model_outside_the_agents_list_is_a_404_wherever_the_form_names_it", f"{MEMBERS}::test_a_model_named_within_a_body_is_stripped_and_where_it_may_stand_must_be_the_callers"),
     "S19": (f"{RULES}::test_s19_a_name_that_reaches_out_is_refused_though_a_glob_matches_and_served_where_it_is_spelled_out", f"{NAMES}::test_a_name_that_reaches_out_by_itself_is_refused"),
     "S20": (f"{RULES}::test_s20_who_searches_or_stores_by_default_is_told_not_to_on_every_sealed_request", f"{RULES}::test_s20_where_the_rule_is_open_the_clients_word_holds"),

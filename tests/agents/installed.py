@@ -1,5 +1,5 @@
-"""Where the agents live that `make agents` installs, and how one is run: alone in an empty network
-namespace, with a door to the gateway.
+"""The agents that `make agents` installs, each run in an empty network namespace with the
+bridge.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import pytest
 
 from tests.peers import ROOT, node
 
-BRIDGE = Path(__file__).parent / "bridge.py"
+BRIDGE = ROOT / "src" / "modelplex" / "sandbox" / "bridge.py"
 PROGRAMS = Path(__file__).parent / "programs"
 HOME = ROOT / ".cache" / "agents"
 MODULES = HOME / "node" / "node_modules"
 BASE = "http://127.0.0.1:11435"
-PATIENCE_S = 50.0
-"""A bound on one agent's task; the slowest takes some 10 s on two busy cores."""
+TIMEOUT_S = 50.0
+"""Of one agent's task; the slowest takes some 10 s on two busy cores."""
 
 
 @dataclass
@@ -36,28 +36,28 @@ class Done:
 
 @cache
 def namespace() -> tuple[str, ...]:
-    """The command that gives what follows it a network of its own with nothing in it: for root, or
-    for anybody where the kernel lets them.
+    """The prefix of a command that runs it in an empty network namespace, which the kernel may
+    allow root only.
     """
-    for way in (("unshare", "-n"), ("unshare", "-rn")):
+    for prefix in (("unshare", "-n"), ("unshare", "-rn")):
         if (
             shutil.which("unshare")
-            and subprocess.run([*way, "true"], check=False, capture_output=True).returncode == 0
+            and subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0
         ):
-            return way
-    pytest.skip("this machine lets nobody make a network namespace")
+            return prefix
+    pytest.skip("this machine allows no network namespace")
 
 
 def platform(package: str, *path: str) -> str:
-    """A program of a package that carries one build for each platform: npm installs the one that
-    fits, and its install script, which would link it, is not run.
+    """A program of a package with one build for each platform. npm installs the right one, and its
+    install script, which would link it, is not run.
     """
     found = sorted(MODULES.glob(f"{package}-linux-*/{'/'.join(path)}"), key=lambda each: len(str(each)))
     return str(found[0])
 
 
 def script(package: str, name: str) -> list[str]:
-    """A program in JavaScript, with our node."""
+    """A program in JavaScript, with its interpreter."""
     return [
         str(node()),
         str((MODULES / ".bin" / name).resolve()) if not package else str(MODULES / package / name),
@@ -77,10 +77,10 @@ async def run(
     environ: Mapping[str, str],
     bridged: bool = True,
 ) -> Done:
-    """The agent's command, to its end. It sees no environment but this one, and no network but the
-    gateway; without the bridge, not even a loopback.
+    """Run an agent with this environment only, and no network but the gateway's socket; with the
+    bridge also the gateway's loopback port.
     """
-    bridge = (sys.executable, str(BRIDGE), socket, "--") if bridged else ()
+    bridge = (sys.executable, str(BRIDGE), "--socket", socket, "--") if bridged else ()
     bare = {
         "PATH": f"{node().parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
@@ -101,11 +101,11 @@ async def run(
         start_new_session=True,
     )
     try:
-        out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        out, errors = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
     except TimeoutError:
-        pytest.fail(f"{command[0]} did not end within {PATIENCE_S} s")
+        pytest.fail(f"{command[0]} did not end within {TIMEOUT_S} s")
     finally:
-        # Its children too: an agent may leave a daemon behind.
+        # Its children too: an agent may leave a daemon.
         if process.returncode is None or _alive(process.pid):
             os.killpg(process.pid, 9)
             await process.wait()

@@ -1,8 +1,8 @@
-"""Scripted providers that play an agent's two turns: to a request that has tools, the model thinks,
-says a word and calls one tool twice at once; once the results are there, the answer is a text.
+"""Scripted providers of an agent's two turns: to a request with tools, the model sends thinking, a
+text and two parallel calls of one tool; to their results, a text.
 
-Each speaks one dialect, written here by hand and not by the product. A request without tools (a
-title, a summary, a warm-up) gets a text alone.
+Each dialect is written here by hand and not by the product. A request without tools (a title, a
+summary, a warm-up) gets a text only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.upstreams import Scripted, answer, provider, stream
 
 Dialect = Literal["openai", "anthropic", "ollama"]
 FINAL = ("The marker ", "is written: ", "modelplex-äöü-done.")
-"""The last turn's text, in the pieces that it is streamed in."""
+"""The chunks of the last turn's text."""
 ASIDE = "A short title"
 THOUGHT, SIGNATURE, WORD = "First the marker, then the answer.", "EqQBCgIYAhIM+sig/one==", "I write it."
 NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -26,20 +26,17 @@ NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-enc
 
 @dataclass
 class Play:
-    """What the model does: two calls, or no call at all and a text (`said`). The tool is the first
-    that is offered of `tools`.
-
-    `results` are those of the last request that had any; `thoughts` the signed thoughts that came
-    back in it.
+    """Two calls of the first offered of `tools`, or only a text. `results` and `thoughts` (with
+    their signatures) are those of the last request that had any.
     """
 
     tools: dict[str, dict[str, Any]]
-    said: str = ""
+    text: str = ""
     offered: list[list[str]] = field(default_factory=list[list[str]])
     results: list[str] = field(default_factory=list[str])
     thoughts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     answers: int = 0
-    """How often the last turn was given."""
+    """How often the last turn was sent."""
 
     def turn(self, *, offered: list[str], results: list[str], last_is_result: bool) -> tuple[str, Any]:
         """("call", (name, arguments)) or ("text", pieces)."""
@@ -51,9 +48,9 @@ class Play:
         for name, arguments in self.tools.items():
             if name in offered:
                 return "call", (name, arguments)
-        if self.said and not self.tools:
+        if self.text and not self.tools:
             self.answers += 1
-            return "text", (self.said, *FINAL)
+            return "text", (self.text, *FINAL)
         return "text", (ASIDE,)
 
 

@@ -1,9 +1,8 @@
-"""Real agents, unmodified, each in an empty network namespace whose one door is the gateway's Unix
-socket.
+"""Real, unmodified agents, each in an empty network namespace with only the gateway's Unix socket.
 
 Each does a small task: the model calls a tool, the agent runs it (a file appears), and the model's
-last text comes as a stream. The model is a scripted provider of another dialect than the agent's
-own, so that every turn is translated both ways. `make agents` installs them and runs these;
+last text is streamed. The model is a scripted provider of another dialect than the agent's, so that
+every turn is translated both ways. `make agents` installs them and runs these;
 docs/how-to/agents.md has the settings.
 """
 
@@ -37,15 +36,13 @@ SHELL = f"printf 'it ran\\n' >> {MARKER}"
 
 @dataclass
 class Place:
-    """Where one agent works: its home, and its folder."""
+    """The home and the working folder of an agent."""
 
     home: Path
     work: Path
 
     def settings(self, section: str) -> dict[str, str]:
-        """Write the files that the page shows for this agent, and give the environment that it
-        shows.
-        """
+        """Write the files that the page has for this agent. Returns its environment."""
         text = next(part for part in PAGE.read_text().split("\n## ") if part.startswith(f"{section}\n"))
         for path, content in FILE.findall(text):
             file = self.home / path
@@ -57,18 +54,16 @@ class Place:
 
 @dataclass
 class Agent:
-    """`start` gives the command and environment. `tools` is what the model calls, by the names that
-    versions of the agent offer it under.
-
-    `keeps_thoughts`: what the model thought goes back to it with its signature, through the agent's
-    own form of it. `socket` names the variable with which an agent needs no bridge.
+    """`start` returns the command and environment. `tools` are the arguments of the call, by the
+    tool's names in versions of the agent. `keeps_thoughts`: the agent sends signed thinking back.
+    `socket` is the variable with which it needs no bridge. `text` is for an agent without tools.
     """
 
     start: Callable[[Place], tuple[list[str], Mapping[str, str]]]
     upstream: Dialect
     path: str
     tools: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    said: str = ""
+    text: str = ""
     model: str = MODEL
     keeps_thoughts: bool = False
     socket: str = ""
@@ -82,7 +77,7 @@ def _writes() -> dict[str, dict[str, Any]]:
     return {"write_marker": {"text": "it ran\n"}}
 
 
-# --- how each is started
+# --- commands
 
 
 def codex(place: Place) -> tuple[list[str], Mapping[str, str]]:
@@ -173,7 +168,7 @@ AGENTS: dict[str, Agent] = {
         model="gemini-2.5-flash",
     ),
     "pi": Agent(pi, "anthropic", CHAT, _shell("bash")),
-    "aider": Agent(aider, "anthropic", CHAT, said=f"{MARKER}\n```\nit ran\n```\n\n"),
+    "aider": Agent(aider, "anthropic", CHAT, text=f"{MARKER}\n```\nit ran\n```\n\n"),
     "llm": Agent(llm, "ollama", CHAT, _writes()),
     "openai-agents": Agent(toolkit("openai-agents", "/v1"), "openai", RESPONSES, _writes()),
     "pydantic-ai-chat": Agent(toolkit("pydantic-ai-chat", "/v1"), "anthropic", CHAT, _writes()),
@@ -190,7 +185,7 @@ AGENTS: dict[str, Agent] = {
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    """Short paths, since a socket's may have but 107 bytes; nothing of it in the repository, whose
+    """Short paths, since a socket's has at most 107 bytes, and outside of the repository, whose
     files agents would read.
     """
     with tempfile.TemporaryDirectory(prefix="mp-", ignore_cleanup_errors=True) as folder:
@@ -200,8 +195,8 @@ def place() -> Iterator[Place]:
         yield Place(home, work)
 
 
-def in_front_of(upstream: str, *, url: str) -> str:
-    """A config with one provider of this form, which takes whatever model an agent asks for."""
+def config_for(upstream: str, *, url: str) -> str:
+    """A config with one provider of this dialect for every model name."""
     return f"""
 [[providers]]
 name = "up"
@@ -216,13 +211,11 @@ models = ["up-model"]
 
 
 @pytest.mark.parametrize("name", AGENTS)
-async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_dialect(
-    name: str, place: Place
-) -> None:
+async def test_an_agent_does_its_task_with_a_model_of_another_dialect(name: str, place: Place) -> None:
     agent = AGENTS[name]
-    play = Play(agent.tools, agent.said)
+    play = Play(agent.tools, agent.text)
     async with playing(agent.upstream, play) as upstream:
-        config = in_front_of(agent.upstream, url=upstream.url)
+        config = config_for(agent.upstream, url=upstream.url)
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
             if agent.socket:
@@ -235,13 +228,13 @@ async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_d
                 environ=environ,
                 bridged=not agent.socket,
             )
-            facts = told(done, play, gw.records)
+            facts = describe(done, play, gw.records)
             assert done.status == 0, facts
             marker = place.work / MARKER
             assert marker.exists(), facts
-            # Twice, since it was called twice at once; aider writes what it was told into the file.
+            # Two parallel calls; aider writes the text into the file.
             assert marker.read_text() == "it ran\n" * (2 if agent.tools else 1), facts
-            assert FINAL[-1] in words_said(done), facts
+            assert FINAL[-1] in output_of(done), facts
             assert play.answers == 1, facts
             assert len(play.results) == (2 if agent.tools else 0), facts
             if agent.keeps_thoughts:
@@ -258,11 +251,13 @@ async def test_an_agent_calls_its_tool_and_ends_its_task_on_a_model_of_another_d
                 assert not record.passthrough, facts
             assert agent.path in {record.endpoint for record in records}, facts
         assert all(seen.headers.get("host") for seen in upstream.seen)
-        assert not any("unused" in str(seen.headers) for seen in upstream.seen), "the agent's own key went up"
+        assert not any("unused" in str(seen.headers) for seen in upstream.seen), (
+            "the agent's own key was forwarded"
+        )
 
 
-def words_said(done: Done) -> str:
-    """What the agent printed; some print JSON, with its letters escaped."""
+def output_of(done: Done) -> str:
+    """The agent's output; some print JSON with escaped letters."""
     try:
         return done.out + done.out.encode().decode("unicode_escape").encode("utf-16", "surrogatepass").decode(
             "utf-16"
@@ -271,7 +266,7 @@ def words_said(done: Done) -> str:
         return done.out
 
 
-def told(done: Done, play: Play, records: Any) -> str:
+def describe(done: Done, play: Play, records: Any) -> str:
     return (
         f"status {done.status}\n--- out\n{done.out[-4000:]}\n--- errors\n{done.errors[-4000:]}\n"
         f"--- offered {play.offered}\n--- results {play.results}\n--- records "
@@ -279,7 +274,7 @@ def told(done: Done, play: Play, records: Any) -> str:
     )
 
 
-async def test_what_runs_beside_the_bridge_has_no_network_but_the_gateway(place: Place) -> None:
+async def test_beside_the_bridge_the_gateway_is_the_only_network(place: Place) -> None:
     program = (
         "import socket,urllib.request as u\n"
         "for far in ('1.1.1.1','169.254.169.254'):\n"

@@ -1,8 +1,7 @@
-"""What real agents show their users where something is wrong: docs/reference/errors.md has it as a
-table.
+"""The errors that real agents show their users: docs/reference/errors.md has them as a table.
 
-Each situation is made by the whole gateway before a scripted provider. An agent shows the gateway's
-sentence, asks nobody to log in, and speaks of no service at capacity.
+A gateway with a scripted provider makes each. An agent shows the gateway's sentence, and neither a
+login nor a service at capacity.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["place"]
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
 
 MISLEADING = re.compile(r"log ?in\b|sign ?in\b|authenticat|at capacity|overloaded", re.IGNORECASE)
-ERROR = {"message": "So it is.", "type": "invalid_request_error", "param": None}
+ERROR = {"message": "It is wrong.", "type": "invalid_request_error", "param": None}
 REFUSED = answer({"error": ERROR | {"code": "invalid_api_key"}}, status=401)
 LIMITED = answer({"error": ERROR | {"code": "rate_limit_exceeded"}}, status=429, retry_after="600")
 PAGE = answer(b"<html><h1>502 Bad Gateway</h1><hr>nginx</html>", status=502, label="text/html")
@@ -36,11 +35,11 @@ DEAD = "http://127.0.0.1:9/v1"
 
 @dataclass
 class Situation:
-    """`said` is what every agent shows of it. `agent` are rows of its [[agents]] table, `used`
-    requests are made before; without `act` nobody listens at the provider's address.
+    """`sentence` is what every agent shows. `agent` are rows of its [[agents]] table; `used`
+    requests are made before. Without `act` nothing listens at the provider's address.
     """
 
-    said: str
+    sentence: str
     act: Act | None = None
     agent: str = ""
     used: int = 0
@@ -110,9 +109,7 @@ socket = "{socket}"
 
 
 @pytest.mark.parametrize(("name", "what"), [(name, what) for name, whats in SHOWN.items() for what in whats])
-async def test_an_agent_shows_what_is_wrong_and_sends_nobody_to_a_login(
-    name: str, what: str, place: Place
-) -> None:
+async def test_an_agent_shows_the_error_and_no_login(name: str, what: str, place: Place) -> None:
     situation = SITUATIONS[what]
     async with situated(situation, place) as (gw, socket):
         command, environ = AGENTS[name].start(place)
@@ -122,6 +119,6 @@ async def test_an_agent_shows_what_is_wrong_and_sends_nobody_to_a_login(
         shown = done.out + done.errors
         facts = f"{shown[-3000:]}\n{[(r.status, r.code) for r in gw.records]}"
         assert done.status != 0, facts
-        assert situation.said in shown.replace('\\"', '"'), facts
+        assert situation.sentence in shown.replace('\\"', '"'), facts
         assert not MISLEADING.search(shown), facts
         assert "nginx" not in shown, facts

@@ -1,8 +1,6 @@
-"""Real agents, unmodified, each inside `modelplex run`, as docs/how-to/run.md says: their settings
-are shown by --rw, and nothing else is set but what their page sets.
+"""Real, unmodified agents inside `modelplex run`, with the task of test_agents.py.
 
-Each does the task of test_agents.py: a tool is called (a file appears in the working folder), and
-the last text comes as a stream.
+As docs/how-to/run.md says: --rw mounts their settings, and nothing else is set.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests.agents.installed import MODULES, PATIENCE_S, Done
+from tests.agents.installed import MODULES, TIMEOUT_S, Done
 from tests.agents.scripted import FINAL, Play, playing
-from tests.agents.test_agents import AGENTS, MARKER, Place, in_front_of, place, told, words_said
+from tests.agents.test_agents import AGENTS, MARKER, Place, config_for, describe, output_of, place
 from tests.gateways import gateway
 from tests.peers import node
 
@@ -30,14 +28,14 @@ INSIDE = ["codex", "claude-code", "opencode", "gemini-cli", "pi"]
 async def run_inside(
     command: Sequence[str], *, socket: str, place: Place, environ: Mapping[str, str]
 ) -> Done:
-    """`modelplex run` in the agent's folder, with the files that its page shows in its home."""
-    words = ["--socket", socket, "--ro", str(MODULES)]
+    """`modelplex run` in the agent's folder, with the files of its page in its home."""
+    options = ["--socket", socket, "--ro", str(MODULES)]
     for file in sorted(place.home.iterdir()):
-        words += ["--rw", str(file)]
+        options += ["--rw", str(file)]
     for name, value in environ.items():
-        words += ["--env", f"{name}={value}"]
+        options += ["--env", f"{name}={value}"]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "modelplex", "run", *words, "--", *command),
+        *(sys.executable, "-P", "-m", "modelplex", "run", *options, "--", *command),
         cwd=place.work,
         env={
             "PATH": f"{node().parent}:/usr/local/bin:/usr/bin:/bin",
@@ -52,9 +50,9 @@ async def run_inside(
         start_new_session=True,
     )
     try:
-        out, errors = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        out, errors = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
     except TimeoutError:
-        pytest.fail(f"{command[0]} did not end within {PATIENCE_S} s")
+        pytest.fail(f"{command[0]} did not end within {TIMEOUT_S} s")
     finally:
         if process.returncode is None:
             os.killpg(process.pid, 9)
@@ -64,19 +62,17 @@ async def run_inside(
 
 
 @pytest.mark.parametrize("name", INSIDE)
-async def test_an_agent_calls_its_tool_and_ends_its_task_inside_modelplex_run(
-    name: str, place: Place
-) -> None:
+async def test_an_agent_does_its_task_inside_modelplex_run(name: str, place: Place) -> None:
     agent = AGENTS[name]
-    play = Play(agent.tools, agent.said)
+    play = Play(agent.tools, agent.text)
     async with playing(agent.upstream, play) as upstream:
-        config = in_front_of(agent.upstream, url=upstream.url)
+        config = config_for(agent.upstream, url=upstream.url)
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
             done = await run_inside(command, socket=gw.socket, place=place, environ=environ)
-            facts = told(done, play, gw.records)
+            facts = describe(done, play, gw.records)
             assert done.status == 0, facts
             assert (place.work / MARKER).exists(), facts
             assert (place.work / MARKER).read_text() == "it ran\n" * 2, facts
-            assert FINAL[-1] in words_said(done), facts
+            assert FINAL[-1] in output_of(done), facts
             assert (play.answers, len(play.results)) == (1, 2), facts

@@ -13,6 +13,6 @@ def who(request: pytest.FixtureRequest) -> Generator[Person]:
 
 @pytest.fixture
 def me() -> Generator[Person]:
-    """Whoever runs the tests."""
+    """The user that runs the tests."""
     with person(PEOPLE[0]) as found:
         yield found

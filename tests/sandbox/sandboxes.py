@@ -20,9 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 NOBODY = 65534
 RUN_LIMIT_S = 50.0
-"""A bound on a whole program inside: some import two SDKs and ask a real model, beside other tests
-on the same cores.
-"""
+"""A bound on a program inside: some import two SDKs and call a real model, beside other tests."""
 PEOPLE = ("root", "nobody") if os.geteuid() == 0 else ("user",)
 SECRET = "sk-of-the-host-0123456789"
 REACHED = (sys.base_prefix, sys.prefix, str(ROOT))
@@ -30,7 +28,7 @@ REACHED = (sys.base_prefix, sys.prefix, str(ROOT))
 
 @dataclass(frozen=True)
 class Person:
-    """Who starts it, in a folder and with a home of their own."""
+    """The user that starts it, with a folder and a home."""
 
     name: str
     folder: Path
@@ -38,7 +36,7 @@ class Person:
 
     @property
     def words(self) -> list[str]:
-        """What goes before a command."""
+        """The prefix of a command that runs as this user."""
         if self.name != "nobody":
             return []
         return [sys.executable, "-I", str(PROGRAMS / "as_nobody.py"), *REACHED, "--"]
@@ -58,7 +56,7 @@ class Person:
         stdin: str = "",
         pass_fds: Sequence[int] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """`modelplex run` with these, to its end."""
+        """`modelplex run` with these arguments."""
         done = subprocess.run(
             self.command("run", *arguments),
             cwd=self.folder,
@@ -74,7 +72,7 @@ class Person:
         return done
 
     def python(self, code: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """This program inside."""
+        """A Python program inside."""
         return self.run(*arguments, "--", sys.executable, "-c", code, environ=more)
 
     def give(self, path: Path) -> Path:
@@ -84,14 +82,14 @@ class Person:
 
 
 def allowed(said: str) -> None:
-    """Skips where this kernel (or the container around us) allows no sandbox at all."""
+    """Skips where this kernel, or the container around it, allows no sandbox."""
     if "the kernel does not allow a sandbox here" in said:
         pytest.skip(said.strip())
 
 
 @contextmanager
 def person(name: str) -> Generator[Person]:
-    made = Path(tempfile.mkdtemp(prefix="mpx-", dir="/tmp"))  # a short path, and one that nobody may enter
+    made = Path(tempfile.mkdtemp(prefix="mpx-", dir="/tmp"))  # a short path; mkdtemp makes it private
     made.chmod(0o755)
     try:
         found = Person(name, made / "work", made / "home")

@@ -1,6 +1,4 @@
-"""Every way out of a sandbox that we know of, tried from inside, and, so that the test can fail,
-from outside.
-"""
+"""Every known way out of a sandbox, tried from inside, and from outside to show that it exists."""
 
 from __future__ import annotations
 
@@ -67,18 +65,18 @@ CLOSED = {
     "log_of_the_kernel": "ENOSYS",
     "counters": "ENOSYS",
 }
-"""What is tried, and what comes of it inside."""
+"""The attempts, and their results inside."""
 ROOT_ALONE = {"setting_of_the_host", "mount_again", "control_groups"}
-"""Ways that are open to root alone to begin with."""
+"""Ways that only root has."""
 MAY_LACK = {"vsock", "alg", "io_uring", "by_int_80", "key_ring", "device", "tcp_beyond", "udp_beyond"} | {
     "log_of_the_kernel",
     "counters",
 }
-"""Ways that a kernel, or a machine without a network, may not have at all."""
+"""Ways that a kernel, or a machine without a network, may lack."""
 
 
 class Host:
-    """What a sandboxed program would like to reach: listeners, a file, a process."""
+    """Targets on the host: listeners, a file, a process."""
 
     def __init__(self, who: Person, stack: ExitStack) -> None:
         self._who, self._stack = who, stack
@@ -112,7 +110,7 @@ class Host:
         self.facts: dict[str, Any] = {
             "tcp": tcp.getsockname()[1],
             "udp": udp.getsockname()[1],
-            "beyond": "203.0.113.1",  # of the block for documents: routed by whoever has a default route, and nobody's
+            "beyond": "203.0.113.1",  # of the documentation block: has a route wherever there is a default route
             "abstract": abstract,
             "sockets": self.sockets,
             "secret": SECRET,
@@ -133,7 +131,7 @@ class Host:
             self._stack.callback(Path(path).unlink)
 
     def attempts(self, *words: str) -> dict[str, str]:
-        """What comes of each, in a program that is started by these words; one socket more is made
+        """The result of each, in a program started by this command. One more socket is created
         while it runs.
         """
         who = self._who
@@ -198,20 +196,20 @@ def tried(request: pytest.FixtureRequest) -> Generator[Tried]:
 @pytest.mark.parametrize("way", CLOSED)
 def test_a_way_out_is_open_outside_and_closed_inside(tried: Tried, way: str) -> None:
     if way == "by_int_80" and platform.machine() != "x86_64":
-        pytest.skip("another machine's calls")
+        pytest.skip("calls of another architecture")
     if way in ROOT_ALONE and tried.who.name != "root":
         assert tried.outside[way] != "works"
         assert tried.inside[way] != "works"
         return
     if tried.outside[way] == "not tried":
-        pytest.skip("for root to try: another user cannot make it")
+        pytest.skip("needs root")
     assert tried.inside[way] == CLOSED[way]
     if way in MAY_LACK and tried.outside[way] != "works":
         pytest.skip(f"not open outside either: {tried.outside[way]}")
     assert tried.outside[way] == "works"
 
 
-def test_no_interface_is_there_but_the_loopback(tried: Tried) -> None:
+def test_loopback_is_the_only_interface(tried: Tried) -> None:
     assert tried.inside["interfaces"] == "lo"
 
 
@@ -220,13 +218,13 @@ def test_no_descriptor_is_inherited(tried: Tried) -> None:
     assert tried.outside["descriptors"] != ""
 
 
-def test_nothing_of_the_host_is_among_the_processes(tried: Tried) -> None:
+def test_only_processes_of_the_sandbox_are_visible(tried: Tried) -> None:
     numbers = [int(number) for number in tried.inside["processes"].split(",")]
     assert 1 in numbers
     assert len(numbers) <= 3  # the supervisor, the program, a child of its own
 
 
-def test_the_environment_holds_nothing_but_what_is_documented(tried: Tried) -> None:
+def test_the_environment_has_documented_variables_only(tried: Tried) -> None:
     names = set(tried.inside["environ"].split(","))
     assert not {name for name in names if not name.startswith("LC_")} - {
         *PASSED,

@@ -13,7 +13,7 @@ WITHOUT_OPENAI = "import sys, runpy; sys.modules['openai'] = None; sys.argv = ['
 
 
 @pytest.mark.parametrize("code", [[], ["-c", WITHOUT_OPENAI]], ids=["openai", "stdlib"])
-def test_the_agent_has_no_way_out_chats_streams_and_calls_a_tool(who: Person, code: list[str]) -> None:
+def test_the_agent_in_the_sandbox_chats_streams_and_calls_a_tool(who: Person, code: list[str]) -> None:
     (who.folder / "agent.py").write_text(AGENT.read_text())
     done = who.run("--", sys.executable, *(code or ["agent.py"]))
     assert done.returncode == 0, done.stderr
@@ -22,7 +22,7 @@ def test_the_agent_has_no_way_out_chats_streams_and_calls_a_tool(who: Person, co
     assert "The tool count_words gave" in done.stdout
 
 
-def test_the_agent_says_where_it_has_a_way_out(me: Person) -> None:
+def test_the_agent_outside_reports_a_way_out(me: Person) -> None:
     import subprocess
 
     code = "import sys; sys.path.insert(0, sys.argv[1]); import agent; print(agent.look_for_a_way_out())"

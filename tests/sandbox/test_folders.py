@@ -1,5 +1,5 @@
-"""What a program may do with each path, over all combinations of --fs, --ro, --rw and the working
-folder: the named path that is nearest decides.
+"""Access to each path for all combinations of --fs, --ro, --rw and working folder: the nearest
+named path applies.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from tests.processes import WAIT_S
 from tests.sandbox.sandboxes import Person, allowed
 
 PATHS = ("/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/a/b/c/d", "/srv/a/bb", "/srv/x", "/srv/x/y")
-"""Each is named, covered or worked in by some combination. None of them has to be there: the list
-of mounts is decided from their names.
+"""Each is named, masked or the working folder in some combination. They need not exist: mounts are
+decided from names.
 """
-ASKED = (*PATHS, "/srv/a/b/c/d/e", "/srv/a/b/other", "/srv/a/bb/f", "/srv/x/y/z", "/srv")
+QUERIED = (*PATHS, "/srv/a/b/c/d/e", "/srv/a/b/other", "/srv/a/bb/f", "/srv/x/y/z", "/srv")
 WAYS: tuple[FileView, ...] = ("private", "ro", "host")
 FOLDERS = ("", "/srv/a", "/srv/a/b", "/srv/a/b/c", "/srv/x/y")
 
 
-def expected(path: str, wanted: MountRequest) -> str:
-    """By the definition: the nearest named path, else the working folder, else what --fs says."""
+def expected(path: str, request: MountRequest) -> str:
+    """By the definition: the nearest named path, else the working folder, else --fs."""
     for folder in map(str, [Path(path), *Path(path).parents]):
-        if folder in wanted.read_only:
+        if folder in request.read_only:
             return "ro"
-        if folder in wanted.writable:
+        if folder in request.writable:
             return "rw"
-    if wanted.folder and (path == wanted.folder or path.startswith(f"{wanted.folder}/")):
+    if request.folder and (path == request.folder or path.startswith(f"{request.folder}/")):
         return "rw"
-    return {"private": "", "ro": "ro", "host": "rw"}[wanted.view]
+    return {"private": "", "ro": "ro", "host": "rw"}[request.view]
 
 
 def combinations() -> Iterator[MountRequest]:
@@ -63,60 +63,60 @@ def combinations() -> Iterator[MountRequest]:
 
 
 def some(count: int = 150) -> list[MountRequest]:
-    """As many of them as a test that does more with each can look at."""
+    """A sample, for tests that take longer with each."""
     return random.Random(9).sample([*combinations()], count)
 
 
-def steps_of(wanted: MountRequest) -> list[Mount]:
-    return pinned(mounts(wanted), named=wanted.read_only)
+def steps_of(request: MountRequest) -> list[Mount]:
+    return pinned(mounts(request), named=request.read_only)
 
 
-def test_the_nearest_named_path_decides_in_every_combination() -> None:
-    for wanted in combinations():
-        steps = steps_of(wanted)
-        got = {path: access(path, steps) for path in ASKED}
-        assert got == {path: expected(path, wanted) for path in ASKED}, wanted
+def test_the_nearest_named_path_applies_in_every_combination() -> None:
+    for request in combinations():
+        steps = steps_of(request)
+        got = {path: access(path, steps) for path in QUERIED}
+        assert got == {path: expected(path, request) for path in QUERIED}, request
 
 
-def test_what_is_named_in_another_order_comes_to_the_same() -> None:
+def test_the_order_of_options_does_not_matter() -> None:
     chance = random.Random(9)
-    for wanted in some():
-        shuffled = wanted._replace(
-            read_only=chance.sample(wanted.read_only, len(wanted.read_only)),
-            writable=chance.sample(wanted.writable, len(wanted.writable)),
+    for request in some():
+        shuffled = request._replace(
+            read_only=chance.sample(request.read_only, len(request.read_only)),
+            writable=chance.sample(request.writable, len(request.writable)),
         )
-        assert {path: access(path, steps_of(shuffled)) for path in ASKED} == {
-            path: access(path, steps_of(wanted)) for path in ASKED
+        assert {path: access(path, steps_of(shuffled)) for path in QUERIED} == {
+            path: access(path, steps_of(request)) for path in QUERIED
         }
 
 
 @pytest.mark.parametrize("covered", ["/srv/a/b/c/d/secret", "/srv/a/bb/secret", "/srv/x/secret"])
-def test_a_pin_changes_nobody_s_access_and_lies_on_all_that_could_be_renamed(covered: str) -> None:
-    for wanted in some():
-        bare = mounts(wanted._replace(covered=[covered]))
+def test_pins_change_no_access_and_prevent_renames(covered: str) -> None:
+    for request in some():
+        bare = mounts(request._replace(covered=[covered]))
         steps = pinned(bare)
         assert access(covered, steps) == "cover"
-        for path in ASKED:
-            assert access(path, steps) == access(path, bare), wanted
+        for path in QUERIED:
+            assert access(path, steps) == access(path, bare), request
         targets = {step.target for step in steps}
         for folder in map(str, Path(covered).parents):
             if access(folder, steps) == "rw" and access(str(Path(folder).parent), steps) == "rw":
-                assert folder in targets or wanted.view == "host", (folder, wanted)
+                assert folder in targets or request.view == "host", (folder, request)
 
 
-def test_nothing_above_what_is_named_read_only_can_be_renamed() -> None:
-    """Else the program could move it away, and put something writable in its place."""
-    for wanted in combinations():
-        steps = steps_of(wanted)
+def test_no_folder_above_a_read_only_path_can_be_renamed() -> None:
+    """Otherwise the program could replace it with something writable."""
+    for request in combinations():
+        steps = steps_of(request)
         targets = {step.target for step in steps}
-        for path in wanted.read_only:
+        for path in request.read_only:
             for folder in map(str, Path(path).parents):
                 if (
                     folder != "/"
                     and access(folder, steps) == "rw"
                     and access(str(Path(folder).parent), steps) == "rw"
                 ):
-                    assert folder in targets, (folder, wanted)
+                    assert folder in targets, (folder, request)
 
 
 MOUNTINFO = """\
@@ -142,7 +142,7 @@ MOUNTINFO = """\
         ("/home/u", ["/home/u/proj"], []),
     ],
 )
-def test_a_folder_that_is_mounted_twice_is_found_by_its_other_path(
+def test_other_paths_of_a_folder_that_is_mounted_twice(
     path: str, within: list[str], found: list[str]
 ) -> None:
     assert other_paths(path, read_mounts(MOUNTINFO), within=within) == found
@@ -161,7 +161,7 @@ for path in sys.argv[1:]:
         print(path, fault.strerror)
 """
 READ_ONLY = "Read-only file system"
-"""EROFS for everybody: a mode would be another answer for root."""
+"""EROFS for every user; a file mode would not stop root."""
 
 CASES: dict[str, tuple[list[str], dict[str, str]]] = {
     "the folder here": (["--ro", "."], {".": READ_ONLY, "sub": READ_ONLY, "sub/deep": READ_ONLY}),
@@ -185,7 +185,7 @@ CASES: dict[str, tuple[list[str], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_restriction_holds_inside(me: Person, name: str) -> None:
+def test_a_restriction_applies_inside(me: Person, name: str) -> None:
     (me.folder / "sub" / "deep").mkdir(parents=True)
     (me.folder.parent / "link").symlink_to(me.folder)
     options, found = CASES[name]
@@ -195,7 +195,7 @@ def test_a_restriction_holds_inside(me: Person, name: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["private", "ro", "host"])
-def test_what_is_read_only_cannot_be_moved_away(me: Person, way: str) -> None:
+def test_a_read_only_folder_cannot_be_renamed(me: Person, way: str) -> None:
     (me.folder / "sub" / "deep").mkdir(parents=True)
     code = (
         "import errno, os\n"
@@ -209,16 +209,14 @@ def test_what_is_read_only_cannot_be_moved_away(me: Person, way: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare")
 @pytest.mark.parametrize("given", ["{here}/../data", "{here}"])
-def test_a_second_mount_of_what_is_read_only_is_read_only_too(me: Person, given: str) -> None:
-    """The same files, below the working folder by another mount; or the working folder itself by
-    another name.
-    """
+def test_a_second_mount_of_a_read_only_folder_is_read_only(me: Person, given: str) -> None:
+    """A folder that is also mounted in the working folder, or the working folder itself."""
     data = me.folder.parent / "data"
     for folder in (data, me.folder / "seen"):
         folder.mkdir()
-    told = [str(data)] if "data" in given else [str(me.folder)]
+    named = [str(data)] if "data" in given else [str(me.folder)]
     code = TOUCH.replace("sys.argv[1:]", "['seen']")
-    words = me.command("run", "--ro", *told, "--", sys.executable, "-c", code)
+    words = me.command("run", "--ro", *named, "--", sys.executable, "-c", code)
     line = f'mount --bind "{data}" "{me.folder}/seen" && exec "$@"'
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", line, "sh", *words],
@@ -234,20 +232,20 @@ def test_a_second_mount_of_what_is_read_only_is_read_only_too(me: Person, given:
 
 
 @pytest.mark.parametrize("words", [["--ro", ".", "--rw", "{here}"], ["--rw", ".", "--ro", "{here}/../link"]])
-def test_one_path_that_is_named_as_both_is_refused(me: Person, words: list[str]) -> None:
+def test_a_path_that_is_named_twice_is_rejected(me: Person, words: list[str]) -> None:
     (me.folder.parent / "link").symlink_to(me.folder)
     done = me.run(*(word.format(here=me.folder) for word in words), "--", "true")
     assert done.returncode == 1
     assert done.stderr == f"modelplex: {me.folder} is named by --ro and by --rw: choose one of them.\n"
 
 
-def test_the_gateway_s_own_folder_is_hidden_where_the_folder_around_it_is_shown(me: Person) -> None:
+def test_the_private_folder_of_a_run_is_masked(me: Person) -> None:
     code = "import glob, os; print([os.listdir(found) for found in glob.glob('/tmp/modelplex-run-*') if os.path.ismount(found)])"
     done = me.python(code, "--ro", "/tmp")
     assert done.stdout == "[[]]\n", done.stderr
 
 
-def test_the_sandbox_s_own_folder_cannot_be_named(me: Person) -> None:
+def test_the_sandboxs_own_folder_cannot_be_mounted(me: Person) -> None:
     done = me.run("--rw", "/run", "--", "true")
     assert done.returncode == 1
     assert "the sandbox has its own /run/modelplex" in done.stderr

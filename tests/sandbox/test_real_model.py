@@ -1,5 +1,5 @@
-"""The official clients, unmodified, inside `modelplex run`, in front of a real model; and an agent
-there that calls a tool of a real server process.
+"""Official SDKs inside `modelplex run` with a real model, and an agent that calls a real tool
+server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ for name, base in (("http", None), ("unix", "unix:" + os.environ["MODELPLEX_SOCK
         "streamed_tokens": pieces[-1].usage.completion_tokens,
     }
 with anthropic.Anthropic().messages.stream(**asked) as stream:
-    told["messages"] = stream.get_final_message().stop_reason
+    report["messages"] = stream.get_final_message().stop_reason
 print(json.dumps(told))
 """
 NODE = """
@@ -69,32 +69,32 @@ def configure(who: Person, text: str) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_the_python_clients_talk_to_a_real_model_from_inside(who: Person, llama: str) -> None:
+def test_the_python_sdks_call_a_real_model_from_inside(who: Person, llama: str) -> None:
     configure(who, f'[[providers]]\nname = "llama"\ntype = "openai"\nbase_url = "{llama}"\nmodels = ["m"]\n')
     done = who.run("--", sys.executable, "-c", PYTHON, str(TOKENS))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["messages"] == "max_tokens"
+    report = json.loads(done.stdout)
+    assert report["messages"] == "max_tokens"
     for way in ("http", "unix"):
-        assert (told[way]["finish"], told[way]["streamed_finish"]) == ("length", "length")
-        assert (told[way]["tokens"], told[way]["streamed_tokens"]) == (TOKENS, TOKENS)
-        assert told[way]["pieces"] > 1
+        assert (report[way]["finish"], report[way]["streamed_finish"]) == ("length", "length")
+        assert (report[way]["tokens"], report[way]["streamed_tokens"]) == (TOKENS, TOKENS)
+        assert report[way]["pieces"] > 1
 
 
 @pytest.mark.real
-def test_the_node_client_talks_to_a_real_model_from_inside(who: Person, llama: str) -> None:
+def test_the_node_sdk_calls_a_real_model_from_inside(who: Person, llama: str) -> None:
     configure(who, f'[[providers]]\nname = "llama"\ntype = "openai"\nbase_url = "{llama}"\nmodels = ["m"]\n')
     (who.folder / "a.mjs").write_text(NODE)
     modules = node_modules()
     words = ["--ro", str(modules), "--ro", str(node()), "--env", f"MODULES={modules}/"]
     done = who.run(*words, "--", str(node()), "a.mjs", str(TOKENS))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["finish"], told["streamed_finish"]) == ("length", "length")
-    assert told["pieces"] > 1
+    report = json.loads(done.stdout)
+    assert (report["finish"], report["streamed_finish"]) == ("length", "length")
+    assert report["pieces"] > 1
 
 
-def test_the_agent_inside_calls_a_tool_of_the_hosts(who: Person) -> None:
+def test_an_agent_inside_calls_a_tool_of_the_host(who: Person) -> None:
     (who.home / "tools.py").write_text(TOOLS)
     server = (
         f'[[mcp.servers]]\nname = "loud"\ncommand = "{sys.executable}"\nargs = ["{who.home / "tools.py"}"]\n'

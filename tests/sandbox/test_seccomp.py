@@ -1,6 +1,4 @@
-"""The filter, run by an interpreter of its language: so that machines are tried that this one is
-not.
-"""
+"""The seccomp filter, run by a BPF interpreter, for every supported architecture."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ def verdict(
     netlink: bool = False,
     users: bool = True,
 ) -> int:
-    """What the filter answers to this call."""
+    """The filter's action for a system call."""
     code = program(machine, netlink=netlink, users=users)
     lines = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
     words = struct.pack(
@@ -61,7 +59,7 @@ def refused(code: int) -> int:
 
 
 @BOTH
-def test_streams_and_datagrams_of_the_internet_are_made(machine: Machine) -> None:
+def test_inet_streams_and_datagrams_are_allowed(machine: Machine) -> None:
     for family in (2, 10):
         for kind in (1, 2, 1 | 0o2000000 | 0o4000):
             assert verdict(machine, machine.socket, family, kind, 0) == ALLOW
@@ -70,7 +68,7 @@ def test_streams_and_datagrams_of_the_internet_are_made(machine: Machine) -> Non
 
 
 @BOTH
-def test_unix_sockets_are_made_but_for_datagrams(machine: Machine) -> None:
+def test_unix_sockets_are_allowed_except_datagrams(machine: Machine) -> None:
     for call in (machine.socket, machine.socketpair):
         assert verdict(machine, call, 1, 1) == ALLOW
         assert verdict(machine, call, 1, 5 | 0o2000000) == ALLOW
@@ -79,7 +77,7 @@ def test_unix_sockets_are_made_but_for_datagrams(machine: Machine) -> None:
 
 
 @BOTH
-def test_no_other_family_is_made(machine: Machine) -> None:
+def test_other_families_fail(machine: Machine) -> None:
     allowed = {1, 2, 10}
     for family in set(range(64)) - allowed:
         assert verdict(machine, machine.socket, family, 1) == refused(errno.EAFNOSUPPORT)
@@ -88,13 +86,13 @@ def test_no_other_family_is_made(machine: Machine) -> None:
 
 
 @BOTH
-def test_a_family_with_high_bits_is_the_one_that_the_kernel_reads(machine: Machine) -> None:
+def test_high_bits_of_a_family_are_ignored_as_by_the_kernel(machine: Machine) -> None:
     assert verdict(machine, machine.socket, (1 << 32) | 40, 1) == refused(errno.EAFNOSUPPORT)
     assert verdict(machine, machine.socket, (1 << 32) | 2, 3) == refused(errno.EPERM)
 
 
 @BOTH
-def test_netlink_is_made_for_routes_where_that_is_asked_for(machine: Machine) -> None:
+def test_netlink_for_routes_is_optional(machine: Machine) -> None:
     assert verdict(machine, machine.socket, 16, 3, 0) == refused(errno.EAFNOSUPPORT)
     assert verdict(machine, machine.socket, 16, 3, 0, netlink=True) == ALLOW
     for protocol in range(1, 24):
@@ -104,19 +102,19 @@ def test_netlink_is_made_for_routes_where_that_is_asked_for(machine: Machine) ->
 
 
 @BOTH
-def test_connect_is_asked_of_the_supervisor(machine: Machine) -> None:
+def test_connect_goes_to_the_supervisor(machine: Machine) -> None:
     assert verdict(machine, machine.connect, 3, 0, 16) == NOTIFY
 
 
 @BOTH
-def test_io_uring_key_rings_and_what_watches_the_machine_are_gone(machine: Machine) -> None:
+def test_io_uring_key_rings_and_kernel_interfaces_are_missing(machine: Machine) -> None:
     assert len(set(machine.missing)) == 10
     for number in machine.missing:
         assert verdict(machine, number) == refused(errno.ENOSYS)
 
 
 @BOTH
-def test_root_makes_no_user_namespace_and_anybody_else_does(machine: Machine) -> None:
+def test_only_root_cannot_make_user_namespaces(machine: Machine) -> None:
     new_user, thread = 0x1000_0000, 0x3D0F00
     for call in (machine.clone, machine.unshare):
         for flags in (new_user, new_user | 0x2000_0000 | 17, (1 << 32) | new_user):
@@ -129,25 +127,25 @@ def test_root_makes_no_user_namespace_and_anybody_else_does(machine: Machine) ->
 
 
 @BOTH
-def test_nothing_is_typed_into_a_terminal(machine: Machine) -> None:
+def test_terminal_injection_fails(machine: Machine) -> None:
     for request in (0x5412, 0x541C, (1 << 32) | 0x5412):
         assert verdict(machine, machine.ioctl, 0, request) == refused(errno.EPERM)
     assert verdict(machine, machine.ioctl, 0, 0x5401) == ALLOW
 
 
 @BOTH
-def test_another_machine_s_calls_end_the_process(machine: Machine) -> None:
+def test_calls_of_another_architecture_kill_the_process(machine: Machine) -> None:
     for arch in (0x4000_0003, 0x4000_0028, 0xC000_003E, 0xC000_00B7):
         if arch != machine.arch:
             assert verdict(machine, 1, arch=arch) == KILL
 
 
-def test_x32_is_refused() -> None:
+def test_x32_calls_fail() -> None:
     for number in (0x4000_0000 | 41, 0x4000_0000, 0xFFFF_FFFF):
         assert verdict(X86, number, 40, 1) == refused(errno.ENOSYS)
 
 
 @BOTH
-def test_everything_else_is_allowed(machine: Machine) -> None:
+def test_other_calls_are_allowed(machine: Machine) -> None:
     for number in (READ, OPENAT_ARM, 220):
         assert verdict(machine, number, 1, 2, 3) == ALLOW

@@ -1,5 +1,5 @@
-"""`as_nobody.py PATHS -- COMMAND`: root runs a command as uid 65534, to whom these paths (an
-interpreter below /root, say) are made reachable, in a mount namespace of its own.
+"""`as_nobody.py PATHS -- COMMAND` runs a command as uid 65534, for root. In a mount namespace it
+makes these paths, such as an interpreter below /root, reachable for that user.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
 
 
 def closed(path: Path) -> Path | None:
-    """The topmost folder above a path that others may not enter."""
+    """The topmost folder above a path that other users may not enter."""
     for folder in reversed(path.parents):
         if not folder.stat().st_mode & 0o001:
             return folder

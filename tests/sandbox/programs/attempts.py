@@ -1,8 +1,6 @@
-"""Every way out that somebody thought of, tried; run outside it shows that the way is one, inside
-that it is closed. `attempts.py FACTS` prints what came of each.
-"""
+"""`attempts.py FACTS` tries every known way out of a sandbox and prints the result of each."""
 
-# Paths are tried as they are written.
+# Paths are used as they are written.
 # ruff: noqa: PTH102, PTH106, PTH108, PTH110, PTH116, PTH119, PTH120, PTH208, PTH211, BLE001
 import contextlib
 import ctypes
@@ -52,7 +50,7 @@ def tcp_beyond() -> None:
 def udp() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
-        sock.connect(("127.0.0.1", FACTS["udp"]))  # so that a refusal is told
+        sock.connect(("127.0.0.1", FACTS["udp"]))  # so that a refusal is reported
         sock.send(b"ping")
         assert sock.recv(16) == b"pong"
 
@@ -98,7 +96,7 @@ def key_ring() -> None:
 
 
 def in_child(attempt: Callable[[], object]) -> None:
-    """An attempt that may cost the process its life, or change it."""
+    """An attempt that may kill or change the process."""
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
@@ -114,16 +112,16 @@ def in_child(attempt: Callable[[], object]) -> None:
         os.write(writes, bytes([code]))
         os._exit(0)
     os.close(writes)
-    told = os.read(reads, 1)
+    code_read = os.read(reads, 1)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         raise OSError(1000 + os.WTERMSIG(status), "killed")
-    if told != b"\0":
-        raise OSError(told[0], os.strerror(told[0]))
+    if code_read != b"\0":
+        raise OSError(code_read[0], os.strerror(code_read[0]))
 
 
 def become_root_of_a_namespace() -> None:
-    """With every capability over a network of its own; they come before any map is written."""
+    """With every capability over a new network namespace, also without id maps."""
     if LIBC.unshare(CLONE_NEWUSER | CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")
 
@@ -205,7 +203,7 @@ def socket_through_link() -> None:
 
 
 def secret() -> None:
-    """The value of a key that the environment of the one who started us holds, in any process's."""
+    """A key from the environment of the test, in the environment of any process."""
     for entry in os.listdir("/proc"):
         with contextlib.suppress(OSError):
             if FACTS["secret"].encode() in Path(f"/proc/{entry}/environ").read_bytes():
@@ -223,7 +221,7 @@ def host_pidfd() -> None:
 
 
 def victim() -> int:
-    """Outside, a process of the same user; inside, the first, which is the sandbox's supervisor."""
+    """Outside a process of the same user; inside PID 1, the supervisor."""
     return int(FACTS["pid"]) if os.path.exists(f"/proc/{FACTS['pid']}") else 1
 
 

@@ -1,5 +1,5 @@
-"""`without_user_namespaces.py COMMAND...`: root runs a command where no user namespace can be made
-any more, as after `sysctl user.max_user_namespaces=0`; the setting is of a namespace of its own.
+"""`without_user_namespaces.py COMMAND...` runs a command where user namespaces are disabled, as
+after `sysctl user.max_user_namespaces=0`, for root. The setting is limited to a new namespace.
 """
 
 import ctypes
