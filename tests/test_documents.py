@@ -11,6 +11,7 @@ HOME = "https://github.com/modelplex/modelplex/blob/main/"
 """Where the files of this repository are seen on the web. README.md is also the page on a package
 index, where a relative link leads nowhere.
 """
+TARGET = re.compile(r"\]\([^)]*\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 NAMED = re.compile(r"<a id=\"([\w-]+)\">")
@@ -86,12 +87,42 @@ def test_the_readme_links_absolutely_and_such_a_link_is_followed_into_the_tree(t
     ]
 
 
+# --- files that a document names
+
+NAMED_FILE = re.compile(r"(?<![\w/.-])((?:src|tests|benchmarks|examples|docs|\.ci)/[\w./-]*\w)")
+
+
+def missing_files(root: Path) -> list[str]:
+    """One sentence for each file or folder of the project that the prose of a document names and
+    that does not exist.
+    """
+    missing: list[str] = []
+    for document in documents(root):
+        text = TARGET.sub("]", FENCE.sub("", document.read_text()))
+        missing.extend(
+            f"{document.relative_to(root)} names {name}, which does not exist"
+            for name in sorted(set(NAMED_FILE.findall(text)))
+            if not (root / name).exists()
+        )
+    return missing
+
+
+def test_every_file_that_a_document_names_exists() -> None:
+    assert missing_files(ROOT) == []
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "b.md").touch()
+    (tmp_path / "a.md").write_text("`tests/a.py`, docs/b.md, [c](docs/c.md)\n```text\nsrc/d.py\n```\n")
+    assert missing_files(tmp_path) == ["a.md names tests/a.py, which does not exist"]
+
+
 # --- prose
 
 MAX_COLUMNS = 120
 MAX_WORDS = 120
 """Of a paragraph or an item of a list."""
-TARGET = re.compile(r"\]\([^)]*\)")
 NOT_PROSE = re.compile(r"\s*(?:\||#|<|\[[^\]]+\]:)")
 """Rows of tables, headings, comments and definitions of links."""
 ITEM = re.compile(r"\s*(?:[-*+]|\d+\.)\s")
