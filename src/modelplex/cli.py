@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from modelplex import command_options
@@ -29,6 +29,9 @@ RUN_AS_VARIABLE: Final = "MODELPLEX_RUN_AS"
 """The environment variable with the uid:gid that a process of root changes to. The container image
 sets it.
 """
+
+LISTENERS: Final = ("http", "socket", "vsock")
+"""Options, and the settings of [server] that they replace."""
 
 OK: Final = 0
 FAILED: Final = 1
@@ -91,9 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from modelplex.config import ConfigError
 
     try:
-        config = with_listeners(
-            _config(arguments), http=arguments.http, socket=arguments.socket, vsock=arguments.vsock
-        )
+        config = _with_listeners(_config(arguments), arguments)
     except ConfigError as error:
         if arguments.command == "check" and arguments.json:
             from modelplex.config.lint.finding import findings_of
@@ -142,29 +143,17 @@ def _config(arguments: argparse.Namespace) -> Config:
     return config
 
 
-def with_listeners(
-    config: Config,
-    *,
-    http: Sequence[str] | None,
-    socket: Sequence[str] | None,
-    vsock: Sequence[int] | None = None,
-) -> Config:
-    """The config with the listeners of the command line. A socket alone means no HTTP; None leaves
-    what is configured.
+def _with_listeners(config: Config, arguments: argparse.Namespace) -> Config:
+    """The config with the listeners of the command line. Without --http, a --socket or --vsock
+    means no HTTP.
     """
     from msgspec.structs import replace
 
-    def unique(values: Iterable[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(values))
-
-    server = config.server
-    if socket is not None:
-        server = replace(server, socket=unique(socket), http=())
-    if vsock is not None:
-        server = replace(server, vsock=tuple(dict.fromkeys(vsock)), http=())
-    if http is not None:
-        server = replace(server, http=unique(http))
-    return replace(config, server=server)
+    given = {name: getattr(arguments, name) for name in LISTENERS}
+    listeners = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values is not None}
+    if listeners:
+        listeners = {"http": (), **listeners}
+    return replace(config, server=replace(config.server, **listeners))
 
 
 # --- check
@@ -177,8 +166,7 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
     from modelplex.config.lint.checks import lint
     from modelplex.config.summary import summary
 
-    listeners = ("http", "socket", "vsock")
-    overridden = [f"--{name}" for name in listeners if getattr(arguments, name) is not None]
+    overridden = [f"--{name}" for name in LISTENERS if getattr(arguments, name) is not None]
     findings = lint(config, environ=os.environ, overridden=overridden)
     failed = any(arguments.strict or finding.severity == "error" for finding in findings)
     if not arguments.json:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
+import pytest
+
+from modelplex.sandbox.check import CheckFailed, refused
 from tests.processes import WAIT_S
 from tests.sandbox.sandboxes import Person
 
@@ -30,3 +34,15 @@ def test_the_check_fails_outside(who: Person) -> None:
     )
     assert done.returncode == 1
     assert "FAILED" in done.stdout
+
+
+def test_an_attempt_must_fail_with_the_expected_error() -> None:
+    def fail() -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    assert refused(fail, errno.EPERM, errno.EACCES) == "Operation not permitted"
+    assert refused(fail) == "Operation not permitted"
+    with pytest.raises(CheckFailed, match="another error"):
+        refused(fail, errno.EACCES)
+    with pytest.raises(CheckFailed, match="it works"):
+        refused(lambda: None)

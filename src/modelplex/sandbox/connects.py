@@ -11,6 +11,7 @@ duplicated, and a path is opened, checked and connected to by the same open file
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -45,7 +46,7 @@ class ConnectSupervisor:
         """Receive one call, and answer it in a thread, since connecting may block."""
         notification = bytearray(NOTIFICATION.size)
         try:
-            kernel.ioctl(self._listener, RECEIVE, notification)
+            fcntl.ioctl(self._listener, RECEIVE, notification)
         except OSError:
             return  # the caller was killed
         try:
@@ -60,7 +61,7 @@ class ConnectSupervisor:
         except OSError as fault:
             code = fault.errno or errno.EACCES
         with suppress(OSError):  # the caller was killed
-            kernel.ioctl(self._listener, SEND, bytearray(RESPONSE.pack(ident, 0, -code, 0)))
+            fcntl.ioctl(self._listener, SEND, bytearray(RESPONSE.pack(ident, 0, -code, 0)))
 
     def _connect(self, ident: int, tid: int, number: int, address_at: int, length: int) -> int:
         """0 or an errno."""
@@ -70,7 +71,7 @@ class ConnectSupervisor:
         try:
             address = kernel.memory_of(tid, address_at, length) if length else b""
             # Now the thread we read is certain to be the caller: a thread id may be reused.
-            kernel.ioctl(self._listener, ID_VALID, bytearray(struct.pack("=Q", ident)))
+            fcntl.ioctl(self._listener, ID_VALID, bytearray(struct.pack("=Q", ident)))
             own_fd = kernel.descriptor_of(pidfd, number)
         finally:
             os.close(pidfd)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import struct
 import sys
@@ -215,7 +214,3 @@ def close_from(first: int) -> None:
         if int(name) >= first:
             with suppress(OSError):
                 os.close(int(name))
-
-
-def ioctl(number: int, request: int, argument: bytearray) -> None:
-    fcntl.ioctl(number, request, argument)
