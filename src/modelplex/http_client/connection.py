@@ -16,11 +16,11 @@ import httptools
 from modelplex.http_client.errors import (
     BadResponse,
     ConnectionCut,
-    Phase,
     SendError,
     TimedOut,
     closed_early,
     parser_reason,
+    timed_out,
 )
 from modelplex.http_client.origin import Origin
 from modelplex.http_client.request import EncodedRequest, Timeouts
@@ -119,9 +119,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.client = client
         self.loop = loop
         self.idle = True
-        self.gone = False
-        self.read_paused = False
-        self.write_paused = False
+        self.gone = self.read_paused = self.write_paused = False
         self.waiter: asyncio.Future[None] | None = None
         self.deadline = Deadline(loop, self._expired)
         self.chunks: list[bytes] = []
@@ -132,14 +130,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def _reset(self, *, is_head_request: bool) -> None:
         self.is_head_request = is_head_request
         self.headers: list[tuple[bytes, bytes]] = []
-        self.status = 0
-        self.head_size = 0
-        self.bodiless = 0
-        self.started = False
-        self.has_head = False
-        self.complete = False
-        self.keep_alive = False
-        self.nudged = False
+        self.status = self.head_size = self.bodiless = 0
+        self.started = self.has_head = self.complete = False
+        self.keep_alive = self.nudged = False
         self.fault: SendError | None = None
 
     def __repr__(self) -> str:
@@ -270,13 +263,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.fail(self._timed_out())
 
     def _timed_out(self) -> TimedOut:
-        phase: Phase = "first_byte"
-        action, seconds = "sent no response", self.timeouts.first_byte
         if self.has_head:
-            phase, action, seconds = "idle", "sent no more of its response", self.timeouts.idle
-        elif self.unsent or self.transport.get_write_buffer_size():
-            phase, action, seconds = "write", "read no more of the request", self.timeouts.idle
-        return TimedOut(f"{self.origin} {action} within {seconds:g} seconds.", phase=phase)
+            return timed_out(self.origin, "idle", self.timeouts.idle)
+        if self.unsent or self.transport.get_write_buffer_size():
+            return timed_out(self.origin, "write", self.timeouts.idle)
+        return timed_out(self.origin, "first_byte", self.timeouts.first_byte)
 
     # Called by the transport.
 
@@ -284,6 +275,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         # asyncio and uvloop set TCP_NODELAY; a test checks it.
         self.transport = cast("asyncio.Transport", transport)
         self.pool = self.client.add_connection(self)
+
+    # Data is read into one buffer of the client and parsed at once.
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.client.read_buffer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import httptools
 
@@ -73,6 +73,18 @@ class ResponseTooLarge(SendError):
 
 def closed_early(origin: Origin) -> ConnectionCut:
     return ConnectionCut(f"The gateway closed the exchange with {origin} before its end.", started=True)
+
+
+_ACTIONS: Final[dict[Phase, str]] = {
+    "connect": "accepted no connection",
+    "write": "read no more of the request",
+    "first_byte": "sent no response",
+    "idle": "sent no more of its response",
+}
+
+
+def timed_out(origin: Origin, phase: Phase, seconds: float) -> TimedOut:
+    return TimedOut(f"{origin} {_ACTIONS[phase]} within {seconds:g} seconds.", phase=phase)
 
 
 def parser_reason(error: Exception) -> str:

@@ -11,9 +11,9 @@ from modelplex.http_client.connection import UpstreamConnection
 from modelplex.http_client.errors import (
     ConnectFailed,
     ConnectionCut,
-    TimedOut,
     closed_early,
     map_connect_error,
+    timed_out,
 )
 from modelplex.http_client.origin import Origin
 from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head
@@ -147,8 +147,7 @@ class HttpClient:
                         make, origin.host, origin.port, ssl=context, server_hostname=name
                     )
         except TimeoutError:
-            sentence = f"No connection to {origin} within {seconds:g} seconds."
-            raise TimedOut(sentence, phase="connect") from None
+            raise timed_out(origin, "connect", seconds) from None
         except (OSError, ValueError) as error:  # a malformed name is a ValueError
             raise map_connect_error(origin, error) from error
         if self._closed:
