@@ -1,3 +1,1 @@
-"""The vocabulary: what is asked (request), what is answered (events), errors, and callers. Imports
-nothing of ours.
-"""
+"""Requests, events, errors and callers. Imports nothing else of Modelplex."""

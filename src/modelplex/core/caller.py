@@ -1,8 +1,7 @@
-"""The caller of a request: what a listener knows of its peer, and what the config allows it.
+"""The caller of a request: what a listener knows of its peer, and what the config permits it.
 
-A listener makes one per connection, and another where a token names the agent. The gateways read
-it, and it is written to the Record. Every name in it comes from the host's config; what a caller
-says of itself is not here. Imports nothing of ours.
+A listener makes one per connection, and another where a token names the agent. It is written to the
+Record. All names come from the host's config, none from the caller. Imports nothing of Modelplex.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class PeerNetwork(msgspec.Struct, frozen=True):
-    """What was seen of the connector's network; `interfaces` are those beside `lo`."""
+    """The network of the connecting process; `interfaces` without `lo`."""
 
     reach: Reach
     interfaces: tuple[str, ...] = ()
@@ -48,10 +47,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, ""
     on sockets.
 
-    `agent` is a name of [[agents]], "" for nobody in particular. `sealed` with the rules that are
-    open for this caller, some of them within bounds. `models` and `tools` are globs, empty for all.
-    `priced_only` is for an agent whose budget counts dollars, and who may not spend what nobody can
-    count.
+    `agent` is a name of [[agents]], "" for none. `sealed`: the sealed policy applies, except the
+    rules in `allowed`, some of them within `bounds`. `models` and `tools` are globs, empty for all.
+    `priced_only`: the agent has a budget in dollars, and gets models with a known price only.
     """
 
     listener: str
@@ -69,9 +67,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> str:
-        """Whose what is kept is: an agent's, or that of everybody on one listener."""
+        """The owner of what is stored for the caller: the agent, or all callers of a listener."""
         return f"agent:{self.agent}" if self.agent else self.listener
 
-    def may_ask(self, model: str) -> bool:
+    def may_use(self, model: str) -> bool:
         """Whether this name, as a client writes it, is among its models."""
         return not self.models or any(fnmatchcase(model, glob) for glob in self.models)

@@ -1,43 +1,38 @@
-"""What can go wrong, as one tree. Each error answers three questions: whose fault, which status, is
-another candidate worth trying?
+"""All errors, as one tree. An error has the party at fault, the HTTP status, and whether another
+candidate may do better.
 
     ModelplexError
-      ClientError        the caller's: returned at once, another provider would say the same (but
-                         for Unsupported)
-        BadRequest         400  the body or a parameter is wrong, or the context is too long
-        Unsupported        400  what is asked cannot be said to the provider that serves this model
-        Unauthorized       401  an /_internal/ token is missing or wrong
-        UnknownModel       404  code model_not_found
-        NotFound           404  no such path
-        MethodNotAllowed   405
-        UpgradeRefused     426  a WebSocket was asked for; clients that have an HTTP form too take
-                           it at once
-        RequestTimeout     408  the body came too slowly
-        TooLarge           413
-        Misdirected        421  a Host that this listener does not serve
-      PolicyDenied         403  refused here; never retried
-        BudgetExceeded       402  an agent's budget is used up
-      AgentLimited         429  an agent asks faster than it may
-      ProviderError      the provider's: another candidate may do better
-        UpstreamAuth       502  it rejected our key; the next key or provider is tried. Never shown
-                           as 401: agents would ask for a login
-        RateLimited        429
-        Overloaded         503  it says that it is busy
-        CircuitOpen        429  every candidate said before to come back later, so that nobody was
-                           asked
-        UpstreamBroken     502  it could not be reached, broke off, or answered with something that
-                           is not an answer
-          UpstreamEncoded  502  it answered in a coding that is not read here
-        UpstreamTimeout    504  nothing came in time
-      GatewayFault       500  ours
-        StatePinned        503  the request holds state that only one provider can read, and that
-                           one is not to be had
-        Busy               503  the gateway has no room for another request
-        Stopping           503  the gateway is shutting down
-      ClientClosed       499  the caller hung up; nobody reads this, the Record does
+      ClientError            the caller's; other providers would refuse it too, except Unsupported
+        BadRequest      400  the body or a parameter is wrong, or the context is too long
+        Unsupported     400  the provider of this model cannot express the request
+        Unauthorized    401  an /_internal/ token is missing or wrong
+        UnknownModel    404  code model_not_found
+        NotFound        404  no such path
+        MethodNotAllowed 405
+        UpgradeRefused  426  a WebSocket; clients that also have HTTP switch to it at once
+        RequestTimeout  408  the body arrived too slowly
+        TooLarge        413
+        Misdirected     421  a Host that this listener does not serve
+      PolicyDenied      403  refused by policy; never retried
+        BudgetExceeded  402  an agent's budget is used up
+      AgentLimited      429  an agent is above its rate limit
+      ProviderError          the provider's; another candidate may do better
+        UpstreamAuth    502  it rejected the gateway's key: the next key or provider is tried.
+                             Never 401, on which agents ask for a login
+        RateLimited     429
+        Overloaded      503  it is at capacity
+        CircuitOpen     429  every candidate asked clients to wait, so none was tried
+        UpstreamBroken  502  it could not be reached, broke off, or sent no valid response
+          UpstreamEncoded    its content encoding is not decoded here
+        UpstreamTimeout 504  nothing arrived in time
+      GatewayFault      500  the gateway's own
+        StatePinned     503  the request has state that only one provider can read, and that one is
+                             not available
+        Busy            503  the gateway has no room for another request
+        Stopping        503  the gateway is shutting down
+      ClientClosed      499  the caller disconnected; only the Record shows it
 
-Pure: an error is a value that knows how it should be answered. Dialects put it into their own words
-    (`write_error`).
+Dialects write errors in their own formats (`write_error`). Imports nothing of Modelplex.
 """
 
 from __future__ import annotations
@@ -67,8 +62,8 @@ NO_REPLY = UpstreamReply()
 
 
 class ModelplexError(Exception):
-    """`message` is one or two sentences for the person who reads it: what is wrong, where, what
-    would be right.
+    """`message` is one or two sentences for a person: what is wrong, where, and what would be
+    right.
 
     status       the HTTP status that the client gets
     code, param  OpenAI's `code`, and the field at fault as a path in the client's body
@@ -83,10 +78,10 @@ class ModelplexError(Exception):
     another_may_do_better: ClassVar[bool] = False
     """Whether failover goes on to the next candidate."""
     again_may_do_better: ClassVar[bool] = True
-    """Whether the same candidate may do better when it is asked once more."""
+    """Whether a retry with the same candidate may succeed."""
     signal: Literal["by_kind", "none", "unsent"] = "by_kind"
-    """What it says of the provider's health: what its class says; nothing, since the request
-    brought it about; or that no connection came about, which no request can cause.
+    """The provider's health by this error: by its class; nothing, since the request caused it; or
+    that there was no connection, which no request can cause.
     """
     sdk_may_retry: ClassVar[bool] = True
     """False adds `x-should-retry: false`, since SDKs would repeat every 5xx and 429."""
@@ -118,16 +113,15 @@ class ModelplexError(Exception):
 def detached(error: E) -> E:
     """The same error without its tracebacks and causes, to be kept as a value.
 
-    A traceback holds the frames that it went through, with their local variables: the request's
-    body among them. A frame that keeps the error in turn makes a cycle, and the body then stays in
-    memory until the cycle collector runs. Whoever keeps an error beyond the `except` block that
-    caught it detaches it first.
+    A traceback holds frames with their local variables, the request's body among them. A frame that
+    keeps the error makes a cycle, and the body stays in memory until the cycle collector runs. So
+    an error that is kept beyond its `except` block is detached first.
     """
     todo: list[BaseException] = [error]
     while todo:
         each = todo.pop()
         todo += [linked for linked in (each.__cause__, each.__context__) if linked is not None]
-        # Cleared before the next is looked at, so that causes in a circle come to an end.
+        # Cleared before the next is read, so that circular causes end.
         each.__traceback__ = each.__cause__ = each.__context__ = None
     return error
 
@@ -140,11 +134,11 @@ class ClientError(ModelplexError):
 
 
 class BadRequest(ClientError):
-    """The request is wrong as it stands."""
+    """The request is invalid."""
 
 
 class Unsupported(ClientError):
-    """It is right, but the provider of this model has no words for it."""
+    """The request is valid, but the provider of this model cannot express it."""
 
     default_code = "unsupported_by_provider"
     another_may_do_better = True
@@ -199,8 +193,8 @@ class PolicyDenied(ModelplexError):
 
 
 class BudgetExceeded(PolicyDenied):
-    """402 and not 429, which every client's library repeats: waiting a second does not help. Nor
-    403: Claude Code then says "Failed to authenticate".
+    """402: client libraries repeat a 429, and waiting a second does not help; on a 403 Claude Code
+    says "Failed to authenticate".
     """
 
     default_status = 402
@@ -209,9 +203,7 @@ class BudgetExceeded(PolicyDenied):
 
 
 class AgentLimited(ModelplexError):
-    """Ours, and no provider's: another candidate would not do better. `retry_after` is exact where
-    it is set.
-    """
+    """The gateway's own limit: no other candidate would do better. `retry_after` is exact."""
 
     blame = "policy"
     default_status = 429
@@ -246,8 +238,8 @@ class Overloaded(ProviderError):
 
 
 class CircuitOpen(ProviderError):
-    """Nobody was asked: every candidate's provider told this caller to come back later.
-    `retry_after` is what is left of that.
+    """No provider was tried: each asked this caller to wait. `retry_after` is the rest of that
+    time.
     """
 
     default_status = 429
@@ -262,7 +254,7 @@ class UpstreamBroken(ProviderError):
 
 
 class UpstreamEncoded(UpstreamBroken):
-    """It compressed its answer in a form that is not read here, though it was asked not to."""
+    """The response is compressed in a form that is not decoded, against the request."""
 
     again_may_do_better = False
 
@@ -274,7 +266,7 @@ class UpstreamTimeout(ProviderError):
 
 
 class GatewayFault(ModelplexError):
-    """The gateway's own. The log line has the details; the client gets the request id."""
+    """A fault of the gateway. The log has the details; the client gets the request id."""
 
 
 class StatePinned(GatewayFault):
@@ -284,7 +276,7 @@ class StatePinned(GatewayFault):
 
 
 class Busy(GatewayFault):
-    """A limit of the gateway's own is reached, and it was not this caller alone who used it up."""
+    """A limit of the gateway is reached, and not by this caller alone."""
 
     default_status = 503
     default_type = "overloaded"
@@ -304,8 +296,8 @@ class ClientClosed(ModelplexError):
 
 
 def without_name(sentence: str, name: str) -> str:
-    """An error's sentence for a line that has named the provider or the tool server already.
-    Sentences for clients name it, since a client sees nothing else.
+    """The sentence for a line that names the provider or the tool server already. Sentences for
+    clients name it.
     """
     for before in (f"{name}: ", f"The tool server {name} "):
         if name and sentence.startswith(before):

@@ -1,14 +1,14 @@
-"""What is answered: the vocabulary that comes out, a closed union.
+"""The events of a response, a closed union.
 
-A wire's reader turns a provider's bytes into Events, a wire's writer turns Events into the client's
-bytes; a whole (not streamed) answer is the same Events at once. Nothing here knows a dialect, a
-provider or a socket. Match exhaustively, and end with `assert_never`.
+A dialect's reader turns a provider's bytes into events, a dialect's writer turns events into the
+client's bytes. A whole response is the same events at once. Match exhaustively, and end with
+`assert_never`. Imports no dialect and no provider.
 
-The order of an answer is: one Began; then parts; then one Ended for each choice and one Measured,
-in either order; or, at any place, one Failed, which is the last. A part is a run of events with the
-same `part` number: numbers rise as parts begin, so that text, thinking and calls keep the order in
-which the model made them. Parts of parallel calls may interleave. A writer that can have only one
-open part holds the others back.
+The order is: one ResponseStarted; then parts; then one ResponseEnded for each choice and one
+UsageReported, in any order; or, at any place, one ResponseFailed, which is the last. A part is a
+run of events with the same `part` number. Numbers rise as parts begin, so text, reasoning and calls
+keep the order in which the model made them. Parts of parallel calls may interleave; a writer that
+can have one open part holds the others back.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from modelplex.core.request import OpaqueState
 
 
 class Iteration(msgspec.Struct, frozen=True):
-    """One of several samplings that a provider bills for one answer. `model` is "" where it is the
-    answer's own; the counts are those of Usage.
+    """One of several samplings that a provider bills for one response. `model` is "" for the
+    response's own model; the counts are those of Usage.
     """
 
     model: str = ""
@@ -35,14 +35,14 @@ class Iteration(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens that are billed, as the provider counted them. `output` includes `reasoning`; `input`
-    parts are disjoint: fresh + cache_read + cache_write.
+    """Billed tokens, as the provider counted them. `input` is fresh + cache_read + cache_write;
+    `output` includes `reasoning`.
 
-    `cache_write` is the whole; `cache_write_1h` that part of it that lives for an hour.
-    `input_audio` and `input_image` are parts of `input`, `output_audio` and `output_image` of
-    `output`. `estimated` is true where a part of it was counted by nobody. `iterations` make up the
-    counts, where the provider tells them apart. `raw` is the provider's own usage object, unread,
-    and `raw_of` the dialect it is in: the same dialect gets it back as it was.
+    `cache_write_1h` is the part of `cache_write` that lives for an hour. `input_audio` and
+    `input_image` are parts of `input`, `output_audio` and `output_image` of `output`. `estimated`:
+    a part was not counted by the provider. `iterations` add up to the counts, where the provider
+    reports them. `raw` is the provider's usage object, undecoded, and `raw_of` its dialect: a
+    client of that dialect gets it unchanged.
     """
 
     fresh: int = 0
@@ -74,13 +74,13 @@ Reason = Literal[
     "context",  # context window full
     "tool_calls",  # at least one client tool call
     "refusal",  # the model refused
-    "filter",  # a filter cut it
-    "paused",  # a server-side turn paused
+    "filter",  # a content filter cut it
+    "paused",  # a turn with server-side tools paused
 ]
 
 
 class ResponseStarted(msgspec.Struct, frozen=True):
-    """The answer has begun. Carries no output. Empty strings where the provider says nothing."""
+    """The response has begun. No output. Empty strings where the provider sent none."""
 
     id: str = ""
     model: str = ""
@@ -91,9 +91,7 @@ class ResponseStarted(msgspec.Struct, frozen=True):
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """More text. `logprobs` is a JSON array of token entries in OpenAI's chat form, for
-    this piece.
-    """
+    """More text. `logprobs` is a JSON array of its token entries in OpenAI's chat form."""
 
     part: int
     text: str
@@ -111,7 +109,7 @@ class CitationAdded(msgspec.Struct, frozen=True):
 
 
 class RefusalDelta(msgspec.Struct, frozen=True):
-    """More of the model's own words for not answering."""
+    """More of the text with which the model refuses."""
 
     part: int
     text: str
@@ -128,10 +126,8 @@ class ReasoningDelta(msgspec.Struct, frozen=True):
 
 
 class OpaqueStateReceived(msgspec.Struct, frozen=True):
-    """The opaque state of the thinking part, or of the call part, with this number. It is whole,
-    and replaces an earlier one of the part.
-
-    `redacted` means that the part has no readable text at all.
+    """The opaque state of a reasoning or call part: whole, and instead of an earlier one.
+    `redacted`: the part has no readable text.
     """
 
     part: int
@@ -141,8 +137,8 @@ class OpaqueStateReceived(msgspec.Struct, frozen=True):
 
 
 class ToolCallStarted(msgspec.Struct, frozen=True):
-    """A client tool's call has begun. `id` is never empty: a reader makes "call_<n>" where the
-    provider gave none.
+    """A call of a client's tool has begun. `id` is never empty: a reader makes "call_<n>" where the
+    provider sent none. `free`: the arguments are plain text.
     """
 
     part: int
@@ -154,9 +150,7 @@ class ToolCallStarted(msgspec.Struct, frozen=True):
 
 
 class ToolArgumentsDelta(msgspec.Struct, frozen=True):
-    """More of the arguments (JSON text, or plain text for a free-form tool) of the call part with
-    this number. Never empty text.
-    """
+    """More of a call's arguments, as JSON text, or plain text for a free-form tool. Never empty."""
 
     part: int
     text: str
@@ -165,7 +159,7 @@ class ToolArgumentsDelta(msgspec.Struct, frozen=True):
 
 class MediaOutput(msgspec.Struct, frozen=True):
     """An output that is neither text nor call (an image, audio), as one JSON object in the form of
-    `dialect`. Another dialect names it as lost.
+    `dialect`. Writers of other dialects report it as lost.
     """
 
     part: int
@@ -175,23 +169,21 @@ class MediaOutput(msgspec.Struct, frozen=True):
 
 
 class PartEnded(msgspec.Struct, frozen=True):
-    """The part with this number is complete. A reader sends it where its dialect says so; a writer
-    must do without it too.
-    """
+    """The part is complete. Sent only where the provider's dialect says so."""
 
     part: int
     choice: int = 0
 
 
 class UsageReported(msgspec.Struct, frozen=True):
-    """What it took so far; a later one replaces an earlier one."""
+    """The usage so far; replaces an earlier report."""
 
     usage: Usage
 
 
 class ResponseEnded(msgspec.Struct, frozen=True):
-    """This choice is complete. `sequence` is the stop sequence that was hit; `detail` the refusal's
-    details, a JSON object, unread.
+    """This choice is complete. `sequence` is the stop sequence that was hit, `detail` the details
+    of a refusal as a JSON object, undecoded.
     """
 
     reason: Reason
@@ -201,9 +193,7 @@ class ResponseEnded(msgspec.Struct, frozen=True):
 
 
 class ResponseFailed(msgspec.Struct, frozen=True):
-    """The answer broke. It is written as an error in the client's dialect and never as a normal
-    end.
-    """
+    """The response broke. Written as an error in the client's dialect, never as a normal end."""
 
     error: ModelplexError
 
@@ -224,8 +214,8 @@ Event = ResponseStarted | ContentEvent | PartEnded | UsageReported | ResponseEnd
 
 
 class EmbeddingResponse(msgspec.Struct, frozen=True):
-    """Vectors, in the order of the inputs. Each is floats, or base64 text of little-endian float32,
-    as the provider gave it.
+    """Vectors in the order of the inputs. Each is floats, or base64 of little-endian float32, as
+    the provider sent it.
     """
 
     model: str
@@ -234,7 +224,7 @@ class EmbeddingResponse(msgspec.Struct, frozen=True):
 
 
 class ListedModel(msgspec.Struct, frozen=True):
-    """A model that a provider says it has. `created` is Unix seconds, 0 where it does not say."""
+    """A model in a provider's list. `created` is Unix seconds, 0 where unknown."""
 
     id: str
     created: int = 0

@@ -1,15 +1,9 @@
-"""What is asked: the vocabulary that goes in.
+"""Requests: as they arrive, parsed, and as they are sent to a provider.
 
-Above it stand the wires, which read and write it, the policies and the route; below it stands
-nothing. It knows no dialect's JSON, no provider and no socket. Everything is frozen: a Call is
-never mutated, each Attempt writes it afresh.
-
-Two things are told apart. An `RawRequest` is the request as it came, its body unread but for the
-top level; it is all that the fast path needs, where client and provider speak the same dialect. A
-`ChatRequest` is the same request understood, and is only made where a translation or a rule needs
-it. A Call is rich enough for the OpenAI chat, OpenAI Responses, Anthropic Messages, Gemini and
-Ollama forms; what one of them can say and another cannot stays in it, and the writer that cannot
-say it names it as a `Change`.
+A RawRequest has only the top level of its body decoded, which is all that passthrough needs. A
+ChatRequest is the same request parsed, for translation and for rules that read it. It holds what
+any dialect can express; a writer reports as a Change what its dialect cannot. Everything is frozen:
+each Attempt writes the ChatRequest anew. Imports no dialect and no provider.
 """
 
 from __future__ import annotations
@@ -47,13 +41,12 @@ has them.
 
 
 class RawRequest(msgspec.Struct, frozen=True):
-    """One request as it came, before anything but its top level was read.
+    """One request as it arrived.
 
-    `fields` holds the top-level members of a JSON body, each value unread (`msgspec.Raw`), so that
-    the body can be written again with one member changed and every other value's bytes the same.
-    For a multipart body it is empty. `headers` are the few that belong to the dialect (its version,
-    its betas) and go on to a provider that speaks the same one. `judged`: it was read whole, and no
-    member of it stands twice. `mended` is what was put right in the body before it could be read.
+    `fields` are the top-level members of a JSON body, undecoded, so that one can be changed and the
+    bytes of all others stay the same; empty for a multipart body. `headers` belong to the dialect
+    (version, betas) and go to providers of the same dialect. `judged`: the policy read the whole
+    body, and no member appears twice. `mended` are corrections that made the body readable.
     """
 
     endpoint: Endpoint
@@ -70,8 +63,8 @@ class RawRequest(msgspec.Struct, frozen=True):
 
 
 class StrippedValue(msgspec.Struct, frozen=True):
-    """What policy took out of a request, or overwrote in it: a JSON pointer and the rule's name.
-    Never the value.
+    """What the policy stripped or overwrote in a request: a JSON pointer and the name of the rule,
+    never the value.
     """
 
     pointer: str
@@ -82,21 +75,20 @@ class StrippedValue(msgspec.Struct, frozen=True):
 
 
 class CacheBreakpoint(msgspec.Struct, frozen=True):
-    """A cache breakpoint after the part or tool that carries it. `ttl` is as its dialect says it:
-    "5m", "1h", "30m", "12h" or None.
+    """A cache breakpoint after the part or tool that has it. `ttl` is the dialect's own: "5m",
+    "1h", "30m", "12h" or None.
     """
 
     ttl: str | None = None
 
 
 class OpaqueState(msgspec.Struct, frozen=True):
-    """Opaque state that only its maker can read: a thinking signature, encrypted reasoning,
-    redacted thinking.
+    """Opaque state that only the provider that made it can read: a thinking signature, encrypted
+    reasoning, redacted thinking.
 
-    `format` names what it is (docs/reference/wire-formats.md#openai-compatible-servers):
-    "anthropic-claude-v1", "openai-responses-v1", "google-gemini-v1", or "unknown". `provider` and
-    `account` say who made it; None where that cannot be known from the request. It never goes to
-    anybody else.
+    `format` is "anthropic-claude-v1", "openai-responses-v1", "google-gemini-v1" or "unknown"
+    (docs/reference/wire-formats.md#openai-compatible-servers). `provider` and `account` made it;
+    None where the request does not tell. It goes to no other.
     """
 
     format: str
@@ -115,21 +107,19 @@ class InlineData(msgspec.Struct, frozen=True):
 
 
 class UrlReference(msgspec.Struct, frozen=True):
-    """An address that the provider would fetch. Always http or https; `data:` URLs are read as
-    Inline.
-    """
+    """A URL that the provider fetches: http or https. `data:` URLs are read as InlineData."""
 
     url: str
 
 
 class FileReference(msgspec.Struct, frozen=True):
-    """A file kept at a provider; of use to that provider alone."""
+    """A file stored at a provider, which no other provider can read."""
 
     id: str
 
 
 class PlainText(msgspec.Struct, frozen=True):
-    """A document given as its text."""
+    """A document as text."""
 
     text: str
 
@@ -138,9 +128,7 @@ Source = InlineData | UrlReference | FileReference
 
 
 class TextPart(msgspec.Struct, frozen=True):
-    """Plain text. `annotations` (citations) are kept in the form of `annotations_of`, a dialect's
-    name.
-    """
+    """Plain text. `annotations` (citations) are in the form of the dialect `annotations_of`."""
 
     text: str
     cache: CacheBreakpoint | None = None
@@ -149,7 +137,7 @@ class TextPart(msgspec.Struct, frozen=True):
 
 
 class RefusalPart(msgspec.Struct, frozen=True):
-    """The model's own words for not answering (an assistant part)."""
+    """The text of a refusal (an assistant part)."""
 
     text: str
 
@@ -161,8 +149,8 @@ class ImagePart(msgspec.Struct, frozen=True):
 
 
 class AudioPart(msgspec.Struct, frozen=True):
-    """Sound in the request: base64 `data` in `format` ("wav", "mp3"). An assistant's earlier answer
-    is named by `id` alone.
+    """Audio: base64 `data` in `format` ("wav", "mp3"). Earlier audio of the assistant has an `id`
+    alone.
     """
 
     data: str
@@ -171,7 +159,7 @@ class AudioPart(msgspec.Struct, frozen=True):
 
 
 class DocumentPart(msgspec.Struct, frozen=True):
-    """A PDF or a text. `citations` asks for citations; `context` is told to the model but not
+    """A PDF or a text. `citations` requests citations; `context` is for the model and is not
     cited.
     """
 
@@ -184,7 +172,7 @@ class DocumentPart(msgspec.Struct, frozen=True):
 
 
 class SearchResultPart(msgspec.Struct, frozen=True):
-    """A passage that the client found, with where it is from."""
+    """A text that the client found, with its source."""
 
     source: str
     title: str
@@ -194,11 +182,8 @@ class SearchResultPart(msgspec.Struct, frozen=True):
 
 
 class ReasoningPart(msgspec.Struct, frozen=True):
-    """Reasoning of an assistant turn. `text` may be empty (omitted or redacted); `redacted` means
-    that only the state exists.
-
-    `summary` is true where the text is the provider's summary of its reasoning and not the
-    reasoning itself.
+    """Reasoning of an assistant turn. `text` may be empty. `redacted`: there is opaque state only.
+    `summary`: the text is the provider's summary of the reasoning.
     """
 
     text: str
@@ -225,8 +210,8 @@ class ToolCallPart(msgspec.Struct, frozen=True):
 
 
 class ToolResultPart(msgspec.Struct, frozen=True):
-    """What the client's tool gave for the call `id`. Parts are Text, Image, Document, SearchResult,
-    Foreign. `extra` as in ToolCall.
+    """The result of the call `id`. Parts are text, images, documents, search results and foreign
+    parts. `extra` as in ToolCallPart.
     """
 
     id: str
@@ -239,8 +224,8 @@ class ToolResultPart(msgspec.Struct, frozen=True):
 
 
 class ForeignPart(msgspec.Struct, frozen=True):
-    """A part that only its own dialect understands (hosted tools and their results). It passes
-    within the dialect and is refused elsewhere.
+    """A part that only its own dialect has (hosted tools and their results). It passes within the
+    dialect; other dialects refuse it.
     """
 
     dialect: str
@@ -265,13 +250,12 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn. Tool results are parts of a message with role "tool"; a reader makes one such
-    message of each run of results.
+    """One message. Tool results are parts of a message with role "tool": one message for each run
+    of results.
 
-    A reader keeps the order of the parts as the model made them: thinking before the call that it
-    led to. `path` is where it stood in the client's body ("messages[3]"), for errors and changes.
-    `extra` holds its members that have no place here, unread; like the Call's they ride along to
-    the same dialect alone.
+    Parts are in the order in which the model made them: reasoning before the call that it led to.
+    `path` is its place in the client's body ("messages[3]"), for errors and changes. `extra` are
+    members without a field here, undecoded; they go to the same dialect only.
     """
 
     role: Role
@@ -287,12 +271,12 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the client runs. `parameters` is its JSON schema, unread; None where it takes
-    nothing.
+    """A function that the client runs. `parameters` is its JSON schema, undecoded; None where it
+    takes no arguments.
 
-    `path` is where the tool stands in the client's body ("tools[0].functionDeclarations[1]"),
-    `members` what its leaves are called there, where the names differ ({"cache": "cache_control"}).
-    `extra` are the members that only its own dialect has, by their path from the tool, unread.
+    `path` is its place in the client's body ("tools[0].functionDeclarations[1]"), `members` the
+    names of its leaves there, where they differ ({"cache": "cache_control"}). `extra` are members
+    that only its own dialect has, by their path from the tool, undecoded.
     """
 
     name: str
@@ -307,7 +291,7 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class FreeformTool(msgspec.Struct, frozen=True):
-    """A free-form tool: its input is text, optionally bound by a grammar (`syntax` "lark" or
+    """A free-form tool: its input is text, optionally constrained by a grammar (`syntax` "lark" or
     "regex"). `path`, `members` and `extra` as in Tool.
     """
 
@@ -322,8 +306,8 @@ class FreeformTool(msgspec.Struct, frozen=True):
 
 
 class HostedTool(msgspec.Struct, frozen=True):
-    """A tool that is not a plain function: run by the provider, or typed by its dialect. Of use
-    within that dialect alone. `path` as in Tool.
+    """A tool that is not a plain function: the provider runs it, or its dialect defines it. Other
+    dialects cannot use it. `path` as in Tool.
     """
 
     dialect: str
@@ -337,8 +321,8 @@ AnyTool = Tool | FreeformTool | HostedTool
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
-    """Which tools may be called. `names` are set for "named" (exactly one) and "subset"; `required`
-    tells whether a subset's call is forced.
+    """Which tools may be called. `names` are set for "named" (exactly one) and "subset";
+    `required`: a call of the subset is forced.
     """
 
     mode: Literal["none", "auto", "required", "named", "subset"]
@@ -352,9 +336,9 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ReasoningOptions(msgspec.Struct, frozen=True):
-    """How much to think. One of `effort` and `budget` (tokens) is usually set; `mode` is
-    Anthropic's word where it was given: "adaptive", "enabled", "disabled", "between_tools". `show`
-    is "summarized", "omitted", "auto", "concise" or "detailed".
+    """How much to reason. One of `effort` and `budget` (tokens) is usually set. `mode` is
+    Anthropic's: "adaptive", "enabled", "disabled", "between_tools". `show` is "summarized",
+    "omitted", "auto", "concise" or "detailed".
     """
 
     effort: Effort | None = None
@@ -364,7 +348,7 @@ class ReasoningOptions(msgspec.Struct, frozen=True):
 
 
 class ResponseFormat(msgspec.Struct, frozen=True):
-    """The form of the answer: free text, any JSON, or JSON by a schema (unread)."""
+    """The form of the response: text, any JSON, or JSON by a schema, which is not decoded."""
 
     kind: Literal["text", "json", "schema"]
     schema: msgspec.Raw | None = None
@@ -374,7 +358,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """None means that the client did not say."""
+    """None: the client did not set it."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -391,16 +375,15 @@ class Sampling(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation's next turn, asked for. Made by a wire's `read_call`.
+    """A parsed request for the next turn of a conversation.
 
-    `extra` holds the top-level members that have no place here, unread, by the name they had in
-    `dialect`: they ride along to the same dialect, and are reported as dropped elsewhere.
-    `paths` says where a leaf of this value, or a part of a message, stands in the client's body
-    ("sampling.stop": "generationConfig.stopSequences"), for errors and changes; see
-    `dialects.core.ledger`.
-    `changes` is what was lost before a writer got the request. `old_functions`: asked in OpenAI's
-    form of before tools, whose answer has `function_call`. `namespaces` are the groups that tools
-    stand in, each with its description; a tool names its own by `namespace`.
+    `extra` are top-level members without a field here, undecoded, by their names in `dialect`: they
+    go to the same dialect, and are reported as dropped elsewhere. `paths` has the places of leaves
+    of this value, and of parts of messages, in the client's body ("sampling.stop":
+    "generationConfig.stopSequences"), for errors and changes; see `dialects.core.ledger`. `changes`
+    were made before a writer gets the request. `old_functions`: the request is in OpenAI's form
+    before tools, whose response has `function_call`. `namespaces` are the groups of tools, with
+    their descriptions; a tool has the name of its group in `namespace`.
     """
 
     dialect: str
@@ -429,8 +412,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A text to be continued (the old completions form). Token ids are refused by dialects that
-    have none. `extra`, `paths` and `changes` as in ChatRequest.
+    """A text to continue (legacy completions). Dialects without token ids refuse them. `extra`,
+    `paths` and `changes` as in ChatRequest.
     """
 
     dialect: str
@@ -448,8 +431,8 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Texts to be embedded. `encoding` is how the client wants the vectors: "float" or "base64"
-    (little-endian float32).
+    """Texts to embed. `encoding` of the vectors for the client: "float" or "base64" (little-endian
+    float32).
     """
 
     dialect: str
@@ -460,14 +443,13 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, msgspec.Raw] = {}
 
 
-# --- who to ask -----------------------------------------------------------------------------------
+# --- attempts -------------------------------------------------------------------------------------
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What a writer must know of the model that it writes for. The defaults are those of a model
-    that nothing is known of.
+    """Facts about a model that a request writer needs. The defaults are for an unknown model.
 
-    `levels` are the efforts that it takes, where its service tells them apart by model; () for all.
+    `levels` are the efforts that it accepts, where they differ by model at its service; () for all.
     """
 
     max_output: int = 8192
@@ -483,25 +465,25 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
 
 class Quirks(msgspec.Struct, frozen=True):
-    """How one service differs from its dialect's reference: a row's data, never code.
+    """How a service differs from its dialect's reference, as data.
 
     output_limit     the field that carries the output limit (OpenAI forms)
-    system_role      what a leading instruction's role is called
-    effort           where reasoning effort goes: "reasoning_effort", "reasoning" (an object),
-                     "thinking" or "" for nowhere
-    reasoning_back   the field in which an assistant's earlier reasoning is sent back:
+    system_role      the role of leading instructions
+    effort           the field of reasoning effort: "reasoning_effort", "reasoning" (an object),
+                     "thinking" or "" for none
+    reasoning_back   the field of an assistant's earlier reasoning:
                      "reasoning_content", "reasoning", "reasoning_details" or ""
     reasoning_back_for_tools_only  only on turns that called tools (DeepSeek)
-    stream_usage     understands stream_options.include_usage
-    cache_control    keeps Anthropic's cache_control on parts
-    conversations    the form in which conversations are held where the client's own is not to be
-                     had: the dialect's "usual" one, or "responses"
-    custom_tools     knows free-form tools; where it does not, one that comes from another form is
+    stream_usage     accepts stream_options.include_usage
+    cache_control    accepts Anthropic's cache_control on parts
+    conversations    the endpoint of conversations where it does not have the client's: the
+                     dialect's "usual" one, or "responses"
+    custom_tools     accepts free-form tools; otherwise a free-form tool of another dialect is
                      written as a function with one string
-    stores_chat      keeps chat completions unless a request says `store: false`; OpenAI and Azure
-                     at their own addresses are known to
-    refuses          top-level request fields that it answers with an error, so that they are
-                     dropped and reported
+    stores_chat      stores chat completions unless a request has `store: false`, as OpenAI and
+                     Azure at their own addresses do
+    refuses          top-level request fields that it answers with an error; they are dropped and
+                     reported
     api_version      the value of anthropic-version
     """
 
@@ -520,12 +502,11 @@ class Quirks(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One try of one candidate. `number` counts from 1 over the whole Ask; `delay` is how long to
-    wait before it, in seconds.
+    """One attempt at one candidate. `number` counts from 1 over the whole request; `delay` is the
+    seconds to wait before it.
 
-    `dialect` is what is spoken to it, `endpoint` the operation of it that serves this Ask.
-    `account` stands for the key that is used: a short one-way mark, so that sealed state finds its
-    way back and no key is known here.
+    `dialect` and `endpoint` are the provider's for this request. `account` is a short one-way hash
+    of the key, so that opaque state goes back to the account that made it.
     """
 
     provider: str
@@ -540,14 +521,14 @@ class Attempt(msgspec.Struct, frozen=True):
     facts: ModelFacts = ModelFacts()
 
 
-# --- what became of it ----------------------------------------------------------------------------
+# --- written requests -----------------------------------------------------------------------------
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Something that the target's dialect cannot say as it was said. `path` is a place in the
-    client's body ("tools[0].strict").
+    """Something that the provider's dialect cannot express as the client wrote it. `path` is a
+    place in the client's body ("tools[0].strict").
 
-    op: "drop", "clamp", "move", "rename", "lower" (said in weaker words) or "add".
+    op: "drop", "clamp", "move", "rename", "lower" (expressed in a weaker form) or "add".
     """
 
     op: Literal["drop", "clamp", "move", "rename", "lower", "add"]
@@ -556,11 +537,11 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class ProviderRequest(msgspec.Struct, frozen=True):
-    """A Call in a provider's words, and what the reader of the answer must know to undo it.
+    """A request body for a provider, and what the reader of the response needs to undo.
 
-    `aliases` maps a tool name as sent to the name as asked, where they differ. `free` are the tools
+    `aliases` maps tool names as sent to the client's names, where they differ. `free` are the tools
     (as sent) whose text input was wrapped in an object with one string `input`. `answer_tool` is
-    the tool (as sent) whose arguments are really the answer's text.
+    the tool (as sent) whose arguments are the text of the response.
     """
 
     body: bytes

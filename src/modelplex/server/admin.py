@@ -205,7 +205,7 @@ def check_model_allowed(gateway: Gateway, caller: Caller, name: str) -> None:
     """Raises UnknownModel for a name that is not among the caller's models, whether or not such a
     model exists.
     """
-    if caller.may_ask(name):
+    if caller.may_use(name):
         return
     allowed = list(gateway.catalog.directory.model_names(caller.models))
     served = f"It has: {', '.join(allowed[:LISTED_MODELS])}." if allowed else "It has none yet."

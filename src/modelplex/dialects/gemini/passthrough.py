@@ -122,9 +122,12 @@ class GeminiObserver(SseObserver):
     def _read_event(self, data: bytes, name: bytes) -> bool:
         del name
         try:
-            chunk = _decode(mended(data))
-        except MALFORMED as error:
-            return self._fail(unreadable(error))
+            chunk = _decode(data)
+        except MALFORMED:
+            try:
+                chunk = _decode(mended(data))
+            except MALFORMED as error:
+                return self._fail(unreadable(error))
         if chunk.error is not None:
             error_object = _decode_measure(data).error
             return self._fail(error_inside(error_object, body=data), forwarded=self.has_output)

@@ -11,6 +11,7 @@ import msgspec
 from modelplex.core.errors import UpstreamBroken, UpstreamReply
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
+from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.ndjson import IDLE_CAP, MAX_LINE
 from modelplex.dialects.core.passthrough import StreamObserver
 from modelplex.dialects.core.surrogates import mended
@@ -71,7 +72,6 @@ class _Vectors(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_vectors = msgspec.json.Decoder(_Vectors).decode
-_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class OllamaObserver(StreamObserver):
@@ -122,7 +122,7 @@ class OllamaObserver(StreamObserver):
         return out
 
     def _fail_by_length(self) -> None:
-        self._fail(UpstreamBroken("Ollama sent a line that is too long to be an answer."))
+        self._fail(UpstreamBroken("Ollama sent a line that is too long to be a response."))
 
     def _read_line(self, data: bytes) -> bool:
         """Reads a line with its end. Returns whether it may be forwarded."""
@@ -133,9 +133,12 @@ class OllamaObserver(StreamObserver):
             return True
         self._idle = 0
         try:
-            line = _decode(mended(data))
-        except _BROKEN as error:
-            return self._fail(UpstreamBroken(f"Ollama sent a line that is not of its form: {error}"))
+            line = _decode(data)
+        except MALFORMED:
+            try:
+                line = _decode(mended(data))
+            except MALFORMED as error:
+                return self._fail(UpstreamBroken(f"Ollama sent a line of an unexpected form: {error}"))
         if bytes(line.error) != b"null":
             return self._fail(_error_of(line.error, data), forwarded=self.has_output)
         if self._model is None:
@@ -161,12 +164,12 @@ def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response of /api/chat or /api/generate."""
     try:
         answer = _decode(mended(body))
-    except _BROKEN as error:
-        return ObservedResponse(error=UpstreamBroken(f"Ollama's answer is not of its form: {error}"))
+    except MALFORMED as error:
+        return ObservedResponse(error=UpstreamBroken(f"Ollama's response has an unexpected form: {error}"))
     if bytes(answer.error) != b"null":
         return ObservedResponse(answer.model, error=_error_of(answer.error, body))
     if not answer.done:
-        return ObservedResponse(answer.model, error=UpstreamBroken("Ollama's answer is not a whole one."))
+        return ObservedResponse(answer.model, error=UpstreamBroken("Ollama's response is incomplete."))
     characters = 0 if answer.usage is not None else answer.characters
     return ObservedResponse(answer.model, answer.done_reason or "stop", answer.usage, characters=characters)
 
@@ -175,7 +178,7 @@ def observe_embeddings(body: bytes) -> ObservedResponse:
     """Reads a response of /api/embed."""
     try:
         answer = _decode_vectors(body)
-    except _BROKEN as error:
+    except MALFORMED as error:
         return ObservedResponse(error=UpstreamBroken(f"Ollama's answer holds no embeddings: {error}"))
     if bytes(answer.error) != b"null":
         return ObservedResponse(answer.model, error=_error_of(answer.error, body))
