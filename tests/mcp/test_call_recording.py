@@ -5,9 +5,12 @@ import asyncio
 import pytest
 
 from modelplex.mcp.approvals import hash_of
+from modelplex.mcp.call_recording import MAX_ERROR, MAX_NAME, CallRecording
 from modelplex.mcp.constants import (
     McpReply,
 )
+from modelplex.mcp.request_context import ToolRequestContext, tool_refused
+from modelplex.records.tool_call import ToolRecord
 from tests.mcp.harness import (
     Harness,
     ScriptedClient,
@@ -55,3 +58,55 @@ async def test_a_call_of_a_disconnected_client_is_cancelled_at_the_server_and_re
         await task
     assert harness.servers["s"].cancelled == 1
     assert harness.calls[-1].outcome == "client_closed"
+
+
+def recording(keep_bodies: int = 0) -> tuple[CallRecording, list[ToolRecord]]:
+    records: list[ToolRecord] = []
+    made = CallRecording(
+        ids=iter(("id-1",)),
+        clock=lambda: 5.0,
+        wall=lambda: 1_000.0,
+        on_record=records.append,
+        keep_bodies=keep_bodies,
+    )
+    return made, records
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome", "reason", "message"),
+    [
+        (McpReply(result={"content": []}), "ok", "", None),
+        (McpReply(result={"content": [], "isError": True}), "tool_error", "", None),
+        (McpReply(error={"code": -7, "message": "no"}), "error", "", "no"),
+        (McpReply.failed(-32602, "unknown", reason="unknown"), "refused", "unknown", "unknown"),
+        (McpReply.failed(-32603, "gone", reason="lost"), "error", "lost", "gone"),
+        (tool_refused("denied", reason="policy", era="legacy"), "refused", "policy", "denied"),
+        (tool_refused("too large", reason="size", era="legacy"), "error", "size", "too large"),
+        (McpReply(error={"code": "x", "message": "m" * 10_000}), "error", "", "m" * MAX_ERROR),
+    ],
+)
+def test_the_outcome_follows_from_the_reply(
+    reply: McpReply, outcome: str, reason: str, message: str | None
+) -> None:
+    made, records = recording()
+    context = ToolRequestContext(ScriptedClient(), {"method": "tools/call"}, route=None)
+    made.begin(context)
+    made.note_reply(context, reply)
+    made.finish(context)
+    (record,) = records
+    assert (record.outcome, record.reason, record.error) == (outcome, reason, message)
+    assert record.code == (reply.error or {}).get("code") or not isinstance(record.code, int)
+
+
+@pytest.mark.parametrize("keep", [0, 4])
+def test_bodies_are_kept_up_to_a_limit_and_names_are_cut(keep: int) -> None:
+    made, records = recording(keep)
+    context = ToolRequestContext(ScriptedClient(agent="coder"), {"method": "tools/call"}, route=None)
+    made.begin(context)
+    made.note_request(context, "x" * 2_000, {"b": 1, "a": 2})
+    made.note_size(context, 10, b"0123456789")
+    made.finish(context)
+    (record,) = records
+    assert (len(record.tool), record.bytes_in, record.bytes_out) == (MAX_NAME, 13, 10)
+    assert (record.request_body, record.response_body) == ((b'{"a"', b"0123") if keep else (None, None))
+    assert (record.agent, record.outcome, record.started) == ("coder", "client_closed", 1_000.0)

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from modelplex.mcp.constants import (
-    Json,
-    McpReply,
-)
+import pytest
+
+from modelplex.mcp.call_route import CallRoute, may_be_task, scope_of, session_scope
+from modelplex.mcp.constants import Era, Json, McpReply
 from tests.mcp.harness import (
     ANSWER,
     ELICIT,
@@ -15,6 +15,7 @@ from tests.mcp.harness import (
     allowing,
     asking_legacy_server,
     asking_server,
+    error,
     result,
     text,
     tool,
@@ -62,3 +63,62 @@ async def test_scope_agent_has_an_instance_for_each_agent() -> None:
     for agent in ("a", "b", "a"):
         await harness.call(ScriptedClient(agent=agent), "s__x")
     assert [sent.scope for sent in server.sent] == ["agent:a", "agent:b", "agent:a"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "allow", "era", "session", "expected"),
+    [
+        ("shared", (), "legacy", "s1", ""),
+        ("shared", ("elicitation",), "legacy", "s1", "session"),
+        ("shared", ("elicitation",), "modern", "", ""),
+        ("session", (), "legacy", "s1", "session"),
+        ("session", (), "modern", "", "agent:a"),
+        ("agent", ("elicitation",), "legacy", "s1", "agent:a"),
+    ],
+)
+def test_the_scope_depends_on_config_and_client(
+    scope: str, allow: tuple[str, ...], era: Era, session: str, expected: str
+) -> None:
+    server = ScriptedServer("s", scope=scope, allow=allow)
+    client = ScriptedClient(era, agent="a", session=session)
+    found = scope_of(server, client)
+    assert found == (session_scope(client) if expected == "session" else expected)
+
+
+def test_the_scope_of_a_session_does_not_show_its_id() -> None:
+    scope = session_scope(ScriptedClient("legacy", session="secret"))
+    assert scope.startswith("session:")
+    assert "secret" not in scope
+    assert scope != session_scope(ScriptedClient("legacy", session="other"))
+
+
+@pytest.mark.parametrize(
+    ("version", "tool_calls", "allowed", "expected"),
+    [
+        ("2025-11-25", True, True, True),
+        ("2025-06-18", True, True, False),
+        ("2025-11-25", False, True, False),
+        ("2025-11-25", True, False, False),
+    ],
+)
+def test_a_legacy_call_may_be_a_task_if_both_sides_support_it(
+    version: str, tool_calls: bool, allowed: bool, expected: bool
+) -> None:
+    offer: Json = {"requests": {"tools": {"call": {}}}} if tool_calls else {"list": {}}
+    server = ScriptedServer("s", capabilities={"tasks": offer}, allow=("tasks",) if allowed else ())
+    client = ScriptedClient("legacy")
+    client.version = version
+    assert may_be_task(server, client) is expected
+
+
+def test_a_failed_call_of_a_tool_is_a_result_and_of_a_prompt_an_error() -> None:
+    def failed(method: str) -> McpReply:
+        server = ScriptedServer("s")
+        call = CallRoute(
+            client=ScriptedClient(), method=method, upstream=server, scope="", era="legacy", capabilities={}
+        )
+        return call.failed("it failed", "lost")
+
+    assert text(failed("tools/call")) == "it failed"
+    assert error(failed("prompts/get"))["data"] == {"reason": "lost", "server": "s"}
+    assert failed("tools/call").reason == failed("prompts/get").reason == "lost"

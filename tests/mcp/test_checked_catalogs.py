@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from modelplex.mcp.approvals import Approvals, hash_of
+import msgspec
+import pytest
+
+from modelplex.mcp import checked_catalogs
+from modelplex.mcp.approvals import Approvals, Lock, hash_of
+from modelplex.mcp.catalog import CatalogEntry
+from modelplex.mcp.checked_catalogs import MAX_SENTENCE, CheckedCatalogs, RouteTarget
+from modelplex.mcp.names import ServerToolName
 from tests.mcp.harness import (
     Harness,
     ScriptedClient,
@@ -66,3 +73,82 @@ async def test_a_large_catalog_is_checked_in_a_thread() -> None:
     finally:
         waiting.cancel()
     assert turns > 10, asyncio.get_running_loop().time() - began
+
+
+def checks_of(
+    *servers: ScriptedServer, approvals: Approvals | None = None
+) -> tuple[CheckedCatalogs, list[tuple[str, str]], list[Lock]]:
+    reports: list[tuple[str, str]] = []
+    seen: list[Lock] = []
+    made = CheckedCatalogs(
+        {server.name: server for server in servers},
+        approvals=approvals or Approvals(),
+        launches={server.name: "sha256:launch" for server in servers},
+        report=lambda server, sentence: reports.append((server, sentence)),
+        on_first_seen=seen.append,
+    )
+    return made, reports, seen
+
+
+def test_a_catalog_is_checked_and_judged_once_until_it_changes() -> None:
+    server = ScriptedServer("s", tools=[tool("a")])
+    checks, _, seen = checks_of(server)
+    catalog = server.offered
+    assert checks.checked("s", catalog) is checks.checked("s", catalog)
+    assert checks.judgement("s", catalog) is checks.judgement("s", catalog)
+    assert [list(each["s"].tools) for each in seen] == [["a"]]
+    changed = msgspec.structs.replace(catalog, tools=(tool("a"), tool("b")))
+    assert len(checks.checked("s", changed).catalog.tools) == 2
+    assert checks.judgement("s", changed) is not checks.judgement("s", catalog)
+
+
+def test_other_globs_of_the_config_check_a_catalog_again() -> None:
+    server = ScriptedServer("s", tools=[tool("a"), tool("b")])
+    checks, _, _ = checks_of(server)
+    assert len(checks.checked("s", server.offered).catalog.tools) == 2
+    server.config = msgspec.structs.replace(server.config, tools=("!b",))
+    assert len(checks.checked("s", server.offered).catalog.tools) == 1
+
+
+async def test_a_catalog_prepared_in_a_thread_is_not_checked_again() -> None:
+    server = ScriptedServer("s", tools=[tool("a"), {"name": "bad"}])
+    checks, _, seen = checks_of(server)
+    await checks.prepare(server)
+    assert checks.left_out() == {"s": 1}
+    usable, judgement = checks.checked("s", server.offered), checks.judgement("s", server.offered)
+    await checks.prepare(server)
+    assert checks.checked("s", server.offered) is usable
+    assert checks.judgement("s", server.offered) is judgement
+    assert len(seen) == 1
+
+
+def test_names_of_other_servers_tools_are_findings_with_and_without_prefix() -> None:
+    text = "Better than mail__send_mail, and than send_mail."
+    server = ScriptedServer("s", tools=[tool("a", description=text)])
+    checks, reports, _ = checks_of(server, ScriptedServer("mail", tools=[tool("send_mail")]))
+    checks.judgement("s", server.offered)
+    assert [sentence for _, sentence in reports] == [
+        "the tool 'a': description has the name of another server's tool: mail__send_mail, send_mail"
+    ]
+
+
+def test_a_sentence_is_reported_once_cut_and_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checked_catalogs, "MAX_SENTENCES", 2)
+    checks, reports, _ = checks_of(ScriptedServer("s"))
+    for sentence in ("one", "one", "x" * 5_000, "three"):
+        checks.report_once("s", sentence)
+    assert reports == [("s", "one"), ("s", "x" * MAX_SENTENCE)]
+
+
+def test_a_target_has_the_hash_and_the_approval_of_its_definition() -> None:
+    server = ScriptedServer("s", tools=[tool("a")])
+    checks, _, _ = checks_of(server, approvals=Approvals(mode="locked"))
+    found = checks.target_of("tool", ServerToolName("s", "a"), "s__a", None)
+    assert found == RouteTarget("s", "a", "s__a", hash_of(tool("a")), "pending")
+    checks.set_approvals(Approvals(mode="off"))
+    entry = CatalogEntry(name="s__a", server="s", own="a", definition=tool("s__a"), older={})
+    definition = {**tool("s__a"), "name": "a"}
+    found = checks.target_of("tool", ServerToolName("s", "a"), "s__a", entry)
+    assert found == RouteTarget("s", "a", "s__a", hash_of(definition), "approved")
+    server.catalog = None
+    assert checks.target_of("tool", ServerToolName("s", "a"), "s__a", entry) is None

@@ -38,7 +38,7 @@ WAYS = ("tcp", "unix", "lines")
 
 def scripted(folder: Path, name: str, *switches: str, **more: str) -> str:
     """A server in TOML that writes down what it is told, in `folder/NAME`."""
-    command = [sys.executable, "-S", "-E", str(SCRIPT), f"journal={folder / name}", TOOLS, *switches]
+    command = [sys.executable, "-S", "-E", str(SCRIPT), f"log={folder / name}", TOOLS, *switches]
     return configured(name, command, **{"protocol": '"legacy"', **more})
 
 
@@ -456,7 +456,7 @@ async def test_a_catalogue_that_cannot_be_kept_is_no_reason_not_to_serve(what: s
         (state / "mcp").write_text("")
     # What a file may have of bytes: none, as on a disk without any room; the log goes nowhere.
     through = 'ulimit -f 0; exec "$@"' if full else 'exec "$@"'
-    text_ = config(tmp_path, scripted(tmp_path, "s").replace(f"journal={tmp_path / 's'}", "tools=2"))
+    text_ = config(tmp_path, scripted(tmp_path, "s").replace(f"log={tmp_path / 's'}", "tools=2"))
     stderr = subprocess.DEVNULL if full else None
     async with served(text_, folder=tmp_path, through=through, stderr=stderr) as running:
         client = agent(running, tmp_path)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from modelplex.mcp.call_route import CallRoute
 from modelplex.mcp.constants import (
     INVALID_PARAMS,
     META_RELATED,
@@ -13,6 +17,8 @@ from modelplex.mcp.constants import (
     Json,
     McpReply,
 )
+from modelplex.mcp.request_state import RequestStateSealer
+from modelplex.mcp.server_questions import answer_questions, ask_client, questions_for_client
 from tests.mcp.harness import (
     ANSWER,
     ELICIT,
@@ -156,3 +162,70 @@ async def test_the_input_requests_of_a_task_go_to_the_client_as_far_as_the_host_
     tasker.waiting = {"inputRequests": {"s": {"method": "sampling/createMessage", "params": {}}}}
     told = await harness.ask(guest, "tasks/get", {"taskId": name})
     assert told.reason in ("capability", "policy")
+
+
+def call_of(client: ScriptedClient, server: ScriptedServer, **members: Any) -> CallRoute:
+    return CallRoute(
+        client=client,
+        method="tools/call",
+        upstream=server,
+        scope="",
+        era=server.offered.era,
+        capabilities=members.pop("capabilities", {"elicitation": {"form": {}}}),
+        **members,
+    )
+
+
+async def test_roots_are_answered_from_the_config_and_the_rest_is_left_for_a_modern_client() -> None:
+    call = call_of(ScriptedClient(), ScriptedServer("s", era="modern", roots=("/srv/data",)))
+    questions: Json = {"r": {"method": "roots/list"}, "e": ELICIT}
+    answers, left = await answer_questions(call, questions, timeout=5.0)
+    assert answers == {"r": {"roots": [{"uri": "file:///srv/data", "name": "data"}]}}
+    assert left == {"e": ELICIT}
+
+
+@pytest.mark.parametrize("question", [None, "text", {}, {"method": "roots/list"}, {"method": "vendor/ask"}])
+async def test_a_question_that_is_not_allowed_ends_the_call(question: Any) -> None:
+    call = call_of(ScriptedClient(capabilities={"roots": {}}), ScriptedServer("s", era="modern"))
+    answers, left = await answer_questions(call, {"q": question}, timeout=5.0)
+    assert answers == {}
+    assert isinstance(left, McpReply)
+    assert left.reason in ("policy", "capability")
+
+
+async def test_a_legacy_client_that_answers_with_an_error_or_too_late_ends_the_call() -> None:
+    class Silent(ScriptedClient):
+        async def send_request(self, method: str, params: Json) -> McpReply:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    for client, reason in ((ScriptedClient("legacy"), "no"), (Silent("legacy"), "no answer in time")):
+        call = call_of(client, ScriptedServer("s", era="modern"))
+        _, left = await answer_questions(call, {"q": ELICIT}, timeout=0.01)
+        assert isinstance(left, McpReply)
+        assert left.reason == "client"
+        assert text(left) == f"The client did not answer elicitation/create: {reason}"
+
+
+async def test_a_relayed_question_and_its_answer_lose_reserved_members() -> None:
+    meta = {"a.org/x": 1, "b.org/y": 2, "progressToken": 3, "io.modelcontextprotocol/z": 4}
+    client = ScriptedClient(
+        "legacy", answers={"elicitation/create": McpReply(result={"action": "accept", "_meta": meta})}
+    )
+    call = call_of(client, ScriptedServer("s"), globs=("a.org/*",))
+    reply = await ask_client(call, "elicitation/create", {"message": "?", "_meta": meta})
+    assert client.questions == [("elicitation/create", {"message": "?", "_meta": {"a.org/x": 1}})]
+    assert reply.result == {"action": "accept", "_meta": {"a.org/x": 1, "progressToken": 3}}
+
+
+def test_the_request_state_for_a_client_is_signed() -> None:
+    sealer = RequestStateSealer(b"k" * 32)
+    call = call_of(ScriptedClient(agent="a"), ScriptedServer("s", era="modern"))
+    result_: Json = {"resultType": "input_required", "inputRequests": {"q": ELICIT}, "requestState": "st"}
+    asked = result(questions_for_client(call, result_, {"q": ELICIT}, ("r",), sealer=sealer))
+    opened = sealer.open(asked["requestState"], server="s", owner="agent:a")
+    assert opened is not None
+    assert (opened.state, opened.roots) == ("st", ("r",))
+    assert result_["requestState"] == "st", "the server's result is not changed"
+    plain = result(questions_for_client(call, {"inputRequests": {}}, {}, (), sealer=sealer))
+    assert plain == {}

@@ -7,6 +7,18 @@ import pytest
 from modelplex.mcp.catalog import (
     merge,
 )
+from modelplex.mcp.uri_templates import (
+    MAX_EXPRESSIONS,
+    MAX_TEMPLATE_LENGTH,
+    MAX_URI_LENGTH,
+    Expression,
+    UriTemplate,
+    is_matchable,
+    is_too_large,
+    literal_length,
+    matches,
+    parse_template,
+)
 from tests.mcp.offers import offer, template
 
 
@@ -66,3 +78,35 @@ def test_matching_is_bounded_for_hostile_templates_and_uris() -> None:
     assert merged.owner("x:" + "a" * 8000) is None
     # A backtracking search would not end before the universe does.
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [
+        ("plain://x", ("plain://x",)),
+        ("{a}", (Expression("/?#", least=1),)),
+        ("x{a*}y", ("x", Expression("?#", least=1), "y")),
+        ("{+a}{/b}", (Expression("", least=1), Expression("?#", prefix="/", optional=True))),
+        ("x{", ("x{",)),
+        ("", ()),
+    ],
+)
+def test_a_template_is_literals_and_expressions(text: str, template: UriTemplate) -> None:
+    assert parse_template(text) == template
+
+
+def test_an_expression_ends_before_its_stop_characters() -> None:
+    template = parse_template("x://{a}/{b}")
+    assert matches(template, "x://1/2")
+    assert not matches(template, "x://1/2/3")
+    assert not matches(template, "x:///2")
+    assert not matches(template, "x://1")
+    assert literal_length(template) == len("x:///")
+
+
+def test_templates_and_uris_have_limits() -> None:
+    assert not is_too_large("{a}" * MAX_EXPRESSIONS)
+    assert is_too_large("{a}" * (MAX_EXPRESSIONS + 1))
+    assert is_too_large("x" * (MAX_TEMPLATE_LENGTH + 1))
+    assert is_matchable("x" * MAX_URI_LENGTH)
+    assert not is_matchable("x" * (MAX_URI_LENGTH + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation, results
 from modelplex.mcp.call_route import CallRoute
 from modelplex.mcp.constants import MISSING_CAPABILITY, Json, McpReply
@@ -75,6 +76,4 @@ def _translate_task_ids(call: CallRoute, result: Json, converted: Json) -> None:
 
 
 def _required_capabilities(error: Json) -> Json:
-    data: object = error.get("data")
-    required: object = cast("Json", data).get("requiredCapabilities") if isinstance(data, dict) else None
-    return cast("Json", required) if isinstance(required, dict) else {}
+    return as_object((as_object(error.get("data")) or {}).get("requiredCapabilities")) or {}

@@ -14,11 +14,10 @@ import msgspec
 
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation, results, search
-from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, McpReply, Unavailable
+from modelplex.mcp.gateway_parts import GatewayParts
 from modelplex.mcp.policy import decide
-from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import (
     ToolRequestContext,
     invalid,
@@ -27,9 +26,8 @@ from modelplex.mcp.request_context import (
     unknown,
     unlisted,
 )
-from modelplex.mcp.routing import ToolRoutes
 from modelplex.mcp.task_calls import TaskCalls
-from modelplex.mcp.tasks import Tasks, offered, only_as_task
+from modelplex.mcp.tasks import offered, only_as_task
 from modelplex.mcp.tool_server import ToolServer
 
 Admit = Callable[[Caller], AbstractContextManager[object]]
@@ -45,24 +43,12 @@ def admit_all(caller: Caller) -> AbstractContextManager[object]:
 
 
 class ToolCalls:
-    """Answers the requests that count as calls. Its arguments are those of `ToolGateway`."""
+    """Answers the requests that count as calls. `admit` enters the limits of an agent."""
 
-    def __init__(
-        self,
-        upstreams: Mapping[str, ToolServer],
-        *,
-        routes: ToolRoutes,
-        relay: Relay,
-        tasks: Tasks,
-        recording: CallRecording,
-        admit: Admit,
-    ) -> None:
-        self._upstreams = upstreams
-        self._routes = routes
-        self._relay = relay
-        self._recording = recording
+    def __init__(self, parts: GatewayParts, *, admit: Admit) -> None:
+        self._parts = parts
         self._admit = admit
-        of_tasks = TaskCalls(upstreams, routes=routes, relay=relay, tasks=tasks, recording=recording)
+        of_tasks = TaskCalls(parts)
         self.methods: Mapping[str, Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]] = {
             "tools/call": self._call_tool,
             "prompts/get": self._get_prompt,
@@ -73,22 +59,22 @@ class ToolCalls:
         }
 
     def __repr__(self) -> str:
-        return f"<ToolCalls by {self._relay!r}>"
+        return f"<ToolCalls by {self._parts.relay!r}>"
 
     async def answer(self, context: ToolRequestContext) -> McpReply:
         """Answer within the caller's limits and write a record, however the call ends."""
-        self._recording.begin(context)
+        self._parts.recording.begin(context)
         try:
             reply = self._limit_size(context, await self._answer_within_limits(context))
-            self._recording.note_reply(context, reply)
+            self._parts.recording.note_reply(context, reply)
             return reply
         finally:
-            self._recording.finish(context)
+            self._parts.recording.finish(context)
 
     async def _answer_within_limits(self, context: ToolRequestContext) -> McpReply:
         caller = context.client.caller
         try:
-            with self._relay.running.count_request(caller.owner), self._admit(caller):
+            with self._parts.relay.running.count_request(caller.owner), self._admit(caller):
                 return await self.methods[context.method](context)
         except Unavailable as error:
             if error.server:
@@ -98,8 +84,8 @@ class ToolCalls:
     def _limit_size(self, context: ToolRequestContext, reply: McpReply) -> McpReply:
         """The reply, or what replaces one that is too large."""
         size, body = results.size(reply.result if reply.result is not None else reply.error)
-        self._recording.note_size(context, size, body)
-        config = self._relay.config
+        self._parts.recording.note_size(context, size, body)
+        config = self._parts.relay.config
         if size <= config.max_result:
             return reply
         sentence = f"The result has {size} bytes, and at most {config.max_result} are passed on."
@@ -116,21 +102,21 @@ class ToolCalls:
         name, arguments = context.params.get("name"), cast("object", context.params.get("arguments"))
         if not isinstance(name, str) or not isinstance(arguments, dict | None):
             return invalid("tools/call takes a name and an object of arguments")
-        self._recording.note_request(context, name, cast("Json | None", arguments))
-        view = await self._routes.view_for_name(name, context.globs, context.route)
+        self._parts.recording.note_request(context, name, cast("Json | None", arguments))
+        view = await self._parts.routes.view_for_name(name, context.globs, context.route)
         params: Json = context.params
         if view.index is not None and name in search.NAMES:
             inner = view.index.answer(name, cast("Json | None", arguments))
             if isinstance(inner, McpReply):
                 return _in_era_of_client(inner, context)
             name, params = inner.name, {**params, "arguments": inner.arguments}
-            self._recording.note_request(context, name, inner.arguments)
+            self._parts.recording.note_request(context, name, inner.arguments)
         target = view.tool(name)
         if target is None:
             return unknown("tool", name)
         entry = view.merged.tool(name)
         if entry is not None and only_as_task(entry.definition):
-            refusal = _refuse_task_tool(context, target, self._upstreams[target.server])
+            refusal = _refuse_task_tool(context, target, self._parts.upstreams[target.server])
             if refusal is not None:
                 return refusal
         return await self._relay_if_allowed(context, target, params, {"name": target.own})
@@ -139,8 +125,8 @@ class ToolCalls:
         name = context.params.get("name")
         if not isinstance(name, str):
             return invalid("prompts/get takes a name")
-        self._recording.note_request(context, name, context.params.get("arguments"))
-        view = await self._routes.view_for_name(name, context.globs, context.route)
+        self._parts.recording.note_request(context, name, context.params.get("arguments"))
+        view = await self._parts.routes.view_for_name(name, context.globs, context.route)
         target = view.prompt(name)
         if target is None:
             return unknown("prompt", name)
@@ -150,8 +136,8 @@ class ToolCalls:
         uri = context.params.get("uri")
         if not isinstance(uri, str):
             return invalid("resources/read takes a uri")
-        self._recording.note_request(context, uri, None)
-        owner = (await self._routes.complete_view(context.globs, context.route)).merged.owner(uri)
+        self._parts.recording.note_request(context, uri, None)
+        owner = (await self._parts.routes.complete_view(context.globs, context.route)).merged.owner(uri)
         if owner is None:
             context.builder.decision, context.builder.rule = "deny", "unlisted"
             return unlisted(context, uri)
@@ -163,8 +149,8 @@ class ToolCalls:
             return invalid("completion/complete takes a ref")
         reference = cast("Json", ref)
         name = str(reference.get("name", reference.get("uri", "")))
-        self._recording.note_request(context, name, context.params.get("argument"))
-        view = await self._routes.complete_view(context.globs, context.route)
+        self._parts.recording.note_request(context, name, context.params.get("argument"))
+        view = await self._parts.routes.complete_view(context.globs, context.route)
         found = view.merged.complete_ref(reference)
         if found is None:
             return unknown("reference", name)
@@ -175,7 +161,7 @@ class ToolCalls:
         self, context: ToolRequestContext, target: RouteTarget, params: Json, members: Json
     ) -> McpReply:
         """Ask the policy, then relay the call or refuse it."""
-        upstream = self._upstreams[target.server]
+        upstream = self._parts.upstreams[target.server]
         decision = decide(
             context.client.caller,
             server=target.server,
@@ -184,7 +170,7 @@ class ToolCalls:
             globs=upstream.config.tools,
             shown=target.name,
             state=target.state,
-            locked=self._routes.approvals.mode == "locked",
+            locked=self._parts.routes.approvals.mode == "locked",
         )
         builder = context.builder
         builder.rule = decision.rule
@@ -203,7 +189,9 @@ class ToolCalls:
         self, context: ToolRequestContext, target: RouteTarget, params: Json, members: Json
     ) -> McpReply:
         context.builder.server, context.builder.definition = target.server, target.definition
-        return await self._relay.call(context, self._upstreams[target.server], params=params, **members)
+        return await self._parts.relay.call(
+            context, self._parts.upstreams[target.server], params=params, **members
+        )
 
 
 def _refuse_task_tool(

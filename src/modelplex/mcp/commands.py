@@ -12,13 +12,14 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from modelplex.config.settings import Config
 from modelplex.core.caller import Caller
 from modelplex.core.errors import without_name
+from modelplex.dialects.core.json import as_list, as_object
 from modelplex.mcp.approvals import Approval, Approvals, Judgement, Lock, LockedServer, approved, says
 from modelplex.mcp.approvals import Kind as ApprovalKind
 from modelplex.mcp.catalog import CatalogEntry
@@ -200,9 +201,7 @@ def _result(result: Json) -> Iterable[str]:
     """A result for people: its texts, a description of other content, and structured content if
     there is nothing else.
     """
-    content: object = result.get("content")
-    blocks = cast("list[object]", content) if isinstance(content, list) else []
-    objects = [cast("Json", block) for block in blocks if isinstance(block, dict)]
+    objects = [block for block in map(as_object, as_list(result.get("content"))) if block is not None]
     for block in objects:
         match block.get("type"):
             case "text":
@@ -210,8 +209,7 @@ def _result(result: Json) -> Iterable[str]:
             case "resource_link":
                 yield f"[link to {printable(str(block.get('uri')), limit=400)}]"
             case "resource":
-                inside: object = block.get("resource")
-                resource = cast("Json", inside) if isinstance(inside, dict) else {}
+                resource = as_object(block.get("resource")) or {}
                 yield (
                     _for_terminal(str(resource["text"]))
                     if "text" in resource

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, cast
 
 import modelplex
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp.constants import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -77,11 +78,9 @@ def without_reserved(meta: object, globs: tuple[str, ...]) -> Json:
     """The members of a `_meta` that are passed on: keys that are not reserved and that `globs`
     allow.
     """
-    if not isinstance(meta, dict):
-        return {}
     return {
         key: value
-        for key, value in cast("Json", meta).items()
+        for key, value in (as_object(meta) or {}).items()
         if len(key) <= LONGEST_KEY and _passes(key, globs)
     }
 
@@ -212,8 +211,7 @@ def required_capabilities(method: str) -> Json:
 
 def declares(claimed: Mapping[str, Any], required: Mapping[str, Any]) -> bool:
     """Whether a client claims all required capabilities, extensions by name."""
-    extensions: object = claimed.get("extensions")
-    names = cast("Json", extensions) if isinstance(extensions, dict) else {}
+    names = as_object(claimed.get("extensions")) or {}
     return all(name in (names if of_extension else claimed) for name, of_extension in _each(required))
 
 
@@ -243,10 +241,8 @@ def allowed_answers(responses: object, capabilities: Mapping[str, Any]) -> Json:
     """The `inputResponses` of a modern client to questions that its server may ask. Others are
     dropped: an unasked `roots` answer would widen what a server serves.
     """
-    if not isinstance(responses, dict):
-        return {}
     kept: Json = {}
-    for key, answer in cast("Json", responses).items():
+    for key, answer in (as_object(responses) or {}).items():
         if isinstance(answer, dict):
             features = {feature for member, feature in _ANSWERS.items() if member in answer}
             if features and features <= capabilities.keys():

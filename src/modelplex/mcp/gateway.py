@@ -35,6 +35,7 @@ from modelplex.mcp.constants import (
     Unavailable,
 )
 from modelplex.mcp.definition_scan import printable
+from modelplex.mcp.gateway_parts import GatewayParts
 from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unavailable, unknown
 from modelplex.mcp.request_state import RequestStateSealer
@@ -100,31 +101,20 @@ class ToolGateway:
             clock=recording.clock,
             level=lambda client: self._streams.level_of(client),  # noqa: PLW0108 - `_streams` is set below
         )
-        self._surface = AdvertisedCapabilities(self._routes)
-        self._streams = Streams(
-            self._upstreams,
-            routes=self._routes,
-            surface=self._surface,
-            relay=self._relay,
-            tasks=self._tasks,
-            report=report,
-        )
-        self._messages = ServerMessages(
-            self._upstreams,
-            subscriptions=self._streams.subscriptions,
-            subscriber_of=self._streams.subscriber_of,
-            relay=self._relay,
-            tasks=self._tasks,
-            report=report,
-        )
-        self._calls = ToolCalls(
-            self._upstreams,
+        parts = GatewayParts(
+            upstreams=self._upstreams,
             routes=self._routes,
             relay=self._relay,
             tasks=self._tasks,
             recording=recording,
-            admit=admit,
+            report=report,
         )
+        self._surface = AdvertisedCapabilities(self._routes)
+        self._streams = Streams(parts, surface=self._surface)
+        self._messages = ServerMessages(
+            parts, subscriptions=self._streams.subscriptions, subscriber_of=self._streams.subscriber_of
+        )
+        self._calls = ToolCalls(parts, admit=admit)
         self._methods = self._handlers()
         self._listen()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, cast
 
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation, results
 from modelplex.mcp.constants import Json, McpClient
 
@@ -56,8 +57,7 @@ class ProgressSink:
     def _wanted(self, message: Json) -> bool:
         if self.level is None:
             return False
-        params: object = message.get("params")
-        level = cast("Json", params).get("level") if isinstance(params, dict) else None
+        level = (as_object(message.get("params")) or {}).get("level")
         if level in LEVELS and LEVELS.index(cast("str", level)) < LEVELS.index(self.level):
             return False
         now = self._clock()

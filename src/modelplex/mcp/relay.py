@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from modelplex.config.settings import McpConfig
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation
 from modelplex.mcp.call_results import INPUT, reply_for_client
 from modelplex.mcp.call_route import CallRoute, may_be_task, scope_of, session_scope
@@ -179,8 +180,7 @@ class Relay:
     ) -> ProgressSink:
         level: str | None
         if call.client.era == "modern":
-            meta = params.get("_meta")
-            requested = cast("Json", meta).get(META_LOG_LEVEL) if isinstance(meta, dict) else None
+            requested = (as_object(params.get("_meta")) or {}).get(META_LOG_LEVEL)
             level = requested if requested in LEVELS else None
         else:
             level = self._level(call.client) or (DEFAULT_LEVEL if "logging" in offered else None)
@@ -218,12 +218,8 @@ class Relay:
                 return await self._answer_task_questions(call, result, sink)
             if call.era == "legacy" or result is None or result.get("resultType") != INPUT:
                 return reply
-            questions: object = result.get("inputRequests")
-            answers, left = await answer_questions(
-                call,
-                cast("Json", questions) if isinstance(questions, dict) else {},
-                timeout=self.config.max_call_time,
-            )
+            questions = as_object(result.get("inputRequests")) or {}
+            answers, left = await answer_questions(call, questions, timeout=self.config.max_call_time)
             if isinstance(left, McpReply):
                 return left
             if left or (call.client.era == "modern" and not answers):
@@ -240,12 +236,10 @@ class Relay:
         """Answer the input requests of a modern server's task that can be answered from the config;
         the rest is the client's.
         """
-        questions: object = result.get("inputRequests")
-        if not isinstance(questions, dict):
+        questions = as_object(result.get("inputRequests"))
+        if questions is None:
             return McpReply(result=result)
-        answers, left = await answer_questions(
-            call, cast("Json", questions), timeout=self.config.max_call_time
-        )
+        answers, left = await answer_questions(call, questions, timeout=self.config.max_call_time)
         if isinstance(left, McpReply):
             return left
         if answers:
@@ -301,6 +295,4 @@ class Relay:
 
 def _text_of(arguments: object) -> int:
     """Characters of the string arguments, not looking into lists and objects."""
-    if not isinstance(arguments, dict):
-        return 0
-    return sum(len(value) for value in cast("Json", arguments).values() if isinstance(value, str))
+    return sum(len(value) for value in (as_object(arguments) or {}).values() if isinstance(value, str))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation
 from modelplex.mcp.constants import (
     INTERNAL_ERROR,
@@ -28,8 +29,7 @@ class ToolRequestContext:
         self.route = route
         self.id: Any = message.get("id")
         self.method: str = message["method"]
-        params: object = message.get("params")
-        self.params: Json = cast("Json", params) if isinstance(params, dict) else {}
+        self.params: Json = as_object(message.get("params")) or {}
         self._builder: ToolRecordBuilder | None = None
 
     @property

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import msgspec
 
+from modelplex.dialects.core.json import as_list
 from modelplex.mcp.constants import Json
 
 TEXT_MEMBERS: Final = (
@@ -84,8 +85,7 @@ def truncate(result: Json, *, limit: int, size: int) -> Json | None:
     if room < 0:
         return None
     content: list[object] = []
-    given: object = result.get("content")
-    for block in cast("list[object]", given) if isinstance(given, list) else []:
+    for block in as_list(result.get("content")):
         needs = len(_encode(block)) + 1
         if needs > room:
             content += _start_of_block(block, room=room)

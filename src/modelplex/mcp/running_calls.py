@@ -18,6 +18,10 @@ RETRY_AFTER: Final = 1.0
 """Seconds after which a caller at its limit may try again: most calls are shorter."""
 
 
+def limit_reached(sentence: str, *, server: str = "", retry_after: float | None = RETRY_AFTER) -> Unavailable:
+    return Unavailable(sentence, server=server, reason="limit", retry_after=retry_after)
+
+
 class ProcessUse:
     """An instance of one session or agent while calls run there. `slot` is done when it may run."""
 
@@ -55,20 +59,13 @@ class RunningCalls:
         """Count a request of a caller. Raises Unavailable at the caller's limit."""
         running = self._callers.get(owner, 0)
         if running >= self.config.max_in_flight:
-            raise Unavailable(
-                f"{running} requests of this caller are being answered, which is the limit.",
-                server="",
-                reason="limit",
-                retry_after=RETRY_AFTER,
-            )
+            raise limit_reached(f"{running} requests of this caller are being answered, which is the limit.")
         self._callers[owner] = running + 1
         try:
             yield
         finally:
-            left = self._callers[owner] - 1
-            if left:
-                self._callers[owner] = left
-            else:
+            self._callers[owner] -= 1
+            if not self._callers[owner]:
                 del self._callers[owner]
 
     def deliver_log(self, server: str, scope: str, message: Json) -> bool:
@@ -97,12 +94,7 @@ class RunningCalls:
         try:
             await slots.take(owner, patience=upstream.config.timeout, size=size)
         except SlotsFull as full:
-            raise Unavailable(
-                f"{upstream.name} {full.sentence}",
-                server=upstream.name,
-                reason="limit",
-                retry_after=RETRY_AFTER,
-            ) from None
+            raise limit_reached(f"{upstream.name} {full.sentence}", server=upstream.name) from None
         try:
             async with self._process_slot(call):
                 with self._receiving_logs(call, sink):
@@ -132,10 +124,9 @@ class RunningCalls:
             await asyncio.shield(used.slot)
             yield
         except SlotsFull as full:
-            sentence = f"{call.upstream.name} needs a process of its own for this session; the gateway {full.sentence}"
-            raise Unavailable(
-                sentence, server=call.upstream.name, reason="limit", retry_after=RETRY_AFTER
-            ) from None
+            name = call.upstream.name
+            sentence = f"{name} needs a process of its own for this session; the gateway {full.sentence}"
+            raise limit_reached(sentence, server=name) from None
         finally:
             used.calls -= 1
             if not used.calls:

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp.constants import INVALID_PARAMS, Json, McpReply
 
 SEARCH: Final = "search_tools"
@@ -163,7 +164,7 @@ class ToolIndex:
         Wrong arguments give a result with `isError`, for the model to correct; an unknown inner
         tool gives -32602.
         """
-        members = cast("Json", arguments) if isinstance(arguments, dict) else {}
+        members = as_object(arguments) or {}
         if name == SEARCH:
             return self._search(members)
         if name == DETAILS:
@@ -214,15 +215,12 @@ def _counted(tool: Json) -> Counter[str]:
 
 
 def _annotated_title(tool: Json) -> str:
-    annotations = tool.get("annotations")
-    return str(cast("Json", annotations).get("title") or "") if isinstance(annotations, dict) else ""
+    return str((as_object(tool.get("annotations")) or {}).get("title") or "")
 
 
 def _arguments(tool: Json) -> Iterator[str]:
-    schema = tool.get("inputSchema")
-    properties = cast("Json", schema).get("properties") if isinstance(schema, dict) else None
-    if isinstance(properties, dict):
-        yield from cast("Json", properties)
+    schema = as_object(tool.get("inputSchema")) or {}
+    yield from as_object(schema.get("properties")) or {}
 
 
 def _summary(tool: Json) -> Json:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation
 from modelplex.mcp.call_route import CallRoute
 from modelplex.mcp.constants import (
@@ -114,8 +115,5 @@ def questions_for_client(
 
 
 def _question(question: object) -> tuple[str, Json]:
-    if not isinstance(question, dict):
-        return "", {}
-    request = cast("Json", question)
-    params: object = request.get("params")
-    return str(request.get("method", "")), cast("Json", params) if isinstance(params, dict) else {}
+    request = as_object(question) or {}
+    return str(request.get("method", "")), as_object(request.get("params")) or {}

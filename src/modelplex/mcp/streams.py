@@ -5,18 +5,18 @@ belong to no request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
+from modelplex.dialects.core.json import as_list
 from modelplex.mcp import era_translation
 from modelplex.mcp.advertised import AdvertisedCapabilities
-from modelplex.mcp.checked_catalogs import Report
 from modelplex.mcp.constants import META_SUBSCRIPTION, Json, McpClient, McpReply, Unavailable
+from modelplex.mcp.gateway_parts import GatewayParts
 from modelplex.mcp.progress_sink import LEVELS
-from modelplex.mcp.relay import Relay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unlisted
-from modelplex.mcp.routing import CatalogView, ToolRoutes
-from modelplex.mcp.running_calls import RETRY_AFTER
+from modelplex.mcp.routing import CatalogView
+from modelplex.mcp.running_calls import limit_reached
 from modelplex.mcp.subscriptions import (
     LIST_CHANGED,
     MAX_URIS,
@@ -24,8 +24,7 @@ from modelplex.mcp.subscriptions import (
     Subscriber,
     Subscriptions,
 )
-from modelplex.mcp.tasks import EXTENSION, STATUS, HeldTask, Tasks
-from modelplex.mcp.tool_server import ToolServer
+from modelplex.mcp.tasks import EXTENSION, STATUS, HeldTask
 
 MAX_SUBSCRIPTIONS: Final = 16
 """Modern subscriptions of one caller: a client needs one, and each is an open stream."""
@@ -49,25 +48,10 @@ class SessionSubscriptions:
 
 
 class Streams:
-    """`report` takes a server's name and a sentence, for the log."""
-
-    def __init__(
-        self,
-        upstreams: Mapping[str, ToolServer],
-        *,
-        routes: ToolRoutes,
-        surface: AdvertisedCapabilities,
-        relay: Relay,
-        tasks: Tasks,
-        report: Report,
-    ) -> None:
-        self._upstreams = upstreams
-        self._routes = routes
+    def __init__(self, parts: GatewayParts, *, surface: AdvertisedCapabilities) -> None:
+        self._parts = parts
         self._surface = surface
-        self._relay = relay
-        self._tasks = tasks
-        self._report = report
-        self.subscriptions = Subscriptions(on_failure=report)
+        self.subscriptions = Subscriptions(on_failure=parts.report)
         self._sessions: dict[str, SessionSubscriptions] = {}
         self._listeners: dict[str, int] = {}
         self._ended = asyncio.Event()
@@ -117,15 +101,14 @@ class Streams:
         if subscriber is None:
             return invalid("resources/subscribe comes after notifications/initialized")
         if len(subscriber.watched) >= MAX_URIS:
-            raise Unavailable(f"A session watches at most {MAX_URIS} resources.", server="", reason="limit")
+            raise limit_reached(f"A session watches at most {MAX_URIS} resources.", retry_after=None)
         if not self._uris_left(context.client.caller.owner):
-            sentence = f"A caller watches at most {URIS_OF_CALLER} resources."
-            raise Unavailable(sentence, server="", reason="limit")
-        owner = (await self._routes.complete_view(context.globs, context.route)).merged.owner(uri)
+            raise limit_reached(f"A caller watches at most {URIS_OF_CALLER} resources.", retry_after=None)
+        owner = (await self._parts.routes.complete_view(context.globs, context.route)).merged.owner(uri)
         if owner is None:
             return unlisted(context, uri)
         await self.subscriptions.watch(
-            subscriber, [(*self._relay.instance_of(self._upstreams[owner], context.client), uri)]
+            subscriber, [(*self._parts.relay.instance_of(self._parts.upstreams[owner], context.client), uri)]
         )
         return McpReply(result={})
 
@@ -148,12 +131,7 @@ class Streams:
             return invalid("subscriptions/listen takes an object of notifications")
         owner = context.client.caller.owner
         if self._listeners.get(owner, 0) >= MAX_SUBSCRIPTIONS:
-            raise Unavailable(
-                f"A caller has at most {MAX_SUBSCRIPTIONS} subscriptions.",
-                server="",
-                reason="limit",
-                retry_after=RETRY_AFTER,
-            )
+            raise limit_reached(f"A caller has at most {MAX_SUBSCRIPTIONS} subscriptions.")
         self._listeners[owner] = self._listeners.get(owner, 0) + 1
         try:
             return await self._subscribe_until_closed(context, cast("Json", wanted))
@@ -163,7 +141,7 @@ class Streams:
                 del self._listeners[owner]
 
     async def _subscribe_until_closed(self, context: ToolRequestContext, wanted: Json) -> McpReply:
-        view = await self._routes.view_soon(context.globs, context.route)
+        view = await self._parts.routes.view_soon(context.globs, context.route)
         offered = self._surface.capabilities(context, view)
         kinds = [
             name
@@ -196,11 +174,11 @@ class Streams:
         ]
         try:
             for uri, owner in owners.items():
-                watched = (*self._relay.instance_of(self._upstreams[owner], context.client), uri)
+                watched = (*self._parts.relay.instance_of(self._parts.upstreams[owner], context.client), uri)
                 try:
                     await self.subscriptions.watch(subscriber, [watched])
                 except Unavailable as error:
-                    self._report(owner, error.sentence)
+                    self._parts.report(owner, error.sentence)
             await self._ended.wait()
         finally:
             for task in following:
@@ -213,7 +191,7 @@ class Streams:
         limit = min(MAX_URIS, self._uris_left(context.client.caller.owner))
         return {
             uri: owner
-            for uri in cast("list[object]", uris if isinstance(uris, list) else [])[:limit]
+            for uri in as_list(uris)[:limit]
             if isinstance(uri, str) and (owner := view.merged.owner(uri)) is not None
         }
 
@@ -221,10 +199,10 @@ class Streams:
         """The caller's tasks with these ids, as far as their servers are still in the config."""
         return {
             name: task
-            for name in cast("list[object]", ids if isinstance(ids, list) else [])[:MAX_URIS]
+            for name in as_list(ids)[:MAX_URIS]
             if isinstance(name, str)
-            and (task := self._tasks.find(name, client=context.client, route=context.route)) is not None
-            and self._upstreams.get(task.upstream.name) is task.upstream
+            and (task := self._parts.tasks.find(name, client=context.client, route=context.route)) is not None
+            and self._parts.upstreams.get(task.upstream.name) is task.upstream
         }
 
     async def _follow(
@@ -235,7 +213,7 @@ class Streams:
         """
         upstream, scope = tasks[0].upstream, tasks[0].scope
         own_ids = {each.own: each for each in tasks}
-        globs = self._relay.config.meta
+        globs = self._parts.relay.config.meta
 
         def notification(message: Json) -> None:
             params = cast("Json", message.get("params") or {})
@@ -256,7 +234,7 @@ class Streams:
                 capabilities={"extensions": {EXTENSION: {}}},
             )
         except Unavailable as error:
-            self._report(upstream.name, error.sentence)
+            self._parts.report(upstream.name, error.sentence)
 
     def _visibility(self, globs: tuple[str, ...], route: str | None) -> Callable[[str, str], bool]:
         """Whether such a caller sees a change of this kind at this server. The tools of search mode
@@ -264,9 +242,9 @@ class Streams:
         """
 
         def sees(server: str, kind: str) -> bool:
-            if not any(upstream.name == server for upstream in self._routes.reach(globs, route)):
+            if not any(upstream.name == server for upstream in self._parts.routes.reach(globs, route)):
                 return False
-            return kind != "toolsListChanged" or self._routes.view(globs, route).index is None
+            return kind != "toolsListChanged" or self._parts.routes.view(globs, route).index is None
 
         return sees
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, cast
+from typing import Final
 
-from modelplex.mcp.call_recording import CallRecording
+from modelplex.dialects.core.json import as_list, as_object
 from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.constants import INVALID_PARAMS, Json, McpReply, Unavailable
-from modelplex.mcp.relay import Relay
+from modelplex.mcp.gateway_parts import GatewayParts
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unknown
-from modelplex.mcp.routing import ToolRoutes
-from modelplex.mcp.tasks import HeldTask, Tasks, offered
-from modelplex.mcp.tool_server import ToolServer
+from modelplex.mcp.tasks import HeldTask, offered
 
 PAGE_SIZE: Final = 100
 """Tasks per page."""
@@ -21,40 +18,26 @@ MAX_DIGITS: Final = 20
 
 
 class TaskCalls:
-    """Its arguments are those of `ToolGateway`."""
-
-    def __init__(
-        self,
-        upstreams: Mapping[str, ToolServer],
-        *,
-        routes: ToolRoutes,
-        relay: Relay,
-        tasks: Tasks,
-        recording: CallRecording,
-    ) -> None:
-        self._upstreams = upstreams
-        self._routes = routes
-        self._relay = relay
-        self._tasks = tasks
-        self._recording = recording
+    def __init__(self, parts: GatewayParts) -> None:
+        self._parts = parts
 
     def __repr__(self) -> str:
-        return f"<TaskCalls of {self._tasks!r}>"
+        return f"<TaskCalls of {self._parts.tasks!r}>"
 
     async def call(self, context: ToolRequestContext) -> McpReply:
         """Relay a request about one of the caller's tasks to its server."""
         name = context.params.get("taskId")
         if not isinstance(name, str):
             return invalid(f"{context.method} takes a taskId")
-        self._recording.note_request(context, name, context.params.get("inputResponses"))
-        task = self._tasks.find(name, client=context.client, route=context.route)
-        if task is None or self._upstreams.get(task.upstream.name) is not task.upstream:
+        self._parts.recording.note_request(context, name, context.params.get("inputResponses"))
+        task = self._parts.tasks.find(name, client=context.client, route=context.route)
+        if task is None or self._parts.upstreams.get(task.upstream.name) is not task.upstream:
             return unknown("task", name)
         context.builder.server = task.upstream.name
-        reply = await self._relay.call(context, task.upstream, task=task, taskId=task.own)
+        reply = await self._parts.relay.call(context, task.upstream, task=task, taskId=task.own)
         expired = reply.error is not None and reply.error.get("code") == INVALID_PARAMS and not reply.reason
         if expired and context.method == "tasks/get":  # or its process has ended
-            self._tasks.forget(task)
+            self._parts.tasks.forget(task)
         return reply
 
     async def list(self, context: ToolRequestContext) -> McpReply:
@@ -66,14 +49,16 @@ class TaskCalls:
             isinstance(cursor, str) and cursor.isdecimal() and len(cursor) < MAX_DIGITS
         ):
             return invalid(BadCursor.sentence)
-        self._recording.note_request(context, "", None)
+        self._parts.recording.note_request(context, "", None)
         listing = {
             upstream
-            for upstream in self._routes.reach(context.globs, context.route)
+            for upstream in self._parts.routes.reach(context.globs, context.route)
             if "list" in (offered(upstream, context.client.era) or {})
         }
         owner = context.client.caller.owner
-        own = [task for task in self._tasks.of(owner, after=int(cursor or 0)) if task.upstream in listing]
+        own = [
+            task for task in self._parts.tasks.of(owner, after=int(cursor or 0)) if task.upstream in listing
+        ]
         page = own[:PAGE_SIZE]
         found: dict[HeldTask, Json] = {}
         for task in {(task.upstream, task.scope): task for task in page}.values():
@@ -89,18 +74,16 @@ class TaskCalls:
         found: dict[HeldTask, Json] = {}
         params: Json = {}
         upstream = any_task.upstream
-        for _ in range(self._relay.config.max_pages):
+        for _ in range(self._parts.relay.config.max_pages):
             try:
-                reply = await self._relay.call(context, upstream, params=params, task=any_task)
+                reply = await self._parts.relay.call(context, upstream, params=params, task=any_task)
             except Unavailable:
                 break
             result = reply.result or {}
-            listed: object = result.get("tasks")
-            for each in cast("list[object]", listed) if isinstance(listed, list) else []:
-                own: object = cast("Json", each).get("taskId") if isinstance(each, dict) else None
-                task = self._tasks.at(upstream, any_task.scope, own)
-                if task is not None and task.owner == context.client.caller.owner:
-                    found[task] = cast("Json", each)
+            for each in map(as_object, as_list(result.get("tasks"))):
+                task = self._parts.tasks.at(upstream, any_task.scope, (each or {}).get("taskId"))
+                if each is not None and task is not None and task.owner == context.client.caller.owner:
+                    found[task] = each
             if result.get("nextCursor") in (None, params.get("cursor")):
                 break
             params = {"cursor": result["nextCursor"]}

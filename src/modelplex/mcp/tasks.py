@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp.constants import META_RELATED, RESERVED, Era, Json, McpClient
 from modelplex.mcp.names import SEPARATOR
 from modelplex.mcp.tool_server import ToolServer
@@ -135,8 +136,7 @@ class Tasks:
 
 def related_task_id(meta: object) -> object:
     """The task id in a `_meta`, or None."""
-    related: object = cast("Json", meta).get(META_RELATED) if isinstance(meta, dict) else None
-    return cast("Json", related).get("taskId") if isinstance(related, dict) else None
+    return _object(_object(meta).get(META_RELATED)).get("taskId")
 
 
 def offered(upstream: ToolServer, era: Era) -> Json | None:
@@ -152,7 +152,7 @@ def offered(upstream: ToolServer, era: Era) -> Json | None:
         claimed: object = _object(catalog.capabilities.get("extensions")).get(EXTENSION)
     else:
         claimed = catalog.capabilities.get("tasks")
-    return cast("Json", claimed) if isinstance(claimed, dict) else None
+    return as_object(claimed)
 
 
 def runs_tools(offer: Json | None) -> bool:
@@ -183,4 +183,4 @@ def only_as_task(definition: Json) -> bool:
 
 
 def _object(value: object) -> Json:
-    return cast("Json", value) if isinstance(value, dict) else {}
+    return as_object(value) or {}

@@ -25,6 +25,7 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.dialects.core.bounds import check_values
+from modelplex.dialects.core.json import as_object
 from modelplex.dialects.core.surrogates import mended
 from modelplex.mcp.clients.http_request import McpHeaders
 from modelplex.mcp.constants import (
@@ -193,9 +194,7 @@ def malformed(value: Any) -> ProtocolRefusal:
 
 def meta_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """`params._meta`, empty where there is none."""
-    params = message.get("params")
-    meta = cast("Json", params).get("_meta") if isinstance(params, dict) else None
-    return cast("Json", meta) if isinstance(meta, dict) else {}
+    return as_object((as_object(message.get("params")) or {}).get("_meta")) or {}
 
 
 def era_of(message: Mapping[str, Any], head: McpHeaders | None = None) -> Era | None:

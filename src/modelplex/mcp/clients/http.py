@@ -18,6 +18,7 @@ import msgspec
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ClientClosed, ModelplexError, TooLarge
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp.clients.checks import (
     STATUS_OF_CODE,
     ProtocolRefusal,
@@ -235,7 +236,7 @@ class McpHttp:
             await refuse(value, output)
             return
         session = self._legacy.session_of(head, request.caller, server)
-        message = cast("Json", value) if isinstance(value, dict) else {}
+        message = as_object(value) or {}
         era = era_of(message, head)
         if era == "modern":
             await self._modern(value, head, request, output, server=server)
@@ -259,7 +260,7 @@ class McpHttp:
     async def _modern(
         self, value: Any, head: McpHeaders, request: McpRequest, output: HttpOutput, *, server: str | None
     ) -> None:
-        message = cast("Json", value) if isinstance(value, dict) else {}
+        message = as_object(value) or {}
         forms = accepted(head.accept)
         if not (forms.json and forms.events):
             await refuse(not_acceptable(wanted="application/json and text/event-stream"), output)

@@ -6,11 +6,12 @@ Errors have OpenAI's form. A tool that fails has answered: its status is 200.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from modelplex.core.caller import Caller
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation
 from modelplex.mcp.clients.checks import ProtocolRefusal
 from modelplex.mcp.clients.session import ToolBackend
@@ -69,13 +70,14 @@ class RestRoutes:
         if isinstance(value, ProtocolRefusal):
             await self.refuse(value.status, value.message, output)
             return
-        arguments: Any = cast("Json", value).get("arguments", {}) if isinstance(value, dict) else None
-        if not isinstance(arguments, dict):
+        members = as_object(value)
+        arguments = None if members is None else as_object(members.get("arguments", {}))
+        if arguments is None:
             await self.refuse(
                 400, 'The body is {"arguments": {...}}, with an object.', output, param="arguments"
             )
             return
-        await self.send_reply(await gateway.call_tool(caller, name, cast("Json", arguments)), output)
+        await self.send_reply(await gateway.call_tool(caller, name, arguments), output)
 
     async def send_reply(self, reply: McpReply, output: RestOutput) -> None:
         if reply.error is None and not reply.reason:
@@ -129,5 +131,4 @@ def _plain(result: Json) -> Json:
 
 
 def _data(reply: McpReply) -> Mapping[str, Any]:
-    data = (reply.error or {}).get("data")
-    return cast("Json", data) if isinstance(data, dict) else {}
+    return as_object((reply.error or {}).get("data")) or {}

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 
 from modelplex.core.caller import Caller
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp.clients.checks import id_of, kind_of, malformed, meta_of, negotiated
 from modelplex.mcp.clients.message_stream import MessageStream
 from modelplex.mcp.constants import (
@@ -207,12 +208,8 @@ class ClientConversation:
     def _receive_response(self, message: Json) -> None:
         future = self._questions.pop(str(message["id"]), None)
         if future is not None and not future.done():
-            error = message.get("error")
-            future.set_result(
-                McpReply(error=cast("Json", error))
-                if isinstance(error, dict)
-                else McpReply(result=message.get("result"))
-            )
+            error = as_object(message.get("error"))
+            future.set_result(McpReply(result=None if error else message.get("result"), error=error))
 
     async def send_request_on(self, stream: MessageStream, method: str, params: Json) -> McpReply:
         """Send a request to the client and wait for the answer without a time limit."""
@@ -234,8 +231,7 @@ class ClientConversation:
     def _negotiate(self, params: Json) -> None:
         """Take the version and the capabilities of `initialize`."""
         self.version = negotiated(params)
-        capabilities = params.get("capabilities")
-        self.capabilities = cast("Json", capabilities) if isinstance(capabilities, dict) else {}
+        self.capabilities = as_object(params.get("capabilities")) or {}
 
     def _begin(self, reply: McpReply) -> None:
         """`initialize` was answered."""
