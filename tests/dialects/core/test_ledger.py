@@ -6,19 +6,27 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
     Attempt,
     CacheBreakpoint,
     Change,
     ChatRequest,
+    FreeformTool,
     ModelFacts,
     ReasoningOptions,
     ResponseFormat,
     Sampling,
+    Tool,
 )
-from modelplex.dialects.core.ledger import Ledger, client_path, client_place
+from modelplex.dialects.core.fields import Field, FieldTable
+from modelplex.dialects.core.ledger import GROUPS, NO_PARAMETER, Ledger, client_path, client_place
+from modelplex.dialects.openai_chat import fields as chat_fields
+from modelplex.dialects.openai_chat import request_in as chat_request_in
+from modelplex.dialects.openai_chat import request_out as chat_request_out
 from modelplex.dialects.raw_request import read_ask
 from modelplex.dialects.registry import write_request
+from modelplex.policy.leaves import NUMBER
 from tests.dialects.sides import client_dialect
 
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -87,6 +95,108 @@ def test_so_is_a_member_of_a_group_and_of_the_request(provider: str) -> None:
     assert changes(whole, provider)["surprise"].op == "drop"
     thinks = msgspec.structs.replace(call, reasoning=_ReasoningOfTomorrow(effort="low", surprise=1.0))
     assert changes(thinks, provider)["surprise"].op == "drop"
+
+
+@pytest.mark.parametrize("provider", [dialect for dialect in DIALECTS if dialect != "openai_chat"])
+def test_a_new_leaf_and_its_row_in_one_dialect_need_nothing_else(
+    provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Field("surprise_level", NUMBER, "sampling.surprise", float)
+    table = FieldTable((*chat_fields.ROWS, row), kin=chat_fields.KIN)
+    monkeypatch.setitem(GROUPS, "sampling", _SamplingOfTomorrow)
+    monkeypatch.setattr(chat_request_in, "FIELDS", table)
+    monkeypatch.setattr(chat_request_out, "FIELDS", table)
+    call = read("openai_chat", surprise_level=0.5)
+    assert changes(call, provider)["surprise_level"] == Change("drop", "surprise_level", NO_PARAMETER)
+    home = write_request(call, Attempt(provider="p", model="m", dialect="openai_chat"))
+    assert (json.loads(home.body)["surprise_level"], home.changes) == (0.5, ())
+    assert table.policy.fields["surprise_level"] is NUMBER
+
+
+class _ToolOfTomorrow(Tool, frozen=True):
+    surprise: float | None = None
+
+
+class _FreeformToolOfTomorrow(FreeformTool, frozen=True):
+    surprise: float | None = None
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+@pytest.mark.parametrize("tool", [_ToolOfTomorrow, _FreeformToolOfTomorrow])
+def test_a_member_of_a_tool_that_no_writer_knows_is_reported(provider: str, tool: Any) -> None:
+    tools = (tool("plain"), tool("odd", path="functions[1]", surprise=0.5))
+    found = changes(msgspec.structs.replace(read("openai_chat"), tools=tools), provider)
+    assert found["functions[1].surprise"].op == "drop"
+
+
+_SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+_TOOLS: list[tuple[str, dict[str, Any], str, set[str]]] = [
+    (
+        "openai_chat",
+        {"tools": [{"type": "function", "function": {"name": "a b", "strict": True, "examples": [1]}}]},
+        "gemini",
+        {"tools[0].function.name", "tools[0].function.strict", "tools[0].function.examples"},
+    ),
+    (
+        "openai_chat",
+        {"functions": [{"name": "f"}, {"name": "a b", "strict": True}]},
+        "ollama",
+        {"functions[1].name", "functions[1].strict"},
+    ),
+    (
+        "gemini",
+        {"tools": [{"functionDeclarations": [{"name": "f"}, {"name": "a.b", "behavior": "BLOCKING"}]}]},
+        "openai_chat",
+        {"tools[0].functionDeclarations[1].name", "tools[0].functionDeclarations[1].behavior"},
+    ),
+    (
+        "anthropic_messages",
+        {"tools": [{"name": "f", "input_schema": _SCHEMA, "cache_control": {"type": "ephemeral"}}]},
+        "openai_responses",
+        {"tools[0].cache_control"},
+    ),
+    (
+        "openai_responses",
+        {
+            "tools": [
+                {
+                    "type": "namespace",
+                    "name": "n",
+                    "tools": [{"type": "function", "name": "f", "async": True}],
+                }
+            ]
+        },
+        "anthropic_messages",
+        {"tools[0]", "tools[0].tools[0].async"},
+    ),
+    (
+        "ollama",
+        {"tools": [{"type": "function", "function": {"name": "f", "new": 1}}]},
+        "gemini",
+        {"tools[0].function.new"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("client", "body", "provider", "paths"), _TOOLS)
+def test_what_is_lost_of_a_tool_is_named_by_its_place_in_the_clients_body(
+    client: str, body: dict[str, Any], provider: str, paths: set[str]
+) -> None:
+    assert set(changes(read(client, **body), provider)) == paths
+
+
+@pytest.mark.parametrize("provider", ["openai_chat", "openai_responses"])
+def test_thinking_without_a_level_is_reported_where_only_levels_turn_it_on(provider: str) -> None:
+    assert changes(read("ollama", think=True), provider)["think"].op == "drop"
+
+
+def test_an_error_of_a_writer_names_the_place_in_the_clients_body() -> None:
+    part = {"fileData": {"fileUri": "https://a.example/x.mp4", "mimeType": "video/mp4"}}
+    call = read("gemini", contents=[{"role": "user", "parts": [{"text": "Look"}, part]}])
+    with pytest.raises(Unsupported) as caught:
+        changes(call, "ollama")
+    assert caught.value.param == "contents[0].parts[1]"
+    assert ".content[" not in caught.value.message
 
 
 CONTROLS: dict[str, dict[str, Any]] = {

@@ -78,7 +78,7 @@ ROWS: tuple[Field, ...] = (
     Field("modelArmorConfig", StripRule("provider-switch")),
     Field("serviceTier", StripRule("price")),
     *unread("cachedContent continuationToken", RefuseRule("stored-state")),
-    Field("generationOutputConfig", policy.WRITTEN_TO),
+    *unread("generationOutputConfig outputConfig", policy.WRITTEN_TO),
     *_CHOICES,
 )
 FIELDS = FieldTable(
