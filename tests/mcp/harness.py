@@ -151,9 +151,6 @@ class ScriptedServer:
             self.cancelled += 1
             raise
 
-    async def notify(self, method: str, params: Json, *, scope: str = "") -> None:
-        raise AssertionError("the hub tells servers nothing")
-
     async def watch(self, uris: frozenset[str], *, scope: str = "") -> None:
         self.watched[scope] = uris
 

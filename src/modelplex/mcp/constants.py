@@ -88,7 +88,7 @@ RequestHandler = Callable[[str, Json], Awaitable[McpReply]]
 
 class Unavailable(Exception):
     """A server that is unavailable. `reason`: "start_failed", "crash_loop", "lost", "timeout",
-    "limit", "disabled", "unauthorized", ...; `retry_after` in seconds.
+    "limit", "unauthorized", ...; `retry_after` in seconds.
 
     `lost` during a call means that the call may have had an effect, so it is not repeated.
     """

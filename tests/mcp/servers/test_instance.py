@@ -57,8 +57,6 @@ async def test_a_server_that_exits_at_once_enters_a_crash_loop_and_then_fails_at
     status = scripted.server.status()
     assert status.state == "crash_loop"
     assert status.last_error == "It exited with code 3."
-    scripted.server.revive()
-    assert scripted.server.state == "idle_stopped"
 
 
 async def test_an_idle_server_is_stopped_and_restarted_by_a_call_and_not_by_listing(start: Start) -> None:

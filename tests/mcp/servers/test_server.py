@@ -37,23 +37,6 @@ def test_both_event_loops_start_call_and_stop_a_process(
     assert not any(map(running, pids))
 
 
-async def test_a_quarantined_or_disabled_server_refuses_at_once_and_is_stopped(start: Start) -> None:
-    scripted = start()
-    await scripted.call("echo")
-    scripted.server.quarantine()
-    with pytest.raises(Unavailable) as refused:
-        await scripted.call("echo")
-    assert refused.value.reason == "quarantined"
-    await until(lambda: scripted.server.status().pids == ())
-    assert scripted.server.state == "quarantined"
-    scripted.server.approve()
-    await scripted.call("echo")
-    scripted.server.disable()
-    with pytest.raises(Unavailable) as disabled:
-        await scripted.call("echo", scope="other")
-    assert disabled.value.reason == "disabled"
-
-
 async def test_a_broken_server_does_not_affect_others(start: Start, tmp_path: Path) -> None:
     broken = start(start="exit")
     (tmp_path / "well").mkdir()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.servers import era_probe, lifecycle
@@ -20,9 +20,6 @@ from modelplex.mcp.servers.session import ServerSession
 
 if TYPE_CHECKING:
     from modelplex.mcp.servers.server import ManagedServer
-
-IDLE_POLL_SECONDS: Final = 0.1
-"""Seconds between two checks whether the last calls of a stopping server have ended."""
 
 
 class ServerInstance:
@@ -95,18 +92,11 @@ class ServerInstance:
         """Raise Unavailable if the instance may not be started."""
         if self.closed:
             raise self.unavailable("was stopped.", "lost")
-        match self.life.state:
-            case "disabled":
-                raise self.unavailable("is disabled.", "disabled")
-            case "quarantined":
-                raise self.unavailable("waits for the host's approval of what it offers.", "quarantined")
-            case "crash_loop" if wait := self.life.wait(self._host.now()):
-                sentence = f"has failed {lifecycle.CRASHES} times in a row and is not started for now."
-                if self.life.error:
-                    sentence += f" {self.life.error}"
-                raise self.unavailable(sentence, "crash_loop", retry_after=wait)
-            case _:
-                pass
+        if self.life.state == "crash_loop" and (wait := self.life.wait(self._host.now())):
+            sentence = f"has failed {lifecycle.CRASHES} times in a row and is not started for now."
+            if self.life.error:
+                sentence += f" {self.life.error}"
+            raise self.unavailable(sentence, "crash_loop", retry_after=wait)
 
     def _start_ended(self, task: asyncio.Task[ServerSession | Unavailable]) -> None:
         if self._starting is task:
@@ -231,12 +221,6 @@ class ServerInstance:
         self.advance("stopped")
         if session is not None:
             await asyncio.shield(self._close_session(session))
-
-    async def stop_when_idle(self) -> None:
-        """Stop once the running requests have ended. The state stays."""
-        while self.in_flight:  # noqa: ASYNC110 - once in a server's life
-            await asyncio.sleep(IDLE_POLL_SECONDS)
-        await self.stop()
 
     async def close(self) -> None:
         """Stop for good. Running requests fail as lost."""

@@ -18,8 +18,6 @@ State = Literal[
     "idle_stopped",  # stopped because nobody called it
     "backoff",  # failed; started again on demand after `until`
     "crash_loop",  # failed too often; calls fail at once until `until`
-    "disabled",  # by the config
-    "quarantined",  # its catalog waits for approval
 ]
 
 BACKOFF: Final = 0.5
@@ -62,9 +60,6 @@ Event: TypeAlias = (
         "needed",  # a caller needs the instance
         "ready",  # the start has finished
         "stopped",  # because nobody called it
-        "revived",  # by the host, to forget failures
-        "disabled",  # by the config
-        "quarantined",  # its catalog waits for approval
     ]
     | StartFailed
 )
@@ -96,13 +91,8 @@ def _into(state: State) -> Callable[[Life, Event, float], Life]:
     return lambda life, _, now: Life(state, _recent(life.failures, now), 0.0, life.error)
 
 
-def _forget(_life: Life, _event: Event, _now: float) -> Life:
-    return Life("idle_stopped")
-
-
 _STOPPED: Final = ("configured", "cataloged", "idle_stopped", "backoff", "crash_loop")
 _RUNNING: Final = ("starting", "ready")
-_LIVING: Final = (*_STOPPED, *_RUNNING)
 
 _TABLE: Final[dict[tuple[State, str], Callable[[Life, Event, float], Life]]] = {
     ("configured", "cataloged"): _into("cataloged"),
@@ -110,9 +100,6 @@ _TABLE: Final[dict[tuple[State, str], Callable[[Life, Event, float], Life]]] = {
     ("starting", "ready"): _into("ready"),
     **{(state, "failed"): _fail for state in _RUNNING},
     **{(state, "stopped"): _into("idle_stopped") for state in _RUNNING},
-    **{(state, "revived"): _forget for state in (*_STOPPED, "quarantined")},
-    **{(state, "disabled"): _into("disabled") for state in (*_LIVING, "quarantined")},
-    **{(state, "quarantined"): _into("quarantined") for state in _LIVING},
 }
 
 

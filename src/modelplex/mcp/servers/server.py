@@ -7,7 +7,6 @@ and notifications are in `server_catalog`, log events in `events`, connections i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import time
@@ -44,7 +43,7 @@ from modelplex.mcp.servers.session import ServerSession
 from modelplex.records.log import Secrets
 
 ALIVE: Final[tuple[State, ...]] = (
-    "ready", "starting", "idle_stopped", "cataloged", "configured", "backoff", "crash_loop", "quarantined", "disabled",
+    "ready", "starting", "idle_stopped", "cataloged", "configured", "backoff", "crash_loop",
 )  # fmt: skip
 """A server with several scopes has the first of their states."""
 
@@ -132,7 +131,7 @@ class ManagedServer:
 
     @property
     def state(self) -> State:
-        if self._default_life.state in {"disabled", "quarantined"} or not self._instances:
+        if not self._instances:
             return self._default_life.state
         states_of: list[State] = [instance.life.state for instance in self._instances.values()]
         return min(states_of, key=ALIVE.index)
@@ -198,7 +197,7 @@ class ManagedServer:
 
         Raises:
             Unavailable: it could not be started ("start_failed", "unauthorized", "crash_loop",
-                "limit", "disabled", "quarantined"), did not respond in time ("timeout"), refused
+                "limit"), did not respond in time ("timeout"), refused
                 ("refused"), or was lost during the request ("lost"): then the call may have had an
                 effect.
         """
@@ -228,13 +227,6 @@ class ManagedServer:
             self._in_flight -= counts
             instance.in_flight -= 1
             instance.touch()
-
-    async def notify(self, method: str, params: Json, *, scope: str = "") -> None:
-        """Send a notification to the running instance of that scope, if there is one."""
-        instance = self._instances.get(scope)
-        if instance is not None and instance.session is not None:
-            with contextlib.suppress(ServerError):
-                await instance.session.notify(method, params)
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
         """As `ServerCatalog.listen`."""
@@ -285,33 +277,6 @@ class ManagedServer:
             last_words=next(filter(None, outputs), ()),
             retry_after=min(filter(None, (each.life.wait(self.now()) for each in instances)), default=None),
         )
-
-    def revive(self) -> None:
-        """Forget failures, so that the next call starts the server at once."""
-        for instance in self._instances.values():
-            instance.advance("revived")
-
-    def quarantine(self) -> None:
-        """Refuse every call until `approve`. Running requests go on."""
-        self._set_for_all("quarantined")
-
-    def approve(self) -> None:
-        """End a quarantine."""
-        self._set_for_all("revived")
-
-    def disable(self) -> None:
-        """Refuse every call for good."""
-        self._set_for_all("disabled")
-
-    def _set_for_all(self, event: lifecycle.Event) -> None:
-        self._default_life = lifecycle.next(self._default_life, event, self.now())
-        for instance in self._instances.values():
-            instance.advance(event)
-            if self._default_life.state in {"disabled", "quarantined"}:
-                instance.background.start(instance.stop_when_idle())
-            elif instance.session is not None:
-                instance.advance("needed")
-                instance.advance("ready")
 
     async def end_scope(self, scope: str) -> None:
         """Stop that scope's instance and forget it. Its running requests fail as lost."""
