@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import tempfile
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,14 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 0.3)
     monkeypatch.setattr(listeners, "STOPPING_SECONDS", 0.3)
     monkeypatch.setattr(listeners, "CANCELLED_SECONDS", 0.3)
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that other users may enter. pytest closes its own folders again when another session
+    starts.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder

@@ -79,21 +79,16 @@ def attack(pid: int) -> list[str]:
 
 @needs_attack
 async def test_a_process_of_the_same_user_can_neither_read_the_gateways_keys_nor_attach_to_it(
-    tmp_path: Path,
+    shared_folder: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "open"
-    folder.mkdir()
-    tmp_path.chmod(0o755)
-    folder.chmod(0o777)
-    socket = folder / "m.sock"
-    (folder / "config.toml").write_text(f'[server]\nsocket = "{socket}"\n[[providers]]\ntype = "demo"\n')
-    for parent in folder.parents:  # pytest's own folders are closed to others
-        if parent.stat().st_uid == os.geteuid() and parent.name.startswith(("pytest-", "popen-")):
-            parent.chmod(parent.stat().st_mode | 0o055)
+    shared_folder.chmod(0o777)
+    socket = shared_folder / "m.sock"
+    config = f'[server]\nsocket = "{socket}"\n[[providers]]\ntype = "demo"\n'
+    (shared_folder / "config.toml").write_text(config)
     log = tmp_path / "said"
     with log.open("wb") as said, subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds
         as_nobody(sys.executable, "-m", "modelplex", "--verbose"),
-        cwd=folder, env=environment({"OPENAI_API_KEY": "sk-secret"}), stdout=subprocess.DEVNULL, stderr=said,
+        cwd=shared_folder, env=environment({"OPENAI_API_KEY": "sk-secret"}), stdout=subprocess.DEVNULL, stderr=said,
     ) as served:  # fmt: skip
         try:
             await until(lambda: served.poll() is not None or socket.exists(), what="the start")
@@ -104,7 +99,7 @@ async def test_a_process_of_the_same_user_can_neither_read_the_gateways_keys_nor
 
 
 @needs_attack
-def test_without_the_setting_a_process_can_be_read(tmp_path: Path) -> None:
+def test_without_the_setting_a_process_can_be_read() -> None:
     """So the test above can fail."""
     ptrace_is_free = Path("/proc/sys/kernel/yama/ptrace_scope")
     with subprocess.Popen(
