@@ -1,4 +1,4 @@
-"""The request bodies of the benchmark: the same text every time, in the shapes that agents send."""
+"""The request bodies of the benchmark: the same text every time, in the forms that agents send."""
 
 import json
 import random
@@ -10,7 +10,7 @@ WORDS = (
     ' "quoted" path/to/file.py line\n'
 ).split(" ")
 MODEL = "gpt-4o"
-"""A name that every gateway under measure knows: one of them serves its own catalog only."""
+"""A model name that every measured gateway accepts: one of them has a fixed catalog."""
 # An agent's context beyond this size comes with its tools.
 TOOLS_FROM_BYTES = 4000
 LONGEST_MESSAGE = 6000
@@ -19,17 +19,13 @@ LONGEST_MESSAGE = 6000
 # max_tokens and seed.
 STREAMS = {"stream": (100, 20), "held": (1_000_000, 200), "unread": (1_000_000, 0)}
 TRANSLATED = {"40 KB, translated": "40 KB", "stream, translated": "stream"}
-"""Asked in Anthropic's form of a provider that speaks OpenAI's, beside what passes in the same
-form.
-"""
+"""Messages requests for a provider that speaks chat completions, beside the same as passthrough."""
 PLAIN = {"500 B": 500, "40 KB": 40_000, "1 MB": 1_000_000}
 LARGE = {"4 MB": 4_000_000, "20 MB": 20_000_000}
 
 
 def _compact(value: Any) -> bytes:
-    """As JSON.stringify writes it, and every official client: no white space, no escapes that need
-    not be.
-    """
+    """As JSON.stringify and the official clients write it: no white space, no unneeded escapes."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -48,7 +44,7 @@ def _tool(number: int, *, dice: random.Random) -> dict[str, Any]:
 
 
 def body(size: int, **more: Any) -> bytes:
-    """A chat completions request of about `size` bytes; `more` goes into it as it stands."""
+    """A chat completions request of about `size` bytes, with the members of `more`."""
     dice = random.Random(1)  # noqa: S311 - the same bodies in every run, and no secret among them
     system = {"role": "system", "content": "You are a helpful assistant."}
     request: dict[str, Any] = {"model": MODEL, "messages": [system], "temperature": 0.7, **more}
@@ -65,7 +61,7 @@ def body(size: int, **more: Any) -> bytes:
 
 
 def as_messages(chat: bytes) -> bytes:
-    """The same conversation in Anthropic's form, for a gateway that has to translate it."""
+    """The same conversation as a Messages request, for a gateway that has to translate it."""
     asked = json.loads(chat)
     said = [each for each in asked["messages"] if each["role"] != "system"]
     told = {

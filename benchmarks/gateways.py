@@ -76,8 +76,8 @@ def interpreter() -> str:
 
 
 def modelplex(upstream: int) -> Server:
-    """The gateway as in production: records on, as JSON, thrown away at the end of the pipe. An
-    agent's socket is sealed unless its config says otherwise.
+    """The gateway as in production, with JSON records into a pipe. An agent's socket is sealed,
+    unless the config says otherwise.
     """
     port, sealed, opened = free_port(), BUILD / "sealed.sock", BUILD / "open.sock"
     (BUILD / "config.toml").write_text(CONFIG.format(port=upstream, model=MODEL, open=opened))

@@ -1,7 +1,5 @@
-"""Processes as the benchmark sees them: started on one core, stopped while another is measured,
-asked what they cost.
-
-Linux only: it reads /proc.
+"""Processes of the benchmark: started on one core, stopped while another is measured, and their
+CPU time and memory. Linux only: it reads /proc.
 """
 
 import os
@@ -20,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / ".cache" / "bench"
 CORES = sorted(os.sched_getaffinity(0))
-GATEWAY_CORE = CORES[0]  # the process under measure, alone
+GATEWAY_CORE = CORES[0]  # the measured process
 PEERS_CORE = CORES[-1]  # the upstream and the load
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
@@ -29,7 +27,7 @@ POLL_S = 0.001
 
 @contextmanager
 def on_core(core: int) -> Generator[None]:
-    """What is started inside runs on this core: a child inherits its parent's affinity."""
+    """Processes started inside run on this core: a child inherits its parent's affinity."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -40,23 +38,23 @@ def on_core(core: int) -> Generator[None]:
 
 @dataclass(frozen=True)
 class Service:
-    """A running server and everything that it started."""
+    """A running server and its descendants."""
 
     process: subprocess.Popen[bytes]
 
     def tree(self) -> list[int]:
         found = [self.process.pid]
-        for pid in found:  # grows while it is walked
+        for pid in found:  # grows while it is iterated
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 found.extend(int(child) for child in _read(children).split())
         return found
 
     def cpu_ns(self) -> int:
-        """Nanoseconds of CPU of the whole tree so far, from the scheduler's own count."""
+        """Nanoseconds of CPU of the process tree so far, as the scheduler counts them."""
         return sum(map(_cpu_ns, self.tree()))
 
     def own_cpu_ns(self) -> int:
-        """The same without what it started: tool servers are not what is measured."""
+        """The same without its descendants: tool servers are not measured."""
         return _cpu_ns(self.process.pid)
 
     def rss_mb(self) -> float:
@@ -66,7 +64,7 @@ class Service:
         return sum(map(_rss_mb, self.tree()))
 
     def own_rss_mb(self) -> float:
-        """The same without what it started."""
+        """The same without its descendants."""
         return _rss_mb(self.process.pid)
 
     def pause(self) -> None:
@@ -101,7 +99,7 @@ def _rss_mb(pid: int) -> float:
 
 
 def _read(file: Path) -> str:
-    """What a file below /proc says; nothing once its process or thread is gone."""
+    """The content of a file below /proc; empty once its process or thread has exited."""
     try:
         return file.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -116,16 +114,14 @@ def start(
     cwd: Path,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Service, float]:
-    """The service once `health` (a URL) answers 200, and the seconds that this took."""
+    """Start a service. Returns it when `health` (a URL) gives 200, with the seconds until then."""
     return _start(
         command, core=core, cwd=cwd, ready=lambda: _answers(health), what=health, environment=environment
     )
 
 
 def start_at(command: Sequence[str], *, core: int | None, port: int, cwd: Path) -> Service:
-    """The service once it accepts connections at this port of the loopback. Without a core it runs
-    where the scheduler likes.
-    """
+    """Start a service. Returns it once it accepts connections at this port of the loopback."""
     what = f"port {port}"
     return _start(command, core=core, cwd=cwd, ready=lambda: _accepts(port), what=what)[0]
 
@@ -170,7 +166,7 @@ def _answers(url: str) -> bool:
 
 
 def build() -> None:
-    """Compile the load client and the upstream, once for each change of their source."""
+    """Compile the load client and the upstream, if their source has changed."""
     BUILD.mkdir(parents=True, exist_ok=True)
     compiler = shutil.which("cc")
     if compiler is None:

@@ -1,4 +1,4 @@
-"""What the gateway costs, beside nginx as a plain reverse proxy and beside a direct connection:
+"""The cost of the gateway, beside nginx as a plain reverse proxy and beside a direct connection:
 `make bench`; `make bench ARGS=--peers` adds two gateways that are compiled.
 
 Each server has one core to itself; the upstream and the load share another. Everything is
@@ -34,10 +34,10 @@ HELD_STREAMS = (100, 1000, 5000)
 UNREAD_STREAMS = 200
 UNREAD_SECONDS = 6.0
 OPEN_FILES = 4 * max(HELD_STREAMS)
-"""Each held stream is two sockets in a proxy, and some room."""
+"""Each open stream is two sockets in a proxy, and some spare ones."""
 STARTS = 5
 RATES = {"answer after, µs (median at 200/s)": (200, "p50"), "99th percentile, µs, at 2,000/s": (2000, "p99")}
-"""Requests a second, and which of the load client's figures."""
+"""Requests per second, and the name of the load client's figure."""
 CONNECTIONS = {
     "500 B": 32,
     "40 KB": 16,
@@ -49,9 +49,7 @@ CONNECTIONS = {
     "stream, translated": 60,
 }
 STREAM_DEFAULTS = [str(figure) for figure in reversed(bodies.STREAMS["stream"])]
-"""What the upstream does where a body has other names for it: milliseconds between chunks, and
-chunks.
-"""
+"""The upstream's milliseconds between chunks, and chunks, for bodies without members for them."""
 STREAM_OPTIONS = ["-s", "-R", "61", "-w", "1"]
 """Streams start 61 a second, so that their chunks (50 a second each) do not all fall due at the
 same instant.
@@ -67,7 +65,7 @@ class Target:
     service: Service | None
 
 
-Figures = dict[tuple[str, str], list[float]]  # (measure, target) -> one figure a round
+Figures = dict[tuple[str, str], list[float]]  # (measure, target) -> one figure per round
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Bench:
         return load(target, file=self.files[kind], translated=kind in bodies.TRANSLATED, options=options)
 
     def cpu(self, target: Target, *, kind: str) -> dict[str, float]:
-        """CPU microseconds for a request, or for a chunk where the kind is a stream."""
+        """CPU microseconds per request, or per chunk of a stream."""
         if kind in bodies.TRANSLATED and not target.name.startswith("modelplex"):
             return {}
         streamed = kind.startswith("stream")
@@ -97,10 +95,9 @@ class Bench:
         seen = self.load(target, kind=kind, options=[*options, *STREAM_OPTIONS] if streamed else options)
         spent = target.service.cpu_ns() - before if target.service else 0
         if streamed:
-            # The client says -1 where it saw none: a stream lasts 2 s, and shorter rounds may meet
-            # no beginning.
+            # -1 if the client saw none: a stream lasts 2 s, and a shorter round may see no start.
             waits = {"first chunk after, µs": seen["ttft50"], "each chunk after, µs": seen["ch50"]}
-            # Of a translated stream what it costs is of interest; it comes no sooner than another.
+            # Of a translated stream only the cost is of interest; its latency is that of others.
             figures = {m: figure for m, figure in waits.items() if figure >= 0 and kind == "stream"}
             count, what = seen["totch"], f"CPU µs a streamed chunk{kind.removeprefix('stream')}"
         else:
@@ -108,17 +105,13 @@ class Bench:
         return {**figures, what: spent / count / 1000} if target.service else figures
 
     def latency(self, target: Target, *, measure: str) -> dict[str, float]:
-        """Microseconds until the whole answer, at a fixed rate and counted from the scheduled
-        time.
-        """
+        """Microseconds until the whole response, at a fixed rate, from the scheduled time."""
         rate, figure = RATES[measure]
         options = ["-c", "32", "-d", str(self.seconds), "-r", str(rate)]
         return {measure: self.load(target, kind="500 B", options=options)[figure]}
 
     def rounds(self, *, count: int) -> Figures:
-        """Every measure of every target in each round, and the targets in another order each
-        time.
-        """
+        """Every measure of every target in each round; the order of the targets changes."""
         figures: Figures = defaultdict(list)
         steps: list[tuple[str, Callable[[Target], dict[str, float]]]] = [
             *((kind, lambda target, kind=kind: self.cpu(target, kind=kind)) for kind in CONNECTIONS),
@@ -141,7 +134,7 @@ class Failed(RuntimeError):
 
 
 def load(target: Target, *, file: Path, translated: bool = False, options: list[str]) -> dict[str, Any]:
-    """The load client's own figures. Raises Failed where a request failed."""
+    """The load client's figures. Raises Failed if a request failed."""
     with on_core(PEERS_CORE):
         done = subprocess.run(
             _command(target, file=file, translated=translated, options=options),
@@ -239,7 +232,7 @@ def _held(target: Target, *, service: Service, files: Mapping[str, Path]) -> dic
 
 
 def _peak(target: Target, service: Service, *, file: Path, options: list[str]) -> float:
-    """The most megabytes while a load runs."""
+    """The maximum of megabytes during a load."""
     command = _command(target, file=file, translated=False, options=options)
     sampled = [service.rss_mb()]
     with on_core(PEERS_CORE), subprocess.Popen(command, stdout=subprocess.PIPE) as client:
@@ -262,7 +255,7 @@ SHARE_OF_NGINX: dict[str, tuple[float, float]] = {
     "CPU µs a request, 1 MB": (0.22, 0.12),
     "CPU µs a streamed chunk": (0.68, 0.60),
 }
-"""The aims of open and of sealed callers: the work for each CPU second, as a share of nginx's."""
+"""The aims for open and sealed callers: work per CPU second, as a share of nginx's."""
 LIMITS: dict[str, float] = {
     "MB idle": 40.0,
     "ms until /health answers": 300.0,
@@ -272,21 +265,19 @@ LIMITS: dict[str, float] = {
     "KB of a stream that nobody reads": 128.0,
     "KB of a held stream, of 1,000": 27.0,
 }
-"""The aims of every column of Modelplex's; less is better."""
+"""The aims for every column of Modelplex; less is better."""
 TRANSLATED_AIM = 2.5
-"""Times what the pass in the same dialect costs that a translation may cost."""
+"""The aim for a translation, as a multiple of passthrough."""
 TRANSLATED = {
     "CPU µs a streamed chunk, translated": "CPU µs a streamed chunk",
     "CPU µs a request, 40 KB, translated": "CPU µs a request, 40 KB",
 }
 P99_AIM = 2.0
-"""Times nginx's."""
+"""As a multiple of nginx's."""
 
 
 def table(medians: Mapping[tuple[str, str], float], *, names: list[str]) -> str:
-    """A Markdown table: a row for each measure, a column for each target, the ratios that count and
-    whether their aims are met.
-    """
+    """A Markdown table: a row per measure, a column per target, ratios and whether aims are met."""
     measures = list(dict.fromkeys(measure for measure, _ in medians))
     lines = [f"| | {' | '.join(names)} | ratio | aim |", f"|---|{'---:|' * len(names)}---|---|"]
     for measure in measures:

@@ -3,12 +3,12 @@
 
 A real gateway with agents, sockets, HTTP, a scripted provider and a tool server. First the good
 caller is alone, which gives its quiet latency; then `soak_hostile` runs beside it. Each of its
-answers is judged. The table says what came of it, and the exit status is 1 where the gateway took
-more than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT times the quiet
-one, an answer was wrong, or the gateway died.
+responses is checked. The table has the result, and the exit status is 1 if the gateway used more
+than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT times the quiet
+one, a response was wrong, or the gateway exited.
 
-The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, and step
-back for everybody else. Linux only, since it reads /proc.
+The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, at a low
+priority. Linux only, since it reads /proc.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ LATENCY_LIMIT = 3.0
 HOSTILE_CPU = 0.3
 """Of one core."""
 QUIET_SHARE = 0.2
-"""Of the time, for the good caller alone."""
+"""Of the time, with only the good caller."""
 GAP_S = 0.02
 """Between the good caller's requests: 50 a second, as one agent with some subagents makes."""
 SAMPLE_S = 0.5
-"""Between two looks at the gateway's memory."""
+"""Between two readings of the gateway's memory."""
 ANSWER_LIMIT_S = 30.0
 """A request of the good caller that takes longer has failed."""
 PERCENTILE = 0.99
@@ -105,19 +105,19 @@ def config(folder: Path, *, http: int, upstream: int, endless: int) -> str:
     return top + agents
 
 
-# --- the good caller ---
+# --- good caller
 
 
 @dataclass
 class Wire:
-    """One kept connection of a client that keeps connections."""
+    """One keep-alive connection."""
 
     open: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
     streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> tuple[int, bytes]:
-        """Status and body. A kept connection that was closed meanwhile is opened anew, as every
-        client does.
+        """Status and body. A connection that was closed meanwhile is opened again, as every client
+        does.
         """
         kept = self.streams is not None
         try:
@@ -180,7 +180,7 @@ class Good:
         self._wires = (agent, host)
 
     async def run(self, seconds: float) -> None:
-        """One request after the other, of each kind in turn."""
+        """Sends one request after the other, of each kind in turn."""
         end = time.monotonic() + seconds
         names = [f"nonce-{number:08x}" for number in range(self.asked, self.asked + 100_000)]
         for nonce, kind in zip(names, _in_turn(list(self._kinds)), strict=False):
@@ -231,7 +231,7 @@ def _right(judge: Callable[[str, bytes], bool], nonce: str, body: bytes) -> bool
     try:
         return judge(nonce, body)
     except (ValueError, KeyError, IndexError, TypeError):
-        return False  # not even of the form
+        return False  # not in the expected form
 
 
 def _said(nonce: str) -> str:
@@ -260,12 +260,12 @@ def _is_message(nonce: str, body: bytes) -> bool:
 
 
 def _is_tool(nonce: str, body: bytes) -> bool:
-    (answer,) = _events(body) or [json.loads(body)]  # a call that took long is answered as a stream
+    (answer,) = _events(body) or [json.loads(body)]  # a slow call gets a stream
     content: str = answer["result"]["content"][0]["text"]
     return content == nonce
 
 
-# --- the verdict ---
+# --- checks
 
 
 def percentile(waits: Sequence[float], share: float = PERCENTILE) -> float:
@@ -275,21 +275,21 @@ def percentile(waits: Sequence[float], share: float = PERCENTILE) -> float:
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a soak came to. Waits are in seconds, by kind of request."""
+    """The result of a soak. Waits are in seconds, by kind of request."""
 
     quiet: Mapping[str, Sequence[float]]
     hostile: Mapping[str, Sequence[float]]
     memory_mb: Sequence[float]
-    """Of the gateway with all that it started."""
+    """Of the gateway with its descendants."""
     own_mb: Sequence[float] = ()
-    """Of the gateway's process alone."""
+    """Of the gateway's process."""
     wrong: Mapping[str, int]
     asked: int
     exit_code: int | None
     done: Mapping[str, int]
 
     def faults(self, *, judge_latency: bool = True) -> list[str]:
-        """What is not as it must be, in sentences."""
+        """One sentence for each failed check."""
         found: list[str] = []
         if self.exit_code is not None:
             found.append(f"The gateway ended with status {self.exit_code}.")
@@ -316,7 +316,7 @@ def _all(waits: Mapping[str, Sequence[float]]) -> list[float]:
 
 
 def table(outcome: Outcome) -> str:
-    """Waits of the good caller by kind, memory, and what the hostile callers did, in Markdown."""
+    """A Markdown table: waits of the good caller, memory, and the hostile callers' work."""
     rows = [
         "| request | quiet p50 | quiet p99 | hostile p50 | hostile p99 | worst |",
         "|---|---|---|---|---|---|",
@@ -352,13 +352,13 @@ def table(outcome: Outcome) -> str:
     return "\n".join(rows)
 
 
-# --- the run ---
+# --- run
 
 
 @contextmanager
 def services(folder: Path) -> Generator[tuple[Service, int]]:
-    """The gateway before its providers, and the port of its HTTP. What streams without end is a
-    provider of its own: the good caller's would be late by itself.
+    """The gateway with its providers, and its HTTP port. The endless streams come from a separate
+    provider, which would delay the good caller's.
     """
     upstream, endless, http = free_port(), free_port(), free_port()
     with ExitStack() as stack:
@@ -421,7 +421,7 @@ def hostile(folder: Path, told: int, *, only: Sequence[str]) -> Generator[None]:
 
 
 def _wait_for(socket: Path) -> None:
-    """The sockets are there a moment after the port."""
+    """Wait for the sockets, which exist shortly after the port."""
     end = time.monotonic() + ANSWER_LIMIT_S
     while not socket.exists() and time.monotonic() < end:
         time.sleep(0.05)

@@ -1,11 +1,10 @@
 """The hostile callers of the soak: `python -m benchmarks.soak_hostile FOLDER CPU_SHARE [CALLER
 ...]`.
 
-Each of them does one thing over and over that may not harm anybody else, on the socket of an agent
-of its own (FOLDER/NAME.sock) or on that of nobody in particular (FOLDER/m.sock). Bodies are made
-once. All of them together use CPU_SHARE of one core at most: what is measured is the gateway, and
-not who gets the machine. Every second it writes a line of JSON: how often each has done what it
-does.
+Each caller repeats one thing that must not harm other callers, on its own agent's socket
+(FOLDER/NAME.sock) or on the shared one (FOLDER/m.sock). Bodies are made once. All callers together
+use at most CPU_SHARE of one core, so that the gateway is measured and not the scheduler. Every
+second a line of JSON has each caller's count.
 """
 
 import asyncio
@@ -43,7 +42,7 @@ AGENTS = (
     "circuits",
     "waiting",
 )
-"""Each has a socket of its own in the soak's config."""
+"""Each has its own socket in the soak's config."""
 RATES = {"limited": "rate = { requests = 1 }", "waiting": "concurrent = 4"}
 
 
@@ -113,12 +112,12 @@ CALLERS = {
     "hang_ups": 1,
     "waiting": 1,
 }
-"""What there is, by the method that does it, and how many do it at once."""
+"""The callers by method name, with how many of each run at once."""
 STREAMS = ("endless-arguments", "endless-calls", "endless-data", "endless-blank", "endless-comments")
 
 
 class Hostile:
-    """All of them, and what they have done."""
+    """All callers, and their counts."""
 
     def __init__(self, folder: Path, share: float) -> None:
         self.folder = folder
@@ -130,14 +129,14 @@ class Hostile:
         return str(self.folder / f"{name}.sock")
 
     async def pace(self, seconds: float) -> None:
-        """Wait, and longer while all of them have used more CPU than their share."""
+        """Wait, and longer while the callers have used more CPU than their share."""
         await asyncio.sleep(seconds)
         ahead = time.process_time() / self.share - (time.monotonic() - self.began)
         if ahead > 0:
             await asyncio.sleep(ahead)
 
     async def ask(self, name: str, data: bytes) -> bytes:
-        """The status line of what comes back, all of which is read."""
+        """Reads the whole response. Returns its status line."""
         async with connection(self.socket(name)) as (reader, writer):
             writer.write(data)
             first = await reader.read(4096)
@@ -147,8 +146,8 @@ class Hostile:
         return first[:12]
 
     async def run(self, only: Sequence[str]) -> None:
-        """Until it is killed. `only` names some of CALLERS, and is empty for all. What one of them
-        meets ends with its turn.
+        """Run until killed. `only` names some of CALLERS; empty means all. An error of a caller
+        ends only its turn.
         """
         tasks: list[asyncio.Task[None]] = []
         for name, many in CALLERS.items():
@@ -170,7 +169,7 @@ class Hostile:
     def count(self, what: str, status: bytes = b"") -> None:
         self.done[f"{what} {status[9:12].decode()}".rstrip()] += 1
 
-    # --- what they do ---
+    # --- callers
 
     async def refused(self) -> None:
         for data in REFUSED_BODIES.values():
@@ -178,18 +177,18 @@ class Hostile:
             await self.pace(1.0)
 
     async def limited(self) -> None:
-        """An agent beyond its rate, with bodies of 9.9 MB."""
+        """An agent above its rate, with bodies of 9.9 MB."""
         self.count("bodies beyond a rate", await self.ask("limited", REFUSED_BODIES["policy"]))
         await self.pace(1.0)
 
     async def unfinished(self) -> None:
-        """A body of 10 MB that lacks its last byte, for as long as the gateway waits for it."""
+        """A body of 10 MB without its last byte, for as long as the gateway waits."""
         path = CHAT if self.done["unfinished bodies"] % 2 else "/mcp/v1"
         rows = "accept: application/json, text/event-stream\r\n"
         size = 10_000_000 if path == CHAT else 4_000_000
         async with connection(self.socket("unfinished" if size > 5_000_000 else "m")) as (reader, writer):
             writer.write(head(size, path=path, rows=rows))
-            # Who is refused at the head learns it before it has sent anything.
+            # A request that is refused by its head is refused before it has sent its body.
             with suppress(TimeoutError):
                 status = await asyncio.wait_for(reader.read(4096), 0.2)
                 self.count("unfinished bodies", status)
@@ -212,7 +211,7 @@ class Hostile:
                     break
 
     async def idle(self) -> None:
-        """A connection of a thousand, silent or after one answer or with half a head."""
+        """One of a thousand connections: silent, after one response, or with half a head."""
         number = self.done["idle connections"]
         async with connection(self.socket("idle")) as (reader, writer):
             self.count("idle connections")
@@ -248,7 +247,7 @@ class Hostile:
         await self.pace(1.0)
 
     async def sessions(self) -> None:
-        """Sessions that nobody ends."""
+        """Sessions that are never ended."""
         params = {
             "protocolVersion": "2025-06-18",
             "capabilities": {},
@@ -262,12 +261,12 @@ class Hostile:
         await self.pace(0.1)
 
     async def circuits(self) -> None:
-        """What makes the good caller's own provider answer 500."""
+        """Requests to which the good caller's provider responds with 500."""
         self.count("provoked failures", await self.ask("circuits", post(chat("fail-500"))))
         await self.pace(0.5)
 
     async def hang_ups(self) -> None:
-        """A caller that goes in the middle of its body, and one that goes before its answer."""
+        """Disconnects during the body, and before the response."""
         async with connection(self.socket("hang_ups")) as (_, writer):
             writer.write(REFUSED_BODIES["policy"][:2_000_000])
             await writer.drain()
@@ -279,8 +278,8 @@ class Hostile:
         await self.pace(0.3)
 
     async def waiting(self) -> None:
-        """More requests at once than the agent may have, each of 1 MB, to a model that never
-        answers.
+        """More concurrent requests than the agent may have, each of 1 MB, to a model that never
+        responds.
         """
         data = post(chat("silent", "x" * 1_000_000))
         with suppress(TimeoutError):

@@ -1,5 +1,5 @@
-"""The tool server of the soak, over stdio: one tool, `echo`, of both eras. It imports next to
-nothing, since its memory counts with the gateway's.
+"""The tool server of the soak, over stdio: one tool, `echo`, in both eras. It imports little, since
+its memory is counted with the gateway's.
 """
 
 import json

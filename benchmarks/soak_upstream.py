@@ -1,9 +1,9 @@
-"""The scripted provider of the soak: `python -m benchmarks.soak_upstream PORT`. The model that is
-asked for says what it does.
+"""The scripted provider of the soak: `python -m benchmarks.soak_upstream PORT`. The model
+selects the behaviour.
 
-good          answers with the nonce of the request, whole or streamed
-fail-500      answers 500
-silent        never answers
+good          responds with the nonce of the request, whole or streamed
+fail-500      responds with 500
+silent        never responds
 endless-*     streams for as long as it is read, up to MOST_BYTES: tool arguments, tool calls, data
 lines without content, blank lines
 """
@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 MOST_BYTES = 256 * 1024 * 1024
-"""Of one endless stream: far more than any gateway should take of it."""
+"""Of one endless stream: far more than a gateway should read."""
 PIECE = 65_536
 PIECES_OF_A_SECOND = 400
 """Of an endless stream, so that the provider's own CPU use stays bounded."""
@@ -51,7 +51,7 @@ def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
 
 
 def streamed(text: str) -> Iterator[bytes]:
-    """The text in four pieces, and the end."""
+    """A stream of the text in four pieces."""
     step = max(1, len(text) // 4)
     yield event({"role": "assistant", "content": ""})
     for at in range(0, len(text), step):
@@ -69,7 +69,7 @@ def call(index: int, **function: str) -> dict[str, Any]:
 
 
 def endless(kind: str) -> Iterator[bytes]:
-    """The pieces of a stream without end."""
+    """The pieces of an endless stream."""
     yield event({"role": "assistant", "content": ""})
     if kind == "arguments":
         yield event(call(0, name="f", arguments=""))
@@ -77,7 +77,7 @@ def endless(kind: str) -> Iterator[bytes]:
         while True:
             yield piece
     if kind == "calls":
-        # "index" stands before the id that is made of it.
+        # "index" comes before the id that is made of it.
         one = event(call(7777777, name="f", arguments="{}")).replace(b"7777777", b"%d")
         index = 0
         while True:
@@ -121,7 +121,7 @@ async def answer(body: bytes, reader: asyncio.StreamReader, writer: asyncio.Stre
     if kind == "endless":
         await pour(endless(what), writer, pause=1 / PIECES_OF_A_SECOND)
     elif kind == "silent":
-        await reader.read(1)  # until its client goes
+        await reader.read(1)  # until the client disconnects
     elif kind == "fail":
         said = b'{"error":{"message":"it failed","type":"server_error"}}'
         writer.write(WHOLE % (500, len(said), said))

@@ -1,11 +1,10 @@
-"""What a tool call costs on its way through the gateway, beside the same call without it and beside
-FastMCP's proxy: `make bench`.
+"""The cost of a tool call through the gateway, beside the same call without it and through
+FastMCP's proxy: `make bench`, or `python -m benchmarks.tools` alone.
 
-All stand before the same echo server (tools_echo.py), which takes some ten microseconds, over stdio
-and over HTTP. The process under measure has one core to itself, with the server that it starts;
-load and the server over HTTP share another. Targets take turns within a run, in another order each
-round, and each figure is the median of the rounds. By itself: `python -m benchmarks.tools`. FastMCP
-is there where `make tools` has installed it.
+All of them call the same echo server (tools_echo.py), which takes some ten microseconds, over stdio
+and over HTTP. The measured process has one core to itself, with the server that it starts; load and
+the server over HTTP share another. Targets take turns within a run, in another order each round,
+and each figure is the median of the rounds. FastMCP is measured if `make tools` has installed it.
 """
 
 import argparse
@@ -34,12 +33,12 @@ ECHO = [sys.executable, "-S", "-E", str(HERE / "tools_echo.py")]
 MODERN: Final = "2026-07-28"
 RESERVED: Final = "io.modelcontextprotocol/"
 AT_ONCE: Final = 16
-"""Calls in flight while the CPU is counted: as many as one server may have."""
+"""Concurrent calls while CPU is measured: as many as one server may have."""
 CONFIGURED: Final = 10
-"""Servers that are configured and never started, where memory is measured."""
+"""Servers that are configured but never started, for the measurement of memory."""
 TEXT: Final = "hello " * 10
 SETTLE_S: Final = 2.0
-"""How long a process is left alone before its memory is looked at."""
+"""Seconds for which a process idles before its memory is read."""
 
 ADDED: Final = "added to a call, µs"
 CALLS: Final = "calls a CPU second"
@@ -55,7 +54,7 @@ Figures = dict[tuple[str, str], list[float]]
 
 @dataclass(frozen=True)
 class Way:
-    """One way to the echo server. `service` is the process in between, None where there is none."""
+    """One path to the echo server. `service` is the process in between, or None."""
 
     name: str
     transport: str
@@ -85,12 +84,12 @@ def call(tool: str) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
 
 
-# --- what is measured ---
+# --- measurements
 
 
 @contextmanager
 def alone(way: Way, ways: list[Way]) -> Generator[None]:
-    """Only this one runs."""
+    """Stop all other services."""
     for other in ways:
         if other.service is not None and other.service is not way.service:
             other.service.pause()
@@ -100,7 +99,7 @@ def alone(way: Way, ways: list[Way]) -> Generator[None]:
 
 
 def load(way: Way, *, connections: int, seconds: float) -> dict[str, Any]:
-    """The load client's own figures, each connection asking again as soon as it is answered."""
+    """The load client's figures. Each connection sends its next call right after a response."""
     file = BUILD / f"tools-{way.tool}.json"
     file.write_bytes(way.body)
     headers = [part for header in way.headers for part in ("-H", header)]
@@ -120,7 +119,7 @@ def load(way: Way, *, connections: int, seconds: float) -> dict[str, Any]:
 
 
 def over_stdio(seconds: float) -> float:
-    """Median microseconds of a call to the server itself, by its pipes."""
+    """Median microseconds of a call to the server itself, over its pipes."""
     with on_core(GATEWAY_CORE):
         child = subprocess.Popen(ECHO, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert child.stdin is not None
@@ -172,7 +171,7 @@ def measure(ways: list[Way], *, direct_port: int, count: int, seconds: float) ->
 
 
 def memory(figures: Figures, *, count: int) -> None:
-    """Of processes that serve nobody yet, each started anew."""
+    """Memory of idle processes, each newly started."""
     for _ in range(count):
         for servers, measure_ in ((0, ALONE), (CONFIGURED, MEMORY)):
             with ExitStack() as stack:
@@ -188,7 +187,7 @@ def memory(figures: Figures, *, count: int) -> None:
                 figures[MEMORY, "FastMCP"].append(service.own_rss_mb())
 
 
-# --- what is started ---
+# --- services
 
 
 def echo_command() -> dict[str, Any]:
@@ -196,7 +195,7 @@ def echo_command() -> dict[str, Any]:
 
 
 def modelplex_config(servers: int, *, url: str | None = None) -> str:
-    """[mcp] with so many servers over stdio, and with one over HTTP where there is an address."""
+    """[mcp] with so many servers over stdio, and one over HTTP if there is an address."""
     lines = ["[server]", f'state_folder = "{BUILD / "state"}"']
     if servers or url:
         lines += ["[mcp]", "enabled = true", 'pinning = "off"']
@@ -234,7 +233,7 @@ def start_echo(stack: ExitStack) -> int:
 
 
 def start_ways(stack: ExitStack, *, echo: int) -> list[Way]:
-    """Both gateways before both forms of the server, each of which has answered once."""
+    """Both gateways with both forms of the server, each of which has responded once."""
     url = f"http://127.0.0.1:{echo}/mcp"
     port = free_port()
     ours = start_modelplex(stack, modelplex_config(1, url=url), port=port)
@@ -255,7 +254,7 @@ def start_ways(stack: ExitStack, *, echo: int) -> list[Way]:
 
 
 def check(way: Way) -> None:
-    """It echoes: what is fast and wrong is not measured."""
+    """Checks the response: a fast wrong one must not be measured."""
     headers = dict(header.split(": ", 1) for header in way.headers)
     asked = urllib.request.Request(f"http://127.0.0.1:{way.port}{way.path}", way.body, headers)
     with urllib.request.urlopen(asked, timeout=30) as response:  # noqa: S310 - a loopback URL of our own
@@ -265,7 +264,7 @@ def check(way: Way) -> None:
         raise RuntimeError(message)
 
 
-# --- what is said ---
+# --- table
 
 
 def table(medians: dict[tuple[str, str], float]) -> str:
@@ -290,7 +289,7 @@ def figure(value: float | None) -> str:
 
 
 def verdict(measure_: str, medians: dict[tuple[str, str], float]) -> tuple[str, str]:
-    """How it compares, and whether what we aim for is reached."""
+    """Comparisons, and whether the aims are met."""
     ours, theirs = medians.get((measure_, "modelplex")), medians.get((measure_, "FastMCP"))
     if ours is None:
         return "", ""
@@ -316,7 +315,7 @@ def met(it_is: object) -> str:
 
 
 def run(*, count: int, seconds: float) -> str:
-    """The table, after some minutes."""
+    """Returns the table. Takes some minutes."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         echo = start_echo(stack)

@@ -1,8 +1,8 @@
-"""A tool server that does next to nothing, so that what is measured is what stands before it:
-`tools_echo.py` over stdio, `tools_echo.py PORT` over HTTP.
+"""A tool server that does as little as possible, so that the gateway is measured: `tools_echo.py`
+over stdio, `tools_echo.py PORT` over HTTP.
 
-It speaks both eras and nothing but the standard library: about 10 µs a call over stdio, where a
-server of an SDK takes a thousand.
+It has both eras and uses the standard library only: about 10 µs per call over stdio, where a server
+of an SDK takes a thousand.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ def over_stdio() -> None:
 
 
 class Http(asyncio.Protocol):
-    """HTTP/1.1 as far as POSTs of a known length need it; everything else is not allowed."""
+    """HTTP/1.1 for POSTs with a content-length; nothing else is supported."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

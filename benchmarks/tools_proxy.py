@@ -1,11 +1,11 @@
-"""FastMCP's proxy, as its documentation says, in front of tool servers: `tools_proxy.py PORT
-SERVERS`, where SERVERS is JSON as in its `mcpServers`.
+"""FastMCP's proxy, as in its documentation, for tool servers: `tools_proxy.py PORT SERVERS`, where
+SERVERS is JSON as in its `mcpServers`.
 
-One server gets one client that stays connected, which is the form that does best; of several it
-makes its own, since there is no other form.
+For one server it uses a client that stays connected, its fastest form; for several it makes its own
+clients, the only form that it has.
 """
 
-# It runs in an environment of its own, which the checkers of ours do not see.
+# It runs in its own environment, which our checkers do not see.
 # mypy: ignore-errors
 # pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 

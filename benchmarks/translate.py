@@ -1,9 +1,8 @@
-"""What translation costs beside passing untouched: CPU microseconds of the wires alone, in this
-process and on one core.
+"""The cost of translation beside passthrough: CPU microseconds of the dialects on one core, in
+this process: `make bench`, or `python -m benchmarks.translate` alone.
 
-For each pair of a client's form and a provider's dialect: a streamed chunk, and a 40 KB request
-(read, and written for the provider). What the whole gateway spends on either, `benchmarks.run`
-measures: `make bench` prints both tables. By itself: `python -m benchmarks.translate`.
+For each pair of dialects: a streamed chunk, and a 40 KB request (read, and written for the
+provider). `benchmarks.run` measures the whole gateway.
 """
 
 import json
@@ -126,7 +125,7 @@ STREAMS: dict[str, Callable[[], list[bytes]]] = {
     "ollama": _ollama,
     "openai_responses": _responses,
 }
-"""A provider's stream in each dialect, an event at a time."""
+"""A provider's stream in each dialect, as a list of events."""
 
 
 def _said(request: Body) -> list[tuple[str, str]]:
@@ -173,7 +172,7 @@ REQUESTS: dict[str, Callable[[Body], Body]] = {
     "ollama": lambda chat: chat,
     "openai_responses": _as_responses,
 }
-"""The same 40 KB conversation in each form."""
+"""The same 40 KB conversation in each dialect."""
 
 
 def ask(form: str, *, stream: bool) -> bytes:
@@ -190,7 +189,7 @@ def read(form: str, body: bytes, *, stream: bool) -> RawRequest:
 
 
 def chunk_us(form: str, dialect: str) -> float:
-    """Microseconds for one event of a stream, its request not counted."""
+    """Microseconds per event of a stream, without its request."""
     asked = ParsedRequest(read(form, ask(form, stream=True), stream=True), id="mpx-1", created=1)
     events = STREAMS[dialect]()
     exchange = asked.exchange(Attempt("p", "m", dialect))
@@ -205,7 +204,7 @@ def chunk_us(form: str, dialect: str) -> float:
 
 
 def body_us(form: str, dialect: str) -> float:
-    """Microseconds from a request's bytes to the provider's."""
+    """Microseconds from a request's bytes to the bytes for the provider."""
     body = ask(form, stream=False)
     began = time.process_time()
     for _ in range(BODIES):
@@ -216,7 +215,7 @@ def body_us(form: str, dialect: str) -> float:
 
 
 def measure() -> dict[tuple[str, str], tuple[float, float]]:
-    """For each form and dialect the medians of a chunk and of a body."""
+    """The medians of a chunk and of a body, for each pair of dialects."""
     pairs = [(form, dialect) for form in REQUESTS for dialect in STREAMS]
     rounds = [{pair: (chunk_us(*pair), body_us(*pair)) for pair in pairs} for _ in range(ROUNDS)]
     return {

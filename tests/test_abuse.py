@@ -1,6 +1,4 @@
-"""A hostile and clumsy world: bytes that are no HTTP, bodies that are no JSON, names that are no
-names, and clients that go away.
-"""
+"""Hostile and faulty clients and providers: invalid HTTP, JSON and names, and disconnects."""
 
 from __future__ import annotations
 
@@ -45,7 +43,7 @@ T = TypeVar("T")
 MODELS = {"openai": "m", "anthropic": "a", "ollama": "o"}
 HEAD_LIMIT = 65_536
 SLOW_S = 0.5
-"""The time that a head, or a silent body, may take here."""
+"""Seconds that a head, or a silent body, may take."""
 
 
 def event(kind: str, **members: Any) -> bytes:
@@ -83,7 +81,7 @@ def lines(document: dict[str, Any]) -> Act:
 
 
 def scripted_answer(target: str, *, streamed: bool) -> Act:
-    """What the provider at this path says."""
+    """The response of the provider at this path."""
     if target.endswith("/messages"):
         return ANTHROPIC_STREAM if streamed else ANTHROPIC
     if "/api/" in target:
@@ -106,7 +104,7 @@ def scripted_answer(target: str, *, streamed: bool) -> Act:
 
 @asynccontextmanager
 async def every_kind() -> AsyncGenerator[tuple[Scripted, str]]:
-    """A provider that speaks each dialect, and the config that names it once for each."""
+    """A provider that speaks every dialect, and a config with one provider for each."""
     async with provider() as up:
 
         async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,9 +131,7 @@ async def every_kind() -> AsyncGenerator[tuple[Scripted, str]]:
 
 @dataclass
 class World:
-    """One gateway process with its providers, on a loop of their own, so that plain functions can
-    ask.
-    """
+    """One gateway process and its providers, on their own event loop, for synchronous tests."""
 
     gateway: Gateway = field(init=False)
     up: Scripted = field(init=False)
@@ -149,7 +145,7 @@ class World:
         return self.do(exchange(address, data, half_close=half_close))
 
     def answer(self, data: bytes, *, unix: bool = False) -> Answer:
-        """The answer to these bytes; nothing may follow it."""
+        """The response to these bytes; nothing may follow it."""
         got = read_response(self.raw(data, unix=unix))
         assert got.whole
         assert got.rest == b""
@@ -159,9 +155,7 @@ class World:
         return self.answer(request("POST", path, body))
 
     def arrived(self) -> int:
-        """Calls that reached the provider. That it is asked for its models, whenever that is, is
-        not one.
-        """
+        """Calls that reached the provider, without the requests for its models."""
         return sum(1 for seen in self.up.seen if seen.body)
 
 
@@ -197,7 +191,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.loop.close()
 
 
-# --- bytes that are no request --------------------------------------------------------------------
+# --- invalid HTTP
 
 BODY = chat()
 N = len(BODY)
@@ -285,7 +279,7 @@ def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_served(
     unix: bool,
 ) -> None:
     before = world.arrived()
-    # What a smuggler hides behind it must never be taken for a request of its own.
+    # A smuggled request after it must never be served as a request.
     got = world.answer(SMUGGLED[name] + get("/v1/models"), unix=unix)
     assert got.status == 400
     assert got.error["type"] == "invalid_request_error"
@@ -440,7 +434,7 @@ def test_a_head_that_arrives_byte_by_byte_times_out(world: World) -> None:
     assert read_response(world.do(drip())).status == 408
 
 
-# --- bodies that are no request -------------------------------------------------------------------
+# --- invalid bodies
 
 
 def body_of(model: str, *, content: bytes = b'"x"', more: bytes = b"") -> bytes:
@@ -645,7 +639,7 @@ async def _last_call(gateway: Gateway, asked: str) -> dict[str, Any]:
     return found[-1]
 
 
-# --- anything at all ------------------------------------------------------------------------------
+# --- generated requests
 
 WORDS = st.sampled_from(
     "user system assistant tool developer function text image_url input_audio file tool_calls auto none required json_object json_schema "
@@ -749,7 +743,7 @@ def test_every_request_gets_a_response_or_an_error_in_the_shape_of_openai(
         json.loads(data)
 
 
-# --- providers that are no better -----------------------------------------------------------------
+# --- faulty providers
 
 FLOOD = b"x" * 300_000
 NO_ANSWERS = {
@@ -780,9 +774,7 @@ NO_ANSWERS = {
 
 
 ODD_BUT_WHOLE = {"no UTF-8", "lone surrogates"}
-"""Not JSON to the letter, and still all there: what a provider gives to its own clients is not kept
-from ours.
-"""
+"""Not valid JSON, but complete: what a provider sends to its own clients is passed on."""
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -821,13 +813,11 @@ def test_an_invalid_response_is_the_providers_error_and_never_a_normal_end(
                 world.up.scripts = good
 
 
-# --- clients that go away -------------------------------------------------------------------------
+# --- disconnects
 
 
 async def settled(gateway: Gateway, up: Scripted, *, descriptors: int, seconds: float = WAIT_S) -> None:
-    """Nothing is left of what was asked: no upstream exchange, no request in flight, no descriptor
-    more than before.
-    """
+    """No upstream request, no running request and no further open descriptor is left."""
     try:
         async with asyncio.timeout(seconds):
             while (
@@ -844,12 +834,12 @@ async def settled(gateway: Gateway, up: Scripted, *, descriptors: int, seconds: 
 
 
 async def test_a_thousand_clients_that_disconnect_at_any_moment_leave_nothing_behind(tmp_path: Path) -> None:
-    dice = random.Random(7)  # the same moments each time
+    dice = random.Random(7)  # the same moments in each run
     pieces = chat_stream(*"abcdefgh")
 
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer at once or never, whole or in part; a connection is used for one answer, so that
-        its end can be seen.
+        """Respond at once or never, completely or in part; each connection has one response, so
+        that its end can be seen.
         """
         if dice.random() < 0.3:
             await reader.read()
@@ -958,9 +948,7 @@ async def test_the_death_of_a_client_with_300_streams_ends_them_all_upstream(tmp
 
 MEGABYTE = 1_000_000
 GROWTH = 40 * MEGABYTE
-"""Far below what 2,000 kept bodies would take (2 GB) or one in fifty of them, and above what
-allocators keep for later.
-"""
+"""Far below 2,000 bodies (2 GB), or one in fifty of them, and above what allocators keep."""
 
 
 @pytest.mark.slow

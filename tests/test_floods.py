@@ -1,5 +1,5 @@
-"""A provider that floods a whole gateway: in every dialect, passing and translated, the caller is
-told in its own protocol, the record says what it was, and memory stays.
+"""A provider floods the gateway: in every dialect, passthrough and translation, the caller gets an
+error in its own protocol, the Record has the reason, and memory is bounded.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from tests.gateways import Running, gateway
 from tests.upstreams import STREAM_HEAD, Act, answer, chat_answer, chunk, provider, stream
 
 CAP = 4_194_304
-"""Bytes that are held at most here, instead of the real 32 MiB: more than one chunk from a socket
-can be made to hold.
-"""
+"""Bytes that are buffered at most in these tests, instead of 32 MiB: more than one socket read."""
 IDLE = 262_144
 MEMORY = 6 * CAP
-"""What the gateway and the provider in this process may take at most while a flood runs."""
+"""Bytes that the gateway and the provider in this process may use during a flood."""
 WAIT_S = 60.0
 TYPES = {
     "openai_chat": 'type = "mistral"\napi_key = "k"\n',
@@ -53,7 +51,7 @@ FLOOD_OF = {
 
 
 def flooded(flood: Flood) -> Act:
-    """A stream that goes on until the gateway hangs up."""
+    """A stream that runs until the gateway disconnects."""
 
     async def act(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM_HEAD)
@@ -116,7 +114,7 @@ async def test_a_flood_after_output_is_an_error_in_the_callers_stream(
 async def test_a_flood_before_output_fails_over(
     dialect: str, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing but blank lines: nothing was said, so that another may be asked."""
+    """Only blank lines: without output another provider may be tried."""
     for name in ("core", "ollama"):
         monkeypatch.setattr(f"modelplex.dialects.{name}.passthrough.IDLE_CAP", IDLE)
     monkeypatch.setattr("modelplex.dialects.core.ndjson.IDLE_CAP", IDLE)

@@ -31,9 +31,7 @@ SERVER = Path(__file__).parent / "mcp" / "scripted_tools.py"
 
 
 def tools(folder: Path) -> str:
-    """A tool server with a tool that gives back its arguments, one that fails, and one that it does
-    not have.
-    """
+    """A tool server with a tool that returns its arguments and one that fails."""
     offered = folder / "offered.json"
     offered.write_text(
         json.dumps(
@@ -64,7 +62,7 @@ def no_collector() -> Iterator[None]:
 
 @asynccontextmanager
 async def upstream(*scripts: Act) -> AsyncGenerator[Scripted]:
-    """A provider that forgets what it was sent."""
+    """A provider that keeps nothing of its requests."""
     async with provider(*scripts) as up:
 
         class Forgetful(list[object]):
@@ -77,7 +75,7 @@ async def upstream(*scripts: Act) -> AsyncGenerator[Scripted]:
 
 
 async def growth(running: Running, way: Way) -> int:
-    """Bytes that ROUNDS requests leave behind, after one that fills the caches."""
+    """Bytes that ROUNDS requests leave in memory, after one that fills the caches."""
     await way(running)
     await idle(running)
     tracemalloc.start()
@@ -106,7 +104,7 @@ def post(body: bytes, *, path: str = CHAT, status: int, headers: tuple[str, ...]
 
 
 def broken_off(body: bytes, *, path: str = CHAT) -> Way:
-    """A caller that hangs up before the last byte of its body."""
+    """A caller that disconnects before the last byte of its body."""
 
     async def way(running: Running) -> None:
         calls = len(running.records)
@@ -121,7 +119,7 @@ def broken_off(body: bytes, *, path: str = CHAT) -> Way:
 
 
 def hung_up(body: bytes) -> Way:
-    """A caller that hangs up in the middle of its streamed answer."""
+    """A caller that disconnects during its streamed response."""
 
     async def way(running: Running) -> None:
         calls = len(running.records)

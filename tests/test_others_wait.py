@@ -1,5 +1,5 @@
-"""While one caller's large body is read, judged, understood or written, the gateway answers others.
-The step is held until another was answered, so that no time is measured.
+"""While one caller's large body is parsed, judged or translated, other callers are served. The step
+is held until another request was served, so no time is measured.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ MESSAGE = {
 STEPS: dict[str, tuple[Any, ...]] = {
     "read": (app, "read_ask"),
     "judged": (sealed_policy, "judge"),
-    "understood": ("openai_chat", "client", "read_call"),
-    "written": ("anthropic_messages", "provider", "write_call"),
+    "to_call": ("openai_chat", "client", "read_call"),
+    "from_call": ("anthropic_messages", "provider", "write_call"),
 }
 """A function of a module, or of one side of a dialect."""
 
 
 class Held:
-    """A step that waits, where it is done, until it is let go."""
+    """A step that blocks its thread until it is let go."""
 
     def __init__(self, step: Callable[..., Any]) -> None:
         self.step = step
@@ -107,7 +107,7 @@ async def test_a_client_that_disconnects_while_its_large_body_is_parsed_causes_n
         try:
             assert await asyncio.to_thread(held.began.wait, WAIT_S)
             writer.close()
-            await asyncio.wait_for(running.ask("GET", "/health", unix=True), WAIT_S)  # after the hang-up
+            await asyncio.wait_for(running.ask("GET", "/health", unix=True), WAIT_S)  # after the disconnect
         finally:
             held.let_go.set()
         assert (await asyncio.wait_for(running.record(), WAIT_S)).outcome == "client_closed"
@@ -118,7 +118,7 @@ async def test_a_client_that_disconnects_while_its_large_body_is_parsed_causes_n
 async def test_other_callers_are_served_while_a_large_tool_call_is_parsed(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both forms: the plain one, and MCP's."""
+    """Of the plain form and of MCP."""
     body = json.dumps({"text": "x" * (LARGE + 1)}).encode()
     tool_server = '[mcp]\nenabled = true\n[[mcp.servers]]\nname = "one"\ncommand = "false"\n'
     async with gateway(one("http://127.0.0.1:9/v1") + tool_server, folder=tmp_path) as running:

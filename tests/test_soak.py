@@ -1,4 +1,4 @@
-"""The soak: what it judges, and a short one with a real gateway."""
+"""The soak: its checks, and a short run with a real gateway."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_hostile_caller_is_there() -> None:
 def test_a_short_soak_beside_refused_incomplete_and_idle_requests(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Memory and answers are judged; latency is not, since other tests run beside this one."""
+    """Checks memory and responses, but not latency, since other tests run at the same time."""
     only = ["refused", "limited", "unfinished", "slow", "idle", "tools", "sessions", "circuits", "hang_ups"]
     status = soak.main(["--minutes", "0.25", "--no-latency", "--only", *only])
     told = capsys.readouterr().out

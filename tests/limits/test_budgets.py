@@ -1,4 +1,4 @@
-"""Budgets count what providers bill: whole answers, broken ones, and attempts that gave none."""
+"""Budgets count what providers bill: complete responses, broken ones, and failed attempts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sse(*events: dict[str, Any], named: bool = False) -> list[bytes]:
 
 
 def claude(*, output: int = 1) -> list[bytes]:
-    """A message that is written as far as its text."""
+    """A message up to its text."""
     message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
@@ -55,7 +55,7 @@ def claude(*, output: int = 1) -> list[bytes]:
 
 
 def hidden_thoughts() -> list[bytes]:
-    """A message whose thoughts are not shown: only their state comes."""
+    """A message whose reasoning is hidden: only its opaque state is sent."""
     thinking = {
         "type": "content_block_start",
         "index": 0,
@@ -108,7 +108,7 @@ def ollama() -> list[bytes]:
 
 
 def calling() -> list[bytes]:
-    """A chat stream that breaks off in the arguments of a call."""
+    """A chat stream that breaks off in the arguments of a tool call."""
     call = {
         "index": 0,
         "id": "c1",
@@ -119,7 +119,7 @@ def calling() -> list[bytes]:
 
 
 def counting() -> list[bytes]:
-    """A chat stream whose chunks carry counts so far; the last text comes after the last count."""
+    """A chat stream whose chunks have cumulative usage; the last one has only text."""
     usage = {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51}
     return [chunk({"role": "assistant", "content": "a"}, usage=usage), chunk({"content": WORDS})]
 
@@ -134,8 +134,7 @@ BROKEN: dict[str, tuple[str, list[bytes], int]] = {
     "gemini": ("gemini", gemini(), 50),
     "ollama": ("ollama", ollama(), 2),
 }
-"""By name: how the provider is spoken to, what it says before it breaks off, and its input tokens.
-"""
+"""By name: the request, the response until it breaks off, and its input tokens."""
 FORMS = {
     "chat": ("/v1/chat/completions", {**ASK, "stream": True}),
     "messages": ("/v1/messages", {**ASK, "stream": True, "max_tokens": 999}),
@@ -179,7 +178,7 @@ def agent(folder: Path, text: str) -> str:
     ("name", "ends"),
     [
         *((name, "breaks") for name in BROKEN),
-        # What is not shown in every form at once cannot be waited for.
+        # Some forms do not show it, so it cannot be waited for.
         *((name, "hangs up") for name in BROKEN if name not in {"hidden", "calls"}),
     ],
 )
@@ -231,9 +230,7 @@ async def test_a_stream_that_ends_with_its_usage_is_charged_that_usage(tmp_path:
 
 
 async def test_failed_attempts_that_cost_money_are_charged_too(tmp_path: Path) -> None:
-    """Two keys of one provider and another provider: the first answer breaks off before its end,
-    the second is an error that costs nothing.
-    """
+    """Two keys of a provider and another provider: one response breaks off, one error is free."""
     half = json.dumps(chat_answer()).encode()
     cut: Act = answer(half[:-20] + b" " * 20)
     usage = {"prompt_tokens": 300, "completion_tokens": 7, "total_tokens": 307}
@@ -271,14 +268,14 @@ async def test_failed_attempts_that_cost_money_are_charged_too(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("act", "is_charged"),
     [
-        # The answer had begun: the prompt was read.
+        # The response had started: the prompt is billed.
         (stream(end=False), True),
         (stream(chunk({"role": "assistant", "content": ""}), end=False), True),
         (stream(b"data: [DONE]\n\n"), True),
-        # No answer had begun.
+        # No response had started.
         (answer(b'{"error":{"message":"busy"}}', status=503), False),
         (answer(b"{}", status=400), False),
-        # An error in the place of an answer, and a page of a proxy.
+        # An error instead of a response, and a page of a proxy.
         (answer(b'{"error":{"message":"overloaded"}}'), False),
         (stream(b'data: {"error":{"message":"overloaded"}}\n\n'), False),
         (answer(b"<html>login</html>", label="text/html"), False),
@@ -359,10 +356,10 @@ async def test_counting_tokens_costs_nothing(tmp_path: Path) -> None:
         assert (await spent(gw))["tokens"] == 0
 
 
-# --- prices ---------------------------------------------------------------------------------------
+# --- prices
 
 PRICE = '[[prices]]\nmodel = "m"\ninput = 1000000.0\noutput = 2000000.0\n'
-"""A dollar for a token of input, two for one of output: an answer of USAGE costs 7."""
+"""One dollar per input token, two per output token: a response of USAGE costs 7."""
 
 
 async def test_configured_prices_are_charged_and_a_reload_changes_them(tmp_path: Path) -> None:
@@ -409,10 +406,10 @@ async def test_a_model_without_a_price_is_logged_once_and_refused_if_configured(
         gw.process.reload()
         assert (await ask(gw, socket, body=ASK)).status == 200
         assert (await ask(gw, socket, body={**ASK, "model": "x-1"})).status == 402
-        # Who is no agent is served as before.
+        # Callers that are no agent are served as before.
         assert (await gw.chat(model="x-1")).status == 200
     rows = [json.loads(line) for line in (tmp_path / "log.json").read_text().splitlines()]
     told = [(row["provider"], row["model"]) for row in rows if row["event"] == "no price is known"]
-    # At the start, at the first call of a model that no config names, and at each reload.
+    # At the start, at the first call of a model that is in no config, and at each reload.
     assert told[:3] == [("up", "m"), ("up", ""), ("up", "x-1")]
     assert told.count(("up", "x-1")) == 1

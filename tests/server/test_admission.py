@@ -1,6 +1,4 @@
-"""Admission control: what is decided from the head of a request, and how many bytes of bodies may
-be in memory.
-"""
+"""Admission control: what a head decides, and the memory of bodies and large heads."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ NOBODY = one("http://127.0.0.1:9/v1")
 ANTHROPIC = "/v1/messages"
 
 
-# --- the counts ---
+# --- counting
 
 
 def test_a_caller_has_at_most_its_share() -> None:
@@ -138,11 +136,11 @@ def test_large_heads_of_all_connections_share_a_bound() -> None:
     assert second.fits(USUAL_HEAD, headers=USUAL_HEADERS * 2)
 
 
-# --- through a gateway ---
+# --- through a gateway
 
 
 class Open:
-    """A connection that sends a request and not its whole body."""
+    """A connection that sends a request without its whole body."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -156,9 +154,7 @@ class Open:
         return self
 
     async def answer(self) -> Answer:
-        """The answer, read up to its length: the connection may stay open for the rest of
-        the body.
-        """
+        """The response, up to its length: the connection may stay open for the rest of the body."""
         async with asyncio.timeout(WAIT_S):
             top = await self.reader.readuntil(b"\r\n\r\n")
             length = int(read_response(top).headers["content-length"])
@@ -297,7 +293,7 @@ async def test_an_agents_limits_are_checked_before_the_body_is_read(
                 assert (await first.answer()).status == 200
             else:
                 await until_used(running, len(chat()))
-            # Its body never comes: the answer does.
+            # The response comes, though the body never does.
             got = await (await Open(where).begin(head(9_000_000, path=ANTHROPIC))).answer()
             assert got.status == status
             assert got.json["error"]["details"]["error_code"] == code
@@ -334,7 +330,7 @@ async def test_requests_refused_by_the_rate_do_not_count_for_it(tmp_path: Path) 
 
 
 async def test_a_client_that_is_still_sending_can_read_the_refusal(tmp_path: Path) -> None:
-    """It writes all of its body before it reads, as most libraries do."""
+    """Most libraries write the whole body before they read."""
     config = NOBODY + agent(tmp_path, "a", "rate = { requests = 1 }")
     async with gateway(config, folder=tmp_path):
         where = str(tmp_path / "a.sock")
@@ -350,7 +346,7 @@ async def test_a_client_that_is_still_sending_can_read_the_refusal(tmp_path: Pat
 
 
 async def test_a_body_that_trickles_is_refused(tmp_path: Path) -> None:
-    """Each piece is in time, and all in all it would take for ever."""
+    """Each piece is in time, but the whole body would take for ever."""
     config = "[server]\nbody_timeout = 0.4\nmin_body_rate = 1000\n" + NOBODY
     async with gateway(config, folder=tmp_path) as running:
         slow = await Open(running.socket).begin(head(100_000))

@@ -1,4 +1,4 @@
-"""Agents at a whole gateway: who they are, what they may ask for, and what they may spend."""
+"""Agents of a whole gateway: how they are identified, their models and their budgets."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ async def ask(
     *,
     method: str = "POST",
 ) -> Answer:
-    """Over the socket of an agent."""
+    """Send a request over the socket of an agent."""
     origin, path = parse_origin(f"unix:{socket}")
     reply = await running.client.send(
         origin,
@@ -228,7 +228,7 @@ async def test_a_stream_that_the_agent_closes_early_is_charged(tmp_path: Path) -
 
 
 async def _begin(socket: Path, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Ask, and read until output has come."""
+    """Send a request, and read until there is output."""
     reader, writer = await asyncio.open_unix_connection(str(socket))
     data = json.dumps(body).encode()
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
@@ -293,7 +293,7 @@ async def test_an_agents_model_globs_with_a_provider_match_that_provider_only(
             assert not router.seen
             listed = (await ask(running, socket, "/models/v1/models", method="GET")).json["data"]
             assert {one["id"]: one["owned_by"] for one in listed} == {"up/m": "up", "up/n": "up"}
-            # Whoever is no agent reaches both.
+            # Callers that are no agent reach both.
             got = await running.chat(model="router/up/m")
             assert got.headers["x-modelplex-provider"] == "router"
             got = await running.chat(model="up/big")

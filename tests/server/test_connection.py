@@ -168,7 +168,7 @@ def test_an_app_that_waits_gets_a_disconnect_at_once(run: Run, address: Address,
 
         async with serving(app, address) as served:
             client = await served.client()
-            # Large enough that reading was paused while it came in.
+            # Large enough that reading is paused while it arrives.
             body = b"x" * 300_000
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
             await until(working)
@@ -192,8 +192,7 @@ def test_after_a_complete_body_reading_goes_on_while_the_app_works(run: Run, add
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
             await until(waiting)
             (each,) = served.listening.traffic.open
-            # In one piece, above the mark at which reading pauses, to an app that asks for no more
-            # after it.
+            # In one piece, above the high-water mark, to an app that reads no more after it.
             each.data_received(b"x" * 100_000)
             assert not each.flow.read_paused
             gone.set()
@@ -250,7 +249,7 @@ def test_a_slow_client_pauses_the_app_and_gets_everything(run: Run, address: Add
             client = await served.client()
             client.send(GET)
             await until(blocked)
-            # What is in flight is the kernel's buffers and one of ours, never the whole answer.
+            # The kernel's buffers and one of ours are filled, not the whole response.
             assert sent[0] < count // 2
             (each,) = served.listening.traffic.open
             assert each.transport.get_write_buffer_size() < 4 * len(chunk)
@@ -263,7 +262,7 @@ ENDLESS = b"x" * 262_144
 
 
 async def endless(scope: Any, receive: Any, send: Any) -> None:
-    """Writes for as long as its client is there."""
+    """Writes until the client disconnects."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     while not scope["exchange"].disconnected:
         await send({"type": "http.response.body", "body": ENDLESS, "more_body": True})
@@ -291,7 +290,7 @@ def test_the_oldest_unread_responses_of_a_caller_are_aborted(
             left = 2 if "unread_connections" in limits else 0
             async with asyncio.timeout(BOUND):
                 while len(served.listening.traffic.open) > left + 1:
-                    # One that reads slowly keeps its answer.
+                    # A client that reads slowly keeps its response.
                     assert await reading.reader.read(100_000)
             assert await reading.reader.read(100)
 
@@ -360,7 +359,7 @@ def test_a_response_sent_before_the_body_is_read_can_be_read(run: Run, address: 
             client = await served.client()
             size = 4_000_000
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
-            # A client that sends all before it reads.
+            # A client that sends everything before it reads.
             async with asyncio.timeout(BOUND):
                 for _ in range(size // 100_000):
                     client.send(b"x" * 100_000)
@@ -530,7 +529,7 @@ def test_a_body_that_the_app_does_not_read_is_not_late(run: Run, address: Addres
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
             assert len((await client.response())[2]) == size + 2
 
-    # The task that waits for nothing is cancelled with the loop.
+    # The task that waits for ever is cancelled with the loop.
     run(main())
 
 
@@ -587,8 +586,7 @@ def test_the_refusal_of_a_pipelined_request_is_not_written_into_a_running_respon
     run: Run, address: Address
 ) -> None:
     async def main() -> None:
-        # The fault is in the same piece as the request before it, so it is known when that one
-        # begins.
+        # Both are in one piece, so the fault is known when the first request starts.
         begun, going = asyncio.Event(), asyncio.Event()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:

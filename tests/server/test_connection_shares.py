@@ -1,4 +1,4 @@
-"""Fair shares of connections: the counts, and thousands of connections to a whole gateway."""
+"""Fair shares of connections: counting, and thousands of connections to a whole gateway."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.upstreams import provider, stall
 NOBODY = one("http://127.0.0.1:9/v1")
 
 
-class Wire:
-    """A connection of the counts' own."""
+class FakeConnection:
+    """A connection without a socket."""
 
     def __init__(
         self, shares: ConnectionShares, caller: str, *, listener: str = "l", http: bool = False
@@ -36,7 +36,7 @@ class Wire:
         self.closed = self.reading = False
         self.holder = shares.enter(caller, listener=listener, over_http=http)
 
-    def idle(self) -> Wire:
+    def idle(self) -> FakeConnection:
         assert isinstance(self.holder, ShareHolder)
         self.holder.idle[self] = None
         return self
@@ -66,90 +66,92 @@ def test_the_default_shares() -> None:
 
 def test_a_caller_above_its_share_loses_its_longest_idle_connection() -> None:
     shares = ConnectionShares(bounds(100, per_caller=3))
-    first, second, third = (Wire(shares, "a") for _ in range(3))
+    first, second, third = (FakeConnection(shares, "a") for _ in range(3))
     second.idle()
     first.idle()
-    assert not Wire(shares, "a").refused
+    assert not FakeConnection(shares, "a").refused
     assert (first.closed, second.closed, third.closed) == (False, True, False)
-    assert not Wire(shares, "a").refused
+    assert not FakeConnection(shares, "a").refused
     assert first.closed
-    assert Wire(shares, "a").refused == 429
-    assert not Wire(shares, "b").refused
+    assert FakeConnection(shares, "a").refused == 429
+    assert not FakeConnection(shares, "b").refused
     assert shares.count == 4
 
 
 def test_a_full_listener_closes_a_connection_of_the_caller_with_the_most() -> None:
     shares = ConnectionShares(bounds(100, per_listener=4, per_caller=100))
-    greedy = [Wire(shares, "a").idle() for _ in range(3)]
-    modest = Wire(shares, "b").idle()
-    assert not Wire(shares, "c").refused
+    greedy = [FakeConnection(shares, "a").idle() for _ in range(3)]
+    modest = FakeConnection(shares, "b").idle()
+    assert not FakeConnection(shares, "c").refused
     assert [each.closed for each in greedy] == [True, False, False]
-    assert not Wire(shares, "c").refused
+    assert not FakeConnection(shares, "c").refused
     assert [each.closed for each in greedy] == [True, True, False]
-    # Now "c" has most, and of its own none is idle.
-    assert Wire(shares, "c").refused == 503
+    # Now "c" has the most, and none of its own is idle.
+    assert FakeConnection(shares, "c").refused == 503
     assert not modest.closed
-    assert not Wire(shares, "c", listener="m").refused
+    assert not FakeConnection(shares, "c", listener="m").refused
 
 
 def test_a_caller_does_not_take_idle_connections_of_a_caller_with_fewer() -> None:
     shares = ConnectionShares(bounds(100, per_listener=4, per_caller=100))
     for _ in range(3):
-        assert not Wire(shares, "a").refused
-    modest = Wire(shares, "b").idle()
-    assert Wire(shares, "a").refused == 503
+        assert not FakeConnection(shares, "a").refused
+    modest = FakeConnection(shares, "b").idle()
+    assert FakeConnection(shares, "a").refused == 503
     assert not modest.closed
 
 
 def test_connections_are_reserved_for_http() -> None:
     shares = ConnectionShares(bounds(8, per_listener=8, per_caller=8, reserved=2))
     for number in range(6):
-        assert not Wire(shares, f"{number}", listener=f"{number}").refused
-    assert Wire(shares, "x", listener="x").refused == 503
-    assert not Wire(shares, "host", listener="tcp", http=True).refused
-    assert not Wire(shares, "host", listener="tcp", http=True).refused
-    assert Wire(shares, "host", listener="tcp", http=True).refused == 503
+        assert not FakeConnection(shares, f"{number}", listener=f"{number}").refused
+    assert FakeConnection(shares, "x", listener="x").refused == 503
+    assert not FakeConnection(shares, "host", listener="tcp", http=True).refused
+    assert not FakeConnection(shares, "host", listener="tcp", http=True).refused
+    assert FakeConnection(shares, "host", listener="tcp", http=True).refused == 503
 
 
 def test_a_connection_whose_client_still_reads_is_not_closed() -> None:
     shares = ConnectionShares(bounds(2, per_listener=2, per_caller=2, reserved=0))
-    slow, fast = Wire(shares, "a").idle(), Wire(shares, "a").idle()
+    slow, fast = FakeConnection(shares, "a").idle(), FakeConnection(shares, "a").idle()
     slow.reading = True
-    assert not Wire(shares, "a").refused
+    assert not FakeConnection(shares, "a").refused
     assert (slow.closed, fast.closed) == (False, True)
-    assert Wire(shares, "a").refused == 429
+    assert FakeConnection(shares, "a").refused == 429
 
 
 def test_the_counts_stay_right_over_random_operations() -> None:
     chance = random.Random(3)
     shares = ConnectionShares(bounds(40, per_listener=25, per_caller=12, reserved=5))
-    wires: list[Wire] = []
+    connections: list[FakeConnection] = []
     for _ in range(5000):
         caller = chance.choice("abcdef")
-        wire = Wire(shares, caller, listener=caller if caller < "d" else "tcp", http=caller >= "d")
-        if not wire.refused:
-            wires.append(wire)
+        connection = FakeConnection(
+            shares, caller, listener=caller if caller < "d" else "tcp", http=caller >= "d"
+        )
+        if not connection.refused:
+            connections.append(connection)
             if chance.random() < 0.5:
-                wire.idle()
-        if wires and chance.random() < 0.4:
-            wire = chance.choice(wires)
-            if not wire.closed:
-                wire.close()
-        wires = [each for each in wires if not each.closed]
-        assert shares.count == len(wires) <= 40
-    for wire in wires:
-        wire.close()
+                connection.idle()
+        if connections and chance.random() < 0.4:
+            connection = chance.choice(connections)
+            if not connection.closed:
+                connection.close()
+        connections = [each for each in connections if not each.closed]
+        assert shares.count == len(connections) <= 40
+    for connection in connections:
+        connection.close()
     assert repr(shares) == "<ConnectionShares 0 of 40, 0 callers>"
 
 
-# --- through a gateway ---
+# --- through a gateway
 
 HEALTH = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 FLOOD = 2400
 
 
 class Flood(ExitStack):
-    """Connections that this process keeps open, as many as it may."""
+    """Connections that this process keeps open."""
 
     def connect(self, path: str, data: bytes = b"") -> socket.socket:
         sock = self.enter_context(socket.socket(socket.AF_UNIX))
@@ -169,7 +171,7 @@ async def open_connections(running: Running, at_least: int) -> None:
 async def test_thousands_of_idle_connections_of_an_agent_do_not_affect_other_callers(
     data: bytes, tmp_path: Path
 ) -> None:
-    """What fills the agent's share is closed for its next connection, and nobody else notices."""
+    """The agent's idle connections are closed for its next ones; others are not affected."""
     agents = "".join(f'[[agents]]\nname = "{name}"\nsocket = "{tmp_path / name}.sock"\n' for name in "ab")
     async with gateway(NOBODY + agents, folder=tmp_path) as running:
         with Flood() as flood:
@@ -249,7 +251,7 @@ sys.stdin.read()
 
 
 async def test_processes_on_one_socket_have_their_own_shares(tmp_path: Path) -> None:
-    """Nobody in particular is known by its process."""
+    """A caller that is no agent is known by its process."""
     config = "[server]\nmax_connections = 40\nmax_connections_per_caller = 10\n"
     async with gateway(config + NOBODY, folder=tmp_path) as running:
         pipe = asyncio.subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Below /mcp/: Host and Origin, and what is said where MCP is not enabled."""
+"""Below /mcp/: checks of Host and Origin, and the error where MCP is not enabled."""
 
 from __future__ import annotations
 

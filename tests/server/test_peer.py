@@ -1,6 +1,4 @@
-"""Who is at the other end of a socket, and whether it has a network: with real processes in real
-namespaces.
-"""
+"""The process at the other end of a socket, and its network: real processes in real namespaces."""
 
 import asyncio
 import json
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 
 from modelplex.core.caller import Peer, PeerNetwork
-from modelplex.server import callers as room
+from modelplex.server import callers
 from modelplex.server.peer import UNKNOWN, attest, credentials, interfaces
 from tests.gateways import WAIT_S, Running, gateway, one
 from tests.upstreams import answer, chat_answer, provider
@@ -72,7 +70,7 @@ needs_a_network = pytest.mark.skipif(
 async def call(
     socket: str, *prefix: str, target: str = "/v1/chat/completions", before: str = ""
 ) -> tuple[int, Any, int]:
-    """Status, body and pid of a peer: a process of its own that `prefix` starts."""
+    """Status, body and pid of a peer, a process that `prefix` starts."""
     script = f"{PEER}\n{before}\nsay(sys.argv[1], sys.argv[2], sys.argv[3])"
     child = await asyncio.create_subprocess_exec(
         *prefix, sys.executable, "-c", script, socket, target, json.dumps(CHAT),
@@ -159,7 +157,7 @@ async def test_a_gateway_in_its_own_pid_namespace_cannot_see_and_refuses(tmp_pat
 async def test_warn_serves_and_logs_a_caller_with_a_network_once_per_connection(tmp_path: Path) -> None:
     async with provider(answer(BODY)) as up:
         async with gateway(config(up.url, server='attest = "warn"'), folder=tmp_path) as running:
-            for _ in range(3):  # the client keeps its connection
+            for _ in range(3):  # on one connection
                 assert (await running.chat(unix=True)).status == 200
             seen = interfaces(os.getpid()) or ()
             assert (await running.record()).peer_network == PeerNetwork("networked", seen)
@@ -172,9 +170,7 @@ async def test_warn_serves_and_logs_a_caller_with_a_network_once_per_connection(
 
 @needs_a_network
 async def test_a_connection_without_a_request_is_not_reported(tmp_path: Path) -> None:
-    """`modelplex run` does so before it starts a program, from outside of the program's
-    namespace.
-    """
+    """`modelplex run` makes one from outside the namespace before it starts a program."""
     async with provider(answer(BODY)) as up:
         async with gateway(config(up.url, server='attest = "require"'), folder=tmp_path) as running:
             for _ in range(3):
@@ -201,7 +197,7 @@ async def test_a_caller_is_attested_once_per_connection(
         looked.append(peer)
         return attest(sock, peer)
 
-    monkeypatch.setattr(room, "attest", counted)
+    monkeypatch.setattr(callers, "attest", counted)
     async with provider(answer(BODY)) as up:
         async with gateway(config(up.url, server='attest = "warn"'), folder=tmp_path) as running:
             await _three_requests(running)
@@ -225,7 +221,7 @@ async def test_a_user_that_is_not_allowed_is_refused_with_its_uid(
             status, body, _ = await call(running.socket, target="/v1/messages")
             assert (status, body["error"]["type"]) == (403, "permission_error")
             assert not up.seen
-            assert (await running.chat()).status == 200  # HTTP has no users
+            assert (await running.chat()).status == 200  # TCP has no uid
         rows = [json.loads(row) for row in (tmp_path / "log.json").read_text().splitlines()]
         refusals = [row for row in rows if row["event"] == "a caller was refused"]
         assert [row["uid"] for row in refusals] == [uid, uid]
@@ -233,7 +229,7 @@ async def test_a_user_that_is_not_allowed_is_refused_with_its_uid(
             assert (await running.chat(unix=True)).status == 200
 
 
-# --- the looking itself ---
+# --- attestation
 
 
 class Socket:
@@ -263,7 +259,7 @@ def test_the_network_of_an_exited_process_is_unknown_even_if_its_pid_is_reused()
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pidfd = os.pidfd_open(child.pid)
         child.wait(WAIT_S)
-    # The pid is now that of this test, which can be read well.
+    # The pid is that of this test, which can be read.
     assert attest(Socket(os.getpid(), pidfd=pidfd), Peer(os.getpid(), 0, 0)) == UNKNOWN
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(pidfd)  # it was closed

@@ -1,6 +1,4 @@
-"""The process as its owner meets it: how it starts, which signals it minds, what it says, and what
-it never says.
-"""
+"""The process: start, signals, log and output, and what it must never show."""
 
 from __future__ import annotations
 
@@ -43,9 +41,7 @@ DEMO = '[[providers]]\ntype = "demo"\n'
 
 
 class Held:
-    """A stream that says its first word, waits to be let go, and then says its last; and its reader
-    at the other end.
-    """
+    """A stream that sends its first word, waits for `gate`, and sends the rest; and its reader."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
@@ -62,7 +58,7 @@ class Held:
         return stream(*self._first, then=wait)
 
     async def begin(self, gateway: Gateway) -> Callable[[], Awaitable[bytes]]:
-        """Ask, and read until the first word; the function reads the rest."""
+        """Send the request and read until the first word. The returned function reads the rest."""
         reader, writer = await connect(gateway.socket)
         writer.write(request("POST", CHAT, chat(stream=True)))
         async with asyncio.timeout(WAIT_S):
@@ -77,7 +73,7 @@ class Held:
         return rest
 
 
-# --- the start ------------------------------------------------------------------------------------
+# --- start
 
 
 async def test_without_a_config_it_serves_the_demo_and_says_what_it_detected(tmp_path: Path) -> None:
@@ -201,7 +197,7 @@ def test_a_port_of_another_process_is_an_error_in_one_line(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
-# --- signals --------------------------------------------------------------------------------------
+# --- signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -234,7 +230,7 @@ async def test_a_second_signal_ends_the_drain(tmp_path: Path, number: signal.Sig
         await gateway.line("stopping")
         gateway.signal(number)
         got = read_response(await rest())
-        # The caller is told, and does not take it for the end.
+        # The caller gets an error, not a normal end.
         assert got.whole
         assert b"[DONE]" not in got.body
         assert b'"code":"shutting_down"' in got.body
@@ -260,7 +256,7 @@ async def test_sighup_or_a_changed_file_reloads_the_config_and_an_invalid_one_ch
         def reloads() -> int:
             return sum(line["event"] == "config reloaded" for line in gateway.lines())
 
-        # Nobody signals this one: the file is watched.
+        # Without a signal: the file is watched.
         file.write_text(good + DEMO)
         await until(lambda: reloads() == 1, what="the reload of a changed file")
         assert (await gateway.chat("demo")).status == 200
@@ -304,7 +300,7 @@ async def test_the_limit_of_open_files_is_raised_or_a_warning_is_logged(
     assert [(line["needed"], line["allowed"]) for line in events] == ([(1912, 600)] if warned else [])
 
 
-# --- what it says ---------------------------------------------------------------------------------
+# --- log and output
 
 
 async def test_on_a_pipe_every_line_is_json_and_each_call_has_one(tmp_path: Path) -> None:
@@ -400,7 +396,7 @@ async def test_bodies_are_logged_only_with_both_the_config_and_the_option(
     assert shown == (bool(arguments) and bodies)
 
 
-# --- what it never says ---------------------------------------------------------------------------
+# --- secrets
 
 KEY = "sk-distinctive/key+1=="
 SECOND = "sk-distinctive-key-2"
@@ -409,7 +405,7 @@ TOKEN = "distinctive-token"
 
 
 def echo(status: int, *, form: str = "json", head: str = "") -> Act:
-    """An answer whose error repeats the credentials that it was sent, as debugging proxies do."""
+    """A response whose error repeats the credentials of the request, as debugging proxies do."""
     words = f"bad header 'Authorization: Bearer {KEY}', or Bearer {SECOND}, x-team: {HEADER}"
     document = {"error": {"message": words, "type": "invalid_request_error", "param": KEY, "code": SECOND}}
     body = words.encode() if form == "text" else json.dumps(document).encode()

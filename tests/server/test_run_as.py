@@ -1,6 +1,4 @@
-"""Whom a process of root's becomes in a container. The change itself is tried in
-tests/test_container.py.
-"""
+"""Which user root becomes in a container. tests/test_container.py tests the change itself."""
 
 import os
 from pathlib import Path

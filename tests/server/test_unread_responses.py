@@ -20,7 +20,7 @@ class Transport:
 
 
 class Connection:
-    """A connection with unsent bytes. It stops to wait when it is aborted, as the real one does."""
+    """A connection with unsent bytes. An abort removes it, as of the real one."""
 
     def __init__(
         self, unread: UnreadResponses, shares: ConnectionShares, caller: str = "a", *, size: int = 10

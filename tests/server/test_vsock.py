@@ -1,4 +1,4 @@
-"""AF_VSOCK listeners. No test connects to CID 2: that is whoever runs this machine."""
+"""AF_VSOCK listeners. No test connects to CID 2, the host of this machine."""
 
 import asyncio
 import socket
@@ -100,9 +100,7 @@ def test_a_kernel_without_vsock_is_a_listen_error(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_serving_a_vsock_port_uses_no_call_of_its_address_family(tmp_path: Path) -> None:
-    """The way of a vsock descriptor through the event loop, with one of TCP in its place: it too is
-    called a Unix socket.
-    """
+    """With a descriptor of TCP in place of one of vsock: it too becomes a Unix socket."""
     gateway = process(tmp_path)
     plain = socket.create_server(("127.0.0.1", 0))
     where = plain.getsockname()
