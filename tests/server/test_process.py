@@ -343,7 +343,7 @@ async def test_a_full_disk_under_the_log_fails_no_call_and_lost_lines_are_counte
         await _loses_lines_and_serves_on(gateway)
         said = gateway.said.read_text()
     assert said == (
-        "modelplex: the log file /dev/full cannot be written (No space left on device); lines are lost, calls go on\n"
+        "modelplex: the log file /dev/full cannot be written (No space left on device); lines are lost, calls continue\n"
     )
 
 

@@ -83,8 +83,10 @@ async def test_a_reload_enables_and_disables_mcp(tmp_path: Path) -> None:
         assert process.tools.servers == ["one"]
         assert [row["name"] for row in process.tools.status()] == ["one"]
         await reload(running, tmp_path, "enabled = true", "enabled = false")
-        await until(lambda: process.tools.service is None)
+        await process.tools.close()  # waits for what the reload closes in the background
+        assert process.tools.service is None
         assert process.app.mcp is None
+        assert not process.tools._background
 
 
 async def test_a_stdio_socket_that_cannot_be_opened_after_a_reload_is_logged(tmp_path: Path) -> None:

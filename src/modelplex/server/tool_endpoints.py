@@ -93,7 +93,7 @@ class ToolEndpoints:
                 mcp.config, mcp.open_to_all = config.mcp, config.server.allow_unauthenticated
         elif self.service is not None or config.mcp.enabled:
             task = asyncio.create_task(
-                self.close() if self.service is not None else self._open_or_report(config)
+                self._close() if self.service is not None else self._open_or_report(config)
             )
             self._background.add(task)
             task.add_done_callback(self._background.discard)
@@ -105,6 +105,12 @@ class ToolEndpoints:
             self._reports.log.events.error(error.sentence)
 
     async def close(self) -> None:
+        """Close everything, after what a reload has started in the background."""
+        if self._background:
+            await asyncio.wait(self._background)
+        await self._close()
+
+    async def _close(self) -> None:
         service, mcp, stdio = self.service, self._app.mcp, self._stdio
         self.service = self._app.mcp = self._stdio = None
         if stdio is not None:
