@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import bodies
 from modelplex.core.request import Attempt, RawRequest
 from modelplex.dialects.parsed_request import ParsedRequest
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 
 CHUNKS = 2000
 BODIES = 60
@@ -185,7 +185,7 @@ def ask(form: str, *, stream: bool) -> bytes:
 
 
 def read(form: str, body: bytes, *, stream: bool) -> RawRequest:
-    return read_ask(body, endpoint="chat/completions", dialect=form, model="m", stream=stream)
+    return read_request(body, endpoint="chat/completions", dialect=form, model="m", stream=stream)
 
 
 def chunk_us(form: str, dialect: str) -> float:

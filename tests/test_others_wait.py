@@ -36,7 +36,7 @@ MESSAGE = {
     "usage": {"input_tokens": 1, "output_tokens": 1},
 }
 STEPS: dict[str, tuple[Any, ...]] = {
-    "read": (app, "read_ask"),
+    "read": (app, "read_request"),
     "judged": (sealed_policy, "judge"),
     "to_call": ("openai_chat", "client", "read_call"),
     "from_call": ("anthropic_messages", "provider", "write_call"),

@@ -20,7 +20,7 @@ from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.ollama.passthrough import OllamaObserver
 from modelplex.dialects.ollama.response_in import OllamaStreamReader
 from modelplex.dialects.parsed_request import ParsedRequest
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from tests.dialects.floods import FLOODS, PASSES
 
 CAP = 131_072
@@ -85,7 +85,9 @@ def small_caps(monkeypatch: pytest.MonkeyPatch) -> None:
 def asked(client: str) -> RawRequest:
     named = "m" if client == "gemini" else None
     stream = True if client == "gemini" else None
-    return read_ask(BODIES[client], endpoint=ENDPOINTS[client], dialect=client, model=named, stream=stream)
+    return read_request(
+        BODIES[client], endpoint=ENDPOINTS[client], dialect=client, model=named, stream=stream
+    )
 
 
 def chunks(flood: Iterator[bytes]) -> Iterator[bytes]:

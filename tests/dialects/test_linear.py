@@ -20,7 +20,7 @@ import pytest
 from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import DIALECTS, write_request
 from modelplex.policy.verdict import Facts
 from tests.dialects.adversarial import FAMILIES
@@ -53,13 +53,13 @@ Step = Callable[[], object]
 
 
 def asked(dialect: str, body: bytes) -> RawRequest:
-    return read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect, model="m")
+    return read_request(body, endpoint=ENDPOINTS[dialect], dialect=dialect, model="m")
 
 
 def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
     """Everything that the gateway may do with a body, by its name."""
     ask = asked(dialect, body)
-    yield "read_ask", lambda: asked(dialect, body)
+    yield "read_request", lambda: asked(dialect, body)
     yield f"policy {dialect}", lambda: judge(body, dialect=dialect, facts=FACTS)
     yield "estimated", lambda: estimated(ask, characters=0)
     yield "read_call", lambda: client_dialect(dialect).read_call(ask)

@@ -16,7 +16,7 @@ from modelplex.dialects.endpoints import endpoint_for
 from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.openai_responses import dialect as openai_responses
 from modelplex.dialects.parsed_request import ParsedRequest
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.providers import all_specs
 from modelplex.providers.model_facts import model_facts
 from tests.dialects.sides import client_dialect
@@ -68,7 +68,7 @@ def attempt_at(target: Target, form: Form, model: str) -> Attempt:
 def ask_for(form: Form, said: dict[str, Any], model: str) -> RawRequest:
     in_path = form.dialect.startswith("gemini")
     body = {**form.least, **said} if in_path else {"model": model, **form.least, **said}
-    return read_ask(
+    return read_request(
         msgspec.json.encode(body),
         endpoint=form.endpoint,
         dialect=form.dialect,

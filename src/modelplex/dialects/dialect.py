@@ -210,7 +210,7 @@ class MakeObserver(Protocol):
     and the client did not, so it is taken out of what is forwarded.
     """
 
-    def __call__(self, ask: RawRequest, *, withhold_usage: bool) -> PassthroughObserver: ...
+    def __call__(self, raw_request: RawRequest, *, withhold_usage: bool) -> PassthroughObserver: ...
 
 
 class PassthroughDialect(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ from modelplex.dialects.dialect import (
     PassthroughObserver,
     ResponseReader,
 )
-from modelplex.dialects.raw_request import amended
+from modelplex.dialects.raw_request import amend_body
 
 TAIL_BYTES = 4096
 """Kept of the end of an opaque response, where usage follows the data of images."""
@@ -114,13 +114,13 @@ class _NewExchange:
 class Passthrough(_NewExchange):
     """The same dialect on both sides: bytes pass, and an observer reads them."""
 
-    def __init__(self, ask: RawRequest, attempt: Attempt, dialect: PassthroughDialect) -> None:
-        self.changes, self.body, adds_usage = amended(ask, attempt)
+    def __init__(self, raw_request: RawRequest, attempt: Attempt, dialect: PassthroughDialect) -> None:
+        self.changes, self.body, adds_usage = amend_body(raw_request, attempt)
         self.media_type = dialect.framing.media_type
-        self._ask = ask
+        self._ask = raw_request
         self._dialect = dialect
         self._observer: PassthroughObserver | None = (
-            dialect.observer(ask, withhold_usage=adds_usage) if ask.stream else None
+            dialect.observer(raw_request, withhold_usage=adds_usage) if raw_request.stream else None
         )
         self._observed = ObservedResponse()
 
@@ -198,8 +198,8 @@ class OpaquePassthrough(_NewExchange):
     complete = False
     """Only the framing tells where such a response ends."""
 
-    def __init__(self, ask: RawRequest, attempt: Attempt) -> None:
-        self.changes, self.body, _ = amended(ask, attempt)
+    def __init__(self, raw_request: RawRequest, attempt: Attempt) -> None:
+        self.changes, self.body, _ = amend_body(raw_request, attempt)
         self._observed = ObservedResponse(model=attempt.model)
         self._head = self._tail = b""
 
@@ -259,10 +259,10 @@ class EmbeddingPassthrough(OpaquePassthrough):
     media_type = "application/json"
 
     def __init__(
-        self, ask: RawRequest, attempt: Attempt, observe: Callable[[bytes], ObservedResponse]
+        self, raw_request: RawRequest, attempt: Attempt, observe: Callable[[bytes], ObservedResponse]
     ) -> None:
-        super().__init__(ask, attempt)
-        self._ask = ask
+        super().__init__(raw_request, attempt)
+        self._ask = raw_request
         self._observe = observe
 
     def whole(self, body: bytes) -> bytes:
@@ -282,7 +282,7 @@ class EmbeddingTranslation(OpaquePassthrough):
 
     def __init__(
         self,
-        ask: RawRequest,
+        raw_request: RawRequest,
         written: ProviderRequest,
         attempt: Attempt,
         *,
@@ -292,7 +292,7 @@ class EmbeddingTranslation(OpaquePassthrough):
         self.body, self.changes = written.body, written.changes
         self._observed = ObservedResponse(model=attempt.model)
         self._head = self._tail = b""
-        self._ask = ask
+        self._ask = raw_request
         self._model = attempt.model
         self._read, self._write = read, write
 
@@ -311,7 +311,7 @@ class Translation(_NewExchange):
 
     def __init__(
         self,
-        ask: RawRequest,
+        raw_request: RawRequest,
         written: ProviderRequest,
         attempt: Attempt,
         *,
@@ -323,7 +323,7 @@ class Translation(_NewExchange):
         self.body = written.body
         self.changes = written.changes
         self.media_type = writer.media_type if writer is not None else "application/json"
-        self._ask = ask
+        self._ask = raw_request
         self._characters = 0
         self._counted_at = 0
         self._counts_output = False

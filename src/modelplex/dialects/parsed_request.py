@@ -47,9 +47,11 @@ class ParsedRequest:
     says what the gateway stores of it.
     """
 
-    def __init__(self, ask: RawRequest, *, id: str, created: int, kept: StoredContext | None = None) -> None:
-        self.ask = ask
-        self._dialect = dialect = DIALECTS[ask.dialect]
+    def __init__(
+        self, raw_request: RawRequest, *, id: str, created: int, kept: StoredContext | None = None
+    ) -> None:
+        self.raw_request = raw_request
+        self._dialect = dialect = DIALECTS[raw_request.dialect]
         self._client = (
             dialect.storing(kept) if kept is not None and dialect.storing is not None else dialect.client
         )
@@ -60,31 +62,31 @@ class ParsedRequest:
     def call(self) -> ChatRequest:
         """The conversation, understood. Raises BadRequest."""
         if self._client is None:
-            raise Unsupported(f"{self.ask.endpoint} is no conversation.")
-        return self._client.read_call(self.ask)
+            raise Unsupported(f"{self.raw_request.endpoint} is no conversation.")
+        return self._client.read_call(self.raw_request)
 
     @cached_property
     def completion(self) -> CompletionRequest:
         """The text to be continued, understood. Raises BadRequest."""
         assert self._dialect.completions_client is not None
-        return self._dialect.completions_client.read(self.ask)
+        return self._dialect.completions_client.read(self.raw_request)
 
     @cached_property
     def embedding(self) -> EmbeddingRequest:
         """The texts to be embedded, understood. Raises BadRequest."""
         assert self._dialect.embeddings_client is not None
-        return self._dialect.embeddings_client.read(self.ask)
+        return self._dialect.embeddings_client.read(self.raw_request)
 
     def exchange(self, attempt: Attempt, *, call: ChatRequest | None = None) -> Exchange:
         """The exchange with this candidate. `call` takes the place of the request where it had to
         be changed. Raises BadRequest or Unsupported.
         """
-        ask, client = self.ask, self._dialect
+        raw_request, client = self.raw_request, self._dialect
         if client.reframe is not None:
-            events = msgspec.structs.replace(ask, dialect=client.family.name)
+            events = msgspec.structs.replace(raw_request, dialect=client.family.name)
             inner = ParsedRequest(events, id=self._id, created=self._created)
             return ReframedExchange(inner.exchange(attempt, call=call), client.reframe())
-        if attempt.dialect == ask.dialect and call is None:
+        if attempt.dialect == raw_request.dialect and call is None:
             return self._untouched(attempt)
         if (provider := DIALECTS.get(attempt.dialect)) is not None:
             if self._client is not None and provider.provider is not None:
@@ -94,27 +96,27 @@ class ParsedRequest:
             if client.embeddings_client is not None and provider.embeddings_provider is not None:
                 return self._embeddings(client.embeddings_client, provider.embeddings_provider, attempt)
         raise Unsupported(
-            f"The provider {attempt.provider} has no {ask.endpoint}; ask for a model of one that does.",
+            f"The provider {attempt.provider} has no {raw_request.endpoint}; ask for a model of one that does.",
             param="model",
         )
 
     def _untouched(self, attempt: Attempt) -> Exchange:
-        ask, dialect = self.ask, self._dialect
+        raw_request, dialect = self.raw_request, self._dialect
         if dialect.passthrough is not None:
-            return Passthrough(ask, attempt, dialect.passthrough)
+            return Passthrough(raw_request, attempt, dialect.passthrough)
         if dialect.embeddings_provider is not None:
-            return EmbeddingPassthrough(ask, attempt, dialect.embeddings_provider.observe)
-        return OpaquePassthrough(ask, attempt)
+            return EmbeddingPassthrough(raw_request, attempt, dialect.embeddings_provider.observe)
+        return OpaquePassthrough(raw_request, attempt)
 
     def _embeddings(
         self, client: ClientEmbeddings, provider: ProviderEmbeddings, attempt: Attempt
     ) -> Exchange:
         return EmbeddingTranslation(
-            self.ask,
+            self.raw_request,
             provider.write(self.embedding, attempt),
             attempt,
             read=provider.read,
-            write=lambda embedded: client.write(embedded, self.ask, self.embedding, attempt.model),
+            write=lambda embedded: client.write(embedded, self.raw_request, self.embedding, attempt.model),
         )
 
     def _conversation(
@@ -123,14 +125,14 @@ class ParsedRequest:
         written = write_request(call, attempt)
         if call.stream:
             return Translation(
-                self.ask,
+                self.raw_request,
                 written,
                 attempt,
                 reader=provider.reader(attempt, written),
                 writer=client.writer(call, id=self._id, created=self._created, model=attempt.model),
             )
         return Translation(
-            self.ask,
+            self.raw_request,
             written,
             attempt,
             read=lambda body: provider.read_response(body, attempt, written),
@@ -146,14 +148,14 @@ class ParsedRequest:
         written = provider.write(asked, attempt)
         if asked.stream:
             return Translation(
-                self.ask,
+                self.raw_request,
                 written,
                 attempt,
                 reader=provider.reader(attempt, written),
                 writer=client.writer(asked, id=self._id, created=self._created, model=attempt.model),
             )
         return Translation(
-            self.ask,
+            self.raw_request,
             written,
             attempt,
             read=lambda body: provider.read(body, attempt, written),
@@ -163,45 +165,49 @@ class ParsedRequest:
         )
 
 
-def answered_here(ask: RawRequest, attempts: Sequence[Attempt], *, created: int) -> bytes | None:
+def answer_locally(raw_request: RawRequest, attempts: Sequence[Attempt], *, created: int) -> bytes | None:
     """The response to a request that no model needs to see, where no candidate is of the client's
     own dialect: Ollama's clients have a model loaded before they use it.
     """
-    answer = DIALECTS[ask.dialect].answer_locally
-    if answer is None or any(same_family(a.dialect, ask.dialect) for a in attempts):
+    answer = DIALECTS[raw_request.dialect].answer_locally
+    if answer is None or any(same_family(a.dialect, raw_request.dialect) for a in attempts):
         return None
-    return answer(ask, created)
+    return answer(raw_request, created)
 
 
-def holds_envelopes(ask: RawRequest) -> bool:
+def holds_envelopes(raw_request: RawRequest) -> bool:
     """Whether the body may hold opaque state of another dialect in an envelope. Such a body never
     passes unchanged.
     """
-    dialect = DIALECTS[ask.dialect]
-    return dialect.client is not None and dialect.family.envelope_mark in ask.body
+    dialect = DIALECTS[raw_request.dialect]
+    return dialect.client is not None and dialect.family.envelope_mark in raw_request.body
 
 
-def may_hold_opaque_state(ask: RawRequest) -> bool:
+def may_hold_opaque_state(raw_request: RawRequest) -> bool:
     """Whether the body may hold opaque state, in an envelope or as its maker gave it."""
-    return _may_refer(ask) and any(mark in ask.body for mark in DIALECTS[ask.dialect].family.opaque_members)
+    return _may_refer(raw_request) and any(
+        mark in raw_request.body for mark in DIALECTS[raw_request.dialect].family.opaque_members
+    )
 
 
-def may_name_what_is_kept(ask: RawRequest) -> bool:
+def may_name_stored_state(raw_request: RawRequest) -> bool:
     """Whether the body may hold the id of a file or the like, which is kept at one provider."""
-    return _may_refer(ask) and any(mark in ask.body for mark in DIALECTS[ask.dialect].family.stored_members)
+    return _may_refer(raw_request) and any(
+        mark in raw_request.body for mark in DIALECTS[raw_request.dialect].family.stored_members
+    )
 
 
-def _may_refer(ask: RawRequest) -> bool:
+def _may_refer(raw_request: RawRequest) -> bool:
     """Whether the body is a conversation, or one to be counted: no other holds state of a provider,
     and what looks like a member's name in it is text.
     """
-    dialect = DIALECTS[ask.dialect]
+    dialect = DIALECTS[raw_request.dialect]
     return dialect.client is not None or dialect.write_count is not None
 
 
-def counted_here(ask: RawRequest) -> bytes | None:
+def estimate_count(raw_request: RawRequest) -> bytes | None:
     """The response to a request for a prompt's length where no provider can be asked: an estimate,
     in the client's form.
     """
-    write = DIALECTS[ask.dialect].write_count
-    return None if write is None else write(estimated(ask, characters=0).fresh)
+    write = DIALECTS[raw_request.dialect].write_count
+    return None if write is None else write(estimated(raw_request, characters=0).fresh)

@@ -47,7 +47,7 @@ def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: st
     )
 
 
-def read_ask(
+def read_request(
     body: bytes, *, endpoint: Endpoint, dialect: str, model: str | None = None, stream: bool | None = None
 ) -> RawRequest:
     """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member
@@ -134,46 +134,49 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     return read is not None and read.include_usage is True
 
 
-def amended(ask: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
+def amend_body(raw_request: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
     """The body with the members changed that must be, every other value's bytes the same; and
     whether usage was asked for on our behalf.
     """
-    if ask.content_type.startswith(FORM):
-        return (), _form_with_model(ask, attempt.model), False
-    dialect = DIALECTS[ask.dialect]
+    if raw_request.content_type.startswith(FORM):
+        return (), _form_with_model(raw_request, attempt.model), False
+    dialect = DIALECTS[raw_request.dialect]
     changed: dict[str, msgspec.Raw | None] = {}
     changes: tuple[Change, ...] = ()
-    if not dialect.model_in_path and attempt.model != ask.model and "model" in ask.fields:
+    if not dialect.model_in_path and attempt.model != raw_request.model and "model" in raw_request.fields:
         changed["model"] = msgspec.Raw(_encode(attempt.model))
     asks_usage = (
-        ask.stream and not ask.include_usage and attempt.quirks.stream_usage and dialect.usage_on_request
+        raw_request.stream
+        and not raw_request.include_usage
+        and attempt.quirks.stream_usage
+        and dialect.usage_on_request
     )
     if asks_usage:
-        changed["stream_options"] = _with_usage(ask.fields.get("stream_options"))
-    if dialect.amend is not None and (more := dialect.amend(ask, attempt)) is not None:
+        changed["stream_options"] = _with_usage(raw_request.fields.get("stream_options"))
+    if dialect.amend is not None and (more := dialect.amend(raw_request, attempt)) is not None:
         changed |= more.members
         changes = more.changes
-    if not changed and (ask.judged or not _may_repeat(ask)):
-        return changes, ask.body, asks_usage
-    fields = {**ask.fields, **changed}
+    if not changed and (raw_request.judged or not _may_repeat(raw_request)):
+        return changes, raw_request.body, asks_usage
+    fields = {**raw_request.fields, **changed}
     return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
 
 
-def _may_repeat(ask: RawRequest) -> bool:
+def _may_repeat(raw_request: RawRequest) -> bool:
     """Whether the body may hold a member twice. Of such a body we read the last and others the
     first, so it is never passed as it came: what was judged here would not be what is served there.
     What is longer for its spaces alone is written anew as well, which costs a copy.
     """
-    fields = ask.fields
+    fields = raw_request.fields
     read = 1 + sum(len(name) + 4 + len(value) for name, value in fields.items())
-    return len(ask.body) - read >= SHORTEST_MEMBER
+    return len(raw_request.body) - read >= SHORTEST_MEMBER
 
 
-def _form_with_model(ask: RawRequest, model: str) -> bytes:
-    if model == ask.model:
-        return ask.body
-    start, end = find_model(ask.body, ask.content_type)
-    return b"".join((ask.body[:start], model.encode(), ask.body[end:]))
+def _form_with_model(raw_request: RawRequest, model: str) -> bytes:
+    if model == raw_request.model:
+        return raw_request.body
+    start, end = find_model(raw_request.body, raw_request.content_type)
+    return b"".join((raw_request.body[:start], model.encode(), raw_request.body[end:]))
 
 
 def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
@@ -182,11 +185,11 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     return msgspec.Raw(_encode({**_decode_fields(options), "include_usage": msgspec.Raw(_TRUE)}))
 
 
-def prices_depend_on(ask: RawRequest) -> dict[str, str]:
+def price_dimensions(raw_request: RawRequest) -> dict[str, str]:
     """What the request says of how it is to be served, as far as providers bill by it."""
     said: dict[str, str] = {}
     for member, name in PRICED.items():
-        raw = ask.fields.get(member)
+        raw = raw_request.fields.get(member)
         if raw is not None and bytes(raw).startswith(b'"'):
             try:
                 said[name] = msgspec.json.decode(raw, type=str)

@@ -33,7 +33,7 @@ from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.endpoints import is_count, is_free
 from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.parsed_request import ParsedRequest
-from modelplex.dialects.raw_request import prices_depend_on
+from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
@@ -146,11 +146,11 @@ class AttemptRunner:
         upstream = self._upstreams[attempt.provider]
         record.upstream_sent = started = perf_counter()
         self._circuits.attempt_started(attempt, record.caller.owner, now=started)
-        sent = _SentRequest(parsed.ask, attempt, exchange, started)
+        sent = _SentRequest(parsed.raw_request, attempt, exchange, started)
         response: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
-            response = await upstream.open(parsed.ask, attempt, exchange.body)
+            response = await upstream.open(parsed.raw_request, attempt, exchange.body)
             failure = await self._relay(context, attempt, response, exchange)
         except SendError as error:
             failure = map_send_error(attempt.provider, error)
@@ -201,7 +201,7 @@ class AttemptRunner:
 
     async def offloaded(self, context: RequestContext, work: Callable[[], Result]) -> Result:
         """Run work on a request's body, in a thread where the body is large."""
-        body = context.parsed.ask.body
+        body = context.parsed.raw_request.body
         return await self._offload.run(work, body=body, owner=context.record.caller.owner)
 
     def _exchange(
@@ -223,7 +223,7 @@ class AttemptRunner:
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
             )
-        exchange.changes = parsed.ask.mended + exchange.changes
+        exchange.changes = parsed.raw_request.mended + exchange.changes
         if context.policy is not None:
             exchange.body, more = context.policy.written(
                 exchange.body, attempt, is_passthrough=exchange.is_passthrough
@@ -241,7 +241,7 @@ class AttemptRunner:
         if context.policy is None:
             return context.parsed, ()
         judged = context.policy.judged(attempt)
-        if judged.ask is context.parsed.ask:
+        if judged.ask is context.parsed.raw_request:
             return context.parsed, judged.stripped
         return parse(judged.ask, context.record, context.stored), judged.stripped
 
@@ -253,7 +253,7 @@ class AttemptRunner:
         """
         if usage is None:
             return None, None
-        seller, said = seller_of(self._upstreams[attempt.provider]), prices_depend_on(request)
+        seller, said = seller_of(self._upstreams[attempt.provider]), price_dimensions(request)
         cost = self._prices.cost(seller, attempt.model, usage, conditions=said)
         if cost is not None:
             return cost, cost

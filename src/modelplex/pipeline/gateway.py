@@ -22,11 +22,11 @@ from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
 from modelplex.dialects.endpoints import is_count
 from modelplex.dialects.parsed_request import (
     ParsedRequest,
-    answered_here,
-    counted_here,
+    answer_locally,
+    estimate_count,
     holds_envelopes,
     may_hold_opaque_state,
-    may_name_what_is_kept,
+    may_name_stored_state,
 )
 from modelplex.dialects.registry import same_family, write_error
 from modelplex.pipeline.attempt import HUNG_UP, AttemptRunner, ErrorRules, RequestContext, parse
@@ -115,7 +115,7 @@ class Gateway:
         request, stored = await open_stored(request, self.responses, owner=caller.owner, offload=self.offload)
         record.request = request
         attempts, policy = await self._selection.attempts(request, caller)
-        if (body := answered_here(request, attempts, created=int(record.wall_time))) is not None:
+        if (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None:
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return
         if is_count(request.endpoint):
@@ -152,7 +152,7 @@ class Gateway:
         """Answer a token count with an estimate; `reason` says why no provider was asked."""
         record.changes = (Change("lower", "input_tokens", f"{reason}; it is estimated"),)
         counted = await self.offload.run(
-            partial(counted_here, request), body=request.body, owner=record.caller.owner
+            partial(estimate_count, request), body=request.body, owner=record.caller.owner
         )
         head = ResponseHead(dialect=request.dialect, request_id=record.id, changes=record.changes)
         await output.respond(200, head, counted or b"{}")
@@ -175,7 +175,7 @@ class Gateway:
         origins = {(each.provider, each.account) for each in attempts}
         if len(origins) == 1 and self._origins.seen <= origins and not self.rules.drop_pinned_state:
             return holds_envelopes(request)
-        return may_hold_opaque_state(request) or (len(attempts) > 1 and may_name_what_is_kept(request))
+        return may_hold_opaque_state(request) or (len(attempts) > 1 and may_name_stored_state(request))
 
     def _pinned(
         self, parsed: ParsedRequest, attempts: list[Attempt]
@@ -186,7 +186,7 @@ class Gateway:
         if self.rules.drop_pinned_state:
             return attempts, parsed.call
         fitting = attempts_for_state(attempts, parsed.call, self._origins.find)
-        return fitting, parsed.call if holds_envelopes(parsed.ask) else None
+        return fitting, parsed.call if holds_envelopes(parsed.raw_request) else None
 
 
 async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordBuilder) -> None:

@@ -22,7 +22,7 @@ from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncode
 from modelplex.core.events import ListedModel
 from modelplex.core.request import Attempt, Endpoint, RawRequest
 from modelplex.dialects.endpoints import endpoint_for
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import (
     ConnectFailed,
@@ -345,7 +345,7 @@ class DemoUpstream:
 
     def _answer(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         if body is not ask.body:
-            ask = read_ask(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
+            ask = read_request(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
         created = int(self._clock())
         if ask.stream:
             return CannedResponse(b"text/event-stream", demo.stream(ask, created=created))

@@ -36,7 +36,7 @@ from modelplex.core.errors import (
 )
 from modelplex.core.request import RawRequest
 from modelplex.dialects.dialect import Dialect
-from modelplex.dialects.raw_request import FORM, read_ask, read_form
+from modelplex.dialects.raw_request import FORM, read_form, read_request
 from modelplex.dialects.registry import DEFAULT, DIALECTS, write_error
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.mcp.clients.http import McpHttp
@@ -306,7 +306,7 @@ def _memory_owner(caller: Caller) -> str:
 def _parse(operation: Operation, body: bytes, content_type: str) -> RawRequest:
     endpoint, dialect = operation.endpoint, operation.dialect
     if not content_type.startswith(FORM):
-        raw = read_ask(
+        raw = read_request(
             body, endpoint=endpoint, dialect=dialect, model=operation.model, stream=operation.stream
         )
     elif operation.form:

@@ -21,7 +21,7 @@ from modelplex.core.request import Attempt, ChatRequest, ModelFacts, ProviderReq
 from modelplex.dialects.anthropic import dialect as anthropic_dialect
 from modelplex.dialects.core.sse import SseEvent, SseReader
 from modelplex.dialects.dialect import ProviderDialect
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import provider_dialect, write_request
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts"
@@ -46,7 +46,7 @@ _HIDDEN = {"stream", "temperature", "top_p", "top_k", "context_management"}
 def make_ask(messages: object = None, *, endpoint: Any = "messages", **more: Any) -> RawRequest:
     members = {"model": "claude", "max_tokens": 1000, "messages": HELLO if messages is None else messages}
     body = json.dumps({name: value for name, value in (members | more).items() if value is not ...}).encode()
-    return read_ask(body, endpoint=endpoint, dialect="anthropic_messages")
+    return read_request(body, endpoint=endpoint, dialect="anthropic_messages")
 
 
 def make_call(messages: object = None, **more: Any) -> ChatRequest:

@@ -26,7 +26,7 @@ from modelplex.dialects.anthropic.strip_foreign import KNOWN
 from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.openai_chat import dialect as openai_chat
 from modelplex.dialects.openai_chat.usage import read_usage, write_usage
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import write_request
 from tests.dialects.anthropic.peer import (
     HELLO,
@@ -81,7 +81,7 @@ def _sent(call: Any, dialect: str, **quirks: Any) -> tuple[dict[str, Any], Provi
 @pytest.mark.parametrize("case", sorted(path.name for path in REQUESTS.iterdir()))
 def test_a_request_is_told_to_another_provider_and_its_losses_are_named(case: str, dialect: str) -> None:
     asked = (REQUESTS / case / "request.json").read_bytes()
-    call = anthropic.read_call(read_ask(asked, endpoint="messages", dialect="anthropic_messages"))
+    call = anthropic.read_call(read_request(asked, endpoint="messages", dialect="anthropic_messages"))
     body, sent = _sent(call, dialect)
     found = {"body": body, "changes": [f"{c.op} {c.path}" for c in sent.changes]}
     file = REQUESTS / case / f"{dialect}.json"

@@ -19,7 +19,7 @@ from modelplex.dialects.core.bounds import (
     SLICE,
     count_values,
 )
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 
 TEXTS = st.text(alphabet='a,[]{}"\\\n\u00e9\u2028', max_size=5)
 JSON = st.recursive(
@@ -76,7 +76,7 @@ def chat(rest: bytes) -> bytes:
 
 
 def read(body: bytes, dialect: str = "openai_chat") -> None:
-    read_ask(body, endpoint="chat/completions", dialect=dialect, model="m")
+    read_request(body, endpoint="chat/completions", dialect=dialect, model="m")
 
 
 @pytest.mark.parametrize(
@@ -141,4 +141,4 @@ def test_the_largest_sessions_of_agents_are_far_below_the_bounds() -> None:
 
 def test_token_ids_of_a_batch_to_embed_are_no_messages() -> None:
     body = b'{"model":"m","input":[' + b"101," * 299_999 + b"101]}"
-    read_ask(body, endpoint="embeddings", dialect="openai_embeddings")
+    read_request(body, endpoint="embeddings", dialect="openai_embeddings")

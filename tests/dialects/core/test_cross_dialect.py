@@ -18,7 +18,7 @@ from modelplex.core.request import Attempt, Change, ChatRequest, ModelFacts, Pro
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core.freeform_tools import WRAPS
 from modelplex.dialects.openai_chat import dialect as openai_chat
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import write_request
 
 STREAMS = Path(__file__).resolve().parents[2] / "transcripts" / "anthropic_messages"
@@ -48,7 +48,7 @@ PERSON: dict[str, Any] = {
 
 def _call(messages: list[Any], **more: Any) -> ChatRequest:
     body = json.dumps({"model": "claude", "messages": messages, **more}).encode()
-    return openai_chat.read_call(read_ask(body, endpoint="chat/completions", dialect="openai_chat"))
+    return openai_chat.read_call(read_request(body, endpoint="chat/completions", dialect="openai_chat"))
 
 
 def _sent(call: ChatRequest) -> tuple[dict[str, Any], ProviderRequest]:

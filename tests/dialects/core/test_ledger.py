@@ -24,7 +24,7 @@ from modelplex.dialects.core.ledger import GROUPS, NO_PARAMETER, Ledger, client_
 from modelplex.dialects.openai_chat import fields as chat_fields
 from modelplex.dialects.openai_chat import request_in as chat_request_in
 from modelplex.dialects.openai_chat import request_out as chat_request_out
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import write_request
 from modelplex.policy.leaves import NUMBER
 from tests.dialects.sides import client_dialect
@@ -51,7 +51,7 @@ PAIRS = [(client, provider) for client in DIALECTS for provider in DIALECTS if c
 def read(dialect: str, **more: Any) -> ChatRequest:
     """A request as a client of this dialect sends it."""
     body = json.dumps({"model": "m", **BODIES[dialect], **more}).encode()
-    asked = read_ask(body, endpoint=ENDPOINTS[dialect], dialect=dialect)
+    asked = read_request(body, endpoint=ENDPOINTS[dialect], dialect=dialect)
     return client_dialect(dialect).read_call(asked)
 
 

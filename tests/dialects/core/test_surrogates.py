@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelplex.core.errors import BadRequest
 from modelplex.dialects.core.surrogates import AT_ONCE, mended, mended_text
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 
 HALVES = st.characters(categories=["Cs"]) | st.sampled_from('\\u"aé😀\ud83d\ude00')
 
@@ -58,18 +58,18 @@ def test_json_in_a_text_is_mended_alike() -> None:
 
 def test_a_body_with_a_half_is_read_and_the_member_is_named() -> None:
     body = rb'{"model":"m","messages":[{"role":"tool","tool_call_id":"c","content":"a \ud83d b"}]}'
-    ask = read_ask(body, endpoint="chat/completions", dialect="openai_chat")
+    ask = read_request(body, endpoint="chat/completions", dialect="openai_chat")
     assert [(change.op, change.path) for change in ask.mended] == [("lower", "messages")]
     assert json.loads(ask.body)["messages"][0]["content"] == "a \ufffd b"
     whole = body.replace(rb"\ud83d", rb"\ud83d\ude00")
-    kept = read_ask(whole, endpoint="chat/completions", dialect="openai_chat")
+    kept = read_request(whole, endpoint="chat/completions", dialect="openai_chat")
     assert kept.body is whole
     assert kept.mended == ()
 
 
 def test_what_is_broken_otherwise_is_told_as_before() -> None:
     with pytest.raises(BadRequest, match="not a JSON object"):
-        read_ask(rb'{"model":"m","a":"\ud83d', endpoint="chat/completions", dialect="openai_chat")
+        read_request(rb'{"model":"m","a":"\ud83d', endpoint="chat/completions", dialect="openai_chat")
 
 
 def calls_of(work: Callable[[], object]) -> int:

@@ -25,7 +25,7 @@ from modelplex.dialects.gemini import usage as gemini_usage
 from modelplex.dialects.openai_chat import embeddings
 from modelplex.dialects.openai_chat import usage as openai_chat_usage
 from modelplex.dialects.openai_responses import usage as openai_responses_usage
-from modelplex.dialects.raw_request import prices_depend_on
+from modelplex.dialects.raw_request import price_dimensions
 
 
 def chat(members: dict[str, Any]) -> Usage:
@@ -412,7 +412,7 @@ def test_a_long_prompt_is_estimated_by_its_bytes_without_pictures(mark: str) -> 
 def test_what_prices_depend_on_is_read_of_a_request() -> None:
     def said(**members: object) -> dict[str, str]:
         fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in members.items()}
-        return prices_depend_on(msgspec.structs.replace(ASK, fields=fields))
+        return price_dimensions(msgspec.structs.replace(ASK, fields=fields))
 
     assert said(service_tier="priority", speed="fast") == {"service_tier": "priority", "speed": "fast"}
     assert said(serviceTier="flex") == {"service_tier": "flex"}

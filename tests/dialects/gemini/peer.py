@@ -17,7 +17,7 @@ from modelplex.core.events import Event
 from modelplex.core.request import Attempt, ChatRequest, ModelFacts, ProviderRequest, RawRequest
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.openai_chat import dialect as openai_chat
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import write_request
 
 ATTEMPT = Attempt(
@@ -55,7 +55,7 @@ def model(*parts: Any) -> dict[str, Any]:
 
 def chat_call(messages: list[Any], **more: Any) -> ChatRequest:
     body = json.dumps({"model": "m", "messages": messages, **more}).encode()
-    return openai_chat.read_call(read_ask(body, endpoint="chat/completions", dialect="openai_chat"))
+    return openai_chat.read_call(read_request(body, endpoint="chat/completions", dialect="openai_chat"))
 
 
 def sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any], ProviderRequest]:

@@ -71,7 +71,7 @@ from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.ollama import fields as ollama_fields
 from modelplex.dialects.ollama.passthrough import OllamaObserver
 from modelplex.dialects.openai_chat import fields as openai_chat_fields
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import write_request
 from tests.dialects.sides import usual_paths
 
@@ -83,7 +83,7 @@ ARGUMENTS = '{"city":"Zürich"}'
 
 
 def _ask(**fields: Any) -> RawRequest:
-    return read_ask(
+    return read_request(
         json.dumps({"model": "m", **fields}).encode(), endpoint="chat/completions", dialect="ollama"
     )
 

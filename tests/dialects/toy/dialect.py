@@ -215,8 +215,8 @@ class Observer:
         return data if self.failed is None or self.has_output else b""
 
 
-def observer(ask: RawRequest, *, withhold_usage: bool) -> Observer:
-    del ask, withhold_usage
+def observer(raw_request: RawRequest, *, withhold_usage: bool) -> Observer:
+    del raw_request, withhold_usage
     return Observer()
 
 

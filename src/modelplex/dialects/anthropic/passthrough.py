@@ -217,9 +217,9 @@ class AnthropicObserver(SseObserver):
         return self._fail(error, forwarded=self.has_output)
 
 
-def observer(ask: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
+def observer(raw_request: RawRequest, *, withhold_usage: bool) -> AnthropicObserver:
     """An observer of the response. Usage is in every stream, so that none is withheld."""
-    del ask, withhold_usage
+    del raw_request, withhold_usage
     return AnthropicObserver()
 
 

@@ -28,13 +28,13 @@ class _Format(msgspec.Struct):
     schema: msgspec.Raw = msgspec.Raw()
 
 
-def read_call(ask: RawRequest) -> ChatRequest:
+def read_call(raw_request: RawRequest) -> ChatRequest:
     """The request. Raises BadRequest with `param` like "messages[2].content[0].source.data"."""
-    values = FIELDS.read(ask.fields)
+    values = FIELDS.read(raw_request.fields)
     messages = values.take("messages")
     if messages is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
-    if values.get("max_tokens") is None and ask.endpoint != COUNTED:
+    if values.get("max_tokens") is None and raw_request.endpoint != COUNTED:
         raise BadRequest("The body has no 'max_tokens': this form of a request needs it.", param="max_tokens")
     _check_thinking(values)
     system = values.take("system")
@@ -42,12 +42,12 @@ def read_call(ask: RawRequest) -> ChatRequest:
     values.paths["system.content"] = "system"
     return ChatRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         messages=read_system(system) + read_messages(messages),
         tools=tools,
         choice=choice,
         format=form,
-        stream=ask.stream,
+        stream=raw_request.stream,
         include_usage=True,  # a response of this dialect always has it
         **values.members(),
     )

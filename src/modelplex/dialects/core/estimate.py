@@ -46,25 +46,25 @@ _BASE64 = re.compile(rb';base64,|"data"\s*:\s*"')
 """What stands before bytes in base64, in every dialect."""
 
 
-def estimated(ask: RawRequest, *, characters: int) -> Usage:
+def estimated(raw_request: RawRequest, *, characters: int) -> Usage:
     """The estimated usage; `characters` is the length of the response's text, reasoning and
     arguments.
     """
-    return Usage(fresh=_prompt_tokens(ask), output=_tokens(characters), estimated=True)
+    return Usage(fresh=_prompt_tokens(raw_request), output=_tokens(characters), estimated=True)
 
 
-def billed(ask: RawRequest, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
+def billed(raw_request: RawRequest, usage: Usage | None, *, characters: int, counted_at: int) -> Usage:
     """The billed usage of a response with `characters`, of which `counted_at` were counted in
     `usage`. Where more output followed (Anthropic's first count is 1 token of output), output is
     the larger of the count and an estimate.
     """
     if usage is None:
-        return estimated(ask, characters=characters)
+        return estimated(raw_request, characters=characters)
     if characters <= counted_at or (written := _tokens(characters)) <= usage.output:
         return usage
     return msgspec.structs.replace(
         usage,
-        fresh=usage.fresh if usage.input else _prompt_tokens(ask),
+        fresh=usage.fresh if usage.input else _prompt_tokens(raw_request),
         output=written,
         estimated=True,
         iterations=(),
@@ -84,9 +84,9 @@ def _tokens(characters: int) -> int:
     return -(-characters // CHARACTERS_A_TOKEN)
 
 
-def _prompt_tokens(ask: RawRequest) -> int:
+def _prompt_tokens(raw_request: RawRequest) -> int:
     tokens = 0
-    fields = ask.fields
+    fields = raw_request.fields
     if (whole := fields.get(WHOLE_REQUEST)) is not None:
         try:
             fields = msgspec.json.decode(whole, type=dict[str, msgspec.Raw])

@@ -195,13 +195,13 @@ def read_embedded(body: bytes) -> EmbeddingResponse:
     return EmbeddingResponse("", tuple(vector.values for vector in vectors), usage)
 
 
-def write_embedded(embedded: EmbeddingResponse, ask: RawRequest) -> bytes:
+def write_embedded(embedded: EmbeddingResponse, raw_request: RawRequest) -> bytes:
     """The client's answer, in the form of what it asked: one vector for `content`, a list for
     `requests`.
     """
     vectors = [{"values": encode_vector(vector, "float")} for vector in embedded.vectors]
     counted = {"usageMetadata": {"promptTokenCount": embedded.usage.input}}
-    if any(camel(name) == "requests" for name in ask.fields):
+    if any(camel(name) == "requests" for name in raw_request.fields):
         return msgspec.json.encode({"embeddings": vectors, **counted})
     return msgspec.json.encode({"embedding": vectors[0], **counted})
 
@@ -215,11 +215,11 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_requests = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
 
-def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """Some bodies repeat the path's model, with a prefix; one that differs from the path's is an
     error there, so an alias is replaced.
     """
-    changed = _names_repeated(ask.fields, attempt.model)
+    changed = _names_repeated(raw_request.fields, attempt.model)
     return Amendment(changed) if changed else None
 
 
@@ -256,7 +256,7 @@ _POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 _LISTS = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
 _CLIENT = ClientDialect(read_call=read_call, write_response=write_response, writer=GeminiStreamWriter)
 _EMBEDDINGS = ClientEmbeddings(
-    read=read_embedding, write=lambda embedded, ask, _, __: write_embedded(embedded, ask)
+    read=read_embedding, write=lambda embedded, raw_request, _, __: write_embedded(embedded, raw_request)
 )
 
 GEMINI = Dialect(

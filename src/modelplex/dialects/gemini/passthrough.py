@@ -176,9 +176,9 @@ class GeminiObserver(SseObserver):
             self._opaque_states[len(self._opaque_states)] = part.thought_signature
 
 
-def observer(ask: RawRequest, *, withhold_usage: bool) -> GeminiObserver:
+def observer(raw_request: RawRequest, *, withhold_usage: bool) -> GeminiObserver:
     """An observer of the response. Usage is in every stream, so that none is withheld."""
-    del ask, withhold_usage
+    del raw_request, withhold_usage
     return GeminiObserver()
 
 

@@ -54,23 +54,23 @@ class _Declaration(msgspec.Struct, rename="camel"):
     parameters_json_schema: msgspec.Raw = ABSENT
 
 
-def read_call(ask: RawRequest) -> ChatRequest:
+def read_call(raw_request: RawRequest) -> ChatRequest:
     """The request. Raises BadRequest with `param` like "contents[2].parts[0].functionCall"."""
-    return _read(ask, ask.fields)
+    return _read(raw_request, raw_request.fields)
 
 
-def read_counting(ask: RawRequest) -> ChatRequest:
+def read_counting(raw_request: RawRequest) -> ChatRequest:
     """A request to `:countTokens`: `contents`, or a whole request in `generateContentRequest`.
     Raises BadRequest.
     """
-    given = {camel(name): value for name, value in ask.fields.items()}
+    given = {camel(name): value for name, value in raw_request.fields.items()}
     whole = given.get("generateContentRequest", ABSENT)
     if is_given(whole):
-        return _read(ask, decode_member(whole, dict[str, msgspec.Raw], path="generateContentRequest"))
-    return _read(ask, given)
+        return _read(raw_request, decode_member(whole, dict[str, msgspec.Raw], path="generateContentRequest"))
+    return _read(raw_request, given)
 
 
-def _read(ask: RawRequest, given: Mapping[str, msgspec.Raw]) -> ChatRequest:
+def _read(raw_request: RawRequest, given: Mapping[str, msgspec.Raw]) -> ChatRequest:
     values = FIELDS.read(given)
     contents, instructions = values.take("contents"), values.take("systemInstruction")
     if contents is None:
@@ -83,12 +83,12 @@ def _read(ask: RawRequest, given: Mapping[str, msgspec.Raw]) -> ChatRequest:
     values.paths |= {f"{message.path}.content": f"{message.path}.parts" for message in messages}
     return ChatRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         messages=tuple(messages),
         tools=tools,
         choice=choice,
         format=form,
-        stream=ask.stream,
+        stream=raw_request.stream,
         include_usage=True,
         **values.members(),
     )
@@ -204,11 +204,11 @@ class _EmbedRequest(msgspec.Struct, rename="camel"):
 _EMBEDDING_MEMBERS = frozenset({"model", "content", "outputDimensionality", "requests"})
 
 
-def read_embedding(ask: RawRequest) -> EmbeddingRequest:
+def read_embedding(raw_request: RawRequest) -> EmbeddingRequest:
     """`:embedContent`, or `:batchEmbedContents` with its `requests`. Raises BadRequest; Unsupported
     for what is no text.
     """
-    given = {camel(name): value for name, value in ask.fields.items() if is_given(value)}
+    given = {camel(name): value for name, value in raw_request.fields.items() if is_given(value)}
     if "requests" in given:
         entries = read_list(given["requests"], path="requests")
         check_inputs(len(entries), path="requests")
@@ -229,7 +229,7 @@ def read_embedding(ask: RawRequest) -> EmbeddingRequest:
             "All 'requests' must ask for one 'outputDimensionality', and there must be one.", param="requests"
         )
     return EmbeddingRequest(
-        dialect=DIALECT, model=ask.model, inputs=tuple(inputs), dimensions=sizes.pop(), extra=extra
+        dialect=DIALECT, model=raw_request.model, inputs=tuple(inputs), dimensions=sizes.pop(), extra=extra
     )
 
 

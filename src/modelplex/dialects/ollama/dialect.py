@@ -204,20 +204,22 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
 # --- the values
 
 
-def _read_generated_call(ask: RawRequest) -> ChatRequest:
+def _read_generated_call(raw_request: RawRequest) -> ChatRequest:
     """/api/generate as a conversation of one turn, for models that are not Ollama's."""
-    asked = read_generate(ask)
+    asked = read_generate(raw_request)
     if isinstance(asked, CompletionRequest):
         raise Unsupported("'raw' and 'suffix' are for models of Ollama itself.", param="raw")
     return asked
 
 
-def _answer_load(ask: RawRequest, created: int) -> bytes | None:
+def _answer_load(raw_request: RawRequest, created: int) -> bytes | None:
     """The response to a body that only loads or unloads a model: nothing is loaded here."""
-    reason = read_load(ask)
+    reason = read_load(raw_request)
     if reason is None:
         return None
-    return write_loaded(ask.model, reason=reason, generate=ask.dialect == GENERATE, created=created)
+    return write_loaded(
+        raw_request.model, reason=reason, generate=raw_request.dialect == GENERATE, created=created
+    )
 
 
 _PASSTHROUGH = PassthroughDialect(

@@ -152,11 +152,11 @@ class OllamaObserver(StreamObserver):
         return True
 
 
-def observer(ask: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
+def observer(raw_request: RawRequest, *, withhold_usage: bool) -> OllamaObserver:
     """An observer of the response. Usage is in the last line of every stream, so that none is
     withheld.
     """
-    del ask, withhold_usage
+    del raw_request, withhold_usage
     return OllamaObserver()
 
 

@@ -102,31 +102,33 @@ def read_stream(fields: Mapping[str, msgspec.Raw]) -> bool:
     return given is None or bytes(given) != b"false"
 
 
-def read_load(ask: RawRequest) -> str | None:
+def read_load(raw_request: RawRequest) -> str | None:
     """Whether a body only loads ("load") or unloads ("unload") a model; None for any other.
 
     `ollama run` and its like send these before and after a conversation. `write_loaded` answers
     them, since there is nothing to load here.
     """
-    given = [ask.fields[name] for name in ("messages", "prompt", "images") if name in ask.fields]
+    given = [
+        raw_request.fields[name] for name in ("messages", "prompt", "images") if name in raw_request.fields
+    ]
     if any(bytes(raw).strip() not in {b"", b"null", b'""', b"[]"} for raw in given):
         return None
-    kept = ask.fields.get("keep_alive")
+    kept = raw_request.fields.get("keep_alive")
     return "unload" if kept is not None and bytes(kept) in {b"0", b'"0"', b'"0s"'} else "load"
 
 
-def read_call(ask: RawRequest) -> ChatRequest:
+def read_call(raw_request: RawRequest) -> ChatRequest:
     """/api/chat. Raises BadRequest with `param` like "messages[2].images[0]"."""
-    values = FIELDS.read(ask.fields)
+    values = FIELDS.read(raw_request.fields)
     given = values.take("messages")
     if given is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
     messages, tools = _Dialogue(given).read(), _read_tools(values)
     values.paths |= part_paths(messages)
-    return _chat_request(ask, values, dialect=DIALECT, messages=messages, tools=tools)
+    return _chat_request(raw_request, values, dialect=DIALECT, messages=messages, tools=tools)
 
 
-def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
+def read_generate(raw_request: RawRequest) -> CompletionRequest | ChatRequest:
     """/api/generate. The model's template makes a conversation of one turn of a prompt: a
     ChatRequest. With `raw` or a `suffix` the prompt is continued: a CompletionRequest.
 
@@ -135,7 +137,7 @@ def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
         Unsupported: what only a model that Ollama runs can take: a `template`, the token ids of a
             `context`, a `suffix` or `raw` beside images.
     """
-    values = GENERATE_FIELDS.read(ask.fields)
+    values = GENERATE_FIELDS.read(raw_request.fields)
     prompt = values.decode("prompt", str) or ""
     system = values.decode("system", str)
     template = values.decode("template", str)
@@ -157,9 +159,9 @@ def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
                 raise Unsupported(f"'{name}' cannot go with 'raw' or 'suffix' here.", param=name)
         return CompletionRequest(
             dialect=GENERATE,
-            model=ask.model,
+            model=raw_request.model,
             prompts=(prompt,),
-            stream=read_stream(ask.fields),
+            stream=read_stream(raw_request.fields),
             include_usage=True,
             **values.members(),
         )
@@ -170,18 +172,18 @@ def read_generate(ask: RawRequest) -> CompletionRequest | ChatRequest:
     if prompt or not parts:
         parts.append(TextPart(prompt))
     messages.append(Message("user", tuple(parts), path="prompt"))
-    return _chat_request(ask, values, dialect=GENERATE, messages=tuple(messages), tools=())
+    return _chat_request(raw_request, values, dialect=GENERATE, messages=tuple(messages), tools=())
 
 
-def read_embed(ask: RawRequest) -> EmbeddingRequest:
+def read_embed(raw_request: RawRequest) -> EmbeddingRequest:
     """/api/embed. Raises BadRequest with `param` naming the field."""
-    members = RequestMembers(ask.fields)
+    members = RequestMembers(raw_request.fields)
     given = members.unread("input")
     if given is None:
         raise BadRequest("The body has no 'input'.", param="input")
     return EmbeddingRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         inputs=read_prompts(given, path="input"),
         dimensions=members.get("dimensions", int),
         extra=members.rest(),
@@ -189,7 +191,7 @@ def read_embed(ask: RawRequest) -> EmbeddingRequest:
 
 
 def _chat_request(
-    ask: RawRequest,
+    raw_request: RawRequest,
     values: FieldValues,
     *,
     dialect: str,
@@ -200,11 +202,11 @@ def _chat_request(
     _read_think(values)
     return ChatRequest(
         dialect=dialect,
-        model=ask.model,
+        model=raw_request.model,
         messages=messages,
         tools=tools,
         format=form,
-        stream=read_stream(ask.fields),
+        stream=read_stream(raw_request.fields),
         include_usage=True,  # the last line always has it
         **values.members(),
     )

@@ -49,18 +49,18 @@ NO_PROMPT = "<|endoftext|>"
 """What OpenAI's documentation says that a missing prompt means: the beginning of a new document."""
 
 
-def read_completion(ask: RawRequest) -> CompletionRequest:
+def read_completion(raw_request: RawRequest) -> CompletionRequest:
     """The whole request, understood. Raises BadRequest with `param` naming the field."""
-    values = COMPLETION_FIELDS.read(ask.fields)
+    values = COMPLETION_FIELDS.read(raw_request.fields)
     prompt = values.take("prompt")
     if values.get("sampling.top_logprobs") is not None:
         values.set("sampling.logprobs", True, path="logprobs")
     return CompletionRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         prompts=(NO_PROMPT,) if prompt is None else read_prompts(prompt, path="prompt"),
-        stream=ask.stream,
-        include_usage=ask.include_usage,
+        stream=raw_request.stream,
+        include_usage=raw_request.include_usage,
         **values.members(),
     )
 

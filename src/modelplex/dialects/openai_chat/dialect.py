@@ -103,20 +103,20 @@ def _listed(name: str, owner: str) -> dict[str, Any]:
 # --- passthrough
 
 
-def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """What a service that deviates from OpenAI's form needs changed, by its quirks."""
-    quirks, fields = attempt.quirks, ask.fields
+    quirks, fields = attempt.quirks, raw_request.fields
     if quirks.output_limit == "max_tokens" and "max_completion_tokens" in fields:
         renamed = {"max_completion_tokens": None, "max_tokens": fields["max_completion_tokens"]}
         change = Change("rename", "max_completion_tokens", "this service reads max_tokens")
-        refused = drop_refused(ask, attempt) or Amendment({})
+        refused = drop_refused(raw_request, attempt) or Amendment({})
         return Amendment({**renamed, **refused.members}, (change, *refused.changes))
-    return drop_refused(ask, attempt)
+    return drop_refused(raw_request, attempt)
 
 
-def drop_refused(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+def drop_refused(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """Without the members that the service answers with an error."""
-    refused = [name for name in attempt.quirks.refuses if name in ask.fields]
+    refused = [name for name in attempt.quirks.refuses if name in raw_request.fields]
     if not refused:
         return None
     changes = tuple(Change("drop", name, "this service answers it with an error") for name in refused)

@@ -64,9 +64,9 @@ _decode_looked = msgspec.json.Decoder(_Looked).decode
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def read_embedding(ask: RawRequest) -> EmbeddingRequest:
+def read_embedding(raw_request: RawRequest) -> EmbeddingRequest:
     """The whole request, understood. Raises BadRequest with `param` naming the field."""
-    members = RequestMembers(ask.fields)
+    members = RequestMembers(raw_request.fields)
     given = members.unread("input")
     if given is None:
         raise BadRequest("The body has no 'input'.", param="input")
@@ -75,7 +75,7 @@ def read_embedding(ask: RawRequest) -> EmbeddingRequest:
         raise BadRequest('\'encoding_format\' must be "float" or "base64".', param="encoding_format")
     return EmbeddingRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         inputs=read_prompts(given, path="input"),
         dimensions=members.get("dimensions", int),
         encoding="base64" if encoding == "base64" else "float",

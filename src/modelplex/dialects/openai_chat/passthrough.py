@@ -254,16 +254,16 @@ def google_signature(extra: object) -> str | None:
     return signature if isinstance(signature, str) else None
 
 
-def observer(ask: RawRequest, *, withhold_usage: bool) -> ChatObserver:
+def observer(raw_request: RawRequest, *, withhold_usage: bool) -> ChatObserver:
     """An observer for the response to this request, which says how many choices there are."""
-    return ChatObserver(choices=_choices_in(ask), withhold_usage=withhold_usage)
+    return ChatObserver(choices=_choices_in(raw_request), withhold_usage=withhold_usage)
 
 
-def _choices_in(ask: RawRequest) -> int:
+def _choices_in(raw_request: RawRequest) -> int:
     """`n`, where it is a number. A completions request has a choice for each prompt as well; these
     are not counted.
     """
-    given = ask.fields.get("n")
+    given = raw_request.fields.get("n")
     text = bytes(given) if given is not None else b"1"
     return int(text) if text.isdigit() else 1
 

@@ -128,9 +128,9 @@ class _ResponseFormat(msgspec.Struct):
 _decode_plain_tools = msgspec.json.Decoder(list[_PlainTool]).decode
 
 
-def read_call(ask: RawRequest) -> ChatRequest:
+def read_call(raw_request: RawRequest) -> ChatRequest:
     """The request. Raises BadRequest with `param` like "messages[2].content[0].image_url"."""
-    values = FIELDS.read(ask.fields)
+    values = FIELDS.read(raw_request.fields)
     messages = values.take("messages")
     if messages is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
@@ -143,14 +143,14 @@ def read_call(ask: RawRequest) -> ChatRequest:
     values.paths |= part_paths(conversation)
     return ChatRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         messages=conversation,
         tools=tools,
         choice=choice,
         format=form,
         old_functions=functions is not None,
-        stream=ask.stream,
-        include_usage=ask.include_usage,
+        stream=raw_request.stream,
+        include_usage=raw_request.include_usage,
         **values.members(),
     )
 

@@ -104,14 +104,14 @@ _KEPT_ELSEWHERE = {
 }
 
 
-def check_state(ask: RawRequest, *, keeps: bool) -> None:
+def check_state(raw_request: RawRequest, *, keeps: bool) -> None:
     """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps
     answers ([server] keep_responses).
 
     Raises:
         BadRequest: naming the member.
     """
-    fields: Mapping[str, msgspec.Raw] = ask.fields
+    fields: Mapping[str, msgspec.Raw] = raw_request.fields
     for name, sentence in _KEPT_ELSEWHERE.items():
         if bytes(fields.get(name, b"null")) != b"null":
             raise BadRequest(f"'{name}' is not served: {sentence}", param=name)
@@ -119,7 +119,7 @@ def check_state(ask: RawRequest, *, keeps: bool) -> None:
         raise BadRequest(
             "'background' is not served: answers are given on the connection that asked.", param="background"
         )
-    if not keeps and previous_response(ask) is not None:
+    if not keeps and previous_response(raw_request) is not None:
         raise BadRequest(
             "'previous_response_id' is not served, since answers are not kept here: send the earlier items in 'input', or set "
             "[server] keep_responses.",
@@ -160,11 +160,11 @@ def write_input_tokens(tokens: int) -> bytes:
 # --- passthrough
 
 
-def amend(ask: RawRequest, attempt: Attempt) -> Amendment | None:
+def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """Responses are stored here and never at a provider; what the service refuses is left out."""
-    refused = drop_refused(ask, attempt)
+    refused = drop_refused(raw_request, attempt)
     stored = attempt.endpoint == "responses" and "store" not in attempt.quirks.refuses
-    if not stored or bytes(ask.fields.get("store", b"null")) == b"false":
+    if not stored or bytes(raw_request.fields.get("store", b"null")) == b"false":
         return refused
     members: dict[str, msgspec.Raw | None] = {"store": msgspec.Raw(b"false")}
     return (

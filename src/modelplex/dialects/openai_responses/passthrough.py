@@ -171,11 +171,11 @@ def _states(response: _Response) -> tuple[str, ...]:
     return tuple(item.encrypted_content for item in response.output or () if item.encrypted_content)
 
 
-def observer(ask: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
+def observer(raw_request: RawRequest, *, withhold_usage: bool) -> ResponsesObserver:
     """An observer of the response. Usage is in the last event of every stream, so that none is
     withheld.
     """
-    del ask, withhold_usage
+    del raw_request, withhold_usage
     return ResponsesObserver()
 
 

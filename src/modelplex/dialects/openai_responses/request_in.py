@@ -46,22 +46,22 @@ _FORMAT_PATHS = {
 }
 
 
-def read_call(ask: RawRequest) -> ChatRequest:
+def read_call(raw_request: RawRequest) -> ChatRequest:
     """The request. Raises BadRequest with `param` like "input[2].content[0].image_url"."""
-    values = FIELDS.read(ask.fields)
+    values = FIELDS.read(raw_request.fields)
     tools, namespaces = read_tools(values)
     messages = _read_messages(values)
     choice, form = read_choice(values), _read_format(values)
     _read_logprobs(values)
     return ChatRequest(
         dialect=DIALECT,
-        model=ask.model,
+        model=raw_request.model,
         messages=messages,
         tools=tools,
         namespaces=namespaces,
         choice=choice,
         format=form,
-        stream=ask.stream,
+        stream=raw_request.stream,
         **values.members(),
     )
 
@@ -116,9 +116,9 @@ class _Body(msgspec.Struct):
     output: list[msgspec.Raw] | None = None
 
 
-def input_items(ask: RawRequest) -> list[msgspec.Raw]:
+def input_items(raw_request: RawRequest) -> list[msgspec.Raw]:
     """The items of the request's own `input`; a plain text as a message. Raises BadRequest."""
-    given = ask.fields.get("input")
+    given = raw_request.fields.get("input")
     if given is None or not is_given(given):
         return []
     if bytes(given).lstrip().startswith(b'"'):
@@ -136,29 +136,29 @@ def output_items(body: bytes) -> list[msgspec.Raw]:
         return []
 
 
-def previous_response(ask: RawRequest) -> str | None:
+def previous_response(raw_request: RawRequest) -> str | None:
     """The id of the response that the request continues. Raises BadRequest where it is not a
     string.
     """
-    given = ask.fields.get("previous_response_id")
+    given = raw_request.fields.get("previous_response_id")
     if given is None or not is_given(given):
         return None
     return decode_member(given, str, path="previous_response_id")
 
 
-def wants_keeping(ask: RawRequest) -> bool:
+def wants_keeping(raw_request: RawRequest) -> bool:
     """Whether the response is to be stored: `store` is true by default
     (docs/reference/wire-formats.md#responses).
     """
-    given = ask.fields.get("store")
+    given = raw_request.fields.get("store")
     return given is None or bytes(given) != b"false"
 
 
-def with_history(ask: RawRequest, earlier_items: Sequence[msgspec.Raw]) -> RawRequest:
+def with_history(raw_request: RawRequest, earlier_items: Sequence[msgspec.Raw]) -> RawRequest:
     """The request with the items of earlier turns before its own, and without their id. OpenAI does
     not carry `instructions` of earlier turns over.
     """
-    items = [*earlier_items, *input_items(ask)]
-    fields = {name: value for name, value in ask.fields.items() if name != "previous_response_id"}
+    items = [*earlier_items, *input_items(raw_request)]
+    fields = {name: value for name, value in raw_request.fields.items() if name != "previous_response_id"}
     fields["input"] = msgspec.Raw(encode(items))
-    return msgspec.structs.replace(ask, body=encode(fields), fields=fields)
+    return msgspec.structs.replace(raw_request, body=encode(fields), fields=fields)

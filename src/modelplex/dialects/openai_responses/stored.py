@@ -61,7 +61,7 @@ def read_reference(item: msgspec.Raw) -> str | None:
     return read.id if read is not None and read.type == "item_reference" else None
 
 
-def with_items(ask: RawRequest, items: Sequence[msgspec.Raw]) -> RawRequest:
+def with_items(raw_request: RawRequest, items: Sequence[msgspec.Raw]) -> RawRequest:
     """The request with these items as its input."""
-    fields = {**ask.fields, "input": msgspec.Raw(encode(list(items)))}
-    return msgspec.structs.replace(ask, body=encode(fields), fields=fields)
+    fields = {**raw_request.fields, "input": msgspec.Raw(encode(list(items)))}
+    return msgspec.structs.replace(raw_request, body=encode(fields), fields=fields)
