@@ -57,8 +57,8 @@ class Play:
 @asynccontextmanager
 async def playing(dialect: Dialect, play: Play) -> AsyncGenerator[Scripted]:
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = scripted.seen[-1]
-        await _ACTS[dialect](asked.target, asked.json, play)(reader, writer)
+        request = scripted.seen[-1]
+        await _ACTS[dialect](request.target, request.json, play)(reader, writer)
 
     async with provider(act) as scripted:
         if dialect in {"ollama", "anthropic"}:
@@ -203,25 +203,25 @@ def _ollama(target: str, body: dict[str, Any], play: Play) -> Any:
     if kind == "call":
         name, arguments = what
         call = {"function": {"name": name, "arguments": arguments}}
-        said: list[dict[str, Any]] = [
+        chunks: list[dict[str, Any]] = [
             {"content": "", "thinking": THOUGHT},
             {"content": WORD},
             {"content": "", "tool_calls": [call]},
             {"content": "", "tool_calls": [call]},
         ]
     else:
-        said = [{"content": text} for text in what]
+        chunks = [{"content": text} for text in what]
     end = {"done": True, "done_reason": "stop", "prompt_eval_count": 30, "eval_count": 7}
     if not body.get("stream", True):
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": "".join(each["content"] for each in said),
+            "content": "".join(each["content"] for each in chunks),
         }
         if kind == "call":
-            calls = [call for each in said for call in each.get("tool_calls", ())]
+            calls = [call for each in chunks for call in each.get("tool_calls", ())]
             message |= {"thinking": THOUGHT, "tool_calls": calls}
         return answer({**head, "message": message, **end})
-    lines = [{**head, "message": {"role": "assistant", **each}, "done": False} for each in said]
+    lines = [{**head, "message": {"role": "assistant", **each}, "done": False} for each in chunks]
     lines.append({**head, "message": {"role": "assistant", "content": ""}, **end})
     return stream(*(json.dumps(line).encode() + b"\n" for line in lines), head=NDJSON)
 

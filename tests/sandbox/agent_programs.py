@@ -58,7 +58,7 @@ def spent(me: Person) -> list[tuple[str, int]]:
 
 
 class Program:
-    """One that runs as the agent, and asks when it is told to."""
+    """A program that runs as the agent, and sends a request when it reads a line."""
 
     def __init__(self, popen: subprocess.Popen[str]) -> None:
         self.popen = popen

@@ -81,10 +81,10 @@ class Person:
         return path
 
 
-def allowed(said: str) -> None:
+def allowed(stderr: str) -> None:
     """Skips where this kernel, or the container around it, allows no sandbox."""
-    if "the kernel does not allow a sandbox here" in said:
-        pytest.skip(said.strip())
+    if "the kernel does not allow a sandbox here" in stderr:
+        pytest.skip(stderr.strip())
 
 
 @contextmanager

@@ -27,18 +27,18 @@ def test_an_agent_is_required_where_the_config_has_some(me: Person) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "report"),
     [
         (["--agent", "codr"], 'config.toml has no agent "codr"; did you mean "coder"?'),
         (["--agent", "xyz"], 'config.toml has no agent "xyz". Its agents: coder.'),
         (["--agent", "coder", "--socket", "./x"], "leave out --agent, or leave out --socket"),
     ],
 )
-def test_a_wrong_agent_is_rejected(me: Person, words: list[str], told: str) -> None:
+def test_a_wrong_agent_is_rejected(me: Person, words: list[str], report: str) -> None:
     write(me)
     done = me.run(*words, "--", "true")
     assert done.returncode == 2
-    assert told in done.stderr
+    assert report in done.stderr
 
 
 def test_an_agent_without_a_config_is_rejected(me: Person) -> None:

@@ -107,14 +107,14 @@ def test_an_end_is_forwarded_as_a_half_close(folder: Path) -> None:
 
 
 def test_a_half_closed_gateway_still_receives(folder: Path) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
     done = threading.Event()
 
     def serve(client: socket.socket) -> None:
         client.sendall(b"first")
         client.shutdown(socket.SHUT_WR)
         if got := read_all(client):  # the look whether the bridge is up says nothing
-            heard.append(got)
+            received.append(got)
             done.set()
 
     with gateway(folder / "g", serve), bridged(folder / "g") as (port, _), dial(port) as sock:
@@ -122,7 +122,7 @@ def test_a_half_closed_gateway_still_receives(folder: Path) -> None:
         sock.sendall(b"later")
         sock.shutdown(socket.SHUT_WR)
         assert done.wait(WAIT_S)
-        assert heard == [b"later"]
+        assert received == [b"later"]
 
 
 def test_an_error_response_arrives_though_the_gateway_has_stopped_reading(folder: Path) -> None:
@@ -205,9 +205,9 @@ def test_a_failed_dial_closes_that_connection_and_is_reported(folder: Path) -> N
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
         popen.terminate()
-        _, said = popen.communicate(timeout=WAIT_S)
+        _, stderr = popen.communicate(timeout=WAIT_S)
         assert popen.returncode == 0
-        assert f"modelplex bridge: {folder / 'g'}: No such file or directory" in said
+        assert f"modelplex bridge: {folder / 'g'}: No such file or directory" in stderr
 
 
 def test_a_unix_listener_replaces_a_dead_socket(folder: Path) -> None:

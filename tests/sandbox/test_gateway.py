@@ -130,8 +130,8 @@ async def test_a_killed_run_does_not_stop_the_shared_gateway(me: Person) -> None
 
 
 def assert_is_gone(me: Person) -> None:
-    """The last run waits only for a gateway that it started itself; another run's has been told,
-    and removes its files.
+    """The last run waits only for a gateway that it started itself; another run's ends on its
+    own, and removes its files.
     """
     for name in ("coder.socket", "coder.socket.runs"):
         assert not answers(str(me.folder / name))
@@ -145,12 +145,12 @@ async def test_runs_that_start_at_once_share_one_gateway(me: Person) -> None:
     write(me, "budget = { tokens = 1000000 }\nrate = { requests = 7 }")
     words = me.command("run", "--agent", "coder", "--", sys.executable, "-c", ASK + "print(ask(), ask())")
     started = [start(me, words) for _ in range(4)]
-    said = [each.communicate(timeout=4 * WAIT_S)[0].split() for each in started]
+    outputs = [each.communicate(timeout=4 * WAIT_S)[0].split() for each in started]
     # Of eight requests within a minute seven pass, unless the gateway ended between two of the
     # runs.
     assert [each.returncode for each in started] == [0] * 4
     await until(lambda: not answers(f"{me.folder}/coder.socket"), what="the gateway's end")
-    assert spent(me) == [("coder", sum(words.count("200") for words in said))]
+    assert spent(me) == [("coder", sum(words.count("200") for words in outputs))]
 
 
 def test_the_program_cannot_reach_the_socket_of_the_uses(me: Person) -> None:

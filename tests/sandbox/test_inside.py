@@ -30,10 +30,10 @@ def test_the_gateway_is_reachable_with_every_view_of_the_files(
 
 
 def test_netlink_needs_its_option(me: Person) -> None:
-    code = "require('os').networkInterfaces(); console.log('told')"
+    code = "require('os').networkInterfaces(); console.log('listed')"
     words = ["--ro", str(node())]
-    assert "told" in me.run("--netlink", *words, "--", str(node()), "-e", code).stdout
-    assert "told" not in me.run(*words, "--", str(node()), "-e", code).stdout
+    assert "listed" in me.run("--netlink", *words, "--", str(node()), "-e", code).stdout
+    assert "listed" not in me.run(*words, "--", str(node()), "-e", code).stdout
 
 
 def test_all_processes_end_with_the_program_and_with_the_launcher(me: Person) -> None:
@@ -102,8 +102,8 @@ async def test_the_bridge_does_not_follow_a_link_at_the_gateways_socket(me: Pers
         "if os.path.lexists(name): os.unlink(name)\n"
         f"os.symlink({str(prize)!r}, name)\n"
         "s = socket.create_connection(('127.0.0.1', 11435), 10); s.settimeout(10)\n"
-        "try: print('said', s.recv(5))\n"
-        "except OSError: print('said', b'')"
+        "try: print('received', s.recv(5))\n"
+        "except OSError: print('received', b'')"
     )
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(prize))
@@ -125,7 +125,7 @@ async def test_the_bridge_does_not_follow_a_link_at_the_gateways_socket(me: Pers
         async with served(config, folder=me.folder):
             pass
         out, _ = popen.communicate("\n", timeout=WAIT_S)
-        assert out == "said b''\n"
+        assert out == "received b''\n"
         assert Path(name).is_symlink()
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(name)
@@ -167,9 +167,9 @@ def test_reports_of_the_bridge_are_limited(
     tell = LimitedReports()
     for _ in range(MAX_REPORTS * 3):
         tell("refused")
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == MAX_REPORTS
-    assert said[-1].endswith("further failures are not reported")
+    reports = capsys.readouterr().err.splitlines()
+    assert len(reports) == MAX_REPORTS
+    assert reports[-1].endswith("further failures are not reported")
 
 
 def test_arguments_of_any_bytes_and_number_arrive(me: Person) -> None:

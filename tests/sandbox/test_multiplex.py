@@ -118,7 +118,7 @@ def test_a_frame_that_is_cut_by_a_restart_is_discarded(cut: int, full: bool) -> 
     a.start()  # the end was started anew, and the other did not notice
     agree(a, b)
     assert received.drops > drops
-    assert received.frames in ([], [sent]), "a part of a frame is told to nobody"
+    assert received.frames in ([], [sent]), "a part of a frame is not delivered"
     before = len(received.frames)
     a.send(OPEN, 1)
     move(a, b)
@@ -253,11 +253,11 @@ def running(end: Multiplexer) -> Generator[None]:
 
 
 class Ends:
-    def __init__(self, line: Line, guest: Multiplexer, host: Multiplexer, said: list[str]) -> None:
+    def __init__(self, line: Line, guest: Multiplexer, host: Multiplexer, reports: list[str]) -> None:
         self.line = line
         self.guest = guest
         self.host = host
-        self.said = said
+        self.reports = reports
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.wait_for(asyncio.open_connection(*self.guest.address), WAIT_S)
@@ -277,12 +277,12 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def ends(folder: Path, serve: object = echo) -> AsyncGenerator[Ends]:
     gateway = str(folder / "gateway.sock")
     server = None if serve is None else await asyncio.start_unix_server(serve, gateway, backlog=2000)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    said: list[str] = []
+    reports: list[str] = []
     try:
         with line(folder) as between:
-            guest = Multiplexer(str(folder / "guest"), listen=("127.0.0.1", 0), report=said.append)
-            host = Multiplexer(str(folder / "host"), dial=gateway, report=said.append)
-            made = Ends(between, guest, host, said)
+            guest = Multiplexer(str(folder / "guest"), listen=("127.0.0.1", 0), report=reports.append)
+            host = Multiplexer(str(folder / "host"), dial=gateway, report=reports.append)
+            made = Ends(between, guest, host, reports)
             with running(host), running(guest):
                 yield made
     finally:
@@ -322,7 +322,7 @@ async def test_a_thousand_streams_at_once(tmp_path: Path, descriptors: None) -> 
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 4 * together + 100, (
         "raise the hard limit of open files"
     )
-    met = asyncio.Event()
+    complete = asyncio.Event()
     there = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -330,14 +330,14 @@ async def test_a_thousand_streams_at_once(tmp_path: Path, descriptors: None) -> 
         data = await reader.read()
         there += 1
         if there == together:
-            met.set()
-        await met.wait()  # nobody is answered before all are there
+            complete.set()
+        await complete.wait()  # no response before all have connected
         writer.write(data)
         writer.close()
 
     async with ends(tmp_path, serve) as made:
-        asked = [once(made, f"number {number}".encode() * 100) for number in range(together)]
-        got = await asyncio.gather(*asked)
+        exchanges = [once(made, f"number {number}".encode() * 100) for number in range(together)]
+        got = await asyncio.gather(*exchanges)
     assert got == [f"number {number}".encode() * 100 for number in range(together)]
 
 
@@ -378,7 +378,7 @@ async def test_a_missing_gateway_closes_that_connection_only(tmp_path: Path) -> 
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), WAIT_S)
         writer.close()
-        assert "gateway.sock" in made.said[0]
+        assert "gateway.sock" in made.reports[0]
         async with await asyncio.start_unix_server(echo, str(tmp_path / "gateway.sock")):
             assert await once(made, b"now") == b"now"
 
@@ -472,15 +472,15 @@ async def test_the_openai_sdk_streams_many_responses_at_once(tmp_path: Path) -> 
                 async with AsyncOpenAI(base_url=url, api_key="unused", max_retries=0) as sdk:
 
                     async def ask(number: int) -> str:
-                        told = await sdk.chat.completions.create(
+                        stream = await sdk.chat.completions.create(
                             model="demo",
                             messages=[{"role": "user", "content": f"number {number}"}],
                             stream=True,
                         )
-                        return "".join([c.choices[0].delta.content or "" async for c in told if c.choices])
+                        return "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
 
-                    said = await asyncio.gather(*(ask(number) for number in range(40)))
-    assert all(f'"number {number}"' in text for number, text in enumerate(said))
+                    texts = await asyncio.gather(*(ask(number) for number in range(40)))
+    assert all(f'"number {number}"' in text for number, text in enumerate(texts))
 
 
 # --- the command

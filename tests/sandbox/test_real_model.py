@@ -16,30 +16,30 @@ TOKENS = 12
 PYTHON = """
 import json, os, sys, openai, anthropic
 sys.stdout.reconfigure(line_buffering=True)
-asked = {"model": "m", "messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": int(sys.argv[1])}
-told = {}
+request = {"model": "m", "messages": [{"role": "user", "content": "Once upon a time"}], "max_tokens": int(sys.argv[1])}
+report = {}
 for name, base in (("http", None), ("unix", "unix:" + os.environ["MODELPLEX_SOCKET"])):
     client = openai.OpenAI(**({"base_url": base} if base else {}))
-    whole = client.chat.completions.create(**asked)
-    pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
-    told[name] = {
+    whole = client.chat.completions.create(**request)
+    pieces = list(client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}))
+    report[name] = {
         "finish": whole.choices[0].finish_reason,
         "tokens": whole.usage.completion_tokens,
         "pieces": sum(1 for p in pieces if p.choices and p.choices[0].delta.content),
         "streamed_finish": [p.choices[0].finish_reason for p in pieces if p.choices][-1],
         "streamed_tokens": pieces[-1].usage.completion_tokens,
     }
-with anthropic.Anthropic().messages.stream(**asked) as stream:
+with anthropic.Anthropic().messages.stream(**request) as stream:
     report["messages"] = stream.get_final_message().stop_reason
-print(json.dumps(told))
+print(json.dumps(report))
 """
 NODE = """
 import { createRequire } from "node:module";
 const OpenAI = createRequire(process.env.MODULES)("openai");
 const client = new OpenAI();
-const asked = { model: "m", messages: [{ role: "user", content: "Once upon a time" }], max_tokens: Number(process.argv[2]) };
-const whole = await client.chat.completions.create(asked);
-const stream = await client.chat.completions.create({ ...asked, stream: true });
+const request = { model: "m", messages: [{ role: "user", content: "Once upon a time" }], max_tokens: Number(process.argv[2]) };
+const whole = await client.chat.completions.create(request);
+const stream = await client.chat.completions.create({ ...request, stream: true });
 let pieces = 0, finish = null;
 for await (const piece of stream) {
   if (piece.choices[0]?.delta?.content) pieces += 1;
@@ -50,16 +50,16 @@ console.log(JSON.stringify({ finish: whole.choices[0].finish_reason, pieces, str
 TOOLS = """
 import json, sys
 for line in sys.stdin:
-    asked = json.loads(line)
-    if "id" not in asked:
+    request = json.loads(line)
+    if "id" not in request:
         continue
-    told = {
+    report = {
         "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "t", "version": "1"}},
         "tools/list": {"tools": [{"name": "shout", "description": "Says it louder", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}}]},
         "tools/call": {"content": [{"type": "text", "text": "LOUDER"}]},
-    }.get(asked["method"])
-    answer = {"result": told} if told else {"error": {"code": -32601, "message": "no"}}
-    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **answer}), flush=True)
+    }.get(request["method"])
+    answer = {"result": report} if report else {"error": {"code": -32601, "message": "no"}}
+    print(json.dumps({"jsonrpc": "2.0", "id": request["id"], **answer}), flush=True)
 """
 
 

@@ -27,8 +27,8 @@ import asyncio, os, openai
 from openai import AsyncOpenAI, OpenAI
 
 def use(client):
-    said = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hi"}])
-    assert said.choices[0].message.content
+    response = client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hi"}])
+    assert response.choices[0].message.content
     parts = list(client.chat.completions.create(model="demo", messages=[{"role": "user", "content": "Hi"}], stream=True))
     assert len(parts) > 1
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"at": {"type": "string"}}}}}
@@ -56,8 +56,8 @@ const OpenAI = createRequire(process.env.MODULES)("openai");
 for (const base of [process.env.OPENAI_BASE_URL, "unix:" + process.env.MODELPLEX_SOCKET]) {
   const client = new OpenAI({ baseURL: base });
   const messages = [{ role: "user", content: "Hi" }];
-  const said = await client.chat.completions.create({ model: "demo", messages });
-  if (!said.choices[0].message.content) throw new Error("no answer");
+  const response = await client.chat.completions.create({ model: "demo", messages });
+  if (!response.choices[0].message.content) throw new Error("no answer");
   let parts = 0;
   for await (const part of await client.chat.completions.create({ model: "demo", messages, stream: true })) parts += 1;
   if (parts < 2) throw new Error("no stream");
@@ -152,19 +152,19 @@ class Terminal:
             words = who.command("run", *command)
             os.execve(words[0], words, who.environ)
         self.pid = pid
-        self.said = b""
+        self.output = b""
 
     def until(self, text: bytes) -> None:
         deadline = time.monotonic() + WAIT_S
-        while text not in self.said:
-            assert time.monotonic() < deadline, self.said
+        while text not in self.output:
+            assert time.monotonic() < deadline, self.output
             if select.select([self.master], [], [], 0.1)[0]:
                 try:
-                    self.said += os.read(self.master, 4096)
+                    self.output += os.read(self.master, 4096)
                 except OSError:
                     break
-        allowed(self.said.decode(errors="replace"))
-        assert text in self.said, self.said
+        allowed(self.output.decode(errors="replace"))
+        assert text in self.output, self.output
 
     def hang_up(self) -> int:
         """The terminal goes before the program does."""
@@ -217,13 +217,13 @@ def test_the_program_gets_sighup_from_its_terminal(me: Person) -> None:
         "import signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])\n"
         "print('up', flush=True)\n"
-        "open('told', 'w').write(signal.sigwait([signal.SIGHUP]).name)\n"
+        "open('signal', 'w').write(signal.sigwait([signal.SIGHUP]).name)\n"
         "raise SystemExit(5)"
     )
     terminal = Terminal(me, "--", sys.executable, "-c", code)
     terminal.until(b"up")
     assert terminal.hang_up() == 5
-    assert (me.folder / "told").read_text() == "SIGHUP"
+    assert (me.folder / "signal").read_text() == "SIGHUP"
 
 
 def test_a_shell_inside_has_job_control_and_returns_the_terminal(me: Person) -> None:
@@ -234,7 +234,7 @@ def test_a_shell_inside_has_job_control_and_returns_the_terminal(me: Person) -> 
     terminal.type(b"set -m; sleep 600 & jobs; kill %1; exit 3\n")
     terminal.until(b"sleep 600 &\r\n")
     assert terminal.end() == 3
-    assert b"no job control" not in terminal.said
+    assert b"no job control" not in terminal.output
 
 
 def test_the_program_cannot_inject_into_the_terminal(me: Person) -> None:
@@ -291,9 +291,9 @@ def test_a_program_is_required(me: Person) -> None:
 
 
 def test_a_forbidding_kernel_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = run._explain({"errno": 1, "text": "Operation not permitted", "call": "unshare"})
-    assert "unshare: Operation not permitted" in said
-    assert "user.max_user_namespaces" in said
+    sentence = run._explain({"errno": 1, "text": "Operation not permitted", "call": "unshare"})
+    assert "unshare: Operation not permitted" in sentence
+    assert "user.max_user_namespaces" in sentence
     monkeypatch.setattr(run, "SETTINGS", {"kernel.ostype": ("Linux", "other")})
-    said = run._explain({"errno": 1, "text": "Operation not permitted", "call": "unshare"})
-    assert said.endswith("kernel.ostype is Linux (sysctl -w kernel.ostype=other allows it).")
+    sentence = run._explain({"errno": 1, "text": "Operation not permitted", "call": "unshare"})
+    assert sentence.endswith("kernel.ostype is Linux (sysctl -w kernel.ostype=other allows it).")

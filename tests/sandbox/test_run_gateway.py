@@ -107,7 +107,7 @@ def test_a_replaced_link_to_the_config_is_not_followed(me: Person) -> None:
 def test_a_socket_in_use_by_another_process_is_explained(me: Person) -> None:
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     ended.wait(WAIT_S)
-    said = "modelplex: ./m.socket is in use by process 7 (uid 0).\n"
+    log = "modelplex: ./m.socket is in use by process 7 (uid 0).\n"
     with pytest.raises(CannotRun) as caught:
-        RunGateway(str(me.folder / "none"), ended, lambda: said).wait_until_listening()
+        RunGateway(str(me.folder / "none"), ended, lambda: log).wait_until_listening()
     assert "modelplex run --socket ./m.socket -- COMMAND" in caught.value.sentence

@@ -113,11 +113,11 @@ def test_a_file_of_proc_or_sys_as_stream_is_rejected(me: Person, path: str, numb
         stderr=streams[2],
     )
     os.close(opened)
-    _, said = popen.communicate(timeout=WAIT_S)
+    _, stderr = popen.communicate(timeout=WAIT_S)
     # 120 is Python's own, where stderr cannot be written to.
     assert popen.returncode == (1 if number != 2 else 120)
     if number != 2:
-        assert b"by which the program might leave the sandbox" in said
+        assert b"by which the program might leave the sandbox" in stderr
 
 
 def test_files_of_every_storage_are_accepted(me: Person) -> None:

@@ -184,8 +184,7 @@ class Bridge:
         self._selector.register(listener, selectors.EVENT_READ, None)
 
     def run(self, wakeup: socket.socket, is_over: Callable[[], bool]) -> None:
-        """Forward until `is_over()`, which is called when `wakeup` is readable."""
-        wakeup.setblocking(False)
+        """Forward until `is_over()`, which is called when `wakeup` (non-blocking) is readable."""
         self._selector.register(wakeup, selectors.EVENT_READ, wakeup)
         while not is_over():
             for key, mask in self._selector.select(RETRY_S if self._blocked or self._paused else None):
@@ -436,6 +435,21 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def wakeup_on_signals() -> socket.socket:
+    """A socket that is readable after a signal, SIGCHLD included."""
+    wakeup, sender = socket.socketpair()
+    wakeup.setblocking(False)
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    return wakeup
+
+
+def shell_status(code: int) -> int:
+    """The status that a shell gives for a returncode of subprocess."""
+    return code if code >= 0 else 128 - code
+
+
 class BridgedCommand:
     """The program that the bridge is for. An empty one: forward until a signal."""
 
@@ -445,10 +459,7 @@ class BridgedCommand:
         self._stopped = False
 
     def run(self, bridge: Bridge) -> int:
-        wakeup, sender = socket.socketpair()
-        sender.setblocking(False)
-        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        wakeup = wakeup_on_signals()
         for number in FORWARDED:
             signal.signal(number, self._on_signal)
         if self._command:
@@ -460,8 +471,7 @@ class BridgedCommand:
         bridge.run(wakeup, self._is_over)
         if self._child is None:
             return 0
-        status = self._child.wait()
-        return status if status >= 0 else 128 - status
+        return shell_status(self._child.wait())
 
     def _is_over(self) -> bool:
         return self._stopped or (self._child is not None and self._child.poll() is not None)

@@ -37,6 +37,8 @@ from modelplex.sandbox.bridge import (
     raise_descriptor_limit,
     raise_loopback,
     report,
+    shell_status,
+    wakeup_on_signals,
 )
 from modelplex.sandbox.connects import ConnectSupervisor
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
@@ -111,21 +113,11 @@ def _send_failure(control: socket.socket, fault: OSError) -> None:
         control.send(b"E" + json.dumps(packet).encode())
 
 
-def _wakeup_on_signals() -> socket.socket:
-    """A socket that is readable after a signal, SIGCHLD included."""
-    woken, sender = socket.socketpair()
-    woken.setblocking(False)
-    sender.setblocking(False)
-    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-    return woken
-
-
 # --- bridge ---
 
 
 def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: int) -> int:
-    _namespaces(plan, control)
+    _make_namespaces(plan, control)
     kernel.die_with_parent(signal.SIGKILL)
     for ignored in IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
@@ -142,7 +134,7 @@ def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: in
     theirs.close()
     control.close()
     os.close(plan_number)
-    woken = _wakeup_on_signals()
+    woken = wakeup_on_signals()
     kernel.drop_capabilities()
     kernel.make_undumpable()
     kernel.die_with_parent(signal.SIGKILL)  # dropping capabilities resets it
@@ -203,7 +195,7 @@ class LimitedReports:
             report(sentence if self._left else f"{sentence}; further failures are not reported")
 
 
-def _namespaces(plan: SandboxPlan, control: socket.socket) -> None:
+def _make_namespaces(plan: SandboxPlan, control: socket.socket) -> None:
     flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC | kernel.CLONE_NEWPID
     try:
         kernel.unshare(flags | kernel.CLONE_NEWUSER)
@@ -219,8 +211,7 @@ def _namespaces(plan: SandboxPlan, control: socket.socket) -> None:
 
 
 def _exit_status(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    return shell_status(os.waitstatus_to_exitcode(status))
 
 
 # --- supervisor ---
@@ -271,7 +262,7 @@ def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket
     kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE,))
     kernel.make_undumpable()
     kernel.die_with_parent(signal.SIGKILL)
-    woken = _wakeup_on_signals()
+    woken = wakeup_on_signals()
     control.send(b"D")
     if control.recv(1) != b"G":
         return 1

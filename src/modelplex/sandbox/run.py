@@ -28,7 +28,7 @@ from typing import IO, Any, Final
 from modelplex.sandbox import seccomp
 from modelplex.sandbox.agent import Agent, choose_agent
 from modelplex.sandbox.arguments import CONFIG
-from modelplex.sandbox.bridge import command_of, in_foreground
+from modelplex.sandbox.bridge import command_of, in_foreground, shell_status
 from modelplex.sandbox.errors import CannotRun, WrongArguments
 from modelplex.sandbox.folders import SOCKET
 from modelplex.sandbox.plan import (
@@ -274,7 +274,7 @@ def _forward_signals(control: socket.socket, popen: subprocess.Popen[bytes], gat
             _take_foreground(terminal)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return popen.returncode if popen.returncode >= 0 else 128 - popen.returncode
+    return shell_status(popen.returncode)
 
 
 def _is_for_leader(number: int) -> bool:

@@ -307,9 +307,9 @@ def counters() -> None:
     """Of this process alone, which is the most that is open to everybody; where more is, so is more
     of the host's.
     """
-    asked = ctypes.create_string_buffer(bytes([1, 0, 0, 0, 112, 0, 0, 0]).ljust(112, b"\0"))
-    asked[40] = b"\x60"  # without the kernel's and the hypervisor's share
-    os.close(call(numbered(298, 241), asked, 0, -1, -1, 0))
+    attributes = ctypes.create_string_buffer(bytes([1, 0, 0, 0, 112, 0, 0, 0]).ljust(112, b"\0"))
+    attributes[40] = b"\x60"  # without the kernel's and the hypervisor's share
+    os.close(call(numbered(298, 241), attributes, 0, -1, -1, 0))
 
 
 ATTEMPTS: dict[str, Callable[[], object]] = {
