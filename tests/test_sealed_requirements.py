@@ -19,6 +19,7 @@ MEMBERS = "tests/policy/test_members.py"
 NAMES = "tests/policy/test_model_names.py"
 TOOLS = "tests/policy/test_tools.py"
 WHOLE = "tests/policy/test_strict_json.py"
+SPLICE = "tests/policy/test_splice.py"
 PATHS = "tests/test_sealed_paths.py"
 BODIES = "tests/test_sealed_bodies.py"
 RULES = "tests/test_sealed_rules.py"
@@ -80,7 +81,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{RULES}::test_s48_a_name_of_no_rule_is_a_fault_of_the_config", f"{RULES}::test_s48_what_is_open_is_said_at_the_start", f"{CALLERS}::test_policies_and_open_rules_are_read",
     ),
     "S49": (f"{BODIES}::test_s49_what_arrives_is_what_its_own_dialects_table_lets_pass", f"{BODIES}::test_s49_each_candidate_of_a_failover_is_sent_what_its_own_table_lets_pass", f"{BODIES}::test_s38_s49_a_provider_of_responses_is_always_told_to_store_nothing"),
-    "S50": (f"{BODIES}::test_s36_s50_what_agents_do_passes_to_its_own_dialect_byte_for_byte", f"{WHOLE}::test_what_no_edit_touches_keeps_its_bytes_at_every_depth"),
+    "S50": (f"{BODIES}::test_s36_s50_what_agents_do_passes_to_its_own_dialect_byte_for_byte", f"{SPLICE}::test_what_no_edit_touches_keeps_its_bytes_at_every_depth"),
 }  # fmt: skip
 
 LIMITS: dict[str, str] = {

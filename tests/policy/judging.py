@@ -5,12 +5,14 @@ them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from modelplex.dialects.registry import DIALECTS
 from modelplex.policy import judge as sealed
+from modelplex.policy.value_rules import RefuseRule, StripRule
 from modelplex.policy.verdict import Allow, Amend, Facts, Refuse, Verdict
+from modelplex.policy.walk import ValueRule
 
 FACTS = Facts(agent="ann", secret=b"s" * 32)
 Json = dict[str, Any]
@@ -23,6 +25,20 @@ def facts(*allowed: str, agent: str = "ann", models: tuple[str, ...] = ()) -> Fa
 
 
 TABLES = {name: dialect.policy for name, dialect in DIALECTS.items()}
+
+
+def nodes(dialect: str) -> Iterator[tuple[str, ValueRule, bool]]:
+    """Every node of a table once: where it was found, and whether behind a rule."""
+    seen: set[tuple[int, bool]] = set()
+    left_over: list[tuple[str, ValueRule, bool]] = [("", TABLES[dialect].top, False)]
+    while left_over:
+        place, node, behind = left_over.pop()
+        if (id(node), behind) in seen:
+            continue
+        seen.add((id(node), behind))
+        yield place, node, behind
+        inner = behind or isinstance(node, StripRule | RefuseRule)
+        left_over += [(f"{place}{step}", each, inner) for step, each in node.children()]
 
 
 def judge(body: bytes, *, dialect: str, facts: Facts) -> Verdict:

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelplex.dialects import registry
 from modelplex.policy import strict_json
 from modelplex.policy.strict_json import MAX_DEPTH, read_strict
-from modelplex.policy.verdict import Allow, Amend, Refuse
+from modelplex.policy.verdict import Allow, Refuse
 from modelplex.policy.walk import PolicyRefusal
-from tests.policy.judging import FACTS, TABLES, judge, judged, refused
+from tests.policy.judging import TABLES, judged, refused
 
 # --- S5: keys that stand twice --------------------------------------------------------------------
 
@@ -158,54 +157,3 @@ def test_a_body_may_be_as_deep_as_the_named_limit_and_no_deeper(opens: bytes) ->
         assert isinstance(verdict, Refuse)
         assert verdict.rule == "too-deep"
         assert str(MAX_DEPTH) in verdict.message
-
-
-# --- S50 and what an amendment keeps --------------------------------------------------------------
-
-
-def test_what_no_edit_touches_keeps_its_bytes_at_every_depth() -> None:
-    body = (
-        b'{ "model" : "m", "temperature":1.0e0, "big":18446744073709551616,'
-        b'"tools":[{"type":"function", "function":{"name":"f","parameters":{"maximum":1E2}}},{"type":"web_search"}],'
-        b'"messages":[{"role":"user","content":"\\u00e9 \\/","odd":1}, {"role":"user" ,"content":"b"}] }'
-    )
-    verdict = judge(body, dialect="openai_chat", facts=FACTS)
-    assert isinstance(verdict, Amend)
-    assert b'"temperature":1.0e0' in verdict.body
-    assert b'{"type":"function", "function":{"name":"f","parameters":{"maximum":1E2}}}' in verdict.body
-    assert b'"content":"\\u00e9 \\/"' in verdict.body
-    assert b'{"role":"user" ,"content":"b"}' in verdict.body
-    assert [(item.pointer, item.rule) for item in verdict.stripped] == [
-        ("/big", "unknown-field"),
-        ("/tools/1", "web-search"),
-        ("/messages/0/odd", "unknown-field"),
-    ]
-
-
-def test_every_form_that_is_spoken_has_a_table_and_there_is_no_other() -> None:
-    assert set(TABLES) == set(registry.DIALECTS)
-    assert [name for name, dialect in registry.DIALECTS.items() if dialect.name != name] == []
-
-
-def test_a_dialect_without_a_table_is_judged_by_none() -> None:
-    with pytest.raises(KeyError):
-        judge(b"{}", dialect="esperanto", facts=FACTS)
-
-
-def test_a_pointer_shows_no_more_of_a_key_than_is_good_in_a_header() -> None:
-    verdict = judged({"model": "m", "messages": [], "a/b~\r\n,=é" + "x" * 500: 1}, "openai_chat")
-    assert isinstance(verdict, Amend)
-    (item,) = verdict.stripped
-    assert item.pointer.startswith("/a~1b~0%0D%0A%2C%3D%C3%A9x")
-    assert item.pointer.isascii()
-    assert len(item.pointer) < 120
-
-
-def test_a_refusal_never_holds_the_value() -> None:
-    verdict = judged({"model": "m", "previous_response_id": "resp_canary"}, "openai_responses")
-    assert isinstance(verdict, Refuse)
-    assert "canary" not in verdict.message
-    assert verdict.message == (
-        "Refused by policy: previous_response_id reads or continues state stored at the provider (rule stored-state). "
-        "Send the whole history instead; the gateway's operator can allow it in [policy.allow]."
-    )

@@ -1,59 +1,9 @@
-import threading
-from pathlib import Path
-from typing import Any
-
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from modelplex.core.events import Usage
 from modelplex.records import metrics
 from modelplex.records.metrics import Breaker, Metrics, listener_kind
-from modelplex.records.record import AttemptRecord, Record, Times
-
-
-def record(**changes: Any) -> Record:
-    fields: dict[str, Any] = {
-        "id": "req_1",
-        "started": 1.0,
-        "listener": "tcp:127.0.0.1:11435",
-        "client": "127.0.0.1",
-        "endpoint": "chat/completions",
-        "dialect": "openai_chat",
-        "requested_model": "gpt",
-        "model": "gpt-4o",
-        "provider": "openai",
-        "stream": True,
-        "status": 200,
-        "usage": Usage(fresh=70, cache_read=20, cache_write=10, output=9, reasoning=4),
-        "cost": 0.5,
-        "times": Times(overhead=0.0004, first_output=0.3, total=2.0),
-        "attempts": (AttemptRecord("openai", "gpt-4o", 0, "ok", 200, 2.0),),
-        "bytes_in": 1000,
-        "bytes_out": 300,
-    }
-    return Record(**(fields | changes))
-
-
-def read(told: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Every sample of the text as Prometheus reads it: (name, labels) -> value."""
-    samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in text_string_to_metric_families(told.render().decode()):
-        for sample in family.samples:
-            key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in samples, f"{key} is told twice"
-            samples[key] = sample.value
-    return samples
-
-
-def value(told: Metrics, name: str, **labels: str) -> float:
-    """The sum of the samples with that name that have at least these labels."""
-    found = [
-        number
-        for (sample, its), number in read(told).items()
-        if sample == name and frozenset(labels.items()) <= its
-    ]
-    assert found, f"no {name} with {labels}"
-    return sum(found)
+from modelplex.records.record import AttemptRecord
+from tests.records.scraping import record, value
 
 
 def test_an_answered_call_is_counted_under_the_conventions_names() -> None:
@@ -176,32 +126,6 @@ def test_tokens_without_a_price_are_counted_as_unpriced_and_not_as_free() -> Non
     assert value(told, "modelplex_cost_usd_total") == 0
 
 
-def test_an_answer_that_was_not_streamed_has_no_first_chunk() -> None:
-    told = Metrics()
-    told.record(record(stream=False))
-    assert b"time_to_first_chunk_seconds_count{" not in told.render()
-
-
-def test_endpoints_of_the_same_operation_are_one_series() -> None:
-    told = Metrics()
-    told.record(record(endpoint="messages"))
-    told.record(record(endpoint="chat/completions"))
-    told.record(record(endpoint="images/generations"))
-    assert value(told, "gen_ai_client_operation_duration_seconds_count", gen_ai_operation_name="chat") == 2
-    assert (
-        value(
-            told, "gen_ai_client_operation_duration_seconds_count", gen_ai_operation_name="images/generations"
-        )
-        == 1
-    )
-
-
-def test_odd_characters_in_a_name_do_not_break_the_text() -> None:
-    told = Metrics()
-    told.record(record(model='a"b\\c\nd é', provider="p"))
-    assert value(told, "modelplex_requests_total", model='a"b\\c\nd é') == 1
-
-
 @pytest.mark.parametrize(
     ("listener", "kind"),
     [
@@ -213,35 +137,3 @@ def test_odd_characters_in_a_name_do_not_break_the_text() -> None:
 )
 def test_a_listener_is_told_by_its_kind(listener: str, kind: str) -> None:
     assert listener_kind(listener) == kind
-
-
-def test_the_text_is_whole_while_calls_are_being_counted() -> None:
-    told = Metrics()
-    done = threading.Event()
-
-    def count() -> None:
-        number = 0
-        while not done.is_set():
-            number += 1
-            told.record(record(model=f"m{number % 50}", code=f"c{number % 30}", outcome="error"))
-
-    thread = threading.Thread(target=count)
-    thread.start()
-    try:
-        for _ in range(5):
-            for (name, labels), number in (samples := read(told)).items():
-                if name.endswith("_count"):
-                    last = (name.removesuffix("_count") + "_bucket", labels | {("le", "+Inf")})
-                    assert samples[last] == number
-    finally:
-        done.set()
-        thread.join()
-
-
-def test_every_metric_is_in_the_reference() -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/metrics.md").read_text()
-    told = Metrics(breakers=lambda: [Breaker("a", 0, "open")], lost_lines=lambda: {"full": 1})
-    told.record(record(outcome="broken", blame="provider", code="x"))
-    names = {family.name for family in text_string_to_metric_families(told.render().decode())}
-    assert len(names) > 15
-    assert {name for name in names if f"`{name}`" not in page and not name.startswith("process_")} == set()

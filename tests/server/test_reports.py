@@ -18,7 +18,7 @@ from modelplex.records.tool_call import ToolRecord
 from modelplex.routing.circuit_breaker import CircuitState
 from modelplex.routing.circuits import ALL_CALLERS, ANY_KEY, CircuitName, Circuits, CircuitStatus
 from modelplex.server.reports import Reports, breakers
-from tests.records.test_log import record
+from tests.records.lines import record
 
 CALLER = Caller(listener="unix:/m.sock", kind="unix", agent="coder", peer=Peer(7, 1000, 1000))
 
