@@ -11,7 +11,7 @@ from modelplex.server.routes import (
     below_own_base,
     check_method,
     check_unambiguous,
-    client_of_header,
+    client_headers,
     dialect_of,
     find_operation,
     is_base,
@@ -164,9 +164,9 @@ def test_the_dialect_of_an_error_follows_the_path_and_then_the_headers(
 
 
 def test_some_headers_identify_a_client() -> None:
-    assert client_of_header(b"anthropic-version") == "anthropic_messages"
-    assert client_of_header(b"x-goog-api-key") == "gemini"
-    assert client_of_header(b"authorization") is None
+    assert client_headers()[b"anthropic-version"] == "anthropic_messages"
+    assert client_headers()[b"x-goog-api-key"] == "gemini"
+    assert b"authorization" not in client_headers()
 
 
 @pytest.mark.parametrize(

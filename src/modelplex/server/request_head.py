@@ -10,7 +10,7 @@ import msgspec
 from modelplex.core.caller import Caller
 from modelplex.core.errors import BadRequest
 from modelplex.dialects.registry import DEFAULT
-from modelplex.server.routes import client_of_header
+from modelplex.server.routes import client_headers
 
 MAX_LENGTH_DIGITS = 20
 """Digits of a content-length: as many as the largest 64-bit number has. The parser accepts any
@@ -43,7 +43,7 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> RequestHead:
     """Raises BadRequest for headers that are ambiguous, missing or not served."""
     host = origin = authorization = None
     content_type, length, upgrade = "", None, False
-    client = DEFAULT
+    client, clients = DEFAULT, client_headers()
     for name, value in scope["headers"]:
         match name:
             case b"host":
@@ -72,7 +72,7 @@ def read_head(scope: Mapping[str, Any], caller: Caller) -> RequestHead:
                 # The parser accepts "gzip, chunked" and would hand over compressed bytes.
                 raise BadRequest("The only supported transfer-encoding is chunked.")
             case _:
-                client = client_of_header(name) or client
+                client = clients.get(name, client)
     if host is None and caller.kind == "tcp" and scope["http_version"] == "1.1":
         raise BadRequest("A request of HTTP/1.1 needs the header 'Host' (RFC 9112 3.2).", code="host_missing")
     return RequestHead(

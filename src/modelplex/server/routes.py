@@ -7,7 +7,7 @@ dialect of the path's base: no unknown path is forwarded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -169,9 +169,9 @@ def check_method(path: str) -> None:
             )
 
 
-def client_of_header(name: bytes) -> str | None:
-    """The dialect whose clients send this header."""
-    return _routes().headers.get(name)
+def client_headers() -> Mapping[bytes, str]:
+    """The headers that identify a client's dialect, on paths that several dialects share."""
+    return _routes().headers
 
 
 def dialect_of(path: str, *, client: str = DEFAULT) -> str:
