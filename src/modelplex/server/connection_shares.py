@@ -9,6 +9,7 @@ connections is closed. No caller loses one to a caller that has as many.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -87,7 +88,7 @@ class ConnectionShares:
         self.bounds = bounds
         self.count = 0
         self._sockets = 0
-        self._listeners: dict[str, int] = {}
+        self._listeners: Counter[str] = Counter()
         self._holders: dict[str, ShareHolder] = {}
 
     def __repr__(self) -> str:
@@ -107,23 +108,19 @@ class ConnectionShares:
                 f"You have {holder.count} connections with a request in progress, and may have {limits.per_caller} connections "
                 "([server] max_connections_per_caller). Try again when one of them has ended.",
             )
-        if self._listeners.get(listener, 0) >= limits.per_listener and not self._make_room(
+        if self._listeners[listener] >= limits.per_listener and not self._make_room(
             holder, [each for each in self._holders.values() if each.listener == listener]
         ):
-            return ShareRefused(
-                503,
-                f"The {limits.per_listener} connections that this listener may have all have a request in progress "
-                "([server] max_connections_per_listener). Try again in a moment.",
-            )
+            return _full(limits.per_listener, "this listener", setting="max_connections_per_listener")
         for_sockets = limits.total - limits.reserved
         if (
             not over_http
             and self._sockets >= for_sockets
             and not self._make_room(holder, [each for each in self._holders.values() if not each.over_http])
         ):
-            return ShareRefused(503, _full(for_sockets, "sockets"))
+            return _full(for_sockets, "sockets")
         if self.count >= limits.total and not self._make_room(holder, self._holders.values()):
-            return ShareRefused(503, _full(limits.total, "this gateway"))
+            return _full(limits.total, "this gateway")
         self._holders[caller] = holder
         self._add(holder, 1)
         return holder
@@ -145,11 +142,7 @@ class ConnectionShares:
     def _add(self, holder: ShareHolder, one: int) -> None:
         holder.count += one
         self.count += one
-        left = self._listeners.get(holder.listener, 0) + one
-        if left:
-            self._listeners[holder.listener] = left
-        else:
-            del self._listeners[holder.listener]
+        self._listeners[holder.listener] += one
         if not holder.over_http:
             self._sockets += one
 
@@ -193,8 +186,9 @@ class ConnectionPlace:
             self._shares.leave(holder, connection)
 
 
-def _full(limit: int, what: str) -> str:
-    return (
-        f"The {limit} connections that {what} may have all have a request in progress ([server] max_connections). "
-        "Try again in a moment."
+def _full(limit: int, what: str, *, setting: str = "max_connections") -> ShareRefused:
+    return ShareRefused(
+        503,
+        f"The {limit} connections that {what} may have all have a request in progress ([server] {setting}). "
+        "Try again in a moment.",
     )
