@@ -143,7 +143,7 @@ async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
     assert len(harness.servers["s"].sent) == 3
 
 
-def test_keys_of_meta_are_not_remembered_whatever_their_length() -> None:
+def test_long_keys_of_meta_are_not_cached() -> None:
     reader = {f"{number}{'k' * 1_000_000}": 1 for number in range(3)}
     before = era_translation._passes.cache_info().currsize  # pyright: ignore[reportPrivateUsage]
     assert era_translation.without_reserved({**reader, "vendor/a": 1}, ("*",)) == {"vendor/a": 1}
@@ -158,7 +158,7 @@ def kept_stream(session: LegacySession, size: int) -> MessageStream:
     return stream
 
 
-async def test_large_answers_that_nobody_came_back_for_are_kept_within_a_bound() -> None:
+async def test_kept_streams_of_all_sessions_have_a_limit() -> None:
     backend = ScriptedBackend()
     caller = Caller(listener="unix:a", kind="unix")
     sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
@@ -183,7 +183,7 @@ def answer_of(size: int, id: int = 1) -> Json:
     return {"jsonrpc": "2.0", "id": id, "result": {"text": "x" * size}}
 
 
-async def test_answers_that_a_caller_does_not_read_are_held_within_a_bound_and_others_have_theirs() -> None:
+async def test_unread_responses_of_a_caller_have_a_limit() -> None:
     backend = ScriptedBackend()
     sessions = Sessions(McpConfig(enabled=True), ids=map(str, range(10**6)).__next__, clock=lambda: 0.0)
     greedy, other = (Caller(listener="tcp:a", kind="tcp", agent=name) for name in ("greedy", "other"))
@@ -299,7 +299,7 @@ METHODS = st.sampled_from(
 
 @given(method=METHODS, params=PARAMS, id=ANYTHING, search=st.sampled_from(["on", "off"]))
 @settings(max_examples=300, deadline=None)
-def test_whatever_a_client_sends_is_answered_with_json(
+def test_any_message_of_a_client_is_answered_with_json(
     method: str, params: Json, id: Any, search: Any
 ) -> None:
     async def ask(guest: ScriptedClient) -> None:
@@ -323,7 +323,7 @@ def test_whatever_a_client_sends_is_answered_with_json(
 
 
 @given(body=st.binary(max_size=200) | st.builds(msgspec.json.encode, ANYTHING))
-def test_whatever_bytes_come_are_a_message_or_a_refusal(body: bytes) -> None:
+def test_any_bytes_are_a_message_or_a_refusal(body: bytes) -> None:
     value = read(body, max_depth=8)
     if isinstance(value, ProtocolRefusal):
         assert value.status == 400
@@ -375,7 +375,7 @@ def test_an_events_id_that_is_no_header_is_passed_over() -> None:
     assert reader.last_id == "7"
 
 
-async def test_what_a_server_logs_for_nobody_does_not_fill_the_gateways_log() -> None:
+async def test_log_messages_outside_of_calls_have_a_rate_limit() -> None:
     server = ScriptedServer("s", tools=[tool("x")])
     harness = Harness(server)
     for number in range(10_000):
@@ -420,7 +420,7 @@ async def test_a_long_error_is_cut_in_the_record_and_whole_for_the_caller() -> N
     assert len(harness.calls[-1].error or "") < 5_000
 
 
-async def test_a_kind_of_result_that_nobody_knows_is_told_in_few_letters() -> None:
+async def test_an_unknown_result_type_is_cut_in_the_error() -> None:
     async def script(_: Sent) -> McpReply:
         return McpReply(result={"resultType": "z" * 100_000, "content": []})
 
@@ -578,7 +578,7 @@ async def test_a_message_of_millions_of_values_is_answered_with_its_size(what: s
         assert reply.result == {"content": []}
 
 
-async def test_a_server_whose_lists_always_change_is_asked_ever_less_often(tmp_path: Path) -> None:
+async def test_a_server_whose_lists_always_change_is_loaded_less_often(tmp_path: Path) -> None:
     body = (
         "    elif m.get('method') == 'tools/list':\n"
         "        with open('count', 'a') as file: file.write('x')\n"
@@ -618,7 +618,7 @@ def test_a_pipe_in_the_place_of_the_lock_file_is_no_lock_file(tmp_path: Path) ->
         read_lock(path)
 
 
-async def test_a_folder_that_vanished_is_told_of_and_not_the_program(tmp_path: Path) -> None:
+async def test_a_missing_working_folder_is_named_in_the_error(tmp_path: Path) -> None:
     config = McpServer(name="s", command=sys.executable, cwd=str(tmp_path / "gone"), protocol="legacy")
     server = ManagedServer(config, limits=McpConfig(enabled=True))
     try:

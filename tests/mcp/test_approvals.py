@@ -79,15 +79,15 @@ def test_the_order_of_keys_changes_no_hash(schema: object) -> None:
         {"_meta": {"ui": {"resourceUri": "ui://x"}}},
     ],
 )
-def test_whatever_a_model_or_a_person_reads_is_in_the_hash(change: Json) -> None:
+def test_every_member_that_a_model_or_a_person_reads_is_in_the_hash(change: Json) -> None:
     assert hash_of({**tool(), **change}) != hash_of(tool())
 
 
-def test_what_nobody_reads_may_change() -> None:
+def test_members_that_nobody_reads_are_not_in_the_hash() -> None:
     assert hash_of({**tool(), "_meta": {"time": 1}, "execution": {}, "vendor": 2}) == hash_of(tool())
 
 
-def test_in_locked_mode_what_is_new_or_changed_is_held() -> None:
+def test_locked_mode_holds_new_and_changed_definitions() -> None:
     pins = locked(tool("a"), tool("b"))
     judgement = pins.judge("fs", catalog(tool("a"), tool("b", description="Sends it on."), tool("c")))
     assert {pin.name: pin.state for pin in judgement.entries} == {
@@ -105,7 +105,7 @@ def test_a_tool_that_changes_back_is_approved_again() -> None:
     assert states(locked(tool()), catalog(tool())) == {"read": "approved"}
 
 
-def test_with_a_lock_that_knows_no_such_server_everything_is_held() -> None:
+def test_without_an_entry_in_the_lock_everything_is_held() -> None:
     judgement = Approvals(mode="locked").judge(
         "fs", catalog(tool(), prompts=({"name": "p"},), instructions="x")
     )
@@ -126,7 +126,7 @@ def test_prompts_and_instructions_are_pinned_too() -> None:
     assert hash_of(prompt, members=PROMPT_MEMBERS)
 
 
-def test_the_first_sight_is_trusted_and_recorded_and_a_change_is_told_and_relayed() -> None:
+def test_trust_first_records_new_definitions_and_reports_changes() -> None:
     first = Approvals().judge("fs", catalog(tool("a")), launch="one")
     assert [pin.state for pin in first.entries] == ["approved"]
     assert first.first
@@ -141,7 +141,7 @@ def test_the_first_sight_is_trusted_and_recorded_and_a_change_is_told_and_relaye
     assert later.first.tools == {"a": hash_of(tool("a")), "b": hash_of(tool("b"))}
 
 
-def test_a_change_is_told_again_after_a_restart_until_it_is_approved() -> None:
+def test_a_change_is_reported_after_each_restart_until_it_is_approved() -> None:
     first = Approvals().judge("fs", catalog(tool()), launch="one").first
     assert first
     changed = catalog(tool(description="Other."))
@@ -163,7 +163,7 @@ def test_a_server_that_is_started_differently_is_seen_for_the_first_time() -> No
     assert judgement.first.launch == "two"
 
 
-def test_without_pinning_nothing_is_judged() -> None:
+def test_pinning_off_judges_nothing() -> None:
     judgement = Approvals(mode="off").judge("fs", catalog(tool()))
     assert (judgement.entries, judgement.held_tools, judgement.first) == ((), frozenset(), None)
 
@@ -182,7 +182,7 @@ def test_a_lock_file_makes_it_strict_unless_it_is_configured(pinning: str, file:
     assert mode_of(pinning, locked=file) == mode
 
 
-def test_only_what_is_named_is_approved() -> None:
+def test_only_named_definitions_are_approved() -> None:
     server = approved(
         LockedServer(), catalog(tool("a"), tool("b")), tools={"a"}, prompts=(), instructions=False
     )
@@ -190,7 +190,7 @@ def test_only_what_is_named_is_approved() -> None:
     assert server.instructions is None
 
 
-def test_what_a_server_says_of_itself_is_one_short_line() -> None:
+def test_a_servers_name_and_version_are_one_short_line() -> None:
     told = says(catalog(info={"name": "fs\x1b[31m\n" + "x" * 500, "version": "1.2"}))
     assert told.isprintable()
     assert len(told) == 100

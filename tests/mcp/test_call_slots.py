@@ -53,7 +53,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_callers_are_served_in_turn_whatever_they_have_waiting() -> None:
+async def test_callers_are_served_round_robin() -> None:
     line = Line(CallSlots(1))
     for owner in ("a", "a", "a", "a", "b", "b", "c"):
         line.call(owner)
@@ -76,7 +76,7 @@ async def test_one_caller_leaves_places_for_others_that_get_them_at_once() -> No
     assert line.places.idle
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
+async def test_a_call_cancelled_while_it_waits_frees_its_place() -> None:
     line = Line(CallSlots(1))
     line.call("a")
     waiting, next_one = line.call("a"), line.call("b")
@@ -111,7 +111,7 @@ async def test_a_call_that_is_cancelled_in_the_moment_of_its_turn_passes_the_pla
     assert places.idle
 
 
-async def test_nobody_waits_longer_than_their_patience() -> None:
+async def test_a_wait_ends_after_its_patience() -> None:
     line = Line(CallSlots(1))
     line.call("a")
     await turns()

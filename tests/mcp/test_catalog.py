@@ -27,11 +27,11 @@ def test_the_order_is_the_configs_and_then_by_code_point() -> None:
 
 
 @given(st.permutations(["a", "b", "c", "a.b", "a b"]))
-def test_the_order_in_which_a_server_gives_its_tools_changes_nothing(tools: list[str]) -> None:
+def test_the_order_of_a_servers_own_list_does_not_matter(tools: list[str]) -> None:
     assert listed(merge([offer("s", *tools)])) == listed(merge([offer("s", *sorted(tools))]))
 
 
-def test_a_definition_rides_along_but_for_its_name() -> None:
+def test_a_definition_passes_unchanged_except_for_its_name() -> None:
     schema = {
         "type": "object",
         "$defs": {"a": {"$anchor": "x"}},
@@ -54,13 +54,13 @@ def test_the_route_of_one_server_has_its_names_its_order_and_its_instructions() 
     assert found.own == "a b"
 
 
-def test_what_the_host_denies_has_no_name_at_all() -> None:
+def test_a_denied_tool_has_no_exposed_name() -> None:
     merged = merge([offer("s", "read", "write", globs=("!write",))])
     assert listed(merged) == ["s__read"]
     assert merged.names.find("s__write") is None
 
 
-def test_what_pins_hold_back_is_not_listed_and_can_still_be_named_to_say_why() -> None:
+def test_a_held_tool_is_not_listed_but_has_a_name() -> None:
     merged = merge(
         [
             offer(
@@ -81,7 +81,7 @@ def test_what_pins_hold_back_is_not_listed_and_can_still_be_named_to_say_why() -
     assert merged.prompt_names.find("s__p")
 
 
-def test_colliding_tools_are_hidden_and_told() -> None:
+def test_colliding_tools_are_hidden_with_a_warning() -> None:
     merged = merge([offer("s", "a", "a", "b")])
     assert listed(merged) == ["s__b"]
     assert "the same name s__a" in sentences(merged)[0]
@@ -155,7 +155,7 @@ def two() -> MergedCatalog:
     )
 
 
-def test_a_caller_of_one_tool_sees_that_tool_and_nothing_else() -> None:
+def test_a_caller_with_one_tool_sees_only_that_tool() -> None:
     seen = two().visible_to(("git__status",))
     assert listed(seen) == ["git__status"]
     assert servers(seen) == ("git",)
@@ -247,7 +247,7 @@ def test_a_uri_is_the_servers_that_lists_it() -> None:
     assert merged.owner("file:///etc/passwd") is None
 
 
-def test_what_two_servers_list_is_nobodys_and_told() -> None:
+def test_a_uri_of_two_servers_is_hidden_with_a_warning() -> None:
     merged = merge(
         [
             offer("a", resources=(resource("x:1"), resource("x:2")), templates=(template("y:{z}"),)),
@@ -277,7 +277,7 @@ def test_the_web_is_read_only_where_the_very_address_is_listed() -> None:
     assert merged.owner("file:///b") == "s"
 
 
-def test_of_several_templates_the_closest_decides_and_equals_are_nobodys() -> None:
+def test_the_longest_matching_template_owns_a_uri_and_a_tie_has_no_owner() -> None:
     merged = merge(
         [
             offer("wide", templates=(template("x://{+all}"),)),
@@ -306,5 +306,5 @@ def test_a_completion_belongs_to_its_prompts_or_its_templates_server() -> None:
     assert merged.complete_ref({"type": "ref/resource", "uri": "nobody:{x}"}) is None
 
 
-def test_its_repr_says_how_much_there_is() -> None:
+def test_the_repr_has_the_counts() -> None:
     assert repr(two()) == "<MergedCatalog of 2 servers: 3 tools, 1 prompts, 2 resources, 1 resourceTemplates>"

@@ -129,9 +129,7 @@ async def test_a_server_over_http_passes_behind_the_gateway(revision: str, tmp_p
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-async def test_the_whole_passes_where_there_is_one_server_without_a_prefix(
-    revision: str, tmp_path: Path
-) -> None:
+async def test_the_suite_passes_with_one_server_without_a_prefix(revision: str, tmp_path: Path) -> None:
     server = configured("conf", [*EVERYTHING, "stdio"], **EVERYTHING_ALLOWED)
     async with gateway(config(server, "prefix = false"), folder=tmp_path) as running:
         base = running.base.replace("127.0.0.1", "localhost")

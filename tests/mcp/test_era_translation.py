@@ -28,7 +28,7 @@ ERAS: tuple[Era, Era] = ("legacy", "modern")
 
 @pytest.mark.parametrize("client", ERAS)
 @pytest.mark.parametrize("era", ERAS)
-async def test_unknown_members_survive_both_directions_in_every_cell(client: Era, era: Era) -> None:
+async def test_unknown_members_pass_in_both_directions_for_all_pairs_of_eras(client: Era, era: Era) -> None:
     told: Json = {
         "content": [
             {"type": "hologram", "vendorField": {"deep": [1, {"x": None}]}, "annotations": {"newHint": 1}}
@@ -70,7 +70,7 @@ async def test_schemas_arrive_unchanged_and_as_the_same_object() -> None:
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_what_a_client_says_of_itself_never_reaches_a_server(era: Era) -> None:
+async def test_a_clients_envelope_never_reaches_a_server(era: Era) -> None:
     server = ScriptedServer("s", era=era, tools=[tool("x")])
     harness = Harness(server)
     guest = ScriptedClient(capabilities={"roots": {}, "sampling": {}, "elicitation": {}})
@@ -119,7 +119,7 @@ async def test_vendor_keys_pass_by_the_allow_list_in_both_directions() -> None:
     assert set(result(await harness.call(ScriptedClient("legacy"), "s__x"))["_meta"]) == {"a.org/x"}
 
 
-def test_keys_with_the_protocol_s_names_are_reserved_and_vendors_with_theirs_are_not() -> None:
+def test_keys_with_the_protocols_prefix_are_reserved() -> None:
     for key in (
         "io.modelcontextprotocol/x",
         "mcp/x",

@@ -197,7 +197,9 @@ async def test_a_server_killed_in_mid_call_fails_that_call_at_once_and_the_next_
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_server_that_never_answers_times_out_and_is_told_to_stop(way: str, tmp_path: Path) -> None:
+async def test_a_call_without_an_answer_times_out_and_is_cancelled_at_the_server(
+    way: str, tmp_path: Path
+) -> None:
     text_ = config(tmp_path, scripted(tmp_path, "bad", timeout="0.3"), scripted(tmp_path, "good"))
     async with inside(tmp_path, text_) as running:
         client = agent(running, tmp_path, way)
@@ -212,7 +214,7 @@ async def test_a_server_that_never_answers_times_out_and_is_told_to_stop(way: st
         assert len(told(tmp_path, "bad", "start")) == 1
 
 
-async def test_a_server_that_hangs_at_its_start_holds_up_nobody_else(tmp_path: Path) -> None:
+async def test_a_server_that_hangs_at_its_start_does_not_delay_others(tmp_path: Path) -> None:
     text_ = config(
         tmp_path,
         scripted(tmp_path, "bad", "start=slow:600"),
@@ -228,7 +230,7 @@ async def test_a_server_that_hangs_at_its_start_holds_up_nobody_else(tmp_path: P
         assert await client.tools() == [f"good__{name}" for name in LISTED]
 
 
-async def test_rubbish_on_stdout_is_passed_over_and_told(tmp_path: Path) -> None:
+async def test_invalid_lines_on_stdout_are_skipped_and_logged(tmp_path: Path) -> None:
     text_ = config(tmp_path, scripted(tmp_path, "bad", "start=rubbish"), scripted(tmp_path, "good"))
     async with inside(tmp_path, text_) as running:
         client = agent(running, tmp_path)
@@ -277,7 +279,7 @@ async def test_a_hundred_megabytes_on_stdout_cost_their_server_alone(form: str, 
     assert running.said.stat().st_size < 1_000_000
 
 
-async def test_a_server_that_exits_at_once_is_a_crash_loop_and_then_costs_nothing(tmp_path: Path) -> None:
+async def test_a_server_that_exits_at_once_enters_a_crash_loop(tmp_path: Path) -> None:
     text_ = config(tmp_path, scripted(tmp_path, "bad", "start=exit"), scripted(tmp_path, "good"))
     async with inside(tmp_path, text_) as running:
         client = agent(running, tmp_path)
@@ -413,7 +415,7 @@ async def test_a_gateway_that_is_ended_leaves_no_process(number: signal.Signals,
             assert not (tmp_path / "lines.sock").exists()
 
 
-async def test_after_a_kill_the_next_start_lists_from_the_disk_and_starts_nothing(tmp_path: Path) -> None:
+async def test_after_a_kill_lists_come_from_the_disk(tmp_path: Path) -> None:
     text_ = config(tmp_path, scripted(tmp_path, "s"))
     async with served(text_, folder=tmp_path) as running:
         client = agent(running, tmp_path, "lines")
@@ -431,7 +433,7 @@ async def test_after_a_kill_the_next_start_lists_from_the_disk_and_starts_nothin
         assert len(told(tmp_path, "s", "start")) == 2
 
 
-async def test_a_second_gateway_on_the_same_socket_of_lines_refuses_to_start_and_disturbs_nothing(
+async def test_a_second_gateway_on_the_same_stdio_socket_does_not_start(
     tmp_path: Path,
 ) -> None:
     text_ = config(tmp_path, scripted(tmp_path, "s", start='"eager"'))

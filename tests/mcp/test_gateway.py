@@ -77,7 +77,7 @@ async def test_methods_of_another_era_and_unknown_ones_are_refused(era: str, met
     assert all(not server.sent for server in harness.servers.values())
 
 
-async def test_names_are_the_same_whatever_other_servers_are_there() -> None:
+async def test_names_do_not_depend_on_other_servers() -> None:
     strange = [tool("a.b c"), tool("x" * 128), tool("under__score")]
     alone = Harness(ScriptedServer("s", tools=strange))
     beside = Harness(ScriptedServer("r", tools=[tool("z")]), ScriptedServer("s", tools=strange))
@@ -111,7 +111,7 @@ async def test_the_plain_form_has_the_same_tools_and_results() -> None:
     assert (await harness.gateway.call_tool(caller, "git__nothing", {})).reason == "unknown"
 
 
-async def test_a_schema_is_told_by_the_name_that_the_caller_knows() -> None:
+async def test_a_schema_is_found_by_the_exposed_name() -> None:
     harness = two_servers()
     caller = ScriptedClient().caller
     schema = tool("log")["inputSchema"]
@@ -145,7 +145,7 @@ async def test_a_server_that_stays_the_same_runs_on_and_one_that_goes_ends_after
     assert not stays.closed
 
 
-def test_a_hub_says_what_it_is_doing() -> None:
+def test_the_repr_shows_the_state() -> None:
     async def made() -> ToolGateway:
         return two_servers().gateway
 

@@ -58,7 +58,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 @given(st.dictionaries(names, names, max_size=5), names, st.sampled_from(["git", "a-b", "0"]))
-def test_whatever_a_server_calls_its_tools_is_read_back(tools: dict[str, str], said: str, name: str) -> None:
+def test_any_tool_name_is_read_back(tools: dict[str, str], said: str, name: str) -> None:
     lock = {name: LockedServer(says=said, tools=tools, prompts=tools)}
     text = locked_text(lock)
     assert all(char.isprintable() or char == "\n" for char in text)
@@ -66,7 +66,7 @@ def test_whatever_a_server_calls_its_tools_is_read_back(tools: dict[str, str], s
     assert msgspec.convert(tree["servers"], Lock) == lock
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_a_lock_file_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "modelplex.mcp.lock"
     assert read_lock(path) is None
     write_lock(path, LOCK)
@@ -77,7 +77,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_what_was_seen_is_read_and_nobody_else_reads_it(tmp_path: Path) -> None:
+def test_first_seen_definitions_are_read_back_and_private(tmp_path: Path) -> None:
     folder = tmp_path / "state" / "modelplex"
     assert read_seen(folder) == {}
     write_seen(folder, LOCK)
@@ -87,7 +87,7 @@ def test_what_was_seen_is_read_and_nobody_else_reads_it(tmp_path: Path) -> None:
     assert read_seen(folder) == {}
 
 
-def test_what_a_person_approved_meanwhile_is_not_forgotten(tmp_path: Path) -> None:
+def test_an_approval_made_meanwhile_is_kept(tmp_path: Path) -> None:
     first = LockedServer(launch="a", tools={"read": "old"})
     record_seen(tmp_path, {"fs": first})
     write_seen(tmp_path, {"fs": LockedServer(launch="a", tools={"read": "approved"})})
@@ -115,7 +115,7 @@ def test_what_a_person_approved_meanwhile_is_not_forgotten(tmp_path: Path) -> No
         ("version = 1\na = " + "[" * 100_000, "is not a lock file"),
     ],
 )
-def test_a_lock_file_that_cannot_be_understood_is_told(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_lock_file_is_an_error(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "lock"
     path.write_text(text)
     with pytest.raises(LockError, match=told):
@@ -132,9 +132,7 @@ def test_a_lock_file_that_others_may_write_is_not_believed(tmp_path: Path) -> No
     assert read_lock(path) == LOCK
 
 
-def test_a_lock_file_of_somebody_else_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_file_of_another_user_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lock"
     write_lock(path, LOCK)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
@@ -145,9 +143,7 @@ def test_a_lock_file_of_somebody_else_is_not_believed(
             read_lock(path)
 
 
-def test_a_folder_in_its_place_and_a_file_without_end_are_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_and_a_huge_file_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LockError, match="cannot be read: is a directory"):
         read_lock(tmp_path)
     monkeypatch.setattr(lockfile, "LARGEST", 10)
@@ -175,7 +171,7 @@ def config(tmp_path: Path, **mcp: object) -> Config:
     return Config(mcp=McpConfig(**mcp), path=str(tmp_path / "config.toml"))  # type: ignore[arg-type]
 
 
-def test_the_lock_file_stands_beside_the_config(tmp_path: Path) -> None:
+def test_the_lock_file_is_in_the_folder_of_the_config(tmp_path: Path) -> None:
     assert lock_path(config(tmp_path)) == tmp_path / "modelplex.mcp.lock"
     assert lock_path(config(tmp_path, lock_file="/etc/a.lock")) == Path("/etc/a.lock")
     assert lock_path(Config()) == Path("modelplex.mcp.lock")
@@ -195,7 +191,7 @@ def test_pins_are_as_strict_as_the_files_say(tmp_path: Path) -> None:
     assert load_approvals(config(tmp_path, pinning="off"), state_folder=state).mode == "off"
 
 
-def test_a_launch_is_how_a_server_is_started_and_not_what_its_secrets_are() -> None:
+def test_a_launch_hash_does_not_depend_on_secrets() -> None:
     server = McpServer(name="git", command="g", args=(Secret("--repo"),), env={"TOKEN": Secret("a")})
     assert launch_of(server) == launch_of(
         msgspec.structs.replace(server, env={"TOKEN": Secret("b")}, timeout=1.0)

@@ -38,7 +38,7 @@ def test_a_name_is_the_servers_and_the_tools(own: str, name: str) -> None:
 
 
 @given(server=server_names, own=own_names, limit=st.integers(LEAST_NAME, 128), prefix=st.booleans())
-def test_every_name_fits_what_providers_take(server: str, own: str, limit: int, prefix: bool) -> None:
+def test_every_name_is_valid_for_all_providers(server: str, own: str, limit: int, prefix: bool) -> None:
     name = exposed(server, own, limit=limit, prefix=prefix)
     assert VALID.fullmatch(name)
     assert len(name) <= limit
@@ -71,7 +71,7 @@ def test_another_server_changes_no_name(one: str, tools: list[str], other: str, 
     )
 
 
-def test_names_of_every_kind_make_the_way_back() -> None:
+def test_every_exposed_name_is_found_again() -> None:
     own = ["a.b", "a b", "a_b", "x" * 128, "x" * 127, "a__b", "tool/with/slashes", "écoute", "__", "..."]
     names = ToolNames.of({"one": own, "two": own})
     assert names.collisions == ()
@@ -82,7 +82,7 @@ def test_names_of_every_kind_make_the_way_back() -> None:
             assert names.find(name) == ServerToolName(server, tool)
 
 
-def test_names_that_would_be_equal_are_hidden_on_both_sides_and_told() -> None:
+def test_colliding_names_are_hidden_and_reported() -> None:
     changed = exposed("git", "a.b").removeprefix("git__")
     names = ToolNames.of({"git": ["a.b", changed, "c"]})
     assert names.exposed("git", "a.b") is None
@@ -108,7 +108,7 @@ def test_without_prefix_tools_have_their_own_names() -> None:
     assert names.exposed("fs", "read.file") == exposed("fs", "read.file", prefix=False)
 
 
-def test_without_prefix_a_collision_brings_all_prefixes_back_and_is_told() -> None:
+def test_without_prefix_a_collision_restores_all_prefixes() -> None:
     names = ToolNames.of({"git": ["status", "log"], "svn": ["status"]}, prefix=False)
     assert names.prefixed
     assert names.exposed("git", "log") == "git__log"
@@ -116,7 +116,7 @@ def test_without_prefix_a_collision_brings_all_prefixes_back_and_is_told() -> No
     assert [collision.name for collision in names.collisions] == ["status"]
 
 
-def test_nobody_has_a_reserved_name() -> None:
+def test_no_tool_has_a_reserved_name() -> None:
     names = ToolNames.of({"a": ["search_tools", "x"]}, prefix=False, reserved=("search_tools",))
     assert names.exposed("a", "x") == "a__x"
     assert ToolNames.of({"a": ["x"]}, reserved=("a__x",)).find("a__x") is None

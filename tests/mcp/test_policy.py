@@ -43,7 +43,7 @@ def test_a_denial_wins_and_without_allowances_the_rest_is_allowed(
     assert call(name, globs=globs).allowed is allowed
 
 
-def test_what_the_host_does_not_offer_is_not_known_to_exist() -> None:
+def test_a_tool_that_the_host_denies_is_hidden() -> None:
     decision = call("push", globs=("!push",))
     assert (decision.verdict, decision.rule, decision.hidden) == ("deny", "server_tools", True)
 
@@ -57,7 +57,7 @@ def test_an_agent_has_the_tools_that_its_globs_name_as_it_sees_them() -> None:
     assert (denied.rule, denied.hidden) == ("agent_tools", True)
 
 
-def test_a_denied_tool_stays_denied_by_whatever_name_it_is_called() -> None:
+def test_a_denied_tool_is_denied_by_each_of_its_names() -> None:
     assert not call(tools=("*", "!git__*"), shown="status").allowed
     assert not call(tools=("*", "!status"), shown="status").allowed
 
@@ -65,7 +65,7 @@ def test_a_denied_tool_stays_denied_by_whatever_name_it_is_called() -> None:
 @pytest.mark.parametrize(
     ("state", "told"), [("pending", "has not been approved"), ("changed", "has changed")]
 )
-def test_what_is_not_approved_is_refused_and_says_so(state: str, told: str) -> None:
+def test_an_unapproved_tool_is_refused_with_the_reason(state: str, told: str) -> None:
     decision = call(state=state, locked=True)
     assert (decision.verdict, decision.rule, decision.hidden) == ("deny", "pin", False)
     assert told in decision.reason
@@ -73,7 +73,7 @@ def test_what_is_not_approved_is_refused_and_says_so(state: str, told: str) -> N
     assert call(state=state, locked=False).allowed
 
 
-def test_a_caller_who_may_not_know_a_tool_is_not_told_that_it_waits_for_approval() -> None:
+def test_a_hidden_tool_does_not_show_that_it_waits_for_approval() -> None:
     assert call(tools=("fs__*",), state="pending", locked=True).hidden
 
 

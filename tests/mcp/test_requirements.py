@@ -24,7 +24,7 @@ from tests.processes import run, served
 from tests.upstreams import answer, chat_answer, provider
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
-    "M1": ("mcp/test_conformance.py::test_the_server_alone_passes", "mcp/test_conformance.py::test_a_server_over_stdio_passes_behind_the_gateway", "mcp/test_conformance.py::test_a_server_over_http_passes_behind_the_gateway", "mcp/test_conformance.py::test_the_whole_passes_where_there_is_one_server_without_a_prefix"),
+    "M1": ("mcp/test_conformance.py::test_the_server_alone_passes", "mcp/test_conformance.py::test_a_server_over_stdio_passes_behind_the_gateway", "mcp/test_conformance.py::test_a_server_over_http_passes_behind_the_gateway", "mcp/test_conformance.py::test_the_suite_passes_with_one_server_without_a_prefix"),
     "M2": ("mcp/test_conformance_client.py::test_the_gateway_is_the_client_that_a_scenario_asks_for", "mcp/test_conformance_client.py::test_no_scenario_of_a_client_is_left_out_but_those_of_oauth"),
     "M3": ("mcp/clients/test_http.py::test_both_eras_list_the_same_tools_at_the_same_time_on_one_url", "mcp/test_gateway.py::test_both_eras_are_served_at_the_same_time_with_equal_ids", "mcp/test_real_servers.py::test_a_modern_and_a_legacy_client_use_six_servers_through_one_socket_at_the_same_time"),
     "M4": ("mcp/test_gateway.py::test_clients_of_both_eras_see_and_call_tools_of_servers_of_both", "mcp/test_real_servers.py::test_a_client_for_python_uses_six_servers_at_once", "mcp/test_real_servers.py::test_a_server_of_each_older_version_serves_both_eras"),
@@ -32,12 +32,12 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M6": ("mcp/servers/test_era_probe.py::test_a_server_that_exits_at_the_probe_is_restarted_and_not_probed_again",),
     "M7": ("mcp/servers/test_session.py::test_each_legacy_revision_is_negotiated", "mcp/test_real_servers.py::test_a_server_of_each_older_version_serves_both_eras"),
     "M8": ("mcp/test_advertised.py::test_discover_starts_no_server_and_has_a_cache_time", "mcp/test_requirements.py::test_m8_m25_discovery_and_lists_start_nothing"),
-    "M9": ("mcp/clients/test_http.py::test_each_check_has_its_status_and_code", "mcp/clients/test_http.py::test_of_two_faults_the_earlier_check_is_told"),
+    "M9": ("mcp/clients/test_http.py::test_each_check_has_its_status_and_code", "mcp/clients/test_http.py::test_the_first_failed_check_is_reported"),
     "M10": ("mcp/clients/test_http.py::test_a_name_in_base64_is_read_and_one_that_is_not_canonical_refused", "mcp/servers/test_header_params.py::test_every_text_fits_into_a_header"),
-    "M11": ("mcp/clients/test_http.py::test_closing_the_answer_cancels_the_call", "mcp/test_faults.py::test_a_client_that_hangs_up_in_mid_call_cancels_it_at_the_server", "mcp/clients/test_session_http.py::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else"),
-    "M12": ("mcp/clients/test_session_http.py::test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else", "mcp/clients/test_session_http.py::test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else"),
-    "M13": ("mcp/clients/test_session_http.py::test_a_request_without_its_session_is_a_400_and_with_an_unknown_one_a_404", "mcp/clients/test_sessions.py::test_anothers_session_is_unknown"),
-    "M14": ("mcp/clients/test_session_http.py::test_batches_are_taken_in_the_one_version_that_has_them", "mcp/clients/test_stdio.py::test_a_batch_is_answered_as_one_in_the_one_version_that_has_them", "mcp/clients/test_http.py::test_each_check_has_its_status_and_code"),
+    "M11": ("mcp/clients/test_http.py::test_closing_the_answer_cancels_the_call", "mcp/test_faults.py::test_a_client_that_hangs_up_in_mid_call_cancels_it_at_the_server", "mcp/clients/test_session_http.py::test_a_resumed_stream_has_the_missed_messages_only"),
+    "M12": ("mcp/clients/test_session_http.py::test_a_resumed_stream_has_the_missed_messages_only", "mcp/clients/test_session_http.py::test_a_stream_resumed_while_it_runs_moves_to_the_new_connection"),
+    "M13": ("mcp/clients/test_session_http.py::test_a_request_without_its_session_is_a_400_and_with_an_unknown_one_a_404", "mcp/clients/test_sessions.py::test_the_session_of_another_caller_is_unknown"),
+    "M14": ("mcp/clients/test_session_http.py::test_batches_are_served_in_one_revision_only", "mcp/clients/test_stdio.py::test_a_batch_is_answered_with_one_array_in_one_revision_only", "mcp/clients/test_http.py::test_each_check_has_its_status_and_code"),
     "M15": ("mcp/clients/test_stdio.py::test_a_stock_client_reaches_it_through_socat", "mcp/test_real_servers.py::test_a_stock_stdio_client_uses_six_servers_through_socat"),
     "M16": ("mcp/clients/test_stdio.py::test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothing_else",),
     "M17": ("mcp/clients/test_http.py::test_a_socket_takes_any_host_and_no_origin",),
@@ -46,34 +46,34 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M20": ("mcp/servers/test_instance.py::test_fifty_first_calls_start_one_process", "mcp/test_requirements.py::test_m20_fifty_first_calls_of_many_clients_start_one_process"),
     "M21": ("mcp/servers/test_server_process.py::test_stop_ends_children_that_have_left_the_group", "mcp/servers/test_cycles.py::test_a_thousand_starts_and_stops_leave_no_process_and_no_descriptor", "mcp/test_faults.py::test_children_of_a_server_end_with_it", "mcp/test_faults.py::test_a_gateway_that_is_ended_leaves_no_process"),
     "M22": ("mcp/servers/test_instance.py::test_a_server_killed_during_calls_fails_them_at_once_and_the_next_call_works", "mcp/test_faults.py::test_a_server_killed_in_mid_call_fails_that_call_at_once_and_the_next_one_works"),
-    "M23": ("mcp/servers/test_instance.py::test_a_server_that_exits_at_once_enters_a_crash_loop_and_then_fails_at_once", "mcp/test_faults.py::test_a_server_that_exits_at_once_is_a_crash_loop_and_then_costs_nothing"),
+    "M23": ("mcp/servers/test_instance.py::test_a_server_that_exits_at_once_enters_a_crash_loop_and_then_fails_at_once", "mcp/test_faults.py::test_a_server_that_exits_at_once_enters_a_crash_loop"),
     "M24": ("mcp/servers/test_server_request.py::test_an_idempotent_call_is_repeated_once", "mcp/servers/test_server_request.py::test_an_expired_session_is_replaced_and_only_safe_requests_are_repeated", "mcp/test_faults.py::test_a_server_killed_in_mid_call_fails_that_call_at_once_and_the_next_one_works"),
-    "M25": ("mcp/servers/test_instance.py::test_an_idle_server_is_stopped_and_restarted_by_a_call_and_not_by_listing", "mcp/test_faults.py::test_after_a_kill_the_next_start_lists_from_the_disk_and_starts_nothing", "mcp/test_requirements.py::test_m8_m25_discovery_and_lists_start_nothing"),
-    "M26": ("mcp/test_names.py::test_every_name_fits_what_providers_take", "mcp/test_names.py::test_another_server_changes_no_name", "mcp/test_gateway.py::test_names_are_the_same_whatever_other_servers_are_there"),
-    "M27": ("mcp/test_names.py::test_names_of_every_kind_make_the_way_back", "mcp/test_requirements.py::test_m27_tools_with_odd_names_are_called_by_the_names_that_are_listed"),
-    "M28": ("mcp/test_names.py::test_names_that_would_be_equal_are_hidden_on_both_sides_and_told", "mcp/test_gateway.py::test_names_that_would_be_equal_are_hidden_and_reported"),
-    "M29": ("mcp/test_names.py::test_names_are_in_the_order_of_the_servers_and_then_by_code_point", "mcp/test_catalog.py::test_the_order_in_which_a_server_gives_its_tools_changes_nothing"),
-    "M30": ("mcp/test_approvals.py::test_in_locked_mode_what_is_new_or_changed_is_held", "mcp/test_calls.py::test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_the_reason", "mcp/test_checked_catalogs.py::test_with_trust_first_a_change_is_relayed_and_reported", "mcp/test_commands.py::test_after_lock_a_changed_or_new_tool_waits_and_is_refused_until_it_is_approved"),
+    "M25": ("mcp/servers/test_instance.py::test_an_idle_server_is_stopped_and_restarted_by_a_call_and_not_by_listing", "mcp/test_faults.py::test_after_a_kill_lists_come_from_the_disk", "mcp/test_requirements.py::test_m8_m25_discovery_and_lists_start_nothing"),
+    "M26": ("mcp/test_names.py::test_every_name_is_valid_for_all_providers", "mcp/test_names.py::test_another_server_changes_no_name", "mcp/test_gateway.py::test_names_do_not_depend_on_other_servers"),
+    "M27": ("mcp/test_names.py::test_every_exposed_name_is_found_again", "mcp/test_requirements.py::test_m27_tools_with_odd_names_are_called_by_the_names_that_are_listed"),
+    "M28": ("mcp/test_names.py::test_colliding_names_are_hidden_and_reported", "mcp/test_gateway.py::test_names_that_would_be_equal_are_hidden_and_reported"),
+    "M29": ("mcp/test_names.py::test_names_are_in_the_order_of_the_servers_and_then_by_code_point", "mcp/test_catalog.py::test_the_order_of_a_servers_own_list_does_not_matter"),
+    "M30": ("mcp/test_approvals.py::test_locked_mode_holds_new_and_changed_definitions", "mcp/test_calls.py::test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_the_reason", "mcp/test_checked_catalogs.py::test_with_trust_first_a_change_is_relayed_and_reported", "mcp/test_commands.py::test_after_lock_a_changed_or_new_tool_waits_and_is_refused_until_it_is_approved"),
     "M31": ("mcp/test_approvals.py::test_hidden_characters_are_reported_in_every_mode_and_keep_a_new_tool_pending_in_locked_mode", "mcp/test_checked_catalogs.py::test_hidden_characters_in_a_description_are_reported"),
     "M32": ("mcp/test_subscriptions.py::test_a_change_of_one_server_reaches_subscribers_of_both_eras_once", "mcp/servers/test_server_catalog.py::test_a_changed_list_is_loaded_and_then_announced_once"),
     "M33": ("mcp/servers/test_listing.py::test_a_cursor_cycle_and_endless_pages_end_with_a_warning",),
     "M34": ("mcp/servers/test_listing.py::test_an_advertised_list_that_is_missing_does_not_affect_others", "mcp/test_real_servers.py::test_a_server_of_each_older_version_serves_both_eras"),
     "M35": ("mcp/clients/test_http.py::test_two_clients_with_equal_ids_and_tokens_get_their_own_answers", "mcp/servers/test_session.py::test_equal_progress_tokens_of_two_calls_do_not_mix", "mcp/test_subscriptions.py::test_equal_subscription_ids_of_two_clients_never_mix", "mcp/test_faults.py::test_two_hundred_calls_at_once_over_five_servers_each_get_their_own_result"),
-    "M36": ("mcp/test_era_translation.py::test_unknown_members_survive_both_directions_in_every_cell", "mcp/clients/test_http.py::test_unknown_members_of_a_message_reach_the_hub_and_come_back", "mcp/test_requirements.py::test_m36_m37_what_nobody_here_knows_passes_through_all_of_it"),
-    "M37": ("mcp/test_era_translation.py::test_schemas_arrive_unchanged_and_as_the_same_object", "mcp/test_requirements.py::test_m36_m37_what_nobody_here_knows_passes_through_all_of_it", "mcp/test_conformance_client.py::test_the_gateway_is_the_client_that_a_scenario_asks_for"),
-    "M38": ("mcp/test_era_translation.py::test_what_a_client_says_of_itself_never_reaches_a_server", "mcp/test_call_route.py::test_roots_are_those_of_the_config", "mcp/servers/test_session.py::test_roots_and_client_capabilities_are_those_of_the_config", "mcp/test_real_servers.py::test_the_clients_roots_are_not_the_filesystem_servers"),
+    "M36": ("mcp/test_era_translation.py::test_unknown_members_pass_in_both_directions_for_all_pairs_of_eras", "mcp/clients/test_http.py::test_unknown_members_of_a_message_reach_the_gateway_and_come_back", "mcp/test_requirements.py::test_m36_m37_unknown_members_pass_through_the_gateway"),
+    "M37": ("mcp/test_era_translation.py::test_schemas_arrive_unchanged_and_as_the_same_object", "mcp/test_requirements.py::test_m36_m37_unknown_members_pass_through_the_gateway", "mcp/test_conformance_client.py::test_the_gateway_is_the_client_that_a_scenario_asks_for"),
+    "M38": ("mcp/test_era_translation.py::test_a_clients_envelope_never_reaches_a_server", "mcp/test_call_route.py::test_roots_are_those_of_the_config", "mcp/servers/test_session.py::test_roots_and_client_capabilities_are_those_of_the_config", "mcp/test_real_servers.py::test_the_clients_roots_are_not_the_filesystem_servers"),
     "M39": ("mcp/test_server_questions.py::test_a_modern_server_gets_no_capability_unless_the_host_allows_it", "mcp/test_server_questions.py::test_a_modern_client_without_the_capability_gets_its_name", "mcp/test_server_questions.py::test_a_question_to_a_legacy_client_is_refused_unless_the_host_allows_it"),
     "M40": ("mcp/test_server_questions.py::test_questions_pass_to_a_modern_client_and_its_answers_come_back", "mcp/test_request_state.py::test_a_request_state_is_valid_for_its_caller_and_its_server_only"),
-    "M41": ("mcp/test_era_translation.py::test_vendor_keys_pass_by_the_allow_list_in_both_directions", "mcp/test_era_translation.py::test_keys_with_the_protocol_s_names_are_reserved_and_vendors_with_theirs_are_not"),
+    "M41": ("mcp/test_era_translation.py::test_vendor_keys_pass_by_the_allow_list_in_both_directions", "mcp/test_era_translation.py::test_keys_with_the_protocols_prefix_are_reserved"),
     "M42": ("mcp/test_calls.py::test_only_listed_resources_and_templates_are_read", "mcp/test_catalog.py::test_the_web_is_read_only_where_the_very_address_is_listed"),
-    "M43": ("mcp/servers/test_process_table.py::test_a_process_gets_only_allowed_and_declared_variables", "mcp/test_requirements.py::test_m43_a_server_has_nothing_of_the_gateways_environment_but_what_it_is_given"),
-    "M44": ("mcp/servers/test_events.py::test_secrets_and_control_characters_are_masked_in_logged_lines", "config/test_tools.py::test_no_form_of_the_config_shows_a_secret", "mcp/test_requirements.py::test_m44_no_secret_of_a_servers_config_is_told_anywhere", "mcp/test_requirements.py::test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys"),
+    "M43": ("mcp/servers/test_process_table.py::test_a_process_gets_only_allowed_and_declared_variables", "mcp/test_requirements.py::test_m43_a_server_gets_only_allowed_variables"),
+    "M44": ("mcp/servers/test_events.py::test_secrets_and_control_characters_are_masked_in_logged_lines", "config/test_tools.py::test_no_form_of_the_config_shows_a_secret", "mcp/test_requirements.py::test_m44_no_secret_of_a_servers_config_is_shown", "mcp/test_requirements.py::test_m44_a_tool_that_prints_its_environment_does_not_hand_out_the_hosts_keys"),
     "M45": ("mcp/servers/test_http_endpoint.py::test_a_redirect_to_another_origin_is_not_followed", "mcp/test_requirements.py::test_m45_nothing_of_a_clients_headers_reaches_a_server_over_http"),
     "M46": ("mcp/test_requirements.py::test_m46_each_limit_has_its_tests", "mcp/clients/test_http.py::test_limits_name_the_fault", "mcp/servers/test_server_request.py::test_progress_renews_the_timeout_up_to_the_maximum"),
     "M47": ("mcp/test_search.py::test_the_right_one_of_five_hundred_is_found", "mcp/test_calls.py::test_search_mode_lists_three_tools_and_finds_the_right_one_of_500", "mcp/test_calls.py::test_search_finds_and_calls_only_permitted_tools"),
     "M48": ("mcp/test_call_recording.py::test_every_call_has_one_record_with_decision_rule_hash_and_duration", "records/test_tool_call.py::test_a_line_says_who_asked_for_what_and_what_decided", "mcp/test_requirements.py::test_m48_every_call_leaves_one_line"),
-    "M49": ("benchmarks/tools.py::verdict", "mcp/test_requirements.py::test_m49_ten_servers_that_nobody_called_cost_no_memory"),
-    "M50": ("policy/test_tools.py::test_a_tool_that_names_a_destination_is_refused_at_its_path", "policy/test_members.py::test_anthropic_calls_no_server_of_the_agents", "mcp/test_requirements.py::test_m50_a_provider_is_told_of_no_tool_server_that_an_agent_names"),
+    "M49": ("benchmarks/tools.py::verdict", "mcp/test_requirements.py::test_m49_ten_unused_servers_cost_no_memory"),
+    "M50": ("policy/test_tools.py::test_a_tool_that_names_a_destination_is_refused_at_its_path", "policy/test_members.py::test_anthropic_calls_no_server_of_the_agents", "mcp/test_requirements.py::test_m50_no_tool_server_of_an_agent_reaches_a_provider"),
 }  # fmt: skip
 """Each with the tests that hold it: those of a part first, then those through all of it, then those
 with peers. M2 is held but for the scenarios of OAuth: the gateway asks for no token by itself, the
@@ -91,11 +91,11 @@ LIMITS: dict[str, str] = {
     "timeout": "mcp/servers/test_server_request.py::test_a_call_without_a_response_times_out_and_is_cancelled_at_the_server",
     "max_call_time": "mcp/servers/test_server_request.py::test_progress_renews_the_timeout_up_to_the_maximum",
     "max_pages": "mcp/servers/test_listing.py::test_a_cursor_cycle_and_endless_pages_end_with_a_warning",
-    "max_sessions": "mcp/clients/test_sessions.py::test_sessions_are_bounded_and_one_that_was_left_makes_room",
-    "session_idle": "mcp/clients/test_sessions.py::test_an_idle_session_ends_and_one_that_is_listened_to_does_not",
-    "of what is kept of a stream": "mcp/clients/test_session_http.py::test_what_is_kept_of_a_stream_is_bounded",
+    "max_sessions": "mcp/clients/test_sessions.py::test_sessions_have_a_limit_and_an_idle_one_makes_room",
+    "session_idle": "mcp/clients/test_sessions.py::test_an_idle_session_ends_unless_its_stream_is_read",
+    "of what is kept of a stream": "mcp/clients/test_session_http.py::test_the_kept_messages_of_a_stream_have_a_limit",
     "max_processes": "mcp/servers/test_instance.py::test_each_scope_has_its_own_process_within_the_limit",
-    "start_timeout": "mcp/test_faults.py::test_a_server_that_hangs_at_its_start_holds_up_nobody_else",
+    "start_timeout": "mcp/test_faults.py::test_a_server_that_hangs_at_its_start_does_not_delay_others",
     "probe_timeout": "mcp/servers/test_era_probe.py::test_a_server_that_does_not_respond_to_the_probe_is_restarted_without_it",
     "idle_stop": "mcp/servers/test_instance.py::test_an_idle_server_is_stopped_and_restarted_by_a_call_and_not_by_listing",
     "log messages a second": "mcp/test_progress_sink.py::test_log_messages_have_a_rate_limit",
@@ -183,9 +183,7 @@ async def test_m27_tools_with_odd_names_are_called_by_the_names_that_are_listed(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_m36_m37_what_nobody_here_knows_passes_through_all_of_it(
-    era: str, way: str, tmp_path: Path
-) -> None:
+async def test_m36_m37_unknown_members_pass_through_the_gateway(era: str, way: str, tmp_path: Path) -> None:
     text_ = config(tmp_path, scripted(tmp_path, "s", f"era={era}", protocol='"auto"'))
     async with gateway(text_, folder=tmp_path) as running:
         client = agent(running, tmp_path, way)
@@ -201,7 +199,7 @@ async def test_m36_m37_what_nobody_here_knows_passes_through_all_of_it(
     assert json.loads(call_.partition(" ")[2])["future"] == {"a": [1, {}]}
 
 
-async def test_m43_a_server_has_nothing_of_the_gateways_environment_but_what_it_is_given(
+async def test_m43_a_server_gets_only_allowed_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-host")
@@ -214,7 +212,7 @@ async def test_m43_a_server_has_nothing_of_the_gateways_environment_but_what_it_
     assert set(seen) - allowed == {"GIVEN"}
 
 
-async def test_m44_no_secret_of_a_servers_config_is_told_anywhere(tmp_path: Path) -> None:
+async def test_m44_no_secret_of_a_servers_config_is_shown(tmp_path: Path) -> None:
     secret = "sk-not-to-be-told"
     talkative = scripted(tmp_path, "s", "names=stderr", f"secret={secret}", env=f'{{ KEY = "{secret}" }}')
     remote_ = f"""
@@ -322,7 +320,7 @@ async def test_m48_every_call_leaves_one_line(tmp_path: Path) -> None:
     assert {line["decision"] for line in lines} <= {"allow", "deny"}
 
 
-async def test_m49_ten_servers_that_nobody_called_cost_no_memory(tmp_path: Path) -> None:
+async def test_m49_ten_unused_servers_cost_no_memory(tmp_path: Path) -> None:
     taken: list[int] = []
     for count in (0, 10):
         parts = [scripted(tmp_path, f"s{n}") for n in range(count)]
@@ -334,7 +332,7 @@ async def test_m49_ten_servers_that_nobody_called_cost_no_memory(tmp_path: Path)
     assert with_ten < 60_000_000
 
 
-async def test_m50_a_provider_is_told_of_no_tool_server_that_an_agent_names(tmp_path: Path) -> None:
+async def test_m50_no_tool_server_of_an_agent_reaches_a_provider(tmp_path: Path) -> None:
     elsewhere = {"type": "mcp", "server_label": "x", "server_url": "https://mcp.example.com"}
     named = [{"type": "url", "name": "x", "url": "https://mcp.example.com"}]
     async with provider(answer(chat_answer())) as up, gateway(one(up.url), folder=tmp_path) as running:

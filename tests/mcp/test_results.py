@@ -21,7 +21,7 @@ def texts(*each: str) -> list[Json]:
 
 
 @pytest.mark.parametrize("letters", ["x", "ü", "\n", "😀", '"'])
-def test_a_large_text_is_cut_to_what_fits_and_says_so(letters: str) -> None:
+def test_a_large_text_is_cut_with_a_notice(letters: str) -> None:
     whole: Json = {"content": texts("first", letters * 5_000, "last")}
     shorter = truncate(whole, limit=LIMIT, size=size(whole))
     assert shorter is not None
@@ -34,7 +34,7 @@ def test_a_large_text_is_cut_to_what_fits_and_says_so(letters: str) -> None:
     assert len(whole["content"]) == 3
 
 
-def test_what_cannot_be_cut_is_left_out() -> None:
+def test_content_that_cannot_be_cut_is_left_out() -> None:
     image: Json = {"type": "image", "data": "A" * 5_000, "mimeType": "image/png"}
     shorter = truncate(
         {"content": [*texts("a"), image, *texts("b")], "_meta": {"x": 1}}, limit=LIMIT, size=9_999
@@ -56,7 +56,7 @@ def test_what_cannot_be_cut_is_left_out() -> None:
     assert truncate({"content": [], "_meta": {"x": "y" * 5_000}}, limit=LIMIT, size=9_999) is None
 
 
-def test_characters_that_nobody_sees_are_written_as_their_numbers() -> None:
+def test_invisible_characters_are_escaped() -> None:
     assert escape("\x1b[31mred\x07\x7f\x9b") == "\\x1b[31mred\\x07\\x7f\\x9b"
     assert escape("a\u202eb\u200b\ufeff\U000e0041") == "a\\u202eb\\u200b\\ufeff\\U000e0041"
     assert escape("over\rwritten\r\n\tkept\n") == "over\\x0dwritten\r\n\tkept\n"
@@ -80,7 +80,7 @@ async def says(sent: Sent) -> McpReply:
 
 
 @pytest.mark.parametrize("plain_text", [True, False])
-async def test_a_server_is_shown_plain_where_its_config_says_so(plain_text: bool) -> None:
+async def test_plain_text_escapes_a_servers_results(plain_text: bool) -> None:
     server = ScriptedServer("a", tools=[tool("x"), tool("fails")], script=says, plain_text=plain_text)
     harness = Harness(server)
     guest = ScriptedClient("legacy")

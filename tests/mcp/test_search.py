@@ -124,7 +124,7 @@ def test_those_that_fit_equally_well_come_in_the_lists_order_every_time() -> Non
         assert ToolIndex(tools).find("status") == ["b__status", "c__status", "a__status"]
 
 
-def test_a_query_without_words_gives_the_first_and_one_that_fits_nothing_gives_nothing() -> None:
+def test_an_empty_query_finds_the_first_tools_and_an_unmatched_one_none() -> None:
     index = ToolIndex(five_hundred())
     assert index.find("?!") == [each["name"] for each in five_hundred()[:FOUND]]
     assert index.find("xylophone") == []
@@ -140,7 +140,7 @@ def test_no_query_breaks_it(query: str, limit: int) -> None:
 INDEX = ToolIndex(five_hundred())
 
 
-def test_names_and_sentences_share_their_words() -> None:
+def test_names_and_sentences_have_the_same_tokens() -> None:
     assert (
         tokenize("getUserNames")
         == tokenize("get_user_name")
@@ -178,7 +178,7 @@ def test_a_call_is_the_inner_tools() -> None:
     ("name", "arguments"),
     [(CALL, {"name": "b__x"}), (DETAILS, {"names": ["a__x", "b__x"]}), (CALL, {"name": SEARCH})],
 )
-def test_what_a_caller_may_not_see_is_unknown(name: str, arguments: Json) -> None:
+def test_a_tool_outside_of_the_index_is_unknown(name: str, arguments: Json) -> None:
     reply = ToolIndex([tool("a__x")]).answer(name, arguments)
     assert isinstance(reply, McpReply)
     assert reply.error
@@ -202,7 +202,7 @@ def test_what_a_caller_may_not_see_is_unknown(name: str, arguments: Json) -> Non
         (CALL, []),
     ],
 )
-def test_wrong_arguments_are_told_to_the_model(name: str, arguments: object) -> None:
+def test_wrong_arguments_are_a_result_for_the_model(name: str, arguments: object) -> None:
     reply = ToolIndex([tool("a__x")]).answer(name, arguments)
     assert isinstance(reply, McpReply)
     assert reply.result

@@ -22,7 +22,7 @@ def told(allowance: LogAllowance, *, size: int, seconds: int, a_second: int) -> 
     )
 
 
-def test_a_flood_of_lines_is_told_in_part() -> None:
+def test_a_flood_of_lines_is_logged_in_part() -> None:
     assert told(LogAllowance(), size=1, seconds=100, a_second=50) <= LINES + 100 * LINES_A_SECOND
     assert told(LogAllowance(), size=1, seconds=1, a_second=50) == 50
 
@@ -32,7 +32,7 @@ def test_a_day_of_long_lines_stays_within_a_hundred_megabytes() -> None:
     assert lines * (1_000 + OVERHEAD) <= BYTES + DAY * BYTES_A_SECOND < 100_000_000
 
 
-def test_what_is_left_out_is_counted_once_and_not_with_every_line() -> None:
+def test_left_out_lines_are_counted_at_intervals() -> None:
     allowance = LogAllowance()
     assert told(allowance, size=1, seconds=1, a_second=150) <= LINES + 2
     counts = [allowance.left_out(now) for now in (20.0, 20.1)]
@@ -43,7 +43,7 @@ def test_what_is_left_out_is_counted_once_and_not_with_every_line() -> None:
     assert allowance.left_out(21.0, over=True) > 0
 
 
-def test_a_clock_that_goes_back_gives_nothing() -> None:
+def test_a_clock_that_goes_back_adds_no_allowance() -> None:
     allowance = LogAllowance()
     while allowance.allows(1, 1_000.0):
         pass

@@ -151,7 +151,7 @@ async def test_approvals_are_read_anew_where_the_lock_file_changes(tmp_path: Pat
 
 
 @pytest.mark.timeout(60)
-async def test_approvals_that_cannot_be_believed_approve_nothing(tmp_path: Path) -> None:
+async def test_approvals_that_cannot_be_trusted_approve_nothing(tmp_path: Path) -> None:
     settings = config(tmp_path, server("a"))
     lock_path(settings).write_text("this is no lock file")
     async with running(settings) as harness:

@@ -23,7 +23,7 @@ def test_a_whole_entry_is_listed_as_it_is(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_a_broken_entry_takes_no_other_with_it(kind: Kind) -> None:
+def test_an_invalid_entry_leaves_others_listed(kind: Kind) -> None:
     for what, entry in broken(kind):
         merged = merged_with(kind, entry)
         for era in ("legacy", "modern"):
@@ -62,7 +62,7 @@ HARMLESS: Final[list[tuple[Kind, Json, Json]]] = [
     ("kind", "change", "expected"),
     HARMLESS,
 )
-def test_what_is_harmless_is_mended_and_not_told_of(kind: Kind, change: Json, expected: Json) -> None:
+def test_harmless_faults_are_repaired_without_a_warning(kind: Kind, change: Json, expected: Json) -> None:
     told: list[Malformed] = []
     assert repair_entry(kind, {**GOOD[kind], **change}, dropped=told) == {**GOOD[kind], **expected}
     assert told == []
@@ -89,7 +89,7 @@ DECORATING: Final[list[tuple[Kind, Json, str]]] = [
     ("kind", "change", "told"),
     DECORATING,
 )
-def test_what_only_decorates_is_dropped_and_told_of(kind: Kind, change: Json, told: str) -> None:
+def test_an_invalid_optional_member_is_dropped_with_a_warning(kind: Kind, change: Json, told: str) -> None:
     merged = merged_with(kind, {**WHOLE[kind], **change})
     assert len(merged.entries(kind)) == 3
     assert [warned.sentence for warned in merged.warnings if told in warned.sentence], merged.warnings
@@ -126,7 +126,7 @@ NEEDED: Final[list[tuple[Kind, Json, str]]] = [
     ("kind", "change", "told"),
     NEEDED,
 )
-def test_what_a_call_depends_on_leaves_the_entry_out(kind: Kind, change: Json, told: str) -> None:
+def test_an_invalid_member_that_calls_need_leaves_the_entry_out(kind: Kind, change: Json, told: str) -> None:
     merged = merged_with(kind, {**WHOLE[kind], **change})
     assert len(merged.entries(kind)) == 2
     assert [warned for warned in merged.warnings if told in warned.sentence and warned.server == "s0"], (

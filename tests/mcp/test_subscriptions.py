@@ -45,7 +45,7 @@ async def test_equal_subscription_ids_of_two_clients_never_mix() -> None:
     await second.end()
 
 
-async def test_a_session_watches_a_resource_until_it_says_otherwise_or_ends() -> None:
+async def test_a_session_watches_a_resource_until_it_unsubscribes_or_ends() -> None:
     harness = Harness(files())
     server = harness.servers["fs"]
     one, two = (
@@ -67,7 +67,7 @@ async def test_a_session_watches_a_resource_until_it_says_otherwise_or_ends() ->
     assert server.watched == {"": frozenset()}
 
 
-async def test_a_session_that_is_served_by_an_elder_hears_of_the_resources_there() -> None:
+async def test_a_session_on_a_legacy_instance_gets_its_resource_updates() -> None:
     about: Json = {"tools": {}, "resources": {"subscribe": True}}
     listed = [{"uri": "file:///a", "name": "a"}]
     main = ScriptedServer("a", era="modern", allow=("elicitation",), resources=listed, capabilities=about)

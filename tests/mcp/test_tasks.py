@@ -44,7 +44,7 @@ async def test_tasks_are_offered_together_and_only_where_the_host_allows_them() 
     assert "extensions" not in result(await harness.ask(new(), "server/discover"))["capabilities"]
 
 
-async def test_a_tool_that_runs_only_as_a_task_says_why_it_cannot() -> None:
+async def test_a_task_only_tool_is_refused_with_the_reason() -> None:
     harness = Harness(tasking("a", allow=()), tasking("b"), tasking("c", "modern"))
     for guest, name in ((old(), "a__long"), (new(), "b__long"), (old(), "c__long")):
         reply = await harness.call(guest, name, task={})
@@ -56,7 +56,7 @@ async def test_a_tool_that_runs_only_as_a_task_says_why_it_cannot() -> None:
     assert [each["execution"] for each in listed if "execution" in each] == [{"taskSupport": "required"}] * 3
 
 
-def test_the_oldest_tasks_are_forgotten_of_a_caller_that_makes_too_many() -> None:
+def test_the_oldest_tasks_of_a_caller_are_forgotten_above_a_limit() -> None:
     tasks, back, guest = Tasks(), tasking("a"), old()
     for number in range(MAX_OF_CALLER + 5):
         tasks.add(back, f"t{number}", scope="", client=guest, route=None)

@@ -44,7 +44,7 @@ messages = st.fixed_dictionaries(
 
 
 @given(messages | values)
-def test_whatever_comes_is_something_and_what_is_wrong_is_told(value: Any) -> None:
+def test_every_json_value_has_a_kind_or_a_fault(value: Any) -> None:
     body = msgspec.json.encode(value)
     again = read(body, max_depth=64)
     assert not isinstance(again, ProtocolRefusal)
@@ -65,7 +65,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(st.text(max_size=40))
-def test_what_base64_holds_comes_back_and_anything_else_in_its_place_does_not(text: str) -> None:
+def test_a_base64_header_is_decoded(text: str) -> None:
     payload = base64.b64encode(text.encode("utf-8", "replace")).decode()
     assert decoded(f"=?base64?{payload}?=") == text.encode("utf-8", "replace").decode()
     assert decoded(f"=?base64?{payload}\n?=") is None
@@ -97,7 +97,9 @@ def test_depth_is_counted_in_levels(depth: int, fits: bool) -> None:
         (None, request("x"), None),
     ],
 )
-def test_the_first_evidence_tells_the_era(version: str | None, message: Any, era: str | None) -> None:
+def test_the_era_follows_from_header_meta_or_method(
+    version: str | None, message: Any, era: str | None
+) -> None:
     assert era_of(message, McpHeaders(versions=(version,) if version else ())) == era
 
 

@@ -115,7 +115,7 @@ async def test_each_check_has_its_status_and_code(tmp_path: Path) -> None:
             assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
-async def test_of_two_faults_the_earlier_check_is_told(tmp_path: Path) -> None:
+async def test_the_first_failed_check_is_reported(tmp_path: Path) -> None:
     """A request with every fault, mended one by one from the front."""
     message: Any = enveloped(call("one__where", {"region": "a"}), version="2099-01-01")
     meta = message["params"].pop("_meta")
@@ -285,7 +285,7 @@ async def test_two_clients_with_equal_ids_and_tokens_get_their_own_answers(tmp_p
         assert [each and each.data.get("id") for each in rest] == [None, 7, None]
 
 
-async def test_unknown_members_of_a_message_reach_the_hub_and_come_back(tmp_path: Path) -> None:
+async def test_unknown_members_of_a_message_reach_the_gateway_and_come_back(tmp_path: Path) -> None:
     arguments = {"futureField": {"$ref": "#/x", "n": [1.5, 10**18, None]}, "ü": "\u2028"}
     async with place(tmp_path) as there:
         answer = await there.modern(call("one__echo", arguments))
@@ -309,7 +309,7 @@ async def test_limits_name_the_fault(tmp_path: Path) -> None:
         assert (await there.modern(call("one__echo", {"wide": [{}] * 20}))).status == 200
 
 
-async def test_who_says_no_version_and_has_no_session_is_told_the_versions(tmp_path: Path) -> None:
+async def test_a_request_without_version_and_session_gets_the_versions(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         answer = await there.post(request("tools/list"))
         assert (answer.status, answer.code, answer.json["id"]) == (400, -32600, 1)
@@ -317,7 +317,7 @@ async def test_who_says_no_version_and_has_no_session_is_told_the_versions(tmp_p
         assert "2025-11-25" in answer.json["error"]["data"]["supported"]
 
 
-async def test_what_nobody_foresaw_ends_one_request_and_is_logged(
+async def test_an_unforeseen_error_ends_one_request_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with place(tmp_path) as there:
@@ -430,14 +430,14 @@ async def test_beyond_loopback_a_token_is_needed(
 
 
 @pytest.mark.parametrize("path", ["/mcp/v1", "/mcp/v1/tools", "/mcp/v1/tools/a/call", "/mcp/other"])
-async def test_where_it_is_not_enabled_a_sentence_says_how(tmp_path: Path, path: str) -> None:
+async def test_a_disabled_endpoint_explains_how_to_enable_it(tmp_path: Path, path: str) -> None:
     async with gateway("[mcp]\nenabled = false\n", folder=tmp_path) as running:
         answer = await running.ask("POST", path, {})
         assert answer.status == 404
         assert "[mcp] enabled" in answer.error["message"]
 
 
-async def test_unknown_servers_and_paths_are_not_there(tmp_path: Path) -> None:
+async def test_unknown_servers_and_paths_are_a_404(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         for path in (
             "/mcp/v1/servers/nobody",
@@ -452,7 +452,7 @@ async def test_unknown_servers_and_paths_are_not_there(tmp_path: Path) -> None:
         assert there.backend.seen == [("tools/list", None), ("tools/list", "one"), ("tools/list", "one")]
 
 
-async def test_the_gateway_stops_though_streams_are_open_and_calls_run(tmp_path: Path) -> None:
+async def test_open_streams_do_not_delay_the_stop(tmp_path: Path) -> None:
     """With a patience of 30 s, which is for calls: a stream that never ends by itself does not use
     it up.
     """
@@ -470,7 +470,7 @@ async def test_the_gateway_stops_though_streams_are_open_and_calls_run(tmp_path:
                 pass
 
 
-async def test_a_call_that_outlasts_the_gateways_patience_is_told(tmp_path: Path) -> None:
+async def test_a_call_that_outlasts_the_drain_timeout_gets_an_error(tmp_path: Path) -> None:
     async with place(tmp_path, server="drain_timeout = 0.1") as there:
         held = enveloped(call("one__hold"))
         modern = await there.open(held, modern_headers(held))
@@ -485,7 +485,7 @@ async def test_a_call_that_outlasts_the_gateways_patience_is_told(tmp_path: Path
             assert (answer.status, answer.code) == (503, -32603)
 
 
-async def test_many_clients_at_once_get_what_is_theirs(tmp_path: Path) -> None:
+async def test_many_clients_at_once_get_their_own_responses(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
 

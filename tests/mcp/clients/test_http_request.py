@@ -22,7 +22,7 @@ from modelplex.mcp.clients.http_request import accepted, place_of, read_head
         ("/mcp/v1/tools/a/b/call", "call", "a/b"),
     ],
 )
-def test_a_path_says_what_is_asked(path: str, form: str, name: Any) -> None:
+def test_a_path_has_a_form_and_a_name(path: str, form: str, name: Any) -> None:
     found = place_of(path)
     assert found is not None
     assert (found.form, found.name) == (form, name)

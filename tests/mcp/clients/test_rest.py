@@ -51,7 +51,7 @@ async def test_a_plain_call_has_the_result_of_mcp(tmp_path: Path) -> None:
         ("own", 502, "upstream_error"),
     ],
 )
-async def test_what_is_refused_has_the_shape_of_openais_errors(
+async def test_a_refusal_has_the_shape_of_openai_errors(
     tmp_path: Path, tool: str, status: int, type: str
 ) -> None:
     async with place(tmp_path) as there:

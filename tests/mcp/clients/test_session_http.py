@@ -39,7 +39,7 @@ async def some(wire: Wire, count: int) -> list[Event]:
 
 
 @pytest.mark.parametrize("version", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
-async def test_a_session_is_made_used_and_ended(tmp_path: Path, version: str) -> None:
+async def test_a_session_begins_serves_and_ends(tmp_path: Path, version: str) -> None:
     async with place(tmp_path) as there:
         headers = await there.session(version)
         told = await there.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
@@ -96,7 +96,7 @@ async def test_a_version_that_is_not_served_is_a_400_in_a_session_too(tmp_path: 
         assert (await there.post(request("ping"), headers)).status == 400
 
 
-async def test_errors_of_the_hub_are_a_200_and_broken_messages_a_400(tmp_path: Path) -> None:
+async def test_errors_of_the_gateway_are_a_200_and_malformed_messages_a_400(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
         unknown = await there.post(request("no/such"), headers)
@@ -120,7 +120,7 @@ async def test_a_client_that_reads_json_alone_gets_json(tmp_path: Path) -> None:
         assert (await events.head())[1]["content-type"] == "text/event-stream"
 
 
-async def test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_resumed_stream_has_the_missed_messages_only(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
         wire = await there.open(call("one__tell", {"times": 3, "hold": True}, id=5), headers)
@@ -141,7 +141,7 @@ async def test_a_dropped_stream_goes_on_and_gives_what_was_missed_and_nothing_el
         assert missed[-1].data["id"] == 5
 
 
-async def test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else(tmp_path: Path) -> None:
+async def test_a_stream_resumed_while_it_runs_moves_to_the_new_connection(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
         wire = await there.open(call("one__tell", {"times": 1, "hold": True}), headers)
@@ -156,7 +156,7 @@ async def test_a_stream_taken_up_while_it_runs_goes_on_there_and_nowhere_else(tm
 
 
 @pytest.mark.parametrize("id", ["9-1", "2-99", "2-x", "junk", "2-" + "9" * 40])
-async def test_a_stream_that_is_not_kept_is_not_taken_up(tmp_path: Path, id: str) -> None:
+async def test_a_stream_that_is_not_kept_cannot_be_resumed(tmp_path: Path, id: str) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
         wire = await there.open(call("one__tell", {"times": 1}), headers)
@@ -165,7 +165,7 @@ async def test_a_stream_that_is_not_kept_is_not_taken_up(tmp_path: Path, id: str
         assert answer.status == 400, answer
 
 
-async def test_what_is_kept_of_a_stream_is_bounded(tmp_path: Path) -> None:
+async def test_the_kept_messages_of_a_stream_have_a_limit(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
         wire = await there.open(call("one__tell", {"times": 3 * REPLAY_MESSAGES}), headers)
@@ -176,7 +176,7 @@ async def test_what_is_kept_of_a_stream_is_bounded(tmp_path: Path) -> None:
         assert [each.id for each in await some(late, 3)] == ["2-768", "2-769"]
 
 
-async def test_a_cancellation_that_is_told_cancels_that_request_of_that_session(tmp_path: Path) -> None:
+async def test_a_cancellation_cancels_that_request_of_that_session(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         mine, theirs = await there.session(), await there.session()
         wire = await there.open(call("one__hold", id=3), mine)
@@ -193,7 +193,7 @@ async def test_a_cancellation_that_is_told_cancels_that_request_of_that_session(
         assert (await there.post(cancel, mine)).status == 202
 
 
-async def test_what_a_server_asks_comes_on_the_stream_of_its_request_and_is_answered_by_a_post(
+async def test_a_servers_question_is_on_the_stream_of_its_request_and_answered_by_a_post(
     tmp_path: Path,
 ) -> None:
     async with place(tmp_path) as there:
@@ -248,7 +248,7 @@ async def test_an_id_that_still_runs_is_refused(tmp_path: Path) -> None:
         assert (await there.post(request("ping", id="1"), headers)).json["id"] == "1"
 
 
-async def test_batches_are_taken_in_the_one_version_that_has_them(tmp_path: Path) -> None:
+async def test_batches_are_served_in_one_revision_only(tmp_path: Path) -> None:
     batch = [
         request("ping", id=1),
         {"jsonrpc": "2.0", "method": "notifications/x"},
@@ -272,7 +272,7 @@ async def test_batches_are_taken_in_the_one_version_that_has_them(tmp_path: Path
         assert (await there.post(batch)).status == 400
 
 
-async def test_the_form_of_2024_is_a_stream_and_an_address_to_post_to(tmp_path: Path) -> None:
+async def test_http_sse_of_2024_11_05_has_a_stream_and_an_endpoint(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         wire = await there.open(b"", method="GET", path="/mcp/v1/servers/one/sse")
         assert (await wire.head())[0] == 200

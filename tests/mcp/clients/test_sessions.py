@@ -20,7 +20,7 @@ from tests.mcp.clients.scripted import (
 from tests.mcp.clients.sessions import listen, until
 
 
-async def test_anothers_session_is_unknown(tmp_path: Path) -> None:
+async def test_the_session_of_another_caller_is_unknown(tmp_path: Path) -> None:
     """Of another listener, and at another endpoint."""
     async with place(tmp_path) as there:
         headers = await there.session()
@@ -30,7 +30,7 @@ async def test_anothers_session_is_unknown(tmp_path: Path) -> None:
         assert (await there.post(request("ping"), headers)).status == 200
 
 
-async def test_what_an_agent_may_do_is_that_of_now_and_not_of_when_its_session_began() -> None:
+async def test_a_session_has_the_present_permissions_of_its_agent() -> None:
     sessions = Sessions(McpConfig(enabled=True), ids=lambda: "a" * 32, clock=lambda: 0.0)
     then = Caller(listener="unix:/a", kind="unix", agent="coder", tools=("git__*",))
     session = sessions.add(ScriptedBackend(), then, server=None, single_stream=False)
@@ -42,7 +42,7 @@ async def test_what_an_agent_may_do_is_that_of_now_and_not_of_when_its_session_b
     await sessions.close()
 
 
-async def test_an_idle_session_ends_and_one_that_is_listened_to_does_not(tmp_path: Path) -> None:
+async def test_an_idle_session_ends_unless_its_stream_is_read(tmp_path: Path) -> None:
     config = McpConfig(enabled=True, session_idle=0.04)
     async with place(tmp_path, config=config) as there:
         idle, open_ = await there.session(), await there.session()
@@ -53,7 +53,7 @@ async def test_an_idle_session_ends_and_one_that_is_listened_to_does_not(tmp_pat
         assert (await there.post(request("ping"), open_)).status == 200
 
 
-async def test_sessions_are_bounded_and_one_that_was_left_makes_room(tmp_path: Path) -> None:
+async def test_sessions_have_a_limit_and_an_idle_one_makes_room(tmp_path: Path) -> None:
     config = McpConfig(enabled=True, max_sessions=2)
     async with place(tmp_path, config=config) as there:
         left, kept = await there.session(), await there.session()
@@ -67,7 +67,7 @@ async def test_sessions_are_bounded_and_one_that_was_left_makes_room(tmp_path: P
         assert (await there.post(request("ping"), kept)).status == 200
 
 
-async def test_ending_a_session_cancels_what_runs_in_it(tmp_path: Path) -> None:
+async def test_ending_a_session_cancels_its_requests(tmp_path: Path) -> None:
     async with place(tmp_path) as there:
         headers = await there.session()
         await there.open(call("one__hold"), headers)

@@ -138,7 +138,7 @@ async def test_the_first_request_fixes_the_era(tmp_path: Path) -> None:
         assert [(await client.hear())["error"]["code"] for _ in range(2)] == [-32602, -32602]
 
 
-async def test_a_client_whose_newer_version_is_not_served_may_begin_in_the_older_way(tmp_path: Path) -> None:
+async def test_a_client_may_initialize_after_an_unsupported_modern_version(tmp_path: Path) -> None:
     async with harness(tmp_path) as there:
         client = await there.client()
         client.say(enveloped(request("server/discover", id=1), version="2099-01-01"))
@@ -189,7 +189,7 @@ async def test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothi
         assert (await other.hear())["result"]
 
 
-async def test_what_is_no_message_is_told_and_the_connection_stays(tmp_path: Path) -> None:
+async def test_a_malformed_message_gets_an_error_and_the_connection_stays(tmp_path: Path) -> None:
     async with harness(tmp_path, max_depth=8) as there:
         client = await there.client()
         await client.begin()
@@ -208,7 +208,7 @@ async def test_what_is_no_message_is_told_and_the_connection_stays(tmp_path: Pat
         assert (await client.hear())["error"]["code"] == -32600
 
 
-async def test_what_a_server_asks_is_answered_on_the_line(tmp_path: Path) -> None:
+async def test_a_servers_question_is_answered_on_the_connection(tmp_path: Path) -> None:
     async with harness(tmp_path) as there:
         client = await there.client()
         await client.begin()
@@ -219,7 +219,7 @@ async def test_what_a_server_asks_is_answered_on_the_line(tmp_path: Path) -> Non
         assert told == {"result": None, "error": {"code": -1, "message": "no"}}
 
 
-async def test_a_batch_is_answered_as_one_in_the_one_version_that_has_them(tmp_path: Path) -> None:
+async def test_a_batch_is_answered_with_one_array_in_one_revision_only(tmp_path: Path) -> None:
     batch = [request("ping", id=1), call("one__tell", {"times": 1}, id=2)]
     async with harness(tmp_path) as there:
         client, newer = await there.client(), await there.client()
@@ -232,7 +232,7 @@ async def test_a_batch_is_answered_as_one_in_the_one_version_that_has_them(tmp_p
         assert (await newer.hear())["error"]["code"] == -32600
 
 
-async def test_who_writes_and_hangs_up_still_gets_the_answer(tmp_path: Path) -> None:
+async def test_a_client_that_stops_writing_still_gets_the_response(tmp_path: Path) -> None:
     async with harness(tmp_path, server="one") as there:
         client = await there.client()
         client.writer.write(json.dumps(enveloped(request("tools/list"))).encode())
@@ -242,7 +242,7 @@ async def test_who_writes_and_hangs_up_still_gets_the_answer(tmp_path: Path) -> 
         assert ("tools/list", "one") in there.backend.seen
 
 
-async def test_a_client_that_leaves_takes_its_calls_with_it(
+async def test_a_disconnect_cancels_the_calls_of_a_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelplex.mcp.clients.stdio.LAST_ANSWERS_SECONDS", 0.01)
@@ -363,7 +363,7 @@ async def test_a_line_in_pieces_and_several_in_one_are_read_alike(tmp_path: Path
         assert [got[at] for at in range(len(texts))] == texts
 
 
-async def test_who_has_as_many_connections_as_it_may_is_told_so(tmp_path: Path) -> None:
+async def test_a_caller_above_its_connection_limit_gets_an_error(tmp_path: Path) -> None:
     async with harness(tmp_path) as there:
         first, second = await there.client(), await there.client()
         await first.begin()
