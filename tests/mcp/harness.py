@@ -1,4 +1,4 @@
-"""A hub in front of scripted servers, and parties that remember what they were told."""
+"""A tool gateway in front of scripted servers, and clients that record what they get."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tool(name: str, **more: Any) -> Json:
 
 
 class Sent:
-    """One request as it came to a server."""
+    """One request as a server got it."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ async def echo(sent: Sent) -> McpReply:
 
 
 class ScriptedServer:
-    """What the hub sees of a server; `script` answers its requests."""
+    """A ToolServer; `script` answers its requests."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class ScriptedServer:
         return lambda: self._callbacks.remove(callback)
 
     def says(self, method: str, params: Json | None = None, *, scope: str = "") -> None:
-        """What belongs to no request."""
+        """Send a message that belongs to no request."""
         message: Json = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             message["params"] = params
@@ -167,7 +167,7 @@ class ScriptedServer:
             callback(scope, message)
 
     def becomes(self, **catalog: Any) -> None:
-        """Another catalogue, and a word of it."""
+        """Change the catalog and announce it."""
         self.catalog = self.offered = msgspec.structs.replace(self.offered, **catalog)
         self.says("notifications/tools/list_changed")
 
@@ -182,7 +182,7 @@ class ScriptedServer:
 
 
 class ScriptedClient:
-    """A party: a legacy session, or the requests of a modern client."""
+    """An McpClient: a legacy session, or the requests of a modern client."""
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class ScriptedClient:
 
 
 class Harness:
-    """A hub, its servers, and what it told."""
+    """A gateway, its servers, its records and reports."""
 
     def __init__(
         self,
@@ -331,7 +331,7 @@ def two_servers() -> Harness:
 
 
 class SlowServer(ScriptedServer):
-    """One whose lists come when `go_on` is set."""
+    """A server whose lists come when `go_on` is set."""
 
     def __init__(self, name: str, *, allow: tuple[str, ...] = ()) -> None:
         super().__init__(name, known=False, tools=[tool("late")], allow=allow)
@@ -350,9 +350,7 @@ ANSWER: Json = {"action": "accept", "content": {"name": "x"}}
 
 
 def asking_server(*questions: Json, state: str | None = None) -> ScriptedServer:
-    """A modern server whose tool needs answers before it gives its result; it says back what it was
-    given.
-    """
+    """A modern server whose tool needs answers before it gives its result, which holds them."""
 
     async def script(sent: Sent) -> McpReply:
         answers = sent.params.get("inputResponses")
@@ -362,8 +360,8 @@ def asking_server(*questions: Json, state: str | None = None) -> ScriptedServer:
             if state is not None:
                 asked["requestState"] = state
             return McpReply(result=asked)
-        told = f"{answers} {sent.params.get('requestState')}"
-        return McpReply(result={"resultType": "complete", "content": [{"type": "text", "text": told}]})
+        found = f"{answers} {sent.params.get('requestState')}"
+        return McpReply(result={"resultType": "complete", "content": [{"type": "text", "text": found}]})
 
     return ScriptedServer("s", era="modern", tools=[tool("x")], script=script)
 
@@ -382,7 +380,7 @@ def allowing(server: ScriptedServer, *allow: str, roots: tuple[str, ...] = ()) -
 
 
 def asking_legacy_server() -> ScriptedServer:
-    """A legacy server that asks during its call, and says what it was answered."""
+    """A legacy server that asks during its call; the result holds the answer."""
 
     async def script(sent: Sent) -> McpReply:
         assert sent.on_request is not None

@@ -101,6 +101,6 @@ def new(**more: Any) -> ScriptedClient:
     return ScriptedClient("modern", capabilities=KNOWS, **more)
 
 
-async def made(harness: Harness, guest: ScriptedClient, name: str = "a__work", **more: Any) -> str:
-    told = result(await harness.call(guest, name, task={"ttl": 5}, **more))
-    return str((told if guest.era == "modern" else told["task"])["taskId"])
+async def made(harness: Harness, client: ScriptedClient, name: str = "a__work", **more: Any) -> str:
+    found = result(await harness.call(client, name, task={"ttl": 5}, **more))
+    return str((found if client.era == "modern" else found["task"])["taskId"])

@@ -94,7 +94,7 @@ async def test_an_agent_with_all_its_sessions_processes_in_use_leaves_some_for_t
     server = ScriptedServer("s", tools=[tool("x")], script=script, scope="session")
     harness = Harness(server, max_processes=4)
     greedy = [ScriptedClient("legacy", agent="greedy", session=f"g{number}") for number in range(6)]
-    calls = [asyncio.create_task(harness.call(guest, "s__x")) for guest in greedy for _ in range(2)]
+    calls = [asyncio.create_task(harness.call(client, "s__x")) for client in greedy for _ in range(2)]
     await soon(lambda: len(server.sent) == 6)
     assert len({sent.scope for sent in server.sent}) == 3
     other = asyncio.create_task(harness.call(ScriptedClient("legacy", agent="other", session="o"), "s__x"))
@@ -135,8 +135,8 @@ async def test_one_caller_alone_has_all_of_a_small_limit() -> None:
         return McpReply(result={"content": []})
 
     harness = Harness(ScriptedServer("s", tools=[tool("x")], script=script), max_server_in_flight=2)
-    guest = ScriptedClient()
-    calls = [asyncio.create_task(harness.call(guest, "s__x")) for _ in range(3)]
+    client = ScriptedClient()
+    calls = [asyncio.create_task(harness.call(client, "s__x")) for _ in range(3)]
     await soon(lambda: len(harness.servers["s"].sent) == 2)
     go.set()
     await asyncio.gather(*calls)
@@ -302,24 +302,24 @@ METHODS = st.sampled_from(
 def test_any_message_of_a_client_is_answered_with_json(
     method: str, params: Json, id: Any, search: Any
 ) -> None:
-    async def ask(guest: ScriptedClient) -> None:
+    async def ask(client: ScriptedClient) -> None:
         harness = Harness(
             ScriptedServer("s", tools=[tool("x")], templates=[{"uriTemplate": "x://{a}", "name": "t"}]),
             ScriptedServer("m", era="modern", tools=[tool("x"), tool("y")], prompts=[{"name": "p"}]),
             search=search,
         )
-        message = guest.message(method, params, id=id)
-        reply = await asyncio.wait_for(harness.gateway.request(guest, message), WAIT)
+        message = client.message(method, params, id=id)
+        reply = await asyncio.wait_for(harness.gateway.request(client, message), WAIT)
         assert (reply.result is None) != (reply.error is None)
         assert msgspec.json.decode(msgspec.json.encode(reply.message(1)))
         # What this caller may not have was asked of nobody.
         assert all(sent.params.get("name") != "y" for sent in harness.servers["m"].sent)
 
     for era in ("modern", "legacy"):
-        guest = ScriptedClient(era, tools=("s__*", "m__x"))
+        client = ScriptedClient(era, tools=("s__*", "m__x"))
         if not isinstance(params.get("_meta"), dict):
             params = {key: value for key, value in params.items() if key != "_meta"}
-        asyncio.run(ask(guest))
+        asyncio.run(ask(client))
 
 
 @given(body=st.binary(max_size=200) | st.builds(msgspec.json.encode, ANYTHING))
@@ -329,14 +329,14 @@ def test_any_bytes_are_a_message_or_a_refusal(body: bytes) -> None:
         assert value.status == 400
         return
     kind, head = kind_of(value), read_head([(b"mcp-protocol-version", body[:50])])
-    told = (
+    found = (
         malformed(value)
         if kind in {"none", "batch"}
         else modern_fault(head, value)
         if kind == "request"
         else None
     )
-    assert told is None or msgspec.json.encode(told.body())
+    assert found is None or msgspec.json.encode(found.body())
 
 
 # --- a hostile server ---
@@ -406,9 +406,9 @@ async def test_an_error_beyond_the_largest_result_is_not_passed_on() -> None:
         return McpReply(error={"code": -1, "message": "\x1b[31m" + "x" * 50_000, "data": ["y" * 50_000]})
 
     harness = Harness(ScriptedServer("s", tools=[tool("x")], script=script), max_result=10_000)
-    told = error(await harness.call(ScriptedClient(), "s__x"))
-    assert told["data"]["reason"] == "size"
-    assert len(json.dumps(told)) < 1_000
+    found = error(await harness.call(ScriptedClient(), "s__x"))
+    assert found["data"]["reason"] == "size"
+    assert len(json.dumps(found)) < 1_000
 
 
 async def test_a_long_error_is_cut_in_the_record_and_whole_for_the_caller() -> None:
@@ -425,9 +425,9 @@ async def test_an_unknown_result_type_is_cut_in_the_error() -> None:
         return McpReply(result={"resultType": "z" * 100_000, "content": []})
 
     harness = Harness(ScriptedServer("s", era="modern", tools=[tool("x")], script=script))
-    told = result(await harness.call(ScriptedClient(), "s__x"))
-    assert told["isError"] is True
-    assert len(json.dumps(told)) < 1_000
+    found = result(await harness.call(ScriptedClient(), "s__x"))
+    assert found["isError"] is True
+    assert len(json.dumps(found)) < 1_000
 
 
 class Silent(ScriptedClient):
@@ -446,10 +446,10 @@ async def test_a_client_that_never_answers_a_modern_servers_question_ends_the_ca
 
     server = ScriptedServer("s", era="modern", tools=[tool("x")], script=script, allow=("elicitation",))
     harness = Harness(server, max_call_time=0.05)
-    guest = harness.opened(Silent("legacy", capabilities={"elicitation": {}}))
-    told = result(await harness.call(guest, "s__x"))
-    assert told["isError"] is True
-    assert guest.questions
+    client = harness.opened(Silent("legacy", capabilities={"elicitation": {}}))
+    found = result(await harness.call(client, "s__x"))
+    assert found["isError"] is True
+    assert client.questions
     assert "of 0 calls" in repr(harness.gateway)
 
 
@@ -529,7 +529,7 @@ def listing(folder: Path, body: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[ManagedServer, list[ServerEvent]]]:
-    told: list[ServerEvent] = []
+    found: list[ServerEvent] = []
     config = McpServer(
         name="s",
         command=sys.executable,
@@ -537,10 +537,10 @@ async def bad_server(folder: Path, body: str) -> AsyncGenerator[tuple[ManagedSer
         protocol="legacy",
     )
     server = ManagedServer(
-        config, limits=McpConfig(enabled=True), runtime=ServerRuntime(on_event=told.append)
+        config, limits=McpConfig(enabled=True), runtime=ServerRuntime(on_event=found.append)
     )
     try:
-        yield server, told
+        yield server, found
     finally:
         await server.close()
 
@@ -552,11 +552,11 @@ async def test_a_list_of_too_many_bytes_ends_where_it_is_too_much(tmp_path: Path
         "        tools = [{'name': f'x{n}', 'description': 'y' * 3_000_000, 'inputSchema': {}}]\n"
         "        say(id=m['id'], result={'tools': tools, 'nextCursor': str(n + 1)})\n"
     )
-    async with bad_server(tmp_path, body) as (server, told):
+    async with bad_server(tmp_path, body) as (server, found):
         catalog = await asyncio.wait_for(server.lists(), 3 * WAIT)
         assert [each["name"] for each in catalog.tools] == ["x0", "x1"]
         assert sum(len(json.dumps(each)) for each in catalog.tools) <= MAX_LIST_BYTES
-    assert any("bytes" in event.text for event in told if event.kind == "warning")
+    assert any("bytes" in event.text for event in found if event.kind == "warning")
 
 
 @pytest.mark.parametrize("what", ["result", "error", "params"])
@@ -602,10 +602,10 @@ async def test_a_server_whose_lists_always_change_is_loaded_less_often(tmp_path:
 def test_a_code_that_no_client_can_read_becomes_one_that_all_know() -> None:
     eras: tuple[Era, ...] = ("legacy", "modern")
     for era in eras:
-        told = era_translation.error_for_client(
+        found = era_translation.error_for_client(
             {"code": 10**40, "message": "no"}, era=era, method="tools/call"
         )
-        assert told == {"code": -32603, "message": "no"}
+        assert found == {"code": -32603, "message": "no"}
 
 
 # --- a careless user ---

@@ -20,22 +20,22 @@ from tests.mcp.harness import (
 
 async def test_initialize_echoes_a_supported_revision_and_offers_the_newest_for_others() -> None:
     harness = two_servers()
-    guest = ScriptedClient("legacy")
+    client = ScriptedClient("legacy")
     for asked, given in (("2024-11-05", "2024-11-05"), ("2025-06-18", "2025-06-18"), ("1999", "2025-11-25")):
-        told = result(await harness.ask(guest, "initialize", {"protocolVersion": asked}))
-        assert told["protocolVersion"] == given
-        assert told["serverInfo"]["name"] == "modelplex"
-        assert told["capabilities"]["tools"] == {"listChanged": True}
+        found = result(await harness.ask(client, "initialize", {"protocolVersion": asked}))
+        assert found["protocolVersion"] == given
+        assert found["serverInfo"]["name"] == "modelplex"
+        assert found["capabilities"]["tools"] == {"listChanged": True}
 
 
 async def test_discover_starts_no_server_and_has_a_cache_time() -> None:
     harness = Harness(ScriptedServer("git", known=False))
-    told = result(await harness.ask(ScriptedClient(), "server/discover"))
-    assert told["supportedVersions"][0] == "2026-07-28"
-    assert "2025-11-25" in told["supportedVersions"]
-    assert told["cacheScope"] == "private"
-    assert told["ttlMs"] == 0
-    assert "tools" in told["capabilities"]
+    found = result(await harness.ask(ScriptedClient(), "server/discover"))
+    assert found["supportedVersions"][0] == "2026-07-28"
+    assert "2025-11-25" in found["supportedVersions"]
+    assert found["cacheScope"] == "private"
+    assert found["ttlMs"] == 0
+    assert "tools" in found["capabilities"]
     assert harness.servers["git"].listed == 0
 
 
@@ -44,10 +44,10 @@ async def test_capabilities_are_the_relayed_ones_of_all_servers() -> None:
         ScriptedServer("a", capabilities={"tools": {}, "tasks": {"list": {}}, "experimental": {"x": {}}}),
         ScriptedServer("b", capabilities={"completions": {}, "resources": {"subscribe": True}}),
     )
-    told = result(
+    found = result(
         await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
     )
-    assert told["capabilities"] == {
+    assert found["capabilities"] == {
         "tools": {"listChanged": True},
         "resources": {"subscribe": True, "listChanged": True},
         "completions": {},
@@ -58,10 +58,10 @@ async def test_instructions_have_their_servers_name_as_heading() -> None:
     harness = Harness(
         ScriptedServer("a", instructions="be kind"), ScriptedServer("b", instructions="be brief")
     )
-    told = result(
+    found = result(
         await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
     )
-    assert told["instructions"] == "# a\n\nbe kind\n\n# b\n\nbe brief"
+    assert found["instructions"] == "# a\n\nbe kind\n\n# b\n\nbe brief"
 
 
 async def test_an_unknown_cursor_is_refused() -> None:

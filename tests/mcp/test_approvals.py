@@ -1,4 +1,4 @@
-"""What was approved, what has changed since, and what should make a reviewer look twice."""
+"""Hashes and states of definitions."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
@@ -191,9 +191,9 @@ def test_only_named_definitions_are_approved() -> None:
 
 
 def test_a_servers_name_and_version_are_one_short_line() -> None:
-    told = says(catalog(info={"name": "fs\x1b[31m\n" + "x" * 500, "version": "1.2"}))
-    assert told.isprintable()
-    assert len(told) == 100
+    found = says(catalog(info={"name": "fs\x1b[31m\n" + "x" * 500, "version": "1.2"}))
+    assert found.isprintable()
+    assert len(found) == 100
     assert says(catalog(info={"name": "fs", "version": "1.2"})) == "fs 1.2"
 
 

@@ -46,11 +46,11 @@ async def test_roots_are_those_of_the_config() -> None:
     roots: Json = {"method": "roots/list"}
     server = allowing(asking_server(roots, ELICIT), "elicitation", roots=("/srv/data",))
     harness = Harness(server)
-    guest = ScriptedClient(capabilities={"elicitation": {}, "roots": {}})
-    first = result(await harness.call(guest, "s__x"))
+    client = ScriptedClient(capabilities={"elicitation": {}, "roots": {}})
+    first = result(await harness.call(client, "s__x"))
     assert first["inputRequests"] == {"q1": ELICIT}
     evil = {"q0": {"roots": [{"uri": "file:///etc"}]}, "q1": ANSWER}
-    await harness.call(guest, "s__x", inputResponses=evil, requestState=first["requestState"])
+    await harness.call(client, "s__x", inputResponses=evil, requestState=first["requestState"])
     answers = server.sent[1].params["inputResponses"]
     assert answers == {"q0": {"roots": [{"uri": "file:///srv/data", "name": "data"}]}, "q1": ANSWER}
     alone = Harness(allowing(asking_server(roots), roots=("/srv/data",)))

@@ -42,11 +42,11 @@ def files(script: Script) -> ScriptedServer:
 
 async def test_a_tool_that_a_caller_may_not_use_is_unknown_to_it() -> None:
     harness = two_servers()
-    guest = ScriptedClient(agent="coder", tools=("git__log",))
-    assert await harness.names(guest) == ["git__log"]
-    assert error(await harness.call(guest, "git__status"))["code"] == INVALID_PARAMS
-    assert error(await harness.call(guest, "web__fetch"))["code"] == INVALID_PARAMS
-    assert error(await harness.ask(guest, "tools/list", server="web"))["code"] == INVALID_PARAMS
+    client = ScriptedClient(agent="coder", tools=("git__log",))
+    assert await harness.names(client) == ["git__log"]
+    assert error(await harness.call(client, "git__status"))["code"] == INVALID_PARAMS
+    assert error(await harness.call(client, "web__fetch"))["code"] == INVALID_PARAMS
+    assert error(await harness.ask(client, "tools/list", server="web"))["code"] == INVALID_PARAMS
     assert not harness.servers["web"].sent
     assert [(call.decision, call.rule) for call in harness.calls] == [("deny", "agent_tools")] * 2
 
@@ -68,10 +68,10 @@ async def test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_t
         ScriptedServer("git", tools=[tool("log"), tool("status"), tool("new")]),
         approvals=Approvals(mode="locked", lock=lock),
     )
-    guest = ScriptedClient()
-    assert await harness.names(guest) == ["git__log"]
+    client = ScriptedClient()
+    assert await harness.names(client) == ["git__log"]
     for name in ("git__status", "git__new"):
-        reply = await harness.call(guest, name)
+        reply = await harness.call(client, name)
         assert result(reply)["isError"] is True
         assert "approve" in text(reply)
         assert reply.reason == "policy"
@@ -80,7 +80,7 @@ async def test_in_locked_mode_a_changed_or_new_tool_is_hidden_and_refused_with_t
         mode="locked",
         lock={"git": LockedServer(tools={n: hash_of(tool(n)) for n in ("log", "status", "new")})},
     )
-    assert await harness.names(guest) == ["git__log", "git__new", "git__status"]
+    assert await harness.names(client) == ["git__log", "git__new", "git__status"]
 
 
 async def test_only_listed_resources_and_templates_are_read() -> None:
@@ -137,16 +137,18 @@ async def test_search_mode_lists_three_tools_and_finds_the_right_one_of_500() ->
     tools = [tool(f"thing_{number}") for number in range(499)]
     tools.append(tool("convert_currency", description="Converts money between currencies"))
     harness = Harness(ScriptedServer("big", tools=tools), search="auto", search_above=60)
-    guest = ScriptedClient()
-    assert await harness.names(guest) == ["search_tools", "tool_details", "call_tool"]
-    found = result(await harness.call(guest, "search_tools", {"query": "exchange money to another currency"}))
+    client = ScriptedClient()
+    assert await harness.names(client) == ["search_tools", "tool_details", "call_tool"]
+    found = result(
+        await harness.call(client, "search_tools", {"query": "exchange money to another currency"})
+    )
     assert found["structuredContent"]["tools"][0]["name"] == "big__convert_currency"
     assert found["resultType"] == "complete"
     inner = {"name": "big__convert_currency", "arguments": {"text": "5 EUR"}}
-    assert "5 EUR" in text(await harness.call(guest, "call_tool", inner))
+    assert "5 EUR" in text(await harness.call(client, "call_tool", inner))
     assert harness.calls[-1].tool == "big__convert_currency"
     assert harness.calls[-1].server == "big"
-    unknown = await harness.call(guest, "call_tool", {"name": "big__nothing"})
+    unknown = await harness.call(client, "call_tool", {"name": "big__nothing"})
     assert error(unknown)["code"] == INVALID_PARAMS
 
 
@@ -154,10 +156,10 @@ async def test_search_finds_and_calls_only_permitted_tools() -> None:
     harness = Harness(
         ScriptedServer("a", tools=[tool("secret")]), ScriptedServer("b", tools=[tool("open")]), search="on"
     )
-    guest = ScriptedClient(agent="x", tools=("b__*",))
-    found = result(await harness.call(guest, "search_tools", {"query": "secret"}))
+    client = ScriptedClient(agent="x", tools=("b__*",))
+    found = result(await harness.call(client, "search_tools", {"query": "secret"}))
     assert found["structuredContent"]["tools"] == []
-    assert error(await harness.call(guest, "call_tool", {"name": "a__secret"}))["code"] == INVALID_PARAMS
+    assert error(await harness.call(client, "call_tool", {"name": "a__secret"}))["code"] == INVALID_PARAMS
     assert not harness.servers["a"].sent
 
 
@@ -174,14 +176,14 @@ async def test_a_result_that_is_too_large_is_an_error_that_the_model_can_read() 
 
 
 async def test_an_agents_limits_are_entered_and_left_around_a_call() -> None:
-    told: list[str] = []
+    found: list[str] = []
 
     class Ticket(AbstractContextManager[None]):
         def __enter__(self) -> None:
-            told.append("in")
+            found.append("in")
 
         def __exit__(self, *_: object) -> None:
-            told.append("out")
+            found.append("out")
 
     def admit(caller: Caller) -> AbstractContextManager[object]:
         if caller.agent == "full":
@@ -190,7 +192,7 @@ async def test_an_agents_limits_are_entered_and_left_around_a_call() -> None:
 
     harness = Harness(ScriptedServer("s", tools=[tool("x")]), admit=admit)
     await harness.call(ScriptedClient(), "s__x")
-    assert told == ["in", "out"]
+    assert found == ["in", "out"]
     refused = error(await harness.call(ScriptedClient(agent="full"), "s__x"))
     assert refused["data"] == {"reason": "limit", "retryAfterMs": 7000}
     assert len(harness.servers["s"].sent) == 1

@@ -1,4 +1,4 @@
-"""One catalogue of many servers: its order, its pages, who sees what, and whose each thing is."""
+"""The merged catalog: order, pages, visibility, owners."""
 
 import pytest
 from hypothesis import given

@@ -45,13 +45,13 @@ async def test_an_entry_that_is_left_out_is_reported_once_and_counted() -> None:
     harness = Harness(odd, ScriptedServer("other", tools=[tool("x")]))
     for era in ("legacy", "modern"):
         assert await harness.names(ScriptedClient(era)) == ["odd__good", "odd__part", "other__x"]
-    told = [
+    found = [
         "the tool 'bad' is left out: description is a number, not a string",
         "the tool 'part' is listed without what clients refuse: icons.0.src is missing",
     ]
-    assert harness.reports == [("odd", sentence) for sentence in told]
+    assert harness.reports == [("odd", sentence) for sentence in found]
     rows = {row["name"]: row for row in harness.gateway.status()}
-    assert (rows["odd"]["left_out"], rows["odd"]["warnings"]) == (1, told)
+    assert (rows["odd"]["left_out"], rows["odd"]["warnings"]) == (1, found)
     assert (rows["other"]["left_out"], rows["other"]["warnings"]) == (0, [])
     assert harness.gateway.left_out() == {"odd": 1, "other": 0}
 

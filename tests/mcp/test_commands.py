@@ -93,8 +93,8 @@ def test_the_last_stderr_lines_of_a_failed_server_are_shown(desk: Desk) -> None:
     assert listed.err == ""
     called = desk("call", "quits__x", "{}")
     assert "  stderr: FATAL: API_TOKEN is not set\n" in called.err
-    told = json.loads(desk("list", "--json").out)["servers"]
-    assert told[0]["stderr"] == ["FATAL: API_TOKEN is not set"]
+    found = json.loads(desk("list", "--json").out)["servers"]
+    assert found[0]["stderr"] == ["FATAL: API_TOKEN is not set"]
     for command in ("lock", "approve"):
         assert "  stderr: FATAL: API_TOKEN is not set\n" in desk(command).err
 
@@ -107,7 +107,7 @@ def test_list_shows_the_tools_of_each_server(desk: Desk) -> None:
         "git", tool("status", "Shows the status.\nAt length."), tool("a.b"), prompts=[{"name": "review"}]
     )
     desk.server("fs", tool("read"), more='tools = ["read"]')
-    told = (
+    found = (
         "git (scripted 1.0, 2025-06-18): 2 tools\n"
         "  git__a_b_2e7336dc  Does it.\n"
         "  git__status        Shows the status.\n"
@@ -115,7 +115,7 @@ def test_list_shows_the_tools_of_each_server(desk: Desk) -> None:
         "fs (scripted 1.0, 2025-06-18): 1 tool\n"
         "  fs__read  Does it.\n"
     )
-    assert desk("list") == (0, told, "")
+    assert desk("list") == (0, found, "")
 
 
 def test_list_as_json_holds_the_definitions(desk: Desk) -> None:
@@ -185,7 +185,7 @@ def test_a_call_starts_only_its_own_server(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "expected"),
     [
         (("git__fail",), 1, ""),
         (("git__break",), 1, "git answered: no\\u001b[31m such"),
@@ -197,12 +197,12 @@ def test_a_call_starts_only_its_own_server(desk: Desk) -> None:
     ],
 )
 def test_a_failed_call_prints_its_reason(
-    desk: Desk, arguments: tuple[str, ...], status: int, told: str
+    desk: Desk, arguments: tuple[str, ...], status: int, expected: str
 ) -> None:
     desk.server("git", tool("fail"), tool("break"), tool("hidden"), more='tools = ["!hidden"]')
     said = desk("call", *arguments)
     assert said.status == status
-    assert told in said.err
+    assert expected in said.err
 
 
 def test_without_prefixes_a_tool_is_called_by_its_own_name(desk: Desk) -> None:

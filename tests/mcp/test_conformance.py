@@ -97,8 +97,8 @@ def config(server: str, *more: str) -> str:
 def in_words(report: str, names: Sequence[str]) -> str:
     """What the suite says of the scenarios that failed."""
     parts = report.split("=== Running scenario: ")
-    told = [part[:3000] for part in parts if part.split(" ", 1)[0] in names]
-    return "\n".join(told) + report[report.find("=== SUMMARY") :]
+    found = [part[:3000] for part in parts if part.split(" ", 1)[0] in names]
+    return "\n".join(found) + report[report.find("=== SUMMARY") :]
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

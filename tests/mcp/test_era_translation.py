@@ -1,6 +1,4 @@
-"""The four cells: what crosses between clients and servers of either era, what is rewritten on the
-way, and what a server may ask.
-"""
+"""Messages translated between the protocol eras."""
 
 import pytest
 
@@ -29,7 +27,7 @@ ERAS: tuple[Era, Era] = ("legacy", "modern")
 @pytest.mark.parametrize("client", ERAS)
 @pytest.mark.parametrize("era", ERAS)
 async def test_unknown_members_pass_in_both_directions_for_all_pairs_of_eras(client: Era, era: Era) -> None:
-    told: Json = {
+    found: Json = {
         "content": [
             {"type": "hologram", "vendorField": {"deep": [1, {"x": None}]}, "annotations": {"newHint": 1}}
         ],
@@ -40,7 +38,7 @@ async def test_unknown_members_pass_in_both_directions_for_all_pairs_of_eras(cli
     }
 
     async def script(sent: Sent) -> McpReply:
-        return McpReply(result=dict(told))
+        return McpReply(result=dict(found))
 
     server = ScriptedServer("s", era=era, tools=[tool("x", futureHint={"a": [1]})], script=script)
     harness = Harness(server)
@@ -50,8 +48,8 @@ async def test_unknown_members_pass_in_both_directions_for_all_pairs_of_eras(cli
     got = result(await harness.call(guest, "s__x", {"deep": {"y": [1]}}, futureParam={"z": 1}))
     assert server.sent[0].params["arguments"] == {"deep": {"y": [1]}}
     assert server.sent[0].params["futureParam"] == {"z": 1}
-    assert {name: got[name] for name in told if name != "_meta"} == {
-        n: v for n, v in told.items() if n != "_meta"
+    assert {name: got[name] for name in found if name != "_meta"} == {
+        n: v for n, v in found.items() if n != "_meta"
     }
     assert got["_meta"]["example.org/key"] == {"b": 2}
 
@@ -73,7 +71,7 @@ async def test_schemas_arrive_unchanged_and_as_the_same_object() -> None:
 async def test_a_clients_envelope_never_reaches_a_server(era: Era) -> None:
     server = ScriptedServer("s", era=era, tools=[tool("x")])
     harness = Harness(server)
-    guest = ScriptedClient(capabilities={"roots": {}, "sampling": {}, "elicitation": {}})
+    client = ScriptedClient(capabilities={"roots": {}, "sampling": {}, "elicitation": {}})
     meta = {
         "progressToken": 7,
         "traceparent": "00-a-b-01",
@@ -83,7 +81,7 @@ async def test_a_clients_envelope_never_reaches_a_server(era: Era) -> None:
         "tools.mcp.com/z": 1,
     }
     await harness.call(
-        guest,
+        client,
         "s__x",
         _meta=meta,
         inputResponses={"roots": {"roots": [{"uri": "file:///etc"}]}},
@@ -133,7 +131,7 @@ def test_keys_with_the_protocols_prefix_are_reserved() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "method", "code", "told"),
+    ("client", "method", "code", "expected"),
     [
         ("modern", "tools/call", -32042, INTERNAL_ERROR),
         ("modern", "resources/read", RESOURCE_NOT_FOUND, INVALID_PARAMS),
@@ -149,12 +147,12 @@ def test_keys_with_the_protocols_prefix_are_reserved() -> None:
     ],
 )
 def test_a_code_that_the_client_s_revision_does_not_have_becomes_an_internal_error(
-    client: Era, method: str, code: int, told: int
+    client: Era, method: str, code: int, expected: int
 ) -> None:
     assert era_translation.error_for_client(
         {"code": code, "message": "m", "data": 1}, era=client, method=method
     ) == {
-        "code": told,
+        "code": expected,
         "message": "m",
         "data": 1,
     }

@@ -1,7 +1,7 @@
 """Servers that break, and a gateway that is stopped, killed or full, through all of it: sockets,
-bridge, hub, processes. Each fault stays its own.
+gateway, processes. A fault of one server does not affect others.
 
-What one handle does of these alone is tested in upstream/.
+The tests of single servers are in servers/.
 """
 
 from __future__ import annotations

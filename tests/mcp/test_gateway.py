@@ -1,4 +1,4 @@
-"""The hub: what is listed, called, refused and kept, in front of scripted servers."""
+"""The tool gateway in front of scripted servers, in both protocol eras."""
 
 import asyncio
 
@@ -28,10 +28,10 @@ from tests.mcp.harness import (
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 async def test_clients_of_both_eras_see_and_call_tools_of_servers_of_both(era: str) -> None:
     harness = two_servers()
-    guest = ScriptedClient("legacy" if era == "legacy" else "modern")
-    assert await harness.names(guest) == ["git__log", "git__status", "web__fetch"]
-    for name in await harness.names(guest):
-        assert text(await harness.call(guest, name, {"text": "x"})) == "{'text': 'x'}"
+    client = ScriptedClient("legacy" if era == "legacy" else "modern")
+    assert await harness.names(client) == ["git__log", "git__status", "web__fetch"]
+    for name in await harness.names(client):
+        assert text(await harness.call(client, name, {"text": "x"})) == "{'text': 'x'}"
     assert [sent.params["name"] for sent in harness.servers["git"].sent] == ["log", "status"]
 
 
@@ -50,10 +50,10 @@ async def test_both_eras_are_served_at_the_same_time_with_equal_ids() -> None:
 
 async def test_one_server_has_its_own_names_on_its_own_route() -> None:
     harness = two_servers()
-    guest = ScriptedClient()
-    assert await harness.names(guest, server="git") == ["log", "status"]
-    assert "x" in text(await harness.call(guest, "log", {"text": "x"}, server="git"))
-    assert error(await harness.call(guest, "fetch", server="git"))["code"] == INVALID_PARAMS
+    client = ScriptedClient()
+    assert await harness.names(client, server="git") == ["log", "status"]
+    assert "x" in text(await harness.call(client, "log", {"text": "x"}, server="git"))
+    assert error(await harness.call(client, "fetch", server="git"))["code"] == INVALID_PARAMS
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ async def test_one_server_has_its_own_names_on_its_own_route() -> None:
 )
 async def test_methods_of_another_era_and_unknown_ones_are_refused(era: str, method: str) -> None:
     harness = two_servers()
-    guest = ScriptedClient("legacy" if era == "legacy" else "modern")
-    assert error(await harness.ask(guest, method))["code"] == METHOD_NOT_FOUND
+    client = ScriptedClient("legacy" if era == "legacy" else "modern")
+    assert error(await harness.ask(client, method))["code"] == METHOD_NOT_FOUND
     assert all(not server.sent for server in harness.servers.values())
 
 

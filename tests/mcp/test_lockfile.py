@@ -104,7 +104,7 @@ def test_an_approval_made_meanwhile_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("not toml", "is not a lock file"),
         ("version = 2", "is not of version 1"),
@@ -115,10 +115,10 @@ def test_an_approval_made_meanwhile_is_kept(tmp_path: Path) -> None:
         ("version = 1\na = " + "[" * 100_000, "is not a lock file"),
     ],
 )
-def test_an_invalid_lock_file_is_an_error(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_lock_file_is_an_error(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "lock"
     path.write_text(text)
-    with pytest.raises(LockError, match=told):
+    with pytest.raises(LockError, match=expected):
         read_lock(path)
 
 

@@ -63,12 +63,12 @@ def test_a_denied_tool_is_denied_by_each_of_its_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "told"), [("pending", "has not been approved"), ("changed", "has changed")]
+    ("state", "expected"), [("pending", "has not been approved"), ("changed", "has changed")]
 )
-def test_an_unapproved_tool_is_refused_with_the_reason(state: str, told: str) -> None:
+def test_an_unapproved_tool_is_refused_with_the_reason(state: str, expected: str) -> None:
     decision = call(state=state, locked=True)
     assert (decision.verdict, decision.rule, decision.hidden) == ("deny", "pin", False)
-    assert told in decision.reason
+    assert expected in decision.reason
     assert "modelplex mcp approve" in decision.reason
     assert call(state=state, locked=False).allowed
 

@@ -39,9 +39,9 @@ async def test_progress_goes_to_the_calling_client() -> None:
         harness.call(one, "s__x", _meta={"progressToken": 1}),
         harness.call(two, "s__x", _meta={"progressToken": 1}),
     )
-    for guest in (one, two):
-        (told,) = guest.notifications
-        assert told["params"] == {"progressToken": 1, "progress": 1}
+    for client in (one, two):
+        (found,) = client.notifications
+        assert found["params"] == {"progressToken": 1, "progress": 1}
 
 
 def logging(count: int, level: str = "info") -> ScriptedServer:
@@ -73,9 +73,9 @@ async def test_a_modern_client_gets_log_messages_only_at_the_requested_level() -
 
 async def test_log_messages_have_a_rate_limit() -> None:
     harness = Harness(logging(50))
-    guest = ScriptedClient("legacy")
-    await harness.call(guest, "s__x")
-    assert len(guest.notifications) == MAX_LOGS
+    client = ScriptedClient("legacy")
+    await harness.call(client, "s__x")
+    assert len(client.notifications) == MAX_LOGS
 
 
 class Clock:

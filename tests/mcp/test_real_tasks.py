@@ -152,11 +152,11 @@ async def test_an_sdks_client_of_tasks_has_its_result(tmp_path: Path) -> None:
                 process.kill()
                 await process.wait()
     assert process.returncode == 0, errors.decode()[-2000:]
-    told = json.loads(out)
-    assert told["kinds"][0] == "taskCreated"
-    assert told["kinds"][-1] == "result"
-    assert told["task"].startswith("everything__")
-    assert "Research Report" in told["text"]
+    found = json.loads(out)
+    assert found["kinds"][0] == "taskCreated"
+    assert found["kinds"][-1] == "result"
+    assert found["task"].startswith("everything__")
+    assert "Research Report" in found["text"]
 
 
 SCENARIOS = {

@@ -41,12 +41,12 @@ async def test_the_rounds_of_questions_are_limited() -> None:
         return McpReply(result={"resultType": "input_required", "inputRequests": {"q": ELICIT}})
 
     server = allowing(ScriptedServer("s", era="modern", tools=[tool("x")], script=script), "elicitation")
-    guest = ScriptedClient(
+    client = ScriptedClient(
         "legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(ANSWER)}
     )
-    reply = await Harness(server).call(guest, "s__x")
+    reply = await Harness(server).call(client, "s__x")
     assert result(reply)["isError"] is True
-    assert len(guest.questions) == MAX_ROUNDS
+    assert len(client.questions) == MAX_ROUNDS
 
 
 async def test_a_request_state_without_questions_is_returned_for_a_legacy_client() -> None:
@@ -85,22 +85,22 @@ async def test_a_server_that_does_not_start_in_the_legacy_era_is_called_in_the_m
     newer = allowing(asking_server(ELICIT), "elicitation")
     older = allowing(asking_legacy_server(), "elicitation")
     older.fails = Unavailable("no", server="s", reason="start_failed")
-    guest = ScriptedClient(
+    client = ScriptedClient(
         "legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(ANSWER)}
     )
     harness = Harness(newer, legacy_servers=[older])
-    assert "accept" in text(await harness.call(guest, "s__x"))
+    assert "accept" in text(await harness.call(client, "s__x"))
     older.fails = Unavailable("gone in the middle", server="s", reason="lost")
-    assert "accept" in text(await harness.call(guest, "s__x"))  # it is not tried again
+    assert "accept" in text(await harness.call(client, "s__x"))  # it is not tried again
 
 
 async def test_a_call_lost_in_the_legacy_era_is_not_repeated_in_the_modern_one() -> None:
     newer = allowing(asking_server(ELICIT), "elicitation")
     older = allowing(asking_legacy_server(), "elicitation")
     older.fails = Unavailable("gone in the middle", server="s", reason="lost")
-    guest = ScriptedClient(
+    client = ScriptedClient(
         "legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(ANSWER)}
     )
-    lost = await Harness(newer, legacy_servers=[older]).call(guest, "s__x")
+    lost = await Harness(newer, legacy_servers=[older]).call(client, "s__x")
     assert error(lost)["data"] == {"reason": "lost", "server": "s"}
     assert not newer.sent

@@ -23,16 +23,16 @@ async def test_a_request_state_is_valid_for_its_caller_and_its_server_only() -> 
     server = allowing(asking_server(ELICIT, state="st"), "elicitation")
     other = ScriptedServer("t", era="modern", tools=[tool("x")])
     harness = Harness(server, other)
-    guest = ScriptedClient(capabilities={"elicitation": {}}, agent="a")
-    state: str = result(await harness.call(guest, "s__x"))["requestState"]
+    client = ScriptedClient(capabilities={"elicitation": {}}, agent="a")
+    state: str = result(await harness.call(client, "s__x"))["requestState"]
     again: Json = {"inputResponses": {"q0": ANSWER}}
     thief = ScriptedClient(capabilities={"elicitation": {}}, agent="b")
     swapped = state[:-2] + ("A" if state[-2] != "A" else "B") + state[-1]
     for who, name, given in (
         (thief, "s__x", state),
-        (guest, "t__x", state),
-        (guest, "s__x", "st"),
-        (guest, "s__x", swapped),
+        (client, "t__x", state),
+        (client, "s__x", "st"),
+        (client, "s__x", swapped),
     ):
         refused = await harness.call(who, name, requestState=given, **again)
         assert error(refused)["code"] == INVALID_PARAMS
@@ -43,8 +43,8 @@ async def test_a_request_state_is_valid_for_its_caller_and_its_server_only() -> 
 def test_a_state_opens_with_its_key_only() -> None:
     sealed = SealedRequestState("s", "agent:a", "st", ("q",))
     seals = RequestStateSealer(b"a" * 32)
-    told = seals.seal(sealed)
-    assert seals.open(told, server="s", owner="agent:a") == sealed
-    assert RequestStateSealer(b"b" * 32).open(told, server="s", owner="agent:a") is None
-    for bad in ("", "mpx1.", "mpx1.AAAA", "mpx1.é", 5, None, told[:-4]):
+    found = seals.seal(sealed)
+    assert seals.open(found, server="s", owner="agent:a") == sealed
+    assert RequestStateSealer(b"b" * 32).open(found, server="s", owner="agent:a") is None
+    for bad in ("", "mpx1.", "mpx1.AAAA", "mpx1.é", 5, None, found[:-4]):
         assert seals.open(bad, server="s", owner="agent:a") is None

@@ -61,12 +61,12 @@ def test_invisible_characters_are_escaped() -> None:
     assert escape("a\u202eb\u200b\ufeff\U000e0041") == "a\\u202eb\\u200b\\ufeff\\U000e0041"
     assert escape("over\rwritten\r\n\tkept\n") == "over\\x0dwritten\r\n\tkept\n"
     assert escape("Ünïcödé 👩\u200d💻 \u0646\u200c") == "Ünïcödé 👩\u200d💻 \u0646\u200c"
-    told = escape_message(
+    found = escape_message(
         {"content": texts("\x1b"), "structuredContent": {"a": ["\x07", 1, None]}, "_meta": {"k": "\x1b"}}
     )
-    assert told["content"] == texts("\\x1b")
-    assert told["structuredContent"] == {"a": ["\\x07", 1, None]}
-    assert told["_meta"] == {"k": "\x1b"}
+    assert found["content"] == texts("\\x1b")
+    assert found["structuredContent"] == {"a": ["\\x07", 1, None]}
+    assert found["_meta"] == {"k": "\x1b"}
 
 
 async def says(sent: Sent) -> McpReply:
@@ -83,11 +83,11 @@ async def says(sent: Sent) -> McpReply:
 async def test_plain_text_escapes_a_servers_results(plain_text: bool) -> None:
     server = ScriptedServer("a", tools=[tool("x"), tool("fails")], script=says, plain_text=plain_text)
     harness = Harness(server)
-    guest = ScriptedClient("legacy")
+    client = ScriptedClient("legacy")
     shown = {True: "\\x1b", False: "\x1b"}[plain_text]
-    assert text(await harness.call(guest, "a__x")).startswith(shown + "]0;title")
-    assert error(await harness.call(guest, "a__fails"))["message"] == shown + "[0m"
-    assert [each["params"]["data"] for each in guest.notifications[:2]] == [shown + "[2J", {"deep": shown}]
+    assert text(await harness.call(client, "a__x")).startswith(shown + "]0;title")
+    assert error(await harness.call(client, "a__fails"))["message"] == shown + "[0m"
+    assert [each["params"]["data"] for each in client.notifications[:2]] == [shown + "[2J", {"deep": shown}]
 
 
 async def test_a_result_that_is_too_large_is_refused_or_cut_as_the_config_says() -> None:

@@ -28,21 +28,21 @@ async def test_a_server_that_does_not_start_hides_no_other_and_is_announced_late
         fails=Unavailable("it does not start", server="down", reason="start_failed"),
     )
     harness = Harness(down, ScriptedServer("up", tools=[tool("x")]))
-    guest = harness.opened(ScriptedClient("legacy"))
+    client = harness.opened(ScriptedClient("legacy"))
     modern = result(await harness.ask(ScriptedClient(), "tools/list"))
     assert [each["name"] for each in modern["tools"]] == ["up__x"]
     assert modern["ttlMs"] == 0
     assert ("down", "it does not start") in harness.reports
-    assert error(await harness.call(guest, "down__late"))["data"] == {
+    assert error(await harness.call(client, "down__late"))["data"] == {
         "reason": "start_failed",
         "server": "down",
     }
     down.fails = None
-    assert await harness.names(guest) == ["up__x"]  # one that failed is tried again, and not waited for
+    assert await harness.names(client) == ["up__x"]  # one that failed is tried again, and not waited for
     for _ in range(10):
         await asyncio.sleep(0)
-    assert await harness.names(guest) == ["down__late", "up__x"]
-    assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in guest.channel
+    assert await harness.names(client) == ["down__late", "up__x"]
+    assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in client.channel
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -52,7 +52,7 @@ async def test_a_slow_server_delays_the_list_by_a_short_wait_only(
     monkeypatch.setattr(routing, "LIST_WAIT_SECONDS", 0.02)
     slow = SlowServer("slow")
     harness = Harness(slow, ScriptedServer("up", known=False, tools=[tool("x")]))
-    guest = harness.opened(ScriptedClient("legacy"))
+    client = harness.opened(ScriptedClient("legacy"))
     if era == "legacy":
         began = result(
             await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": "2025-11-25"})
@@ -60,13 +60,13 @@ async def test_a_slow_server_delays_the_list_by_a_short_wait_only(
         assert began["capabilities"]["tools"] == {"listChanged": True}
     assert await harness.names(ScriptedClient("legacy" if era == "legacy" else "modern")) == ["up__x"]
     assert slow.late
-    assert guest.channel == []
+    assert client.channel == []
     slow.go_on.set()
     async with asyncio.timeout(5):
-        while not guest.channel:
+        while not client.channel:
             await asyncio.sleep(0)
-    assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in guest.channel
-    assert await harness.names(guest) == ["slow__late", "up__x"]
+    assert {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"} in client.channel
+    assert await harness.names(client) == ["slow__late", "up__x"]
 
 
 async def test_a_list_that_would_be_empty_waits_longer(monkeypatch: pytest.MonkeyPatch) -> None:

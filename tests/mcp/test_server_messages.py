@@ -50,19 +50,19 @@ async def test_a_list_changed_by_a_legacy_instance_is_loaded_before_it_is_announ
     main = ScriptedServer("a", era="modern", allow=("elicitation",))
     legacy_server = ScriptedServer("a", allow=("elicitation",))
     harness = Harness(main, legacy_servers=[legacy_server])
-    guest = harness.opened(ScriptedClient("legacy"))
+    client = harness.opened(ScriptedClient("legacy"))
     for _ in range(3):
         legacy_server.says("notifications/tools/list_changed", scope="session:x")
-    assert guest.channel == []
+    assert client.channel == []
     async with asyncio.timeout(WAIT):
-        while not guest.channel:
+        while not client.channel:
             await asyncio.sleep(0)
     assert main.listed == 1
-    assert [each["method"] for each in guest.channel] == ["notifications/tools/list_changed"]
+    assert [each["method"] for each in client.channel] == ["notifications/tools/list_changed"]
     main.fails = Unavailable("gone", server="a", reason="lost")
     legacy_server.says("notifications/prompts/list_changed", scope="session:x")
     async with asyncio.timeout(WAIT):
-        while len(guest.channel) < 2:
+        while len(client.channel) < 2:
             await asyncio.sleep(0)
 
 

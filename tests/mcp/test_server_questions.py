@@ -67,10 +67,10 @@ async def test_a_modern_servers_missing_capability_is_the_clients_or_the_hosts()
 
 
 async def test_a_question_to_a_legacy_client_is_refused_unless_the_host_allows_it() -> None:
-    guest = ScriptedClient("legacy", capabilities={"elicitation": {}})
-    reply = await Harness(asking_legacy_server()).call(guest, "s__x")
+    client = ScriptedClient("legacy", capabilities={"elicitation": {}})
+    reply = await Harness(asking_legacy_server()).call(client, "s__x")
     assert str(METHOD_NOT_FOUND) in text(reply)
-    assert guest.questions == []
+    assert client.questions == []
 
 
 async def test_url_elicitation_is_refused() -> None:
@@ -80,31 +80,31 @@ async def test_url_elicitation_is_refused() -> None:
         return McpReply(result={"content": [{"type": "text", "text": str(answer.error)}]})
 
     server = allowing(ScriptedServer("s", tools=[tool("x")], script=script), "elicitation")
-    guest = ScriptedClient("legacy", capabilities={"elicitation": {"form": {}, "url": {}}})
-    assert str(METHOD_NOT_FOUND) in text(await Harness(server).call(guest, "s__x"))
-    assert guest.questions == []
+    client = ScriptedClient("legacy", capabilities={"elicitation": {"form": {}, "url": {}}})
+    assert str(METHOD_NOT_FOUND) in text(await Harness(server).call(client, "s__x"))
+    assert client.questions == []
 
 
 async def test_a_modern_servers_questions_are_relayed_to_a_legacy_client() -> None:
     server = allowing(asking_server(ELICIT, state="st"), "elicitation")
-    guest = ScriptedClient(
+    client = ScriptedClient(
         "legacy", capabilities={"elicitation": {}}, answers={ELICIT["method"]: McpReply(ANSWER)}
     )
-    assert text(await Harness(server).call(guest, "s__x")) == str({"q0": ANSWER}) + " st"
-    assert guest.questions == [(ELICIT["method"], ELICIT["params"])]
+    assert text(await Harness(server).call(client, "s__x")) == str({"q0": ANSWER}) + " st"
+    assert client.questions == [(ELICIT["method"], ELICIT["params"])]
     assert server.sent[0].capabilities == {"elicitation": {"form": {}}}
 
 
 async def test_questions_pass_to_a_modern_client_and_its_answers_come_back() -> None:
     server = allowing(asking_server(ELICIT, state="their state"), "elicitation")
     harness = Harness(server)
-    guest = ScriptedClient(capabilities={"elicitation": {}})
-    first = result(await harness.call(guest, "s__x"))
+    client = ScriptedClient(capabilities={"elicitation": {}})
+    first = result(await harness.call(client, "s__x"))
     assert first["resultType"] == "input_required"
     assert first["inputRequests"] == {"q0": ELICIT}
     assert first["requestState"] != "their state"
     done = await harness.call(
-        guest, "s__x", inputResponses={"q0": ANSWER}, requestState=first["requestState"]
+        client, "s__x", inputResponses={"q0": ANSWER}, requestState=first["requestState"]
     )
     assert text(done) == str({"q0": ANSWER}) + " their state"
     assert server.sent[1].params["requestState"] == "their state"
@@ -128,16 +128,16 @@ async def test_a_question_of_a_task_names_the_task_to_client_and_server() -> Non
         tasking("a", script=asks, allow=("tasks", "elicitation"), capabilities={**OLD, "logging": {}})
     )
     yes = {"elicitation/create": McpReply(result={"action": "decline"})}
-    guest = harness.opened(old(capabilities={"elicitation": {}}, answers=yes))
-    name = await made(harness, guest)
+    client = harness.opened(old(capabilities={"elicitation": {}}, answers=yes))
+    name = await made(harness, client)
     scope = harness.servers["a"].sent[0].scope
     assert scope.startswith("session:")
-    await harness.ask(guest, "tasks/result", {"taskId": name})
-    assert guest.questions[0][1]["_meta"] == {META_RELATED: {"taskId": name}}
+    await harness.ask(client, "tasks/result", {"taskId": name})
+    assert client.questions[0][1]["_meta"] == {META_RELATED: {"taskId": name}}
     assert answered[0].result == {"action": "decline", "_meta": {META_RELATED: {"taskId": "t1"}}}
-    assert guest.notifications[0]["params"]["_meta"] == {META_RELATED: {"taskId": name}}
+    assert client.notifications[0]["params"]["_meta"] == {META_RELATED: {"taskId": name}}
     assert harness.servers["a"].sent[1].scope == scope
-    harness.gateway.close_session(guest)
+    harness.gateway.close_session(client)
     later = old(capabilities={"elicitation": {}}, session="s9")
     assert error(await harness.ask(later, "tasks/get", {"taskId": name}))["code"] == INVALID_PARAMS
 
@@ -145,23 +145,23 @@ async def test_a_question_of_a_task_names_the_task_to_client_and_server() -> Non
 async def test_the_input_requests_of_a_task_go_to_the_client_as_far_as_the_host_allows() -> None:
     tasker = Tasker("modern")
     harness = Harness(tasking("c", "modern", script=tasker, allow=("tasks", "elicitation"), roots=("/work",)))
-    guest = ScriptedClient(capabilities={**KNOWS, "elicitation": {}})
-    name = await made(harness, guest, "c__work")
+    client = ScriptedClient(capabilities={**KNOWS, "elicitation": {}})
+    name = await made(harness, client, "c__work")
     form = {"method": "elicitation/create", "params": {"message": "?"}}
     tasker.waiting = {"status": "input_required", "inputRequests": {"r": {"method": "roots/list"}, "e": form}}
-    assert result(await harness.ask(guest, "tasks/get", {"taskId": name}))["inputRequests"] == {"e": form}
+    assert result(await harness.ask(client, "tasks/get", {"taskId": name}))["inputRequests"] == {"e": form}
     update = harness.servers["c"].sent[-1]
     assert (update.method, update.params["taskId"]) == ("tasks/update", "t1")
     assert update.params["inputResponses"]["r"]["roots"][0]["uri"] == "file:///work"
     answers: Json = {"e": {"action": "accept", "content": {}}, "r": {"roots": [{"uri": "file:///etc"}]}}
-    await harness.ask(guest, "tasks/update", {"taskId": name, "inputResponses": answers})
+    await harness.ask(client, "tasks/update", {"taskId": name, "inputResponses": answers})
     assert harness.servers["c"].sent[-1].params == {
         "taskId": "t1",
         "inputResponses": {"e": {"action": "accept", "content": {}}},
     }
     tasker.waiting = {"inputRequests": {"s": {"method": "sampling/createMessage", "params": {}}}}
-    told = await harness.ask(guest, "tasks/get", {"taskId": name})
-    assert told.reason in ("capability", "policy")
+    found = await harness.ask(client, "tasks/get", {"taskId": name})
+    assert found.reason in ("capability", "policy")
 
 
 def call_of(client: ScriptedClient, server: ScriptedServer, **members: Any) -> CallRoute:

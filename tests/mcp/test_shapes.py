@@ -1,6 +1,4 @@
-"""Entries of lists, each broken at each of its members, and what is made of them. `make tools`
-holds the result against the official SDKs.
-"""
+"""List entries with a fault at each of their members."""
 
 from __future__ import annotations
 
@@ -16,10 +14,10 @@ from tests.mcp.harness import Harness, ScriptedClient, ScriptedServer, result, t
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_whole_entry_is_listed_as_it_is(kind: Kind) -> None:
-    told: list[Malformed] = []
-    assert repair_entry(kind, WHOLE[kind], dropped=told) is WHOLE[kind]
+    found: list[Malformed] = []
+    assert repair_entry(kind, WHOLE[kind], dropped=found) is WHOLE[kind]
     assert older(kind, WHOLE[kind]) is WHOLE[kind]
-    assert told == []
+    assert found == []
 
 
 @pytest.mark.parametrize("kind", WHOLE)
@@ -63,9 +61,9 @@ HARMLESS: Final[list[tuple[Kind, Json, Json]]] = [
     HARMLESS,
 )
 def test_harmless_faults_are_repaired_without_a_warning(kind: Kind, change: Json, expected: Json) -> None:
-    told: list[Malformed] = []
-    assert repair_entry(kind, {**GOOD[kind], **change}, dropped=told) == {**GOOD[kind], **expected}
-    assert told == []
+    found: list[Malformed] = []
+    assert repair_entry(kind, {**GOOD[kind], **change}, dropped=found) == {**GOOD[kind], **expected}
+    assert found == []
 
 
 DECORATING: Final[list[tuple[Kind, Json, str]]] = [
@@ -86,13 +84,15 @@ DECORATING: Final[list[tuple[Kind, Json, str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "told"),
+    ("kind", "change", "expected"),
     DECORATING,
 )
-def test_an_invalid_optional_member_is_dropped_with_a_warning(kind: Kind, change: Json, told: str) -> None:
+def test_an_invalid_optional_member_is_dropped_with_a_warning(
+    kind: Kind, change: Json, expected: str
+) -> None:
     merged = merged_with(kind, {**WHOLE[kind], **change})
     assert len(merged.entries(kind)) == 3
-    assert [warned.sentence for warned in merged.warnings if told in warned.sentence], merged.warnings
+    assert [warned.sentence for warned in merged.warnings if expected in warned.sentence], merged.warnings
     assert all("odd" in warned.sentence and warned.server == "s0" for warned in merged.warnings)
 
 
@@ -123,13 +123,15 @@ NEEDED: Final[list[tuple[Kind, Json, str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "change", "told"),
+    ("kind", "change", "expected"),
     NEEDED,
 )
-def test_an_invalid_member_that_calls_need_leaves_the_entry_out(kind: Kind, change: Json, told: str) -> None:
+def test_an_invalid_member_that_calls_need_leaves_the_entry_out(
+    kind: Kind, change: Json, expected: str
+) -> None:
     merged = merged_with(kind, {**WHOLE[kind], **change})
     assert len(merged.entries(kind)) == 2
-    assert [warned for warned in merged.warnings if told in warned.sentence and warned.server == "s0"], (
+    assert [warned for warned in merged.warnings if expected in warned.sentence and warned.server == "s0"], (
         merged.warnings
     )
 

@@ -63,10 +63,10 @@ async def test_a_caller_gets_no_changes_of_servers_it_may_not_see() -> None:
 
 async def test_the_tools_of_search_mode_never_change() -> None:
     harness = Harness(files(), search="on")
-    guest = harness.opened(ScriptedClient("legacy"))
+    client = harness.opened(ScriptedClient("legacy"))
     harness.servers["fs"].says("notifications/tools/list_changed")
     harness.servers["fs"].says("notifications/resources/list_changed")
-    assert [each["method"] for each in guest.channel] == ["notifications/resources/list_changed"]
+    assert [each["method"] for each in client.channel] == ["notifications/resources/list_changed"]
 
 
 async def test_the_subscriptions_of_a_caller_are_limited() -> None:
@@ -82,8 +82,8 @@ async def test_the_subscriptions_of_a_caller_are_limited() -> None:
 
 async def test_a_stopping_gateway_ends_subscriptions_with_their_result() -> None:
     harness = Harness(files())
-    guest = ScriptedClient()
-    listening = Listening(harness, guest, ALL, id="x")
+    client = ScriptedClient()
+    listening = Listening(harness, client, ALL, id="x")
     await listening.begun()
     await harness.gateway.close()
     reply = await asyncio.wait_for(listening.task, WAIT)
@@ -107,16 +107,18 @@ async def test_a_subscription_to_tasks_gets_only_the_callers_tasks() -> None:
         raise AssertionError
 
     harness = Harness(tasking("c", "modern", script=listened))
-    guest = new(agent="one")
-    mine, theirs = await made(harness, guest, "c__work"), await made(harness, new(agent="two"), "c__work")
-    message = guest.message("subscriptions/listen", {"notifications": {"taskIds": [mine, theirs, "x"]}}, id=9)
-    listening = asyncio.create_task(harness.gateway.request(guest, message))
-    while len(guest.notifications) < 2:
-        guest.notified.clear()
-        await asyncio.wait_for(guest.notified.wait(), WAIT)
-    assert guest.notifications[0]["params"]["notifications"] == {"taskIds": [mine]}
-    assert guest.notifications[1]["method"] == "notifications/tasks"
-    assert guest.notifications[1]["params"] == {
+    client = new(agent="one")
+    mine, theirs = await made(harness, client, "c__work"), await made(harness, new(agent="two"), "c__work")
+    message = client.message(
+        "subscriptions/listen", {"notifications": {"taskIds": [mine, theirs, "x"]}}, id=9
+    )
+    listening = asyncio.create_task(harness.gateway.request(client, message))
+    while len(client.notifications) < 2:
+        client.notified.clear()
+        await asyncio.wait_for(client.notified.wait(), WAIT)
+    assert client.notifications[0]["params"]["notifications"] == {"taskIds": [mine]}
+    assert client.notifications[1]["method"] == "notifications/tasks"
+    assert client.notifications[1]["params"] == {
         **task(mine, "completed"),
         "_meta": {"io.modelcontextprotocol/subscriptionId": 9},
     }

@@ -1,4 +1,4 @@
-"""Changes: told once to each who may see them, on the stream that is theirs."""
+"""Subscribers to changed lists and resources."""
 
 import asyncio
 
@@ -52,14 +52,14 @@ async def test_a_session_watches_a_resource_until_it_unsubscribes_or_ends() -> N
         harness.opened(ScriptedClient("legacy", session="a")),
         harness.opened(ScriptedClient("legacy", session="b")),
     )
-    for guest in (one, two):
-        assert result(await harness.ask(guest, "resources/subscribe", {"uri": "file:///a"})) == {}
+    for client in (one, two):
+        assert result(await harness.ask(client, "resources/subscribe", {"uri": "file:///a"})) == {}
     assert error(await harness.ask(one, "resources/subscribe", {"uri": "file:///etc"}))["code"] == -32002
     server.says("notifications/resources/updated", {"uri": "file:///a/below"})
-    assert [len(guest.channel) for guest in (one, two)] == [1, 1]
+    assert [len(client.channel) for client in (one, two)] == [1, 1]
     await harness.ask(one, "resources/unsubscribe", {"uri": "file:///a"})
     server.says("notifications/resources/updated", {"uri": "file:///a"})
-    assert [len(guest.channel) for guest in (one, two)] == [1, 2]
+    assert [len(client.channel) for client in (one, two)] == [1, 2]
     assert server.watched == {"": frozenset({"file:///a"})}
     harness.gateway.close_session(two)
     for _ in range(5):
@@ -75,15 +75,15 @@ async def test_a_session_on_a_legacy_instance_gets_its_resource_updates() -> Non
     harness = Harness(main, legacy_servers=[legacy_server])
     asked = harness.opened(ScriptedClient("legacy", session="s1", capabilities={"elicitation": {}}))
     other = harness.opened(ScriptedClient("legacy", session="s2"))
-    for guest in (asked, other):
-        await harness.ask(guest, "resources/subscribe", {"uri": "file:///a"})
+    for client in (asked, other):
+        await harness.ask(client, "resources/subscribe", {"uri": "file:///a"})
     assert main.watched == {"": frozenset({"file:///a"})}
     (scope,) = legacy_server.watched
     assert scope.startswith("session:")
     legacy_server.says("notifications/resources/updated", {"uri": "file:///a"}, scope=scope)
-    assert [len(guest.channel) for guest in (asked, other)] == [1, 0]
+    assert [len(client.channel) for client in (asked, other)] == [1, 0]
     main.says("notifications/resources/updated", {"uri": "file:///a"})
-    assert [len(guest.channel) for guest in (asked, other)] == [1, 1]
+    assert [len(client.channel) for client in (asked, other)] == [1, 1]
     await harness.ask(asked, "resources/unsubscribe", {"uri": "file:///a"})
     assert legacy_server.watched[scope] == frozenset()
     assert main.watched[""] == {"file:///a"}

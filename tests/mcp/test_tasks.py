@@ -1,6 +1,4 @@
-"""Calls that outlast their answer, through the hub: whose they are, and that nothing of them is
-lost in between.
-"""
+"""Tasks: what is offered, and the table of tasks."""
 
 from __future__ import annotations
 
@@ -27,18 +25,18 @@ async def test_tasks_are_offered_together_and_only_where_the_host_allows_them() 
         tasking("b", capabilities={"tools": {}, "tasks": {"cancel": {}}}),
         tasking("c", "modern"),
     )
-    told = result(await harness.ask(old(), "initialize", asked))["capabilities"]
-    assert told["tasks"] == {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
-    assert "extensions" not in told
+    found = result(await harness.ask(old(), "initialize", asked))["capabilities"]
+    assert found["tasks"] == {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
+    assert "extensions" not in found
     assert (
         "tasks"
         not in result(await harness.ask(old(), "initialize", {"protocolVersion": "2025-06-18"}))[
             "capabilities"
         ]
     )
-    told = result(await harness.ask(new(), "server/discover"))["capabilities"]
-    assert told["extensions"] == {EXTENSION: {}}
-    assert "tasks" not in told
+    found = result(await harness.ask(new(), "server/discover"))["capabilities"]
+    assert found["extensions"] == {EXTENSION: {}}
+    assert "tasks" not in found
     harness = Harness(tasking("a", allow=()), tasking("c", "modern", allow=()))
     assert "tasks" not in result(await harness.ask(old(), "initialize", asked))["capabilities"]
     assert "extensions" not in result(await harness.ask(new(), "server/discover"))["capabilities"]
@@ -46,8 +44,8 @@ async def test_tasks_are_offered_together_and_only_where_the_host_allows_them() 
 
 async def test_a_task_only_tool_is_refused_with_the_reason() -> None:
     harness = Harness(tasking("a", allow=()), tasking("b"), tasking("c", "modern"))
-    for guest, name in ((old(), "a__long"), (new(), "b__long"), (old(), "c__long")):
-        reply = await harness.call(guest, name, task={})
+    for client, name in ((old(), "a__long"), (new(), "b__long"), (old(), "c__long")):
+        reply = await harness.call(client, name, task={})
         assert result(reply)["isError"] is True
         assert "only as a task" in text(reply)
     assert not any(server.sent for server in harness.servers.values())

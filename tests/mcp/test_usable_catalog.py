@@ -57,7 +57,7 @@ def test_schemas_that_are_too_large_or_too_deep_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "told"),
+    ("schema", "expected"),
     [
         (headed(a={"type": "string", "x-mcp-header": ""}), "not the name of a header"),
         (headed(a={"type": "string", "x-mcp-header": "a b"}), "not the name of a header"),
@@ -78,7 +78,9 @@ def test_schemas_that_are_too_large_or_too_deep_are_left_out() -> None:
         ({"$defs": {"a": {"type": "string", "x-mcp-header": "A"}}}, "where no argument is"),
     ],
 )
-def test_a_tool_with_an_invalid_header_annotation_is_left_out_with_a_warning(schema: Json, told: str) -> None:
+def test_a_tool_with_an_invalid_header_annotation_is_left_out_with_a_warning(
+    schema: Json, expected: str
+) -> None:
     merged = merge([offer("s", tools=(tool("a", inputSchema=schema), tool("b")))])
     assert listed(merged) == ["s__b"]
-    assert told in sentences(merged)[0]
+    assert expected in sentences(merged)[0]

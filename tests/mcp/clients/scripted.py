@@ -1,6 +1,4 @@
-"""A hub that does what a test says, a gateway in front of which it stands, and a client that writes
-HTTP byte by byte.
-"""
+"""A scripted tool backend, a gateway in front of it, and a client that writes HTTP byte by byte."""
 
 from __future__ import annotations
 
@@ -314,7 +312,7 @@ class Wire:
 
 @dataclass
 class Place:
-    """A gateway with a scripted hub. `post` is one request on a connection of its own."""
+    """A gateway with a scripted backend. `post` is one request on a connection of its own."""
 
     process: GatewayProcess
     backend: ScriptedBackend

@@ -127,30 +127,30 @@ async def test_the_first_failed_check_is_reported(tmp_path: Path) -> None:
     headers += [("mcp-protocol-version", "1999"), ("mcp-method", "x"), ("mcp-name", "y")]
     async with place(tmp_path) as there:
 
-        async def told(body: Any) -> tuple[int, int]:
+        async def found(body: Any) -> tuple[int, int]:
             answer = await there.post(body, headers)
             return answer.status, answer.code
 
-        assert await told(b"nonsense") == (403, -32600)
+        assert await found(b"nonsense") == (403, -32600)
         headers.pop(0)
-        assert await told(b"nonsense") == (406, -32600)
+        assert await found(b"nonsense") == (406, -32600)
         headers[0] = BOTH
-        assert await told(b"nonsense") == (400, -32700)
-        assert await told([message]) == (400, -32600)
-        assert await told(message) == (400, -32020)  # sent twice
+        assert await found(b"nonsense") == (400, -32700)
+        assert await found([message]) == (400, -32600)
+        assert await found(message) == (400, -32020)  # sent twice
         headers.pop(1)
-        assert await told(message) == (400, -32602)
+        assert await found(message) == (400, -32602)
         message["params"]["_meta"] = meta
-        assert await told(message) == (400, -32020)  # the version is another
+        assert await found(message) == (400, -32020)  # the version is another
         headers[1] = ("mcp-protocol-version", "2099-01-01")
-        assert await told(message) == (400, -32020)  # the method is another
+        assert await found(message) == (400, -32020)  # the method is another
         headers[2] = ("mcp-method", "tools/call")
-        assert await told(message) == (400, -32020)  # the name is another
+        assert await found(message) == (400, -32020)  # the name is another
         headers[3] = ("mcp-name", "one__where")
-        assert await told(message) == (400, -32022)
+        assert await found(message) == (400, -32022)
         headers[1] = ("mcp-protocol-version", "2026-07-28")
         meta[META_VERSION] = "2026-07-28"
-        assert await told(message) == (400, -32020)  # an argument is not repeated
+        assert await found(message) == (400, -32020)  # an argument is not repeated
         headers.append(("mcp-param-region", "a"))
         assert (await there.post(message, headers)).status == 200
 

@@ -1,6 +1,4 @@
-"""Who may ask, over TCP and over the socket: docs/reference/mcp-protocol.md#agent-facing-routes,
-M17, M18; and the places that there are.
-"""
+"""Paths and headers of requests to the MCP routes."""
 
 from __future__ import annotations
 

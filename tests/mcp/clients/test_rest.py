@@ -18,8 +18,8 @@ async def test_the_plain_list_has_the_tools_of_mcp_with_their_servers(tmp_path: 
             assert (answer.status, answer.json) == (200, {"tools": TOOLS})
         head = await there.open(b"", method="HEAD", path="/mcp/v1/tools")
         assert (await head.head())[0] == 200
-        told = await there.modern(request("tools/list"))
-        assert [each["name"] for each in told.json["result"]["tools"]] == [each["name"] for each in TOOLS]
+        found = await there.modern(request("tools/list"))
+        assert [each["name"] for each in found.json["result"]["tools"]] == [each["name"] for each in TOOLS]
 
 
 async def test_a_plain_call_has_the_result_of_mcp(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ async def some(wire: Wire, count: int) -> list[Event]:
 async def test_a_session_begins_serves_and_ends(tmp_path: Path, version: str) -> None:
     async with place(tmp_path) as there:
         headers = await there.session(version)
-        told = await there.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
-        assert (told.status, told.body) == (202, b"")
+        found = await there.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
+        assert (found.status, found.body) == (202, b"")
         answer = await there.post(request("tools/list"), headers)
         assert answer.headers["content-type"] == "application/json"
         assert answer.json["result"]["tools"]
@@ -206,8 +206,8 @@ async def test_a_servers_question_is_on_the_stream_of_its_request_and_answered_b
         answer = {"jsonrpc": "2.0", "id": asked.data["id"], "result": {"role": "assistant", "x": [1]}}
         assert (await there.post({**answer, "result": {"forged": 1}}, theirs)).status == 202
         assert (await there.post(answer, mine)).status == 202
-        (told,) = await some(wire, 1)
-        assert json.loads(told.data["result"]["content"][0]["text"]) == {
+        (found,) = await some(wire, 1)
+        assert json.loads(found.data["result"]["content"][0]["text"]) == {
             "result": answer["result"],
             "error": None,
         }
@@ -287,8 +287,8 @@ async def test_http_sse_of_2024_11_05_has_a_stream_and_an_endpoint(tmp_path: Pat
         assert await post(request("initialize", {"protocolVersion": "2024-11-05"}, id=next(ids))) == 202
         assert await post({"jsonrpc": "2.0", "method": "notifications/initialized"}) == 202
         assert await post(call("one__tell", {"times": 1}, id=next(ids))) == 202
-        told = [each.data.get("id") for each in await some(wire, 3)]
-        assert told == [1, None, 2]
+        found = [each.data.get("id") for each in await some(wire, 3)]
+        assert found == [1, None, 2]
         assert ("tools/call", "one") in there.backend.seen
         assert await post(request("ping"), unix=True) == 404
         assert await post(b"{") == 400

@@ -1,6 +1,4 @@
-"""The era with sessions, byte by byte: docs/reference/mcp-protocol.md#legacy-http, M11 to M14,
-M35.
-"""
+"""Legacy sessions over HTTP: limits, owners, expiry."""
 
 from __future__ import annotations
 

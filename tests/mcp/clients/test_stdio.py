@@ -127,9 +127,9 @@ async def test_the_first_request_fixes_the_era(tmp_path: Path) -> None:
     async with harness(tmp_path) as there:
         client = await there.client()
         client.say(request("tools/list", id=1))
-        told = await client.hear()
-        assert (told["id"], told["error"]["code"]) == (1, -32600)
-        assert "2026-07-28" in told["error"]["message"]
+        found = await client.hear()
+        assert (found["id"], found["error"]["code"]) == (1, -32600)
+        assert "2026-07-28" in found["error"]["message"]
         client.say(enveloped(request("server/discover", id=2), version="2099-01-01"))
         assert (await client.hear())["error"]["code"] == -32022
         client.say(enveloped(request("tools/list", id=3)))
@@ -180,9 +180,9 @@ async def test_a_line_over_the_limit_ends_the_connection_with_an_error_and_nothi
         await client.begin()
         await other.begin()
         client.say(b"x" * 5000)
-        told = await client.hear()
-        assert (told["id"], told["error"]["code"]) == (None, -32600)
-        assert "[mcp] max_message" in told["error"]["message"]
+        found = await client.hear()
+        assert (found["id"], found["error"]["code"]) == (None, -32600)
+        assert "[mcp] max_message" in found["error"]["message"]
         assert await client.hear() is None
         fits = call("one__echo", {"text": "y" * 800})
         other.say(fits)
@@ -215,8 +215,8 @@ async def test_a_servers_question_is_answered_on_the_connection(tmp_path: Path) 
         client.say(call("one__ask", id=1))
         asked = await client.hear()
         client.say({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -1, "message": "no"}})
-        told = json.loads((await client.hear())["result"]["content"][0]["text"])
-        assert told == {"result": None, "error": {"code": -1, "message": "no"}}
+        found = json.loads((await client.hear())["result"]["content"][0]["text"])
+        assert found == {"result": None, "error": {"code": -1, "message": "no"}}
 
 
 async def test_a_batch_is_answered_with_one_array_in_one_revision_only(tmp_path: Path) -> None:
@@ -319,9 +319,9 @@ async def test_lines_that_are_not_complete_count_as_body_memory(tmp_path: Path) 
             while there.bodies.used < 80_000:
                 await asyncio.sleep(0.005)
         second.writer.write(b'{"x":"' + b"y" * 40_000)
-        told = await second.hear()
-        assert "max_body_memory_per_caller" in told["error"]["message"]
-        assert told["error"]["data"]["reason"] == "limit"
+        found = await second.hear()
+        assert "max_body_memory_per_caller" in found["error"]["message"]
+        assert found["error"]["data"]["reason"] == "limit"
         assert await second.hear() is None
         first.writer.write(b'"}\n')
         assert (await first.hear())["error"]
@@ -369,8 +369,8 @@ async def test_a_caller_above_its_connection_limit_gets_an_error(tmp_path: Path)
         await first.begin()
         await second.begin()
         third = await there.client()
-        told = await third.hear()
-        assert "max_connections_per_caller" in told["error"]["message"]
+        found = await third.hear()
+        assert "max_connections_per_caller" in found["error"]["message"]
         assert await third.hear() is None
 
 
