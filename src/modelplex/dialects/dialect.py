@@ -1,9 +1,9 @@
 """The Dialect: one frozen value with every fact about a dialect, and the types of its functions.
 
-The values of a dialect stand at the end of `dialect.py` in its folder; `registry.py` lists them. A
-dialect may be spoken by clients, by providers, or by both; what both speak can pass unchanged.
-Forms that share the errors, model list and paths of a dialect (embeddings, token counts, Gemini's
-JSON array) are Dialect values too: `variant_of` is the one they belong to. Imports core and policy.
+The values of a dialect are at the end of `dialect.py` in its folder; `registry.py` lists them. A
+dialect may be for clients, for providers, or for both; what is for both can pass unchanged. Forms
+that share the errors, model list and paths of a dialect (embeddings, token counts, Gemini's JSON
+array) are Dialect values too: `variant_of` is the one they belong to. Imports core and policy.
 
 Readers accept bytes cut anywhere, and give the same events however they are cut. Writers give whole
 protocol events, each to be written in one write.
@@ -42,12 +42,14 @@ CONVERSATION: Endpoint = "chat/completions"
 
 
 class ObservedResponse(msgspec.Struct, frozen=True):
-    """What was observed of an answer that passed untouched. `finish` is the dialect's own word;
-    `error` is why it is no answer, if it is none. `opaque_states` are those it contained, as
-    they stand in the body, so that they find their way back. `characters` is the length of its
-    text, thoughts and arguments as far as they came; of a whole answer it is told only where
-    `usage` is not. `counted_at` is what `characters` was when `usage` was told: a stream can end
-    before its last count.
+    """What was observed of a response that passed unchanged.
+
+    finish         the dialect's own value
+    error          why it is no valid response
+    opaque_states  those it contained, as they are in the body, to record their origin
+    characters     length of its text, reasoning and arguments so far; of a whole response only
+                   where it has no `usage`
+    counted_at     `characters` when `usage` came: a stream can end before its last count
     """
 
     model: str | None = None
@@ -88,8 +90,8 @@ class PassthroughObserver(Protocol):
 
 
 class ResponseReader(Protocol):
-    """A provider's streamed answer, read into Events. After a Failed it returns no more. `quota` is
-    drawn on for everything that is kept of the stream, here and by whoever reads the events.
+    """Reads a provider's stream into events. After ResponseFailed it returns no more. `quota`
+    counts everything that is kept of the stream, here and by the reader of the events.
     """
 
     quota: Quota
@@ -97,19 +99,17 @@ class ResponseReader(Protocol):
     def feed(self, data: bytes) -> list[Event]: ...
 
     def end(self) -> list[Event]:
-        """At EOF: what was held back, or Failed(UpstreamBroken) where the dialect's end mark never
-        came.
-        """
+        """At EOF: what was held back, or ResponseFailed where the dialect's end mark never came."""
         ...
 
 
 class EventWriter(Protocol):
-    """Events, written as the client's stream.
+    """Writes events as the client's stream.
 
-    `send` returns b"" where the event says nothing in this dialect or is held back. After
-    `send(Failed)` the stream is over: its bytes are the dialect's in-stream error and no success
-    mark follows. Otherwise `end` gives the closing bytes; it is called once, after every event was
-    sent. `changes` are losses found on the way. `media_type` is the stream's content type.
+    `send` returns b"" for an event that the dialect has no form for or that is held back. After
+    ResponseFailed the stream is over: its bytes are the dialect's in-stream error, and no success
+    mark follows. Otherwise `end`, called once after all events, gives the closing bytes. `changes`
+    are losses so far. `media_type` is the stream's content type.
     """
 
     media_type: str
@@ -190,8 +190,8 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
 
     write_call   the request body. Raises Unsupported naming the part that the dialect cannot
                  express; what it can only approximate is in `changes`
-    read_response  a whole response. What is none gives ResponseFailed: half a JSON, an error object
-                 inside a 200, no choices
+    read_response  a whole response. An invalid one gives ResponseFailed: incomplete JSON, an error
+                 object inside a 200, no choices
     reader       of a streamed response
     read_error   a response with a status of 300 or more (status, headers, body), as an error of our
                  tree with `upstream` and `retry_after`. Header names are lower case
@@ -207,14 +207,14 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
 
 class MakeObserver(Protocol):
     """The observer of a stream that passes. `withhold_usage`: the gateway asked for the usage event
-    and the client did not, so it is taken out of what is forwarded.
+    and the client did not, so it is not forwarded.
     """
 
     def __call__(self, raw_request: RawRequest, *, withhold_usage: bool) -> PassthroughObserver: ...
 
 
 class PassthroughDialect(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dialect that is spoken on both sides needs for responses that pass unchanged.
+    """What a dialect of clients and providers needs for responses that pass unchanged.
 
     observer  of a stream
     observe   observes a whole response; `error` of the result says why it is invalid (incomplete
@@ -241,7 +241,7 @@ class MakeCompletionWriter(Protocol):
 
 
 class ClientCompletions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a client asks for a text to be continued, and gets the rest."""
+    """Text completions, on the client's side."""
 
     read: Callable[[RawRequest], CompletionRequest]
     write: WriteCompletion
@@ -249,7 +249,7 @@ class ClientCompletions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderCompletions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a provider is asked to continue a text, and answers."""
+    """Text completions, on the provider's side."""
 
     write: Callable[[CompletionRequest, Attempt], ProviderRequest]
     read: Callable[[bytes, Attempt, ProviderRequest], list[Event]]
@@ -257,16 +257,14 @@ class ProviderCompletions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a client asks for embeddings, and gets them: `write(embedded, ask, asked, model)`."""
+    """Embeddings, on the client's side: `write(response, raw request, request, model)`."""
 
     read: Callable[[RawRequest], EmbeddingRequest]
     write: Callable[[EmbeddingResponse, RawRequest, EmbeddingRequest, str], bytes]
 
 
 class ProviderEmbeddings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a provider is asked for embeddings, and gives them. `observe` observes a response that
-    passes unchanged.
-    """
+    """Embeddings, on the provider's side. `observe` observes a response that passes unchanged."""
 
     write: Callable[[EmbeddingRequest, Attempt], ProviderRequest]
     read: Callable[[bytes], EmbeddingResponse]
@@ -281,8 +279,8 @@ class Amendment(msgspec.Struct, frozen=True):
 
 
 class ClientPath(msgspec.Struct, frozen=True):
-    """What a client asks for at a path. `form`: it may come as multipart/form-data. `stream` is set
-    where the path decides it, and not the body.
+    """The operation at a path. `form`: the body may be multipart/form-data. `stream` is set where
+    the path decides it, and not the body.
     """
 
     endpoint: Endpoint
@@ -290,7 +288,7 @@ class ClientPath(msgspec.Struct, frozen=True):
     stream: bool | None = None
 
 
-def _as_they_came(headers: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
+def _all_headers(headers: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
     del facts
     return headers, ()
 
@@ -299,8 +297,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Every fact about one dialect. The gateway acts on these members, never on a dialect's name.
 
     name              unique; what RawRequest.dialect and Attempt.dialect hold
-    policy            the sealed policy's table of its bodies. Required: what cannot be judged must
-                      not leave
+    policy            the sealed policy's table of its bodies. Required: a body without one must not
+                      leave
     variant_of        the dialect whose errors, models, opaque state and paths this form shares
 
     Request:
@@ -309,51 +307,51 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stream            whether a response streams where the body does not say ("never": not even
                       where it does)
     usage_on_request  streams carry usage only where `stream_options.include_usage` asks for it
-    model_in_path     the model's name stands in the URL's path and not in the body
-    amend             members that a body must have changed before it passes to this attempt, beside
-                      `model` and `stream_options`
-    client_headers    headers by which a client of this dialect is recognised on shared paths
-    request_headers   which of a request's headers belong to the dialect, and go to a provider of it
-    sealed_headers    what of those may leave under the sealed policy
-    opaque_members    member names that carry opaque state; only a body with one is read for it
-    stored_members    member names that carry the id of what is kept at a provider
+    model_in_path     the model's name is in the path of the URL and not in the body
+    amend             members that must change in a body that passes, beside `model` and
+                      `stream_options`
+    client_headers    headers that identify a client of this dialect on shared paths
+    request_headers   the request headers of the dialect, which go to a provider of it
+    sealed_headers    which of those the sealed policy lets pass
+    opaque_members    names of members with opaque state; only a body with one is searched for it
+    stored_members    names of members with the id of something stored at a provider
     envelope_mark     how an envelope (`core/envelope.py`) begins in a body
 
-    On the way to another dialect:
+    Before another dialect writes a request:
 
-    strip_foreign     the request without what only this dialect has, and what that loses
-    stored_context    members that stand for an earlier part of the conversation, kept at a provider
-    client_run_tools  how the types of hosted tools begin that the client runs; a provider runs all
-                      others
+    strip_foreign     the request without what only this dialect has, and the losses
+    stored_context    members for an earlier part of the conversation that a provider stores
+    client_run_tools  prefixes of the types of hosted tools that the client runs; the provider runs
+                      all others
 
     Paths of clients:
 
-    bases             base paths of its own; empty: those of the OpenAI-compatible interface
-    shared_base       a base of the OpenAI-compatible interface that it has too
-    paths             what is asked for, by the path below a base; with `model_in_path` by the
-                      method after "models/{model}:". "?alt=sse" belongs to the method
+    bases             its own base paths; empty: those of the OpenAI-compatible interface
+    shared_base       a base path of the OpenAI-compatible interface that it has too
+    paths             operations by the path below a base; with `model_in_path` by the method after
+                      "models/{model}:". "?alt=sse" belongs to the method
     at_root           the paths are also served below "/"
     folder            a prefix below a base whose sub-paths are this dialect's
 
     Providers:
 
-    endpoint          where clients ask in it
-    served_as         what a provider's row calls that in `serves`
+    endpoint          the endpoint of its requests
+    served_as         the name of that in `serves` of a provider's row
     beside            a provider of another dialect may have this one too, under `endpoint`
 
     Functions, None where the dialect has no such side:
 
-    storing           the client half for a response that the gateway keeps
+    storing           the client half for a response that the gateway stores
     reframe           this form is its `variant_of` in another stream framing
-    answer_locally    (request, Unix seconds): the response to a request that no provider needs to
-                      see, else None
-    write_count       the response to a request for a prompt's length
+    answer_locally    (request, Unix seconds): the response to a request that needs no provider,
+                      else None
+    write_count       the response to a request for a token count
     request_id_header a header beside x-request-id that its client library reads
-    write_models      the list of models; `known` maps a name to who serves it
-    write_model       one model: name, who serves it
-    views             what GET shows below `bases`, beside the models: written from the known
-                      models, or always the same bytes
-    model_views       what POST shows of one model, which the body names
+    write_models      the list of models; `known` maps a name to its provider
+    write_model       one model: name, provider
+    views             responses to GET below `bases`, beside the models: written from the known
+                      models, or constant
+    model_views       responses to POST about one model, which the body names
     """
 
     name: str
@@ -367,7 +365,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     amend: Callable[[RawRequest, Attempt], Amendment | None] | None = None
     client_headers: frozenset[bytes] = frozenset()
     request_headers: Callable[[Sequence[tuple[bytes, bytes]]], Headers] | None = None
-    sealed_headers: Callable[[Headers, Facts], tuple[Headers, tuple[StrippedValue, ...]]] = _as_they_came
+    sealed_headers: Callable[[Headers, Facts], tuple[Headers, tuple[StrippedValue, ...]]] = _all_headers
     opaque_members: tuple[bytes, ...] = ()
     stored_members: tuple[bytes, ...] = ()
     envelope_mark: bytes = MARK.encode()

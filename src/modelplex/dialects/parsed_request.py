@@ -1,8 +1,7 @@
-"""One RawRequest, and the Exchange for each Attempt at it.
+"""Makes the Exchange of a request and an Attempt.
 
-A request is understood at most once, however many candidates are tried, and not at all where its
-bytes pass unchanged. Which functions apply is read from the Dialect values of both sides; no
-dialect is named here.
+A request is parsed at most once, however many candidates are tried, and not at all where its bytes
+pass unchanged. The Dialect values of both sides have the functions; no dialect is named here.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ from modelplex.dialects.registry import DIALECTS, same_family, write_request
 
 
 class ParsedRequest:
-    """`id` and `created` (Unix seconds) name a response to which its provider gave no name. `kept`
-    says what the gateway stores of it.
+    """A request, parsed when it is needed. `id` and `created` (Unix seconds) are of a response that
+    has none of its provider's. `kept` is what the gateway stores of it.
     """
 
     def __init__(
@@ -60,26 +59,26 @@ class ParsedRequest:
 
     @cached_property
     def call(self) -> ChatRequest:
-        """The conversation, understood. Raises BadRequest."""
+        """The conversation. Raises BadRequest."""
         if self._client is None:
             raise Unsupported(f"{self.raw_request.endpoint} is no conversation.")
         return self._client.read_call(self.raw_request)
 
     @cached_property
     def completion(self) -> CompletionRequest:
-        """The text to be continued, understood. Raises BadRequest."""
+        """The text to be continued. Raises BadRequest."""
         assert self._dialect.completions_client is not None
         return self._dialect.completions_client.read(self.raw_request)
 
     @cached_property
     def embedding(self) -> EmbeddingRequest:
-        """The texts to be embedded, understood. Raises BadRequest."""
+        """The texts to be embedded. Raises BadRequest."""
         assert self._dialect.embeddings_client is not None
         return self._dialect.embeddings_client.read(self.raw_request)
 
     def exchange(self, attempt: Attempt, *, call: ChatRequest | None = None) -> Exchange:
-        """The exchange with this candidate. `call` takes the place of the request where it had to
-        be changed. Raises BadRequest or Unsupported.
+        """The exchange with this candidate. `call` replaces the request where it had to be changed.
+        Raises BadRequest or Unsupported.
         """
         raw_request, client = self.raw_request, self._dialect
         if client.reframe is not None:
@@ -144,15 +143,15 @@ class ParsedRequest:
     def _continuation(
         self, client: ClientCompletions, provider: ProviderCompletions, attempt: Attempt
     ) -> Exchange:
-        asked = self.completion
-        written = provider.write(asked, attempt)
-        if asked.stream:
+        completion = self.completion
+        written = provider.write(completion, attempt)
+        if completion.stream:
             return Translation(
                 self.raw_request,
                 written,
                 attempt,
                 reader=provider.reader(attempt, written),
-                writer=client.writer(asked, id=self._id, created=self._created, model=attempt.model),
+                writer=client.writer(completion, id=self._id, created=self._created, model=attempt.model),
             )
         return Translation(
             self.raw_request,
@@ -160,14 +159,14 @@ class ParsedRequest:
             attempt,
             read=lambda body: provider.read(body, attempt, written),
             write=lambda events: client.write(
-                events, asked, id=self._id, created=self._created, model=attempt.model
+                events, completion, id=self._id, created=self._created, model=attempt.model
             ),
         )
 
 
 def answer_locally(raw_request: RawRequest, attempts: Sequence[Attempt], *, created: int) -> bytes | None:
-    """The response to a request that no model needs to see, where no candidate is of the client's
-    own dialect: Ollama's clients have a model loaded before they use it.
+    """The response to a request that needs no model, where no candidate is of the client's dialect:
+    Ollama's clients load a model before they use it.
     """
     answer = DIALECTS[raw_request.dialect].answer_locally
     if answer is None or any(same_family(a.dialect, raw_request.dialect) for a in attempts):
@@ -184,30 +183,28 @@ def holds_envelopes(raw_request: RawRequest) -> bool:
 
 
 def may_hold_opaque_state(raw_request: RawRequest) -> bool:
-    """Whether the body may hold opaque state, in an envelope or as its maker gave it."""
+    """Whether the body may hold opaque state, in an envelope or as its provider wrote it."""
     return _may_refer(raw_request) and any(
         mark in raw_request.body for mark in DIALECTS[raw_request.dialect].family.opaque_members
     )
 
 
 def may_name_stored_state(raw_request: RawRequest) -> bool:
-    """Whether the body may hold the id of a file or the like, which is kept at one provider."""
+    """Whether the body may hold the id of a file or the like, which one provider stores."""
     return _may_refer(raw_request) and any(
         mark in raw_request.body for mark in DIALECTS[raw_request.dialect].family.stored_members
     )
 
 
 def _may_refer(raw_request: RawRequest) -> bool:
-    """Whether the body is a conversation, or one to be counted: no other holds state of a provider,
-    and what looks like a member's name in it is text.
+    """Whether the body is a conversation, or one to be counted. Others hold no state of a provider,
+    and what looks like a member's name in them is text.
     """
     dialect = DIALECTS[raw_request.dialect]
     return dialect.client is not None or dialect.write_count is not None
 
 
 def estimate_count(raw_request: RawRequest) -> bytes | None:
-    """The response to a request for a prompt's length where no provider can be asked: an estimate,
-    in the client's form.
-    """
+    """The response to a request for a token count that no provider can answer: an estimate."""
     write = DIALECTS[raw_request.dialect].write_count
     return None if write is None else write(estimated(raw_request, characters=0).fresh)

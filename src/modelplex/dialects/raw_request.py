@@ -1,6 +1,6 @@
-"""The top level of a body: read into a RawRequest, and written again with members changed.
+"""Reads the top level of a body into a RawRequest, and writes it again with members changed.
 
-Only the members that the gateway acts on are read (`model`, `stream`, `stream_options`). Every
+Only the members that the gateway acts on are decoded (`model`, `stream`, `stream_options`). Every
 other value keeps its bytes: no number is reformatted, no key reordered, nothing unknown lost.
 """
 
@@ -19,9 +19,9 @@ from modelplex.dialects.registry import DIALECTS
 
 FORM = "multipart/form-data"
 SHORTEST_MEMBER = len(b'"":0,')
-"""Bytes by which a member that is said twice makes a body longer than what was read of it."""
+"""Bytes by which a repeated member makes a body longer than what was decoded of it."""
 PRICED = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
-"""Members that change the price of a request, and what price lists call them."""
+"""Members that change the price of a request, and their names in price lists."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
@@ -91,7 +91,7 @@ def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _mended(fields: Mapping[str, msgspec.Raw]) -> tuple[Change, ...]:
-    """What is told of characters that were replaced: the members that they stood in."""
+    """The members in which characters were replaced."""
     return tuple(
         Change("lower", name, "half of a surrogate pair is no character: sent as U+FFFD")
         for name, value in fields.items()
@@ -113,10 +113,10 @@ def _streamed(fields: Mapping[str, msgspec.Raw], *, by_default: bool) -> bool:
     stream = fields.get("stream")
     if stream is None:
         return by_default
-    said = bytes(stream)
-    if said not in (_TRUE, _FALSE, _NULL):
+    value = bytes(stream)
+    if value not in (_TRUE, _FALSE, _NULL):
         raise BadRequest("'stream' must be true or false.", param="stream")
-    return said == _TRUE
+    return value == _TRUE
 
 
 def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
@@ -135,8 +135,8 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def amend_body(raw_request: RawRequest, attempt: Attempt) -> tuple[tuple[Change, ...], bytes, bool]:
-    """The body with the members changed that must be, every other value's bytes the same; and
-    whether usage was asked for on our behalf.
+    """Changes, the body with the members changed that must be, every other value's bytes the same,
+    and whether the gateway asked for usage.
     """
     if raw_request.content_type.startswith(FORM):
         return (), _form_with_model(raw_request, attempt.model), False
@@ -163,9 +163,9 @@ def amend_body(raw_request: RawRequest, attempt: Attempt) -> tuple[tuple[Change,
 
 
 def _may_repeat(raw_request: RawRequest) -> bool:
-    """Whether the body may hold a member twice. Of such a body we read the last and others the
-    first, so it is never passed as it came: what was judged here would not be what is served there.
-    What is longer for its spaces alone is written anew as well, which costs a copy.
+    """Whether the body may hold a member twice. Modelplex reads the last of them and some servers
+    the first, so such a body never passes unchanged: the provider could serve what was not judged.
+    A body that is longer for its spaces alone is written anew as well, which costs a copy.
     """
     fields = raw_request.fields
     read = 1 + sum(len(name) + 4 + len(value) for name, value in fields.items())
@@ -186,13 +186,13 @@ def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
 
 
 def price_dimensions(raw_request: RawRequest) -> dict[str, str]:
-    """What the request says of how it is to be served, as far as providers bill by it."""
-    said: dict[str, str] = {}
+    """The members of the request that change its price, by their names in price lists."""
+    found: dict[str, str] = {}
     for member, name in PRICED.items():
         raw = raw_request.fields.get(member)
         if raw is not None and bytes(raw).startswith(b'"'):
             try:
-                said[name] = msgspec.json.decode(raw, type=str)
+                found[name] = msgspec.json.decode(raw, type=str)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
-    return said
+    return found

@@ -1,4 +1,4 @@
-"""The dialects that there are. Everything about one is a member of its value (`dialect.py`).
+"""All dialects. Everything about one is a member of its value (`dialect.py`).
 
 Adding a dialect is one folder and one line here. Nothing is derived from this table at import, so
 that a test can add a dialect to it.
@@ -27,10 +27,10 @@ DIALECTS: dict[str, Dialect] = {
         *(ollama.OLLAMA, ollama.GENERATION, ollama.EMBED),
     )
 }
-"""By name. Of each family its variants follow it."""
+"""By name. The variants of a dialect follow it."""
 
 DEFAULT = openai_chat.CHAT.name
-"""The dialect of shared paths, where nothing says that the client speaks another."""
+"""The dialect on shared paths, unless a header identifies another."""
 
 
 def same_family(first: str, second: str) -> bool:
@@ -41,7 +41,7 @@ def same_family(first: str, second: str) -> bool:
 
 
 def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
-    """The headers with a request's id: ours, and the one that the client's library reads
+    """The headers with a request's id: x-request-id, and the one that the client's library reads
     (docs/reference/wire-formats.md#endpoints-and-headers).
     """
     name, more = request_id.encode(), DIALECTS[dialect].family.request_id_header
@@ -50,7 +50,7 @@ def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 def provider_dialect(dialect: str) -> ProviderDialect:
-    """How a provider of this dialect is spoken to. Raises KeyError where none speaks it."""
+    """The provider half of a dialect. Raises KeyError where it has none."""
     found = DIALECTS[dialect].family.provider
     if found is None:
         raise KeyError(dialect)

@@ -1,17 +1,9 @@
-"""Anthropic Messages, spoken by clients and by providers.
+"""Anthropic Messages: the Dialect values, for clients and for providers.
 
-Above it stands the gateway, through `dialects/registry.py`; below it the vocabulary. It knows no
-address, no key, no socket and no other dialect.
-Source: Anthropic's API reference and its Python SDK's types;
+Here are the model list of a provider, the headers that belong to the dialect, and the values that
+the registry lists. Source: Anthropic's API reference and the types of its Python SDK;
 docs/reference/wire-formats.md#messages and #errors-and-retry-headers and the MSG columns of
 docs/reference/translation.md.
-
-Each half has its files. Facing a provider, what is asked stands in `anthropic.request_out` (with
-the conversation itself in `anthropic.messages_out`) and what is answered in
-`anthropic.response_in`. Facing a client, what is asked is read by `anthropic.request_in` (the
-conversation by `anthropic.messages_in`), and the answer written by `anthropic.response_out`, errors
-by `anthropic.errors`, lists and counts by `anthropic.listings`. What passes untouched is looked at
-by `anthropic.passthrough`.
 """
 
 from __future__ import annotations

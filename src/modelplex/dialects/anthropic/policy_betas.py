@@ -1,9 +1,8 @@
-"""Which values of `anthropic-beta` go on from a sealed caller: known names with a date
+"""Which values of `anthropic-beta` pass the sealed policy: known names with a date
 (docs/reference/isolation-requirements.md#anthropic-messages).
 
-Above it stands whoever writes a provider's headers; below it the rules. A beta is named and dated;
-the date changes and the name stays. Nothing else fits in one: a value with free text would be a
-message.
+The date of a beta changes, its name stays. A value with free text would be a message, so nothing
+else passes.
 """
 
 from __future__ import annotations
@@ -16,12 +15,11 @@ from modelplex.dialects.dialect import Headers
 from modelplex.policy.verdict import Facts
 
 BETA = r"(?=.{1,64}\Z)[a-z0-9]+(?:-[a-z0-9]+)*"
-"""What betas look like. Any other text would be a message of the client's own, and passes nowhere.
-"""
+"""The form of a beta. Other text could be a message of the client, and passes nowhere."""
 VERSION_HEADER = b"anthropic-version"
 BETA_HEADER = b"anthropic-beta"
 A_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
-"""What versions look like. Any other text would be a message of the client's own."""
+"""The form of a version. Other text could be a message of the client."""
 MAX_BETA = 64
 """Characters of a stripped beta that are reported; the longest known has some fifty."""
 DATE = r"20[0-9]{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12][0-9]|3[01])"
@@ -71,7 +69,7 @@ OPENED_BY: tuple[tuple[str, str], ...] = (
     ("user-profiles-", "identity"),
     ("user-profiles-billing-", "identity"),
 )
-"""What needs a beta is opened together with it."""
+"""Betas that are allowed together with a rule."""
 
 
 _DATED = re.compile(rf"([a-z0-9-]+?-){DATE}")
@@ -81,8 +79,8 @@ _OPENED_BY: dict[str, str] = dict(OPENED_BY)
 
 
 def sealed_betas(header: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values that go on, in their order, and those that do not. A name goes on once: one beta
-    with many dates would spell out a message.
+    """The values that pass, in order, and those that do not. A name passes once: one beta with many
+    dates could encode a message.
     """
     kept: dict[str, str] = {}
     dropped: dict[str, None] = {}
@@ -98,8 +96,8 @@ def sealed_betas(header: str, facts: Facts) -> tuple[tuple[str, ...], tuple[str,
 
 
 def sealed_headers(given: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
-    """The headers with a version that is one and the betas that turn on nothing which reaches out,
-    and what was taken out.
+    """The headers with a valid version and the betas that reach nothing outside, and what was
+    stripped.
     """
     headers: list[tuple[bytes, bytes]] = []
     stripped: list[StrippedValue] = []
@@ -111,7 +109,7 @@ def sealed_headers(given: Headers, facts: Facts) -> tuple[Headers, tuple[Strippe
             betas.append(value.decode("latin-1"))
         else:
             headers.append((name, value))
-    # Of several headers one is made: what may be said once may not be said once in each.
+    # Several headers become one, so that a name passes once for all of them.
     kept, dropped = sealed_betas(",".join(betas), facts)
     if kept:
         headers.append((BETA_HEADER, ",".join(kept).encode("latin-1")))
@@ -120,7 +118,7 @@ def sealed_headers(given: Headers, facts: Facts) -> tuple[Headers, tuple[Strippe
 
 
 def printable(beta: str) -> str:
-    """A beta as it is reported: the caller's own text, so neither long nor odd."""
+    """A beta as it is reported: the client's own text, cut and escaped."""
     return quote(beta[:MAX_BETA], safe="")
 
 

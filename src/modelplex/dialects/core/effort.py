@@ -1,7 +1,6 @@
-"""Reasoning effort and token budgets: the one table that converts between them.
+"""Converts between reasoning effort and token budgets, by one table for all dialects.
 
-A dialect that knows budgets is given one for an effort, a dialect that knows efforts is given one
-for a budget. What a model or service takes beyond that is the writer's business.
+What a model or service takes beyond that is up to the writer.
 """
 
 from __future__ import annotations

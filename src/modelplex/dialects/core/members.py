@@ -1,9 +1,4 @@
-"""The members of a request's top level, each decoded where it is asked for.
-
-Above it stand the readers of OpenAI's requests; below it msgspec and the error tree. It knows no
-member by name, but for those that every OpenAI form has. A wrong value is told by its place, as a
-path that the client can find.
-"""
+"""Decodes single members of a request body. Errors name the member by its path."""
 
 from __future__ import annotations
 
@@ -21,39 +16,37 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wanted:
-    """The value at `path`, typed. Raises BadRequest that names the place inside it which
-    is wrong.
-    """
+    """The value at `path`, typed. Raises BadRequest that names the wrong place inside it."""
     decoder = _decoders.get(wanted)
     if decoder is None:
         decoder = _decoders[wanted] = msgspec.json.Decoder(wanted)
     try:
         return cast("Wanted", decoder.decode(raw))
     except msgspec.ValidationError as error:
-        said, at, inside = str(error).rpartition(" - at `$")
-        said, place = (said, path + inside.removesuffix("`")) if at else (str(error), path)
-        raise BadRequest(f"'{place}': {said[:1].lower()}{said[1:]}.", param=place) from None
+        reason, at, inside = str(error).rpartition(" - at `$")
+        reason, place = (reason, path + inside.removesuffix("`")) if at else (str(error), path)
+        raise BadRequest(f"'{place}': {reason[:1].lower()}{reason[1:]}.", param=place) from None
     except MALFORMED as error:
         raise BadRequest(f"'{path}' is not valid JSON: {error}.", param=path) from None
 
 
 def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:
-    """As `decode_member`, of a value that is decoded already."""
+    """As `decode_member`, for a decoded value."""
     return decode_member(msgspec.Raw(msgspec.json.encode(value)), wanted, path=path)
 
 
 PRESENCE = frozenset({"web_search_options"})
-"""Members that ask for something by being there: their empty object is not empty."""
+"""Members whose presence alone has a meaning: an empty object is not empty."""
 EMPTY = frozenset({b"null", b"false", b"[]", b"{}", b'""'})
 
 
 def is_empty(raw: msgspec.Raw) -> bool:
-    """Whether an unread member asks for nothing, so that leaving it out is no loss."""
+    """Whether a member has no content, so that leaving it out is no loss."""
     return bytes(raw).translate(None, b" \t\r\n") in EMPTY
 
 
 def without_empty(members: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    """The members whose loss would be one."""
+    """The members that have content."""
     return {name: raw for name, raw in members.items() if name in PRESENCE or not is_empty(raw)}
 
 
@@ -66,9 +59,7 @@ def unknown_members(
 
 
 class RequestMembers:
-    """The top level of a request's body, or of the object at `within`: each member is read once,
-    and what nobody read is what rides along.
-    """
+    """The members of a body without rows (embeddings). `rest` is what nobody read."""
 
     def __init__(self, fields: Mapping[str, msgspec.Raw], *, within: str = "") -> None:
         self._within = f"{within}." if within else ""
@@ -81,7 +72,7 @@ class RequestMembers:
         return None if raw is None else decode_member(raw, wanted, path=self._within + name)
 
     def unread(self, name: str) -> msgspec.Raw | None:
-        """The member as it is, to be carried unread."""
+        """The member, not decoded."""
         self._read.add(name)
         return self._fields.get(name)
 

@@ -1,8 +1,8 @@
-"""Tool names that every dialect accepts.
+"""Aliases of tool names that providers do not accept.
 
-Above it stand the dialects' writers; below it nothing. An alias depends on the name alone, so that
-the same tool has the same alias in every request (docs/reference/translation.md#r42): providers
-cache by prefix, and earlier turns hold the name too.
+An alias depends on the name alone, so that a tool has the same alias in every request
+(docs/reference/translation.md#r42): providers cache by prefix, and earlier turns hold the name too.
+Imports no dialect.
 """
 
 from __future__ import annotations
@@ -13,20 +13,17 @@ import re
 from modelplex.core.request import Change
 
 LONGEST = 64
-"""Characters of a tool's name; the limit of OpenAI and Anthropic alike."""
+"""Characters of a tool's name; the limit of OpenAI and Anthropic."""
 
 _DIGEST = 10
-"""Hex digits that tell two cut names apart: 40 bits, and a request has at most a few hundred tools.
-"""
+"""Hex digits that distinguish two cut names: 40 bits, for a few hundred tools of a request."""
 
 _accepted = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _refused = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
 
 
 def alias(name: str) -> str:
-    """The name itself where it is accepted, else what can be kept of it and a digest of
-    the whole.
-    """
+    """The name where it is accepted, else what can be kept of it and a digest of the whole."""
     if _accepted.fullmatch(name):
         return name
     digest = hashlib.blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
@@ -34,11 +31,11 @@ def alias(name: str) -> str:
 
 
 class ToolAliases:
-    """The names of one request's tools, as a provider takes them. `aliases` leads back from a name
-    as sent to the name as asked; each that differs is added to `changes` once.
+    """The tool names of one request. `aliases` maps a name as sent to the client's name; each that
+    differs is added to `changes` once.
 
-    `native`: a client of the provider's own dialect chose names that it knows to be accepted.
-    `letter_first`: a name may not begin with a digit or a dash.
+    `native`: the client speaks the provider's dialect, so that its names stay. `letter_first`: a
+    name must not begin with a digit or a dash.
     """
 
     def __init__(self, changes: list[Change], *, native: bool, letter_first: bool = False) -> None:

@@ -1,16 +1,8 @@
-"""Gemini's own form: generateContent, countTokens, batchEmbedContents and the list of models; all
-three halves of dialects/dialect.py.
+"""Gemini generateContent, countTokens, embeddings and model lists: the Dialect values.
 
-Above it stands the passage; below it the vocabulary. This page is the contract; each half has its
-files. It knows no address, no key and no socket, and no other dialect. Source: ai.google.dev/api,
-google-genai's types; docs/reference/wire-formats.md#gemini and the GEM columns of
-docs/reference/translation.md.
-
-Which model is asked stands in the path and not in the body: an Ask of this dialect has a `model`
-that its `fields` need not have, and a body that passes is not touched. The rooms: what is asked by
-clients `gemini.request_in` and `gemini.messages_in`, what is asked of providers
-`gemini.request_out` and `gemini.messages_out`, what providers answer `gemini.response_in`, what
-clients are answered `gemini.response_out`, what passes `gemini.passthrough`.
+The model's name is in the path of the URL. A body that passes is not changed, unless it repeats the
+name. Source: ai.google.dev/api and the types of google-genai; docs/reference/wire-formats.md#gemini
+and the GEM columns of docs/reference/translation.md.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Gemini's own schema language as JSON Schema.
+"""Converts Gemini's schema language to JSON Schema, which other providers read.
 
-Above it stands the reader of requests; below it nothing. `Schema` is OpenAPI 3.0's subset with its
-types in capitals (ai.google.dev/api/caching#Schema). What other providers read is JSON Schema, so
-that `parameters` and `responseSchema` become what `parametersJsonSchema` and `responseJsonSchema`
-would have said.
+`Schema` is a subset of OpenAPI 3.0 with types in capitals (ai.google.dev/api/caching#Schema). So
+`parameters` and `responseSchema` become `parametersJsonSchema` and `responseJsonSchema`.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ MAX_DEPTH = 64
 
 _COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"})
 """Protobuf's JSON writes 64-bit numbers as strings."""
-_OURS_ALONE = frozenset({"propertyOrdering", "nullable", "type", "example"})
+_GEMINI_ONLY = frozenset({"propertyOrdering", "nullable", "type", "example"})
 
 
 def json_schema(raw: msgspec.Raw, *, path: str) -> msgspec.Raw:
-    """The same schema in JSON Schema's words. Raises BadRequest where it is no object."""
+    """The same schema as JSON Schema. Raises BadRequest where it is no object."""
     schema = decode_member(raw, dict[str, Any], path=path)
     return msgspec.Raw(msgspec.json.encode(_written(schema, path=path, depth=0)))
 
@@ -42,7 +40,7 @@ def _written(schema: dict[str, Any], *, path: str, depth: int) -> dict[str, Any]
     elif kind is not None and not isinstance(kind, str):
         written["type"] = kind
     for name, value in named.items():
-        if name in _OURS_ALONE:
+        if name in _GEMINI_ONLY:
             continue
         written[name] = _member(name, value, path=f"{path}.{name}", depth=depth + 1)
     if "example" in named:

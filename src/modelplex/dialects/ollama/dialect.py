@@ -1,18 +1,8 @@
-"""Ollama's own form: /api/chat, /api/generate, /api/embed and /api/tags, both halves and the
-untouched way.
+"""Ollama's /api/chat, /api/generate, /api/embed and /api/tags: the Dialect values.
 
-Above it stands the gateway; below it the vocabulary and the framing of lines. It knows no address,
-no key and no socket, and no other dialect. Source: ollama/ollama's api/types.go and
+Here are vectors, models and errors of a provider. Source: api/types.go of ollama/ollama and
 https://github.com/ollama/ollama/blob/main/docs/api.md;
 docs/reference/wire-formats.md#ollama and the OLL columns of docs/reference/translation.md.
-
-What Ollama has no words for is refused where the answer would be to another question (an image it
-cannot load, several choices) and otherwise left out and named as a Change.
-
-Toward a provider, what is asked stands in `ollama.request_out` (with the conversation itself in
-`ollama.messages_out`), what is answered in `ollama.response_in`; toward a client, in
-`ollama.request_in` and `ollama.response_out`; `ollama.passthrough` looks on while bytes pass. Here
-are the dialect's names, and a provider's vectors, models and errors.
 """
 
 from __future__ import annotations

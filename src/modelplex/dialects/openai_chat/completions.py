@@ -1,7 +1,7 @@
-"""OpenAI's old text completions: the client's half, and the untouched way.
+"""OpenAI's legacy text completions: requests read, responses written, and passthrough.
 
-Above it stands the passage; below it the vocabulary. The choices of all prompts are one row: choice
-= prompt * n + i (docs/reference/wire-formats.md#completions-and-embeddings).
+The choices of all prompts are one list: choice = prompt * n + i
+(docs/reference/wire-formats.md#completions-and-embeddings).
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError
 from modelplex.core.events import (
+    CitationAdded,
     Event,
-    PartEnded,
+    MediaOutput,
+    OpaqueStateReceived,
+    ReasoningDelta,
+    RefusalDelta,
     ResponseEnded,
     ResponseFailed,
     ResponseStarted,
     TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStarted,
     Usage,
     UsageReported,
 )
@@ -46,7 +52,17 @@ __all__ = [
 
 DIALECT = "openai_completions"
 NO_PROMPT = "<|endoftext|>"
-"""What OpenAI's documentation says that a missing prompt means: the beginning of a new document."""
+"""The prompt where none is given, by OpenAI's documentation: the beginning of a new document."""
+_OUTPUTS: dict[type, str] = {
+    CitationAdded: "citations",
+    MediaOutput: "media",
+    OpaqueStateReceived: "opaque state",
+    ReasoningDelta: "reasoning",
+    RefusalDelta: "refusals",
+    ToolArgumentsDelta: "tool calls",
+    ToolCallStarted: "tool calls",
+}
+"""Output that text completions cannot hold, by event."""
 
 
 def read_completion(raw_request: RawRequest) -> CompletionRequest:
@@ -203,7 +219,9 @@ def _word(event: ResponseEnded, changes: list[Change]) -> str:
 
 
 def lose(event: Event, changes: list[Change]) -> None:
-    """Reports output that text completions cannot hold; the end of a part is no output."""
-    lost = Change("drop", "choices[].text", f"text completions cannot hold {type(event).__name__}")
-    if not isinstance(event, PartEnded) and lost not in changes:
+    """Reports output that text completions cannot hold, once of each kind."""
+    if (output := _OUTPUTS.get(type(event))) is None:
+        return
+    lost = Change("drop", "choices[].text", f"text completions have no {output}")
+    if lost not in changes:
         changes.append(lost)

@@ -1,10 +1,7 @@
-"""OpenAI's chat completions: the dialect that clients speak most, and that most providers speak
-too.
+"""OpenAI chat completions and OpenAI's other endpoints: the Dialect values.
 
-Above it stands the passage; below it the vocabulary. This page is the contract of
-dialects/dialect.py, all three halves of it; each half has its file. The form and what compatible
-servers make of it are in docs/reference/wire-formats.md#chat-completions and
-#openai-compatible-servers.
+Here are model lists, and what a service that deviates from OpenAI's needs changed in a body that
+passes (docs/reference/wire-formats.md#chat-completions and #openai-compatible-servers).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""What completions and embeddings are asked about: one text, several, one list of token ids, or
-several.
-
-Above it stand those two dialects; below it msgspec and the error tree.
+"""Reads the prompts of completions and the inputs of embeddings: one text, several, one list of
+token ids, or several.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
-"""OpenAI's Responses: the form that Codex and OpenAI's own agents speak, and that some providers
-speak too.
+"""OpenAI Responses: the Dialect values, for clients and for providers.
 
-Above it stands the passage; below it the vocabulary. This page is the contract of
-dialects/dialect.py, all three halves of it; each half has its files. The form is in
-docs/reference/wire-formats.md#responses. Nothing is kept at a provider: what a client refers to by
-an id is put into the request before it is read (`with_history`).
+Nothing is stored at a provider: the items of a response that a client names by its id are put into
+the request before it is read (`with_history`). docs/reference/wire-formats.md#responses.
 """
 
 from __future__ import annotations
