@@ -90,16 +90,16 @@ def test_the_order_of_options_does_not_matter() -> None:
         }
 
 
-@pytest.mark.parametrize("covered", ["/srv/a/b/c/d/secret", "/srv/a/bb/secret", "/srv/x/secret"])
-def test_pins_change_no_access_and_prevent_renames(covered: str) -> None:
+@pytest.mark.parametrize("masked", ["/srv/a/b/c/d/secret", "/srv/a/bb/secret", "/srv/x/secret"])
+def test_pins_change_no_access_and_prevent_renames(masked: str) -> None:
     for request in some():
-        bare = mounts(request._replace(covered=[covered]))
+        bare = mounts(request._replace(masked=[masked]))
         steps = pinned(bare)
-        assert access(covered, steps) == "cover"
+        assert access(masked, steps) == "mask"
         for path in QUERIED:
             assert access(path, steps) == access(path, bare), request
         targets = {step.target for step in steps}
-        for folder in map(str, Path(covered).parents):
+        for folder in map(str, Path(masked).parents):
             if access(folder, steps) == "rw" and access(str(Path(folder).parent), steps) == "rw":
                 assert folder in targets or request.view == "host", (folder, request)
 

@@ -92,7 +92,7 @@ def _is_free(path: Path) -> bool:
 
 
 async def test_the_bridge_does_not_follow_a_link_at_the_gateways_socket(me: Person) -> None:
-    """The gateway is started again, by which the cover on its socket is gone, and stops."""
+    """A restart of the gateway removes the mask on its socket; then it stops."""
     config = '[[providers]]\ntype = "demo"'
     prize = me.home / "prize.sock"
     code = (

@@ -49,11 +49,11 @@ SOCKET: Final = f"{RUN}/modelplex.socket"
 
 
 class Mount(NamedTuple):
-    """`empty` is a new file system in memory, `link` a symbolic link to `source`; `cover` masks a
-    file or folder with an empty one.
+    """`empty` is a new file system in memory, `link` a symbolic link to `source`; `mask` hides a
+    file or folder behind an empty one.
     """
 
-    kind: Literal["ro", "rw", "empty", "link", "cover"]
+    kind: Literal["ro", "rw", "empty", "link", "mask"]
     target: str
     source: str = ""
 
@@ -69,21 +69,21 @@ class MountRequest(NamedTuple):
     """Modelplex's own code: read-only even in a writable folder, since it next runs with keys."""
     programs: Sequence[str] = ()
     """Folders and files of other programs: read-only, unless a shared folder contains them."""
-    covered: Sequence[str] = ()
+    masked: Sequence[str] = ()
     is_root: bool = False
 
 
 def mounts(request: MountRequest) -> list[Mount]:
-    """Folders before their contents, covers last."""
+    """Folders before their contents, masks last."""
     writable = list(request.writable)
     if _folder_is_writable(request):
         writable.insert(0, request.folder)
     programs = [path for path in request.programs if not _is_below(path, writable)]
     if request.view != "private":
         programs = [path for path in programs if _is_below(path, OWN)]
-    shared = [_read_only(path) for path in (*programs, *request.read_only)]
+    shared = [_read_only_mount(path) for path in (*programs, *request.read_only)]
     shared += [Mount("rw", path, path) for path in writable]
-    shared += [_read_only(path) for path in request.own if path not in writable]
+    shared += [_read_only_mount(path) for path in request.own if path not in writable]
     own = [Mount("empty", path) for path in OWN if path != "/dev/shm"]  # noqa: S108 - /dev is made whole
     if request.view == "private":
         base = _system()
@@ -94,13 +94,13 @@ def mounts(request: MountRequest) -> list[Mount]:
         base = [Mount("rw" if request.view == "host" else "ro", "/", "/")]
         own = [mount for mount in own if os.path.isdir(mount.target)]
     own.sort(key=lambda mount: mount.target.count("/"))
-    covers = [Mount("cover", path) for path in request.covered]
+    masks = [Mount("mask", path) for path in request.masked]
     if request.is_root and request.view != "host":
-        covers += [Mount("cover", path) for path in unreadable("/etc")]
-    return [*base, *own, *_in_order(shared, request), *covers]
+        masks += [Mount("mask", path) for path in unreadable("/etc")]
+    return [*base, *own, *_in_order(shared, request), *masks]
 
 
-def _read_only(path: str) -> Mount:
+def _read_only_mount(path: str) -> Mount:
     """A link is made again: a mount on it would be at its target."""
     return Mount("link", path, os.readlink(path)) if os.path.islink(path) else Mount("ro", path, path)
 
@@ -147,7 +147,7 @@ def pinned(steps: Sequence[Mount], *, named: Collection[str] = ()) -> list[Mount
     pins = {
         folder
         for step in steps
-        if step.kind in {"ro", "cover"}
+        if step.kind in {"ro", "mask"}
         for folder in _between(step.target, ["", *roots] if step.target in named else roots)
         if folder not in taken and access(folder, steps) == "rw"
     }
@@ -208,8 +208,8 @@ def _in_order(shared: Iterable[Mount], request: MountRequest) -> list[Mount]:
     kept: list[Mount] = []
     for path in sorted(chosen, key=lambda path: (path.count("/"), path)):
         mount = chosen[path]
-        around = [each.target for each in kept if path.startswith(f"{each.target}/")]
-        kind = next((each.kind for each in kept if around and each.target == around[-1]), None)
+        above = [each.kind for each in kept if path.startswith(f"{each.target}/")]
+        kind = above[-1] if above else None
         if mount.kind != "rw" and (
             kind == "ro" or path in roots or (kind is None and _is_below(path, roots))
         ):
@@ -283,7 +283,7 @@ def _locate(path: str, mounted: Sequence[Mounted]) -> Mounted:
     if not around:
         return Mounted(path, "", path)  # in a chroot, whose root is not a mount
     longest = max(len(each.path) for each in around)
-    top = [each for each in around if len(each.path) == longest][-1]  # the last one covers the others
+    top = [each for each in around if len(each.path) == longest][-1]  # the last one hides the others
     rest = path[len(top.path.rstrip("/")) :]
     return Mounted(path, top.device, os.path.normpath(f"{top.root}/{rest}").replace("//", "/"))
 

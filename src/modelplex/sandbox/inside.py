@@ -246,7 +246,7 @@ def _exec_bwrap(
 
 
 def _own_devices(plan: SandboxPlan) -> frozenset[int]:
-    """The sandbox's own file systems in a tree of bubblewrap's, except those covered by a mount."""
+    """The sandbox's own file systems in a tree of bubblewrap's, without those under a mount."""
     shared = {step.target for step in plan.mounts if step.kind in {"ro", "rw"}}
     empty = {step.target for step in plan.mounts if step.kind == "empty"} | set(OWN)
     return frozenset(os.stat(path).st_dev for path in empty - shared)  # noqa: PTH116

@@ -78,7 +78,7 @@ def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | N
     own.add(os.stat(f"{root}/dev/shm").st_dev)  # noqa: S108 - the sandbox's own
     kernel.mount("tmpfs", f"{root}/sys", "tmpfs", NO_SUID_NO_DEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     if is_root:
-        _cover_proc(f"{root}/proc")
+        _mask_proc(f"{root}/proc")
     # The old root is stacked on the new one and detached, which needs no folder for it.
     os.chdir(root)
     kernel.pivot_root(".", ".")
@@ -98,8 +98,8 @@ def _step(root: str, step: Mount) -> None:
             if not os.path.lexists(target):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.symlink(step.source, target)
-        case "cover":
-            _cover(target)
+        case "mask":
+            _mask(target)
         case "ro" | "rw":
             _make_mount_point(step.source, target)
             kernel.bind(step.source, target)
@@ -119,7 +119,7 @@ def _make_mount_point(source: str, target: str) -> None:
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
-def _cover(target: str) -> None:
+def _mask(target: str) -> None:
     try:
         mode = os.stat(target).st_mode
     except OSError:
@@ -147,9 +147,9 @@ def _devices(folder: str, terminal: str | None) -> None:
         kernel.mount(terminal, f"{folder}/console", "", kernel.MS_BIND)
 
 
-def _cover_proc(proc: str) -> None:
+def _mask_proc(proc: str) -> None:
     """Uid 0 owns the host's settings, and may write them without any capability."""
     kernel.bind(f"{proc}/sys", f"{proc}/sys")
     kernel.make_read_only(f"{proc}/sys")
     for name in HIDDEN_OF_PROC:
-        _cover(f"{proc}/{name}")
+        _mask(f"{proc}/{name}")

@@ -68,7 +68,7 @@ def build_plan(arguments: argparse.Namespace, command: list[str], private: Path,
     folder = here if is_working_folder(here, homes=[home, *homes()]) else ""
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
-    covered = _covered(os.path.realpath(arguments.config or CONFIG), gateway)
+    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway)
     request = MountRequest(
         view=arguments.fs or "private",
         folder=folder,
@@ -77,7 +77,7 @@ def build_plan(arguments: argparse.Namespace, command: list[str], private: Path,
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         programs=programs(command[0], environ=os.environ, home=home),
-        covered=[*covered, *([str(private)] if nearest(str(private), named) else [])],
+        masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
         is_root=os.geteuid() == 0,
     )
     is_shared = nearest(here, [*filter(None, [folder]), *named]) > 0
@@ -169,7 +169,7 @@ def _existing(path: str) -> str:
     return real
 
 
-def _covered(config: str, gateway: str) -> list[str]:
+def _paths_to_mask(config: str, gateway: str) -> list[str]:
     """The files that the program must not see or replace: the config, the lock file of tools, the
     gateway's sockets, its state, and its log with older ones.
     """
@@ -262,7 +262,7 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
                 command += ["--perms", mode, "--tmpfs", target]
             case "link":
                 command += ["--symlink", source, target]
-            case "cover":
+            case "mask":
                 if os.path.isdir(target):
                     command += ["--tmpfs", target, "--remount-ro", target]
                 else:
