@@ -329,7 +329,7 @@ def test_a_slow_reader_is_no_timeout(run: Run) -> None:
             connection = only_connection(pool)
             await until(
                 lambda: connection.deadline.timer is None
-            )  # the deadline of the head has rung, for nobody
+            )  # the deadline of the head has expired without a waiter
             assert await reply.chunk() == b"hel"
             proceed.set()
             assert await reply.chunk() == b"lo"
@@ -438,7 +438,7 @@ def test_an_unread_tls_body_stops_the_server_and_close_hangs_up(
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
-            # uvloop's TLS drops writes to a lost peer before it says so, and drain() then never
+            # uvloop's TLS drops writes to a lost peer before it reports that, so drain() never
             # suspends.
             await asyncio.sleep(0)
 

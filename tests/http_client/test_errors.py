@@ -31,7 +31,7 @@ from .upstream import (
 def test_a_refused_connection_names_the_host(run: Run) -> None:
     async def scenario() -> None:
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets this port
+            taken.bind(("127.0.0.1", 0))  # bound and not listening: no other socket gets this port
             port = taken.getsockname()[1]
             async with client() as pool:
                 with pytest.raises(ConnectFailed, match=f"127.0.0.1:{port} refused the connection"):

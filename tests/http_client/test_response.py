@@ -142,7 +142,7 @@ def test_a_nudge_wakes_the_reader_and_does_not_extend_its_timeout(run: Run) -> N
             reply = await send(pool, up.origin, timeouts=Timeouts(first_byte=60.0, idle=SOON))
             connection = only_connection(pool)
             assert await reply.chunk() == b"hel"
-            reply.nudge()  # nobody waits: no effect
+            reply.nudge()  # without a waiter: no effect
             waiting = asyncio.create_task(reply.chunk())
             await until(lambda: connection.waiter is not None)
             deadline = connection.deadline.at

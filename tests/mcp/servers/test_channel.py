@@ -38,7 +38,7 @@ async def test_responses_are_matched_by_id_in_any_order() -> None:
 
 async def test_requests_and_notifications_of_the_server_are_delivered() -> None:
     channel, delivered = FakeChannel(), list[Json]()
-    channel.receive({"method": "ping", "id": 1})  # nobody takes it yet
+    channel.receive({"method": "ping", "id": 1})  # no session takes it yet
     channel.deliver = lambda message, pending: delivered.append({**message, "pending": pending})
     channel.receive({"method": "ping", "id": 1})
     assert delivered == [{"method": "ping", "id": 1, "pending": None}]

@@ -18,16 +18,16 @@ async def test_lines_written_because_of_a_failed_probe_are_logged_at_debug_level
     scripted = start(probe=probe)
     await scripted.call("stderr", {"text": "later"})
     await until(lambda: any(event.text == "later" for event in scripted.events))
-    said = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
-    assert said == [("line 1 of a fault", "debug"), ("line 2 of a fault", "debug"), ("later", "info")]
+    lines = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
+    assert lines == [("line 1 of a fault", "debug"), ("line 2 of a fault", "debug"), ("later", "info")]
 
 
 async def test_lines_written_before_a_failed_start_are_logged(start: Start) -> None:
     scripted = start(start="exit")
     with pytest.raises(Unavailable):
         await scripted.call("echo")
-    said = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
-    assert ("why it ends", "info") in said
+    lines = [(event.text, event.level) for event in scripted.events if event.kind == "stderr"]
+    assert ("why it ends", "info") in lines
 
 
 async def test_the_log_has_the_last_output_of_a_server_that_ended(start: Start) -> None:
@@ -46,9 +46,9 @@ async def test_secrets_are_masked_in_the_last_output(start: Start) -> None:
     await scripted.call("stderr", {"text": f"no such token: {token}{'x' * 9_000}"})
     with pytest.raises(Unavailable):
         await scripted.call("die")
-    *_, words = scripted.server.status().last_words
-    assert words.startswith("no such token: ********xxx")
-    assert len(words) <= LAST_LENGTH
+    *_, last = scripted.server.status().last_words
+    assert last.startswith("no such token: ********xxx")
+    assert len(last) <= LAST_LENGTH
     assert not [event for event in scripted.events if token in event.text]
     assert max(len(event.text) for event in scripted.events) <= SHOWN
 

@@ -19,8 +19,8 @@ async def test_watched_resources_are_subscribed_to_again_after_a_crash(start: St
     await until(lambda: bool(received))
     assert received[0]["params"] == {"uri": "a://b"}
     method = "resources/subscribe" if era == "legacy" else "subscriptions/listen"
-    asked = [line for line in scripted.lines(method) if "a://b" in line]
-    assert len(asked) == 1
+    subscribed = [line for line in scripted.lines(method) if "a://b" in line]
+    assert len(subscribed) == 1
     with pytest.raises(Unavailable):
         await scripted.call("die")
     await scripted.call("echo")

@@ -92,23 +92,23 @@ async def test_equal_progress_tokens_of_two_calls_do_not_mix(start: Start) -> No
 
 async def test_a_request_of_the_server_goes_to_the_only_call_in_flight(start: Start) -> None:
     scripted = start()
-    asked: list[tuple[str, Json]] = []
+    requests: list[tuple[str, Json]] = []
 
     async def answer(method: str, params: Json) -> McpReply:
-        asked.append((method, params))
+        requests.append((method, params))
         return McpReply(result={"action": "accept"})
 
     arguments: Json = {"method": "elicitation/create", "params": {"message": "?"}}
     reply = await scripted.call("ask", arguments, on_request=answer)
     assert json.loads(text_of(reply))["result"] == {"action": "accept"}
-    assert asked == [("elicitation/create", {"message": "?"})]
+    assert requests == [("elicitation/create", {"message": "?"})]
     refused = await scripted.call("ask", arguments)
     assert json.loads(text_of(refused))["error"]["code"] == -32601
     hanging = asyncio.ensure_future(scripted.call("hang", on_request=answer))
     await until(lambda: bool(scripted.lines('tools/call {"arguments": {}, "name": "hang"')))
     ambiguous = await scripted.call("ask", arguments, on_request=answer)
     assert json.loads(text_of(ambiguous))["error"]["code"] == -32601
-    assert len(asked) == 1
+    assert len(requests) == 1
     hanging.cancel()
 
 

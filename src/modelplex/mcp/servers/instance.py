@@ -38,7 +38,7 @@ class ServerInstance:
         self.closed = False
         self.background = BackgroundTasks()
         """Tasks that are cancelled when the instance is closed."""
-        self._host = host
+        self.host = host
         self._last_used = host.now()
         self._starting: asyncio.Task[ServerSession | Unavailable] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -48,15 +48,15 @@ class ServerInstance:
         return f"<ServerInstance {self.scope!r} {self.life.state} in_flight={self.in_flight}>"
 
     def advance(self, event: lifecycle.Event) -> None:
-        before, self.life = self.life, lifecycle.next(self.life, event, self._host.now())
+        before, self.life = self.life, lifecycle.next(self.life, event, self.host.now())
         if before.state != self.life.state:
             probed = self.session is not None and self.session.era == "legacy"
-            self._host.events.state_changed(
+            self.host.events.state_changed(
                 self.scope, self.life.state, before=before.state, probed_legacy=probed
             )
 
     def unavailable(self, sentence: str, reason: str, *, retry_after: float | None = None) -> Unavailable:
-        name = self._host.config.name
+        name = self.host.config.name
         return Unavailable(
             f"The tool server {name} {sentence}", server=name, reason=reason, retry_after=retry_after
         )
@@ -73,7 +73,7 @@ class ServerInstance:
             if self.session is not None:
                 return self.session
             if self._starting is None:
-                if wait := self.life.wait(self._host.now()):
+                if wait := self.life.wait(self.host.now()):
                     await asyncio.sleep(wait)
                     continue  # another caller may have started it, or it was closed
                 self._starting = asyncio.get_running_loop().create_task(self._start())
@@ -92,7 +92,7 @@ class ServerInstance:
         """Raise Unavailable if the instance may not be started."""
         if self.closed:
             raise self.unavailable("was stopped.", "lost")
-        if self.life.state == "crash_loop" and (wait := self.life.wait(self._host.now())):
+        if self.life.state == "crash_loop" and (wait := self.life.wait(self.host.now())):
             sentence = f"has failed {lifecycle.CRASHES} times in a row and is not started for now."
             if self.life.error:
                 sentence += f" {self.life.error}"
@@ -103,7 +103,7 @@ class ServerInstance:
             self._starting = None
 
     async def _start(self) -> ServerSession | Unavailable:
-        host = self._host
+        host = self.host
         self.advance("needed")
         await self._closing.wait()
         session: ServerSession | None = None
@@ -136,7 +136,7 @@ class ServerInstance:
         return session
 
     def _start_failed(self, error: ServerError | TimeoutError | NoRoom) -> Unavailable:
-        host = self._host
+        host = self.host
         if isinstance(error, NoRoom):
             self.advance("stopped")
             sentence = f"cannot be started: {host.children.limit} processes run, which is the limit."
@@ -157,7 +157,7 @@ class ServerInstance:
     def _started(self, session: ServerSession) -> None:
         self.session = session
         self.starts += 1
-        self.started_at = self._host.now()
+        self.started_at = self.host.now()
         self.subscriptions.reset()
         self.advance("ready")
         session.channel.lost.add_done_callback(lambda lost: self._connection_lost(session, lost.result()))
@@ -168,14 +168,14 @@ class ServerInstance:
         """After a start, renew the subscriptions and load lists that were only stored."""
         with contextlib.suppress(ServerError):
             await self.subscriptions.apply()
-            await self._host.server_catalog.refresh(self, session)
+            await self.host.server_catalog.refresh(self, session)
 
     # End.
 
     def _connection_lost(self, session: ServerSession, sentence: str) -> None:
         """The process exited, or the stream broke."""
-        if self._end_session(session, lifecycle.StartFailed(sentence, self._host.random())):
-            self._host.events.failed(self.scope, f"was lost: {sentence}")
+        if self._end_session(session, lifecycle.StartFailed(sentence, self.host.random())):
+            self.host.events.failed(self.scope, f"was lost: {sentence}")
             if self.subscriptions.wanted and not self.closed:
                 self.background.start(self._restart())
 
@@ -212,7 +212,7 @@ class ServerInstance:
             await session.close()
         finally:
             if self._starting is None and self.session is None:
-                self._host.children.free(self)
+                self.host.children.free(self)
 
     async def stop(self) -> None:
         """Stop the instance; the next call starts it."""
@@ -246,9 +246,9 @@ class ServerInstance:
 
     def touch(self) -> None:
         """Note that the instance was used now."""
-        self._last_used = self._host.now()
-        if self._timer is None and self._host.config.idle_stop > 0 and self.session is not None:
-            self._start_idle_timer(self._host.config.idle_stop)
+        self._last_used = self.host.now()
+        if self._timer is None and self.host.config.idle_stop > 0 and self.session is not None:
+            self._start_idle_timer(self.host.config.idle_stop)
 
     def _start_idle_timer(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._on_idle_timer)
@@ -258,8 +258,8 @@ class ServerInstance:
         if self.session is None or self.closed:
             return
         since = self.idle_since
-        stop_after = self._host.config.idle_stop
-        left = stop_after if since is None else since + stop_after - self._host.now()
+        stop_after = self.host.config.idle_stop
+        left = stop_after if since is None else since + stop_after - self.host.now()
         if left > 0:
             self._start_idle_timer(left)
         else:

@@ -220,9 +220,7 @@ class ManagedServer:
         self._in_flight += counts
         instance.in_flight += 1
         try:
-            return await send(
-                request, instance, config=self.config, limits=self.limits, catalog=self.server_catalog
-            )
+            return await send(request, instance)
         finally:
             self._in_flight -= counts
             instance.in_flight -= 1

@@ -8,13 +8,12 @@ from typing import Final, cast
 
 import msgspec
 
-from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.settings import McpServer
 from modelplex.mcp.constants import HEADER_MISMATCH, Json, McpReply
 from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, RequestOptions, SessionGone
 from modelplex.mcp.servers.header_params import argument_headers
 from modelplex.mcp.servers.http_endpoint import ConnectionNotMade
 from modelplex.mcp.servers.instance import ServerInstance
-from modelplex.mcp.servers.server_catalog import ServerCatalog
 from modelplex.mcp.servers.session import ServerSession
 
 REPEATABLE: Final = frozenset(
@@ -36,37 +35,24 @@ class ServerRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float
 
 
-async def send(
-    request: ServerRequest,
-    instance: ServerInstance,
-    *,
-    config: McpServer,
-    limits: McpConfig,
-    catalog: ServerCatalog,
-) -> McpReply:
+async def send(request: ServerRequest, instance: ServerInstance) -> McpReply:
     """Send a request, and repeat it only if the first attempt cannot have had an effect or the
     config calls the tool idempotent.
 
     Raises:
         Unavailable
     """
-
-    async def attempt(session: ServerSession) -> McpReply:
-        headers = _argument_headers(request, session, config, catalog)
-        return await _send_once(
-            request, instance, session, max_call_time=limits.max_call_time, headers=headers
-        )
-
+    config = instance.host.config
     may_repeat, is_new_session = _is_idempotent(request, config), False
     while True:
         session = await instance.ready()
         try:
-            reply = await attempt(session)
+            reply = await _send_once(request, instance, session)
             if not (_is_header_mismatch(reply) and session.era == "modern" and config.command is None):
                 return reply
             # The tool's schema has changed. The call had no effect.
-            await catalog.reload(instance, session, ("tools",))
-            return await attempt(session)
+            await instance.host.server_catalog.reload(instance, session, ("tools",))
+            return await _send_once(request, instance, session)
         except ConnectionNotMade as lost:
             raise instance.unavailable(f"could not be reached. {lost.sentence}", "start_failed") from None
         except ConnectionLost as lost:
@@ -89,19 +75,13 @@ async def send(
             ) from None
 
 
-async def _send_once(
-    request: ServerRequest,
-    instance: ServerInstance,
-    session: ServerSession,
-    *,
-    max_call_time: float,
-    headers: dict[str, str],
-) -> McpReply:
+async def _send_once(request: ServerRequest, instance: ServerInstance, session: ServerSession) -> McpReply:
     """One attempt. Progress renews the timeout, up to `max_call_time` seconds in all."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    last = began + max_call_time
+    last = began + instance.host.limits.max_call_time
     running = True
+    headers = _argument_headers(request, session, instance)
 
     def renew(progress: bool) -> None:  # noqa: FBT001 - a callback of the session
         if running:
@@ -135,14 +115,15 @@ def _is_header_mismatch(reply: McpReply) -> bool:
 
 
 def _argument_headers(
-    request: ServerRequest, session: ServerSession, config: McpServer, catalog: ServerCatalog
+    request: ServerRequest, session: ServerSession, instance: ServerInstance
 ) -> dict[str, str]:
     """The headers that repeat arguments of a tool, for a modern HTTP server."""
-    is_modern_http = session.era == "modern" and config.command is None
-    if not is_modern_http or request.method != "tools/call" or catalog.current is None:
+    catalog = instance.host.catalog
+    is_modern_http = session.era == "modern" and instance.host.config.command is None
+    if not is_modern_http or request.method != "tools/call" or catalog is None:
         return {}
     name = request.params.get("name")
-    tool = next((tool for tool in catalog.current.tools if tool.get("name") == name), None)
+    tool = next((tool for tool in catalog.tools if tool.get("name") == name), None)
     schema = None if tool is None else tool.get("inputSchema")
     if not isinstance(schema, dict):
         return {}
