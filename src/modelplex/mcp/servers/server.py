@@ -111,29 +111,21 @@ class ManagedServer:
         self._environ = runtime.environ
         self._client = runtime.client
         self._own_client: HttpClient | None = None
-        self._instances: dict[str, ServerInstance] = {}
+        self.instances: dict[str, ServerInstance] = {}
         self._default_life = Life()
         self._in_flight = 0
         self._closed = False
         self._credentials = Secrets(credentials(config))
-        self.server_catalog = ServerCatalog(
-            config,
-            cache=cache,
-            events=self.events,
-            clock=self.now,
-            limits=lambda: self.limits,
-            instance_of=self._instances.get,
-            on_stored=self._catalog_stored,
-        )
+        self.server_catalog = ServerCatalog(self, cache=cache)
 
     def __repr__(self) -> str:
         return f"<ManagedServer {self.name} {self.state} in_flight={self._in_flight}>"
 
     @property
     def state(self) -> State:
-        if not self._instances:
+        if not self.instances:
             return self._default_life.state
-        states_of: list[State] = [instance.life.state for instance in self._instances.values()]
+        states_of: list[State] = [instance.life.state for instance in self.instances.values()]
         return min(states_of, key=ALIVE.index)
 
     @property
@@ -150,7 +142,7 @@ class ManagedServer:
         """Read the stored catalog; starts no process. `lists` and `request` do this first."""
         return await self.server_catalog.load_stored(self._environ)
 
-    def _catalog_stored(self) -> None:
+    def mark_cataloged(self) -> None:
         self._default_life = lifecycle.next(self._default_life, "cataloged", self.now())
 
     def set_late(self) -> None:
@@ -166,7 +158,7 @@ class ManagedServer:
         if self.catalog is not None and not fresh:
             return self.catalog
         instance = next(
-            (instance for instance in self._instances.values() if instance.session is not None), None
+            (instance for instance in self.instances.values() if instance.session is not None), None
         ) or self._instance("")
         starts = instance.starts
         session = await instance.ready()
@@ -238,7 +230,7 @@ class ManagedServer:
         Raises: Unavailable as `request`, if `uris` is not empty and it could not be started.
         """
         await self.load()
-        if not uris and scope not in self._instances:
+        if not uris and scope not in self.instances:
             return
         instance = self._instance(scope)
         if instance.subscriptions.wanted == uris:
@@ -254,7 +246,7 @@ class ManagedServer:
 
     def status(self) -> ServerStatus:
         """The present state. Starts nothing."""
-        instances = list(self._instances.values())
+        instances = list(self.instances.values())
         sessions = [each.session for each in instances if each.session is not None]
         times = [each.started_at for each in instances if each.started_at is not None]
         failed = [each for each in instances if each.life.error is not None]
@@ -278,7 +270,7 @@ class ManagedServer:
 
     async def end_scope(self, scope: str) -> None:
         """Stop that scope's instance and forget it. Its running requests fail as lost."""
-        instance = self._instances.pop(scope, None)
+        instance = self.instances.pop(scope, None)
         if instance is not None:
             await instance.close()
         self.events.forget(scope)
@@ -287,20 +279,20 @@ class ManagedServer:
         """Stop everything. No process is left when this returns."""
         self._closed = True
         await self.server_catalog.close()
-        await asyncio.gather(*(self.end_scope(scope) for scope in list(self._instances)))
+        await asyncio.gather(*(self.end_scope(scope) for scope in list(self.instances)))
         if self._own_client is not None:
             await self._own_client.aclose()
         if self._owns_children:
             await self.children.aclose()
 
     def _instance(self, scope: str) -> ServerInstance:
-        instance = self._instances.get(scope)
+        instance = self.instances.get(scope)
         if instance is None:
             if self._closed:
                 raise Unavailable(
                     f"The tool server {self.name} was stopped.", server=self.name, reason="lost"
                 )
-            instance = self._instances[scope] = ServerInstance(self, scope=scope, life=self._default_life)
+            instance = self.instances[scope] = ServerInstance(self, scope=scope, life=self._default_life)
         return instance
 
     async def connect(self, instance: ServerInstance, *, sse: bool = False) -> ServerSession:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import META_SUBSCRIPTION, Catalog, Json
 from modelplex.mcp.servers.background import BackgroundTasks
 from modelplex.mcp.servers.cache import DiskCache, ServerEra, fingerprint
 from modelplex.mcp.servers.channel import ConnectionLost, SessionGone
-from modelplex.mcp.servers.events import ServerEvents
 from modelplex.mcp.servers.instance import ServerInstance
 from modelplex.mcp.servers.listing import CHANGES, METHODS, Kind, load
 from modelplex.mcp.servers.session import ServerSession
+
+if TYPE_CHECKING:
+    from modelplex.mcp.servers.server import ManagedServer
 
 FRESH_SECONDS: Final = 60.0
 """Age of a list that is not loaded again at the next start of a process."""
@@ -29,24 +30,9 @@ MAX_CHANGE_PAUSE: Final = 30.0
 
 
 class ServerCatalog:
-    """The catalog of one server and its protocol era, shared by all its instances.
+    """The catalog of one server and its protocol era, shared by all its instances."""
 
-    limits       the present [mcp] settings
-    instance_of  the instance of a scope, None if there is none
-    on_stored    called when the disk had a catalog
-    """
-
-    def __init__(
-        self,
-        config: McpServer,
-        *,
-        cache: DiskCache | None,
-        events: ServerEvents,
-        clock: Callable[[], float],
-        limits: Callable[[], McpConfig],
-        instance_of: Callable[[str], ServerInstance | None],
-        on_stored: Callable[[], None],
-    ) -> None:
+    def __init__(self, host: ManagedServer, *, cache: DiskCache | None) -> None:
         self.current: Catalog | None = None
         """From the disk or from the server. Replaced whole, never changed."""
         self.known_era: ServerEra | None = None
@@ -56,13 +42,8 @@ class ServerCatalog:
         """
         self.confirmed = False
         """Whether `current` came from the server in this run."""
-        self._config = config
+        self._host = host
         self._cache = cache
-        self._events = events
-        self._clock = clock
-        self._limits = limits
-        self._instance_of = instance_of
-        self._on_stored = on_stored
         self._callbacks: dict[object, Callable[[str, Json], None]] = {}
         self._fingerprint = ""
         self._loading: asyncio.Task[None] | None = None
@@ -74,7 +55,7 @@ class ServerCatalog:
 
     def __repr__(self) -> str:
         state = "none" if self.current is None else "confirmed" if self.confirmed else "stored"
-        return f"<ServerCatalog of {self._config.name}, {state}>"
+        return f"<ServerCatalog of {self._host.config.name}, {state}>"
 
     async def load_stored(self, environ: Mapping[str, str]) -> Catalog | None:
         """Read the stored catalog, once. Starts nothing."""
@@ -85,12 +66,12 @@ class ServerCatalog:
         return self.current
 
     async def _load_stored(self, environ: Mapping[str, str]) -> None:
-        self._fingerprint = await asyncio.to_thread(fingerprint, self._config, environ=environ)
+        self._fingerprint = await asyncio.to_thread(fingerprint, self._host.config, environ=environ)
         if self._cache is not None and self.current is None:
             self.current, self.known_era = await self._cache.load(self._fingerprint)
             self.late = self.current is None and await self._cache.is_late(self._fingerprint)
             if self.current is not None:
-                self._on_stored()
+                self._host.mark_cataloged()
 
     def listen(self, callback: Callable[[str, Json], None]) -> Callable[[], None]:
         """Call back with messages that belong to no request: (scope, whole message). After a
@@ -133,7 +114,7 @@ class ServerCatalog:
         """Load stored lists again, and announce differences. `missed`: changes may have been
         announced while no stream was open.
         """
-        if self.confirmed and not missed and self._clock() - self._loaded_at < FRESH_SECONDS:
+        if self.confirmed and not missed and self._host.now() - self._loaded_at < FRESH_SECONDS:
             return
         before = self.current
         await self.load_lists(instance, session, tuple(METHODS))
@@ -157,17 +138,17 @@ class ServerCatalog:
     ) -> None:
         catalog = await load(
             session,
-            limits=self._limits(),
+            limits=self._host.limits,
             old=self.current,
             kinds=kinds,
-            warn=lambda text: self._events.warn(text, scope=instance.scope),
+            warn=lambda text: self._host.events.warn(text, scope=instance.scope),
         )
         self.confirmed = True
-        self._loaded_at = self._clock()
+        self._loaded_at = self._host.now()
         if catalog != self.current:
             self.current = catalog
             self.late = False
-            self._events.emit("list", f"{len(catalog.tools)} tools", scope=instance.scope, level="debug")
+            self._host.events.emit("list", f"{len(catalog.tools)} tools", scope=instance.scope, level="debug")
             await self._store()
 
     def receive(self, instance: ServerInstance, message: Json) -> None:
@@ -189,7 +170,7 @@ class ServerCatalog:
                 kinds: tuple[Kind, ...] = tuple(
                     kind for of, method in pending if of == scope for kind in CHANGES[method]
                 )
-                instance = self._instance_of(scope)
+                instance = self._host.instances.get(scope)
                 # A start loads the lists itself.
                 if instance is None or instance.session is None:
                     continue
