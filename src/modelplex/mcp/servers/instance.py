@@ -30,11 +30,7 @@ class ServerInstance:
         self.started_at: float | None = None
         self.starts = 0
         self.in_flight = 0
-        self.subscriptions = InstanceSubscriptions(
-            lambda: self.session,
-            warn=lambda text: host.events.warn(text, scope=scope),
-            reload=lambda session: host.server_catalog.refresh(self, session, missed=True),
-        )
+        self.subscriptions = InstanceSubscriptions(self)
         self.closed = False
         self.background = BackgroundTasks()
         """Tasks that are cancelled when the instance is closed."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from modelplex.mcp.constants import Json
 from modelplex.mcp.servers.background import BackgroundTasks
 from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, RequestOptions
 from modelplex.mcp.servers.session import ServerSession
+
+if TYPE_CHECKING:
+    from modelplex.mcp.servers.instance import ServerInstance
 
 LISTEN_PAUSE: Final = 1.0
 """Seconds before an ended subscription stream is opened again; doubles each time in a row."""
@@ -20,24 +22,11 @@ ACKNOWLEDGE_SECONDS: Final = 5.0
 
 
 class InstanceSubscriptions:
-    """`wanted` are the URIs of the resources to watch.
+    """`wanted` are the URIs of the resources to watch."""
 
-    session  returns the present session, if there is one
-    warn     takes a sentence for the log
-    reload   loads the lists again after a gap in a stream
-    """
-
-    def __init__(
-        self,
-        session: Callable[[], ServerSession | None],
-        *,
-        warn: Callable[[str], None],
-        reload: Callable[[ServerSession], Awaitable[None]],
-    ) -> None:
-        self._session = session
+    def __init__(self, instance: ServerInstance) -> None:
         self.wanted: frozenset[str] = frozenset()
-        self._warn = warn
-        self._reload = reload
+        self._instance = instance
         self._subscribed: frozenset[str] = frozenset()
         self._listening: asyncio.Task[None] | None = None
         self._tasks = BackgroundTasks()
@@ -59,7 +48,7 @@ class InstanceSubscriptions:
     async def apply(self) -> None:
         """Subscribe to what is wanted now. Raises ConnectionLost, HttpRefused or SessionGone."""
         async with self._lock:
-            session = self._session()
+            session = self._instance.session
             if session is None:
                 return
             wanted = self.wanted  # it may change while this waits; the next `apply` sees that
@@ -73,8 +62,12 @@ class InstanceSubscriptions:
                 for uri in sorted(uris):
                     reply = await session.request(method, {"uri": uri})
                     if reply.error is not None:
-                        self._warn(f"{method} failed with error {reply.error['code']}.")
+                        self._warn(method, reply.error)
             self._subscribed = wanted
+
+    def _warn(self, method: str, error: Json) -> None:
+        text = f"{method} failed with error {error['code']}."
+        self._instance.host.events.warn(text, scope=self._instance.scope)
 
     async def close(self) -> None:
         await self._tasks.cancel()
@@ -114,13 +107,13 @@ class InstanceSubscriptions:
                         "subscriptions/listen", {"notifications": notifications}, options
                     )
                     if reply.error is not None:
-                        self._warn(f"subscriptions/listen failed with error {reply.error['code']}.")
+                        self._warn("subscriptions/listen", reply.error)
                         return
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_LISTEN_PAUSE)
                 # Changes during the gap were not announced.
                 with contextlib.suppress(ConnectionLost, HttpRefused):
-                    await self._reload(session)
+                    await self._instance.host.server_catalog.refresh(self._instance, session, missed=True)
         finally:
             if not acknowledged.done():
                 acknowledged.set_result(None)

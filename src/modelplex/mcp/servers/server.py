@@ -108,7 +108,7 @@ class ManagedServer:
         self.random = runtime.random
         self.events = ServerEvents(config, on_event=runtime.on_event, clock=runtime.clock)
         self._owns_children = runtime.children is None
-        self._environ = runtime.environ
+        self.environ = runtime.environ
         self._client = runtime.client
         self._own_client: HttpClient | None = None
         self.instances: dict[str, ServerInstance] = {}
@@ -140,7 +140,7 @@ class ManagedServer:
 
     async def load(self) -> Catalog | None:
         """Read the stored catalog; starts no process. `lists` and `request` do this first."""
-        return await self.server_catalog.load_stored(self._environ)
+        return await self.server_catalog.load_stored()
 
     def mark_cataloged(self) -> None:
         self._default_life = lifecycle.next(self._default_life, "cataloged", self.now())
@@ -316,7 +316,7 @@ class ManagedServer:
         return await stdio_channel(
             self.config,
             messages,
-            environ=self._environ,
+            environ=self.environ,
             children=self.children,
             write_line=lambda kind, line: self.events.add_line(kind, line, scope=scope, output=output),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from modelplex.mcp.constants import META_SUBSCRIPTION, Catalog, Json
@@ -57,16 +57,18 @@ class ServerCatalog:
         state = "none" if self.current is None else "confirmed" if self.confirmed else "stored"
         return f"<ServerCatalog of {self._host.config.name}, {state}>"
 
-    async def load_stored(self, environ: Mapping[str, str]) -> Catalog | None:
+    async def load_stored(self) -> Catalog | None:
         """Read the stored catalog, once. Starts nothing."""
         if self._loading is None:
-            self._loading = asyncio.get_running_loop().create_task(self._load_stored(environ))
+            self._loading = asyncio.get_running_loop().create_task(self._load_stored())
         if not self._loading.done():
             await asyncio.shield(self._loading)
         return self.current
 
-    async def _load_stored(self, environ: Mapping[str, str]) -> None:
-        self._fingerprint = await asyncio.to_thread(fingerprint, self._host.config, environ=environ)
+    async def _load_stored(self) -> None:
+        self._fingerprint = await asyncio.to_thread(
+            fingerprint, self._host.config, environ=self._host.environ
+        )
         if self._cache is not None and self.current is None:
             self.current, self.known_era = await self._cache.load(self._fingerprint)
             self.late = self.current is None and await self._cache.is_late(self._fingerprint)
