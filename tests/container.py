@@ -1,5 +1,5 @@
-"""The image of the Dockerfile without a daemon: its steps as they stand, run by bubblewrap in a
-root made of them, and its entry point in a network namespace of its own.
+"""The image of the Dockerfile without a Docker daemon: bubblewrap runs its steps in a new root, and
+its entry point in a network namespace.
 
 The base image cannot be had here, so this machine's /usr and a Python of it stand in for
 `python:3.13-slim`. Everything else is what the Dockerfile says: an instruction that is not known
@@ -23,12 +23,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STEP_S = 120.0
-"""A bound on one RUN: some install packages."""
+"""Of one RUN: some install packages."""
 WAIT_S = 20.0
 NEEDED = ("bwrap", "ip", "unshare", "nsenter", "setpriv", "useradd")
 GATEWAY, CONTAINER = "172.30.99.1", "172.30.99.2"
-"""The bridge's end of the wire, where a published port's connections come from, and the
-container's.
+"""The bridge's end of the wire, the source of connections to a published port, and the container's.
 """
 CAPABILITIES = (
     "CAP_CHOWN",
@@ -39,15 +38,15 @@ CAPABILITIES = (
     "CAP_KILL",
     "CAP_NET_BIND_SERVICE",
 )
-"""What Docker leaves to root in a container, as far as a gateway could use it."""
+"""Those that Docker leaves to root in a container, and a gateway could use."""
 PYTHON = "opt/python"
-"""Below the root: what becomes /usr/local/bin/python."""
+"""In the root; mounted as /usr/local/bin/python."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass
 class Stage:
-    """One FROM: a root in the making, and what the instructions so far have set."""
+    """One FROM: its root, and the settings of the instructions so far."""
 
     root: Path
     environ: dict[str, str] = field(default_factory=dict[str, str])
@@ -57,7 +56,7 @@ class Stage:
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
-    """Each instruction with its arguments, comments left out and continued lines joined."""
+    """Each instruction with its arguments, without comments."""
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     joined = re.sub(r"\\\n\s*", " ", lines)
     split = (line.partition(" ") for line in joined.splitlines() if line.strip())
@@ -65,7 +64,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def build(dockerfile: str, *, folder: Path, python: Path) -> Stage:
-    """The last stage, after every step was run."""
+    """The last stage, after all steps."""
     stages: dict[str, Stage] = {}
     stage = Stage(folder)
     for word, rest in instructions(dockerfile):
@@ -118,7 +117,7 @@ def _base(root: Path, *, python: Path) -> None:
 
 
 def _inside(stage: Stage, path: str) -> Path:
-    """A path of the container, where it is out here."""
+    """The path on this machine of a path in the container."""
     return stage.root / os.path.join(stage.workdir, path).lstrip("/")  # noqa: PTH118 - an absolute path replaces the folder
 
 
@@ -142,7 +141,7 @@ def _copy(rest: str, stage: Stage, stages: Mapping[str, Stage]) -> None:
 
 
 def _binds(stage: Stage, *, python: Path) -> list[str]:
-    """What bubblewrap sees: the root, with this machine's programs and a Python in the place of the
+    """Options of bubblewrap: the root, with this machine's programs and a Python in place of the
     base image's.
     """
     prefix = str(python.parent.parent)
@@ -173,15 +172,13 @@ def _run(line: str, stage: Stage, *, python: Path) -> None:
 
 @dataclass(frozen=True)
 class Wire:
-    """Two network namespaces with a pair of virtual interfaces between them: the container's, and
-    that of the bridge.
-    """
+    """The network namespaces of a container and of a bridge, connected by virtual interfaces."""
 
     container: int
     bridge: int
 
     def client(self, code: str, *arguments: str) -> str:
-        """What a Python program prints at the bridge's end."""
+        """The output of a Python program at the bridge's end."""
         command = ["nsenter", f"--net=/proc/{self.bridge}/ns/net", sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
         assert done.returncode == 0, done.stderr
@@ -209,7 +206,7 @@ def wire() -> Generator[Wire]:
 
 @contextmanager
 def _namespace() -> Generator[int]:
-    """A process in a network namespace of its own, which lives as long as that process."""
+    """A process that keeps a new network namespace alive."""
     held = subprocess.Popen(
         ["unshare", "--net", "sh", "-c", "echo up; exec cat"],
         stdin=subprocess.PIPE,
@@ -238,7 +235,7 @@ def docker_run(
     net: Wire | None = None,
     user: str | None = None,
 ) -> Generator[subprocess.Popen[bytes]]:
-    """`docker run -v ... IMAGE ARGUMENTS`, as far as the kernel is concerned."""
+    """`docker run -v ... IMAGE ARGUMENTS`, as the kernel sees it."""
     mounts = [word for out, inside in volumes.items() for word in ("--bind", str(out), inside)]
     words = [] if net is None else ["nsenter", f"--net=/proc/{net.container}/ns/net"]
     words += [
@@ -250,21 +247,20 @@ def docker_run(
         "--die-with-parent",
     ]
     words += [] if net else ["--unshare-net"]
-    # bubblewrap is process 1 and passes no signal on: `--as-pid-1` makes the entry point process 1,
-    # as Docker does.
+    # `--as-pid-1` makes the entry point PID 1, as Docker does: bubblewrap forwards no signals.
     words += ["--as-pid-1", *(word for each in CAPABILITIES for word in ("--cap-add", each))]
     words += ["--chdir", stage.workdir, "--", "setpriv"]
     if (ids := user or _ids(stage)) != "0:0":
         uid, gid = ids.split(":")
         words += ["--reuid", uid, "--regid", gid, "--clear-groups"]
     words += ["--no-new-privs", "--"]
-    with log.open("wb") as said:
+    with log.open("wb") as output:
         running = subprocess.Popen(
             [*words, *stage.entrypoint, *arguments],
             env=stage.environ,
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
         )
     try:
         yield running
@@ -273,8 +269,8 @@ def docker_run(
 
 
 def stop(running: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
-    """`docker stop`: a signal to the entry point, which is process 1 of the container. Returns the
-    exit status, once the whole container is gone.
+    """`docker stop`: a signal to the entry point, PID 1 of the container. Returns the exit status,
+    after the end of the container.
     """
     if running.poll() is None:
         for child in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split():
