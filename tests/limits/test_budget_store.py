@@ -114,7 +114,7 @@ def test_what_others_add_before_the_callback_is_set_is_not_lost(tmp_path: Path) 
 
 
 def test_a_file_that_is_no_database_is_an_error_that_names_it_and_is_left_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_bytes(b"not a database at all, and long enough to be looked at " * 20)
+    (tmp_path / FILE).write_bytes(b"not a database at all, and long enough to be read " * 20)
     before = (tmp_path / FILE).read_bytes()
     with pytest.raises(BudgetStoreError) as fault:
         BudgetStore(tmp_path, report_error=quiet)

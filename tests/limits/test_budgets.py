@@ -163,7 +163,7 @@ async def spent(running: Running) -> dict[str, Any]:
     return kept
 
 
-def told(record: Record) -> Usage:
+def final_usage(record: Record) -> Usage:
     assert record.usage is not None
     return record.usage
 
@@ -205,7 +205,7 @@ async def test_a_stream_that_ends_before_its_usage_is_charged_for_its_output(
             writer.close()
         record = await gw.record()
         assert record.outcome == ("client_closed" if ends == "hangs up" else "broken")
-        usage = told(record)
+        usage = final_usage(record)
         assert usage.estimated
         expected = 4000 * 3 // 16 if name == "hidden" else ESTIMATE
         assert usage.output == pytest.approx(expected, abs=3)
@@ -225,7 +225,7 @@ async def test_a_stream_that_ends_with_its_usage_is_charged_that_usage(tmp_path:
         async with gateway(text, folder=tmp_path) as gw:
             for number, form in enumerate(FORMS, 1):
                 await ask(gw, tmp_path / "coder.sock", *FORMS[form])
-                usage = told(await gw.record(number))
+                usage = final_usage(await gw.record(number))
                 assert (usage.input, usage.output, usage.estimated) == (50, 3, False)
 
 
@@ -306,12 +306,12 @@ async def test_a_caller_that_disconnects_before_the_first_output_pays_for_its_pr
             async with asyncio.timeout(WAIT_S):
                 await reader.readuntil(b": ping")
             writer.close()
-            usage = told(await gw.record())
+            usage = final_usage(await gw.record())
             assert (usage.input, usage.output, usage.estimated) == (2, 0, True)
 
 
 @pytest.mark.parametrize(
-    ("target", "served_by", "said", "expected"),
+    ("target", "served_by", "response", "expected"),
     [
         (
             "images/generations",
@@ -333,10 +333,10 @@ async def test_a_caller_that_disconnects_before_the_first_output_pays_for_its_pr
     ],
 )
 async def test_endpoints_other_than_chat_are_charged(
-    target: str, served_by: str, said: dict[str, Any], expected: int, tmp_path: Path
+    target: str, served_by: str, response: dict[str, Any], expected: int, tmp_path: Path
 ) -> None:
     async with (
-        provider(answer({"object": "list", "model": "m", **said})) as up,
+        provider(answer({"object": "list", "model": "m", **response})) as up,
         gateway(agent(tmp_path, one(up.url, type=served_by)), folder=tmp_path) as gw,
     ):
         body = {"model": "m", "input": "Hi there", "prompt": "Hi", "query": "q", "documents": ["d"]}
@@ -409,7 +409,7 @@ async def test_a_model_without_a_price_is_logged_once_and_refused_if_configured(
         # Callers that are no agent are served as before.
         assert (await gw.chat(model="x-1")).status == 200
     rows = [json.loads(line) for line in (tmp_path / "log.json").read_text().splitlines()]
-    told = [(row["provider"], row["model"]) for row in rows if row["event"] == "no price is known"]
+    logged = [(row["provider"], row["model"]) for row in rows if row["event"] == "no price is known"]
     # At the start, at the first call of a model that is in no config, and at each reload.
-    assert told[:3] == [("up", "m"), ("up", ""), ("up", "x-1")]
-    assert told.count(("up", "x-1")) == 1
+    assert logged[:3] == [("up", "m"), ("up", ""), ("up", "x-1")]
+    assert logged.count(("up", "x-1")) == 1

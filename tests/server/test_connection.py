@@ -500,19 +500,19 @@ def test_the_deadlines_of_a_request_do_not_end_a_long_response(run: Run, address
 
 def test_a_body_that_stops_is_a_408_and_a_disconnect_for_the_app(run: Run, address: Address) -> None:
     async def main() -> None:
-        told = asyncio.Event()
+        disconnected = asyncio.Event()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             try:
                 await read_body(receive)
             except ConnectionResetError:
-                told.set()
+                disconnected.set()
 
         async with serving(app, address, body_timeout=0.1) as served:
             client = await served.client()
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
             assert await client.refusal() == (408, "request_timeout")
-            await until(told)
+            await until(disconnected)
 
     run(main())
 

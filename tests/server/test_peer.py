@@ -191,21 +191,21 @@ async def _three_requests(running: Running) -> None:
 async def test_a_caller_is_attested_once_per_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[Peer | None] = []
+    attested: list[Peer | None] = []
 
     def counted(sock: Any, peer: Peer | None) -> PeerNetwork:
-        looked.append(peer)
+        attested.append(peer)
         return attest(sock, peer)
 
     monkeypatch.setattr(callers, "attest", counted)
     async with provider(answer(BODY)) as up:
         async with gateway(config(up.url, server='attest = "warn"'), folder=tmp_path) as running:
             await _three_requests(running)
-            assert len(looked) == 1
-        looked.clear()
+            assert len(attested) == 1
+        attested.clear()
         async with gateway(config(up.url, server='attest = "off"'), folder=tmp_path) as running:
             await _three_requests(running)
-            assert not looked
+            assert not attested
             assert (await running.record()).peer_network is None
 
 

@@ -84,8 +84,8 @@ async def test_without_a_config_it_serves_the_demo_and_says_what_it_detected(tmp
         started = await gateway.line("started")
         assert started["providers"] == ["demo"]
         assert started["listeners"] == [f"http://127.0.0.1:{gateway.address[1]}"]
-        said = gateway.said.read_text()
-        assert said.startswith(
+        output = gateway.said.read_text()
+        assert output.startswith(
             "modelplex: there is no config.toml here, so it serves what it detects:\n  demo: "
         )
         assert names(tmp_path) == ["said"]
@@ -109,8 +109,15 @@ def test_an_invalid_config_reports_every_error_and_binds_nothing(tmp_path: Path)
     done = run(folder=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
-    for told in ("config.toml:3: ", "log_level", "config.toml:4: ", "config.toml:6: ", "opnai", "NOT_SET"):
-        assert told in done.stderr
+    for expected in (
+        "config.toml:3: ",
+        "log_level",
+        "config.toml:4: ",
+        "config.toml:6: ",
+        "opnai",
+        "NOT_SET",
+    ):
+        assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert names(tmp_path) == ["config.toml"]
 
@@ -341,8 +348,8 @@ async def test_a_log_file_rotates_and_keeps_the_configured_number(tmp_path: Path
 async def test_a_full_disk_under_the_log_fails_no_call_and_lost_lines_are_counted(tmp_path: Path) -> None:
     async with served(DEMO + '[log]\nfile = "/dev/full"\n', folder=tmp_path) as gateway:
         await _loses_lines_and_serves_on(gateway)
-        said = gateway.said.read_text()
-    assert said == (
+        output = gateway.said.read_text()
+    assert output == (
         "modelplex: the log file /dev/full cannot be written (No space left on device); lines are lost, calls continue\n"
     )
 
@@ -453,7 +460,7 @@ async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
         f'[server]\ninternal_token = "{TOKEN}"\n[failover]\nretries = 0\nmax_attempts = 2\n[log]\nbodies = true\n'
         + "".join(f"[[providers]]\n{row}" for row in rows)
     )
-    said: list[str] = []
+    output: list[str] = []
     async with provider() as up:
 
         async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -467,33 +474,33 @@ async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
         environ = {"SECOND_KEY": SECOND}
         async with served(config, "--verbose", folder=tmp_path, environ=environ) as gateway:
             for name, (_, streamed) in SCRIPTS.items():
-                said.append(await _all_of(gateway, CHAT, chat(name, stream=streamed)))
-                assert "200 OK" in said[-1].partition("\r\n")[0] or '"error"' in said[-1]
+                output.append(await _all_of(gateway, CHAT, chat(name, stream=streamed)))
+                assert "200 OK" in output[-1].partition("\r\n")[0] or '"error"' in output[-1]
             for kind in ("anthropic", "ollama"):
-                said.append(await _all_of(gateway, CHAT, chat(kind)))
-                said.append(await _all_of(gateway, CHAT, chat(kind, stream=True)))
-            said.append(await _all_of(gateway, "/v1/embeddings", b'{"model":"status-400","input":"x"}'))
-            said.append(
+                output.append(await _all_of(gateway, CHAT, chat(kind)))
+                output.append(await _all_of(gateway, CHAT, chat(kind, stream=True)))
+            output.append(await _all_of(gateway, "/v1/embeddings", b'{"model":"status-400","input":"x"}'))
+            output.append(
                 await _all_of(gateway, "/v1/images/generations", b'{"model":"status-500","prompt":"x"}')
             )
             for path in ("config", "status", "metrics"):
-                told = await gateway.ask(
+                view = await gateway.ask(
                     "GET", f"/_internal/{path}", headers=[f"authorization: Bearer {TOKEN}"]
                 )
-                assert told.status == 200
-                said.append(told.body.decode())
+                assert view.status == 200
+                output.append(view.body.decode())
                 assert (await gateway.ask("GET", f"/_internal/{path}")).status == 401
-            said.append((await gateway.ask("GET", "/health?detail")).body.decode())
+            output.append((await gateway.ask("GET", "/health?detail")).body.decode())
             gateway.signal(signal.SIGHUP)
             await gateway.line("config reloaded")
-    said.append(gateway.said.read_text())
-    assert said[-1].count('"event":"call"') == len(SCRIPTS) + 6
+    output.append(gateway.said.read_text())
+    assert output[-1].count('"event":"call"') == len(SCRIPTS) + 6
     checked = run("check", folder=tmp_path, environ=environ)
     (tmp_path / "config.toml").write_text(config.replace("retries = 0", 'retries = "x"'))
     faulty = run(folder=tmp_path, environ=environ)
     assert (checked.returncode, faulty.returncode) == (0, 2)
-    said += [checked.stdout, checked.stderr, faulty.stdout, faulty.stderr]
-    for text in said:
+    output += [checked.stdout, checked.stderr, faulty.stdout, faulty.stderr]
+    for text in output:
         for secret in (KEY, SECOND, HEADER, TOKEN, "distinctive"):
             assert secret not in text, text[max(0, text.index(secret) - 300) : text.index(secret) + 60]
 

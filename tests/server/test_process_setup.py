@@ -85,10 +85,10 @@ async def test_a_process_of_the_same_user_can_neither_read_the_gateways_keys_nor
     socket = shared_folder / "m.sock"
     config = f'[server]\nsocket = "{socket}"\n[[providers]]\ntype = "demo"\n'
     (shared_folder / "config.toml").write_text(config)
-    log = tmp_path / "said"
-    with log.open("wb") as said, subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds
+    log = tmp_path / "output"
+    with log.open("wb") as output, subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds
         as_nobody(sys.executable, "-m", "modelplex", "--verbose"),
-        cwd=shared_folder, env=environment({"OPENAI_API_KEY": "sk-secret"}), stdout=subprocess.DEVNULL, stderr=said,
+        cwd=shared_folder, env=environment({"OPENAI_API_KEY": "sk-secret"}), stdout=subprocess.DEVNULL, stderr=output,
     ) as served:  # fmt: skip
         try:
             await until(lambda: served.poll() is not None or socket.exists(), what="the start")
