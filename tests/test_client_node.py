@@ -161,7 +161,7 @@ async def test_a_response_that_breaks_off_is_an_error(tmp_path: Path) -> None:
     async with await asyncio.start_unix_server(serve, path):
         told = await run(f"unix:{path}", "broken")
     assert told["error"]["name"] == "TypeError"
-    assert "the answer broke off" in told["error"]["message"]
+    assert "the response broke off" in told["error"]["message"]
 
 
 async def test_the_callers_abort_signal_ends_the_request_with_its_reason(tmp_path: Path) -> None:

@@ -1,21 +1,21 @@
 // `unix:` base URLs for Node 20 and newer: `node --import /path/to/client.mjs agent.mjs`, or NODE_OPTIONS="--import=/path/to/client.mjs".
 //
-// Runs in the agent's process; a copy of this one file works. It wraps the global `fetch`, which the SDKs use: a URL that begins with `unix:` goes to that socket
-// through node:http, whatever proxies the environment names; any other goes on untouched. Nothing else is changed, and `uninstall()` undoes it.
+// Runs in the agent's process; a copy of this one file works. It wraps the global `fetch`, which the SDKs use: requests for `unix:` URLs go to the socket through
+// node:http and ignore the environment's proxies; others pass unchanged. Nothing else is changed, and `uninstall()` undoes it.
 
 import { statSync } from "node:fs";
 
 const SCHEME = /^unix:/i;
-// What stands before the paths of a client whose base URL is the socket alone.
+// The base of the paths of a client whose base URL is the socket alone.
 const DEFAULT_BASE = "/models/v1/";
-// First segments that are a path of the gateway already. `models` is none: it is also where OpenAI's clients look up a model ...
-const SURFACES = new Set(["v1", "v1beta", "v1alpha", "api", "mcp", "tools", "health", "anthropic", "gemini"]);
-// ... unless one of these follows it, and something more.
-const MODEL_SURFACES = new Set(["v1", "v1beta", "v1alpha", "api", "mcp"]);
-// Answers that have no body, as Response wants to be told.
+// First segments of the gateway's own paths. `models` is not one of them, since OpenAI's clients look up models there, ...
+const GATEWAY_SEGMENTS = new Set(["v1", "v1beta", "v1alpha", "api", "mcp", "tools", "health", "anthropic", "gemini"]);
+// ... unless one of these follows it, and another segment.
+const AFTER_MODELS = new Set(["v1", "v1beta", "v1alpha", "api", "mcp"]);
+// Statuses without a body, for which Response accepts none.
 const BODILESS = new Set([204, 205, 304]);
-// Headers that are this connection's own to set; bodies come as they are, since nobody here would inflate them.
-const OURS = new Set(["host", "connection", "content-length", "transfer-encoding", "accept-encoding"]);
+// Headers of this connection; bodies are not compressed, since nothing here would decompress them.
+const CONNECTION_HEADERS = new Set(["host", "connection", "content-length", "transfer-encoding", "accept-encoding"]);
 const MARK = Symbol.for("modelplex.unix");
 
 function isSocket(path) {
@@ -34,8 +34,8 @@ function decoded(path) {
   }
 }
 
-// What follows the base's second appearance: clients may put their base before a URL that holds it already.
-function once(socket, rest) {
+// The path without a second base: clients may prepend their base to a URL that has it already.
+function withoutSecondBase(socket, rest) {
   const at = `/${rest}`.indexOf(`/${socket}/`);
   if (at < 0) return rest;
   const after = rest.slice(at + socket.length + 1);
@@ -46,12 +46,12 @@ function once(socket, rest) {
 function target(rest) {
   const path = rest.replace(/^\/+/, "");
   const [first, second, ...more] = path.split("/");
-  const known = SURFACES.has(first) || (first === "models" && MODEL_SURFACES.has(second) && more.join("/") !== "");
+  const known = GATEWAY_SEGMENTS.has(first) || (first === "models" && AFTER_MODELS.has(second) && more.join("/") !== "");
   return (known ? "/" : DEFAULT_BASE) + path;
 }
 
-// Where a `unix:` URL leads: the first part of its path that is a socket, and path and query as they go onto the wire.
-export function place(url) {
+// Splits a `unix:` URL into the first part of its path that is a socket, and the path and query of the request line.
+function parseUrl(url) {
   let rest = url.replace(SCHEME, "").replace(/#.*$/s, "");
   if (rest.startsWith("//")) {
     if (rest[2] !== "/") throw unreachable(url, "a socket's URL has no host: write unix:/path/to/modelplex.socket, with one slash");
@@ -63,35 +63,35 @@ export function place(url) {
   for (let number = 1; number <= pieces.length; number += 1) {
     const written = pieces.slice(0, number).join("/");
     if (pieces[number - 1] && isSocket(decoded(written))) {
-      const left = once(written.replace(/^\/+/, ""), pieces.slice(number).join("/"));
+      const left = withoutSecondBase(written.replace(/^\/+/, ""), pieces.slice(number).join("/"));
       return { socket: decoded(written), target: target(left) + query };
     }
   }
   throw unreachable(url, "no part of this path is a socket: the gateway may not be running");
 }
 
-// What fetch throws where nobody could be reached.
+// The error that fetch throws for a failed connection.
 function unreachable(url, why, cause) {
   return new TypeError(`${url}: ${why}`, cause && { cause });
 }
 
-// The caller's request with its body whole, so that its length is known.
+// The caller's request with its whole body, so that its length is known.
 async function read(input, init) {
   const own = input instanceof Request ? input : undefined;
-  const { dispatcher: _, signal: given, ...how } = init ?? {};
-  if (how.body instanceof ReadableStream || how.body?.[Symbol.asyncIterator]) how.duplex = "half";
+  const { dispatcher: _, signal: given, ...options } = init ?? {};
+  if (options.body instanceof ReadableStream || options.body?.[Symbol.asyncIterator]) options.duplex = "half";
   const { method, headers, body } = own ?? {};
-  const asked = new Request("http://localhost/", { ...(own && { method, headers, body, duplex: "half" }), ...how });
-  const sent = [...asked.headers].filter(([name]) => !OURS.has(name));
-  if (!asked.headers.has("accept")) sent.push(["accept", "*/*"]);
-  const bytes = asked.body === null ? null : Buffer.from(await asked.arrayBuffer());
-  if (bytes !== null || asked.method === "POST") sent.push(["content-length", String(bytes?.length ?? 0)]);
-  return { method: asked.method, headers: sent, bytes, signal: given ?? own?.signal };
+  const request = new Request("http://localhost/", { ...(own && { method, headers, body, duplex: "half" }), ...options });
+  const sent = [...request.headers].filter(([name]) => !CONNECTION_HEADERS.has(name));
+  if (!request.headers.has("accept")) sent.push(["accept", "*/*"]);
+  const bytes = request.body === null ? null : Buffer.from(await request.arrayBuffer());
+  if (bytes !== null || request.method === "POST") sent.push(["content-length", String(bytes?.length ?? 0)]);
+  return { method: request.method, headers: sent, bytes, signal: given ?? own?.signal };
 }
 
-// The answer's body as it arrives; leaving it ends the connection, and so the call.
-function stream(url, answer, { signal, release }) {
-  const pieces = answer[Symbol.asyncIterator]();
+// The response's body as it arrives; cancelling it closes the connection, and so ends the call.
+function stream(url, incoming, { signal, release }) {
+  const pieces = incoming[Symbol.asyncIterator]();
   return new ReadableStream(
     {
       async pull(controller) {
@@ -102,11 +102,11 @@ function stream(url, answer, { signal, release }) {
           release();
         } catch (error) {
           release();
-          throw signal?.aborted ? signal.reason : unreachable(url, `the answer broke off (${error.message})`, error);
+          throw signal?.aborted ? signal.reason : unreachable(url, `the response broke off (${error.message})`, error);
         }
       },
       cancel() {
-        answer.destroy();
+        incoming.destroy();
         release();
       },
     },
@@ -114,30 +114,30 @@ function stream(url, answer, { signal, release }) {
   );
 }
 
-async function throughSocket(url, input, init) {
-  const { socket, target: path } = place(url);
+async function fetchOverSocket(url, input, init) {
+  const { socket, target: path } = parseUrl(url);
   const { method, headers, bytes, signal } = await read(input, init);
   signal?.throwIfAborted();
   const http = await import("node:http");
   return new Promise((resolve, reject) => {
-    // One connection a request: connecting to a socket costs next to nothing, and none can go stale when the gateway starts anew.
+    // One connection per request: connecting to a socket is cheap, and no connection is stale after a restart of the gateway.
     const agent = new http.Agent({ keepAlive: false });
     const request = http.request({ socketPath: socket, path, method, agent, setHost: false, headers: [["host", "localhost"], ...headers].flat() });
-    let answer;
+    let received;
     const abort = () => {
       reject(signal.reason);
       request.destroy();
-      answer?.destroy(signal.reason);
+      received?.destroy(signal.reason);
     };
     const release = () => signal?.removeEventListener("abort", abort);
     signal?.addEventListener("abort", abort, { once: true });
     request.on("error", (error) => {
-      if (answer === undefined) release();
-      reject(unreachable(url, `asking ${socket} failed (${error.message}): the gateway may not be running`, error));
+      if (received === undefined) release();
+      reject(unreachable(url, `a request to ${socket} failed (${error.message}): the gateway may not be running`, error));
     });
     request.on("response", (incoming) => {
-      answer = incoming;
-      incoming.on("error", () => {}); // told to whoever reads the body, and to nobody else
+      received = incoming;
+      incoming.on("error", () => {}); // reported to the reader of the body
       const status = incoming.statusCode;
       const { rawHeaders: raw } = incoming;
       const got = raw.flatMap((name, at) => (at % 2 ? [] : [[name, raw[at + 1]]]));
@@ -159,12 +159,12 @@ const before = globalThis.fetch;
 if (!before[MARK]) {
   globalThis.fetch = async function fetch(input, init) {
     const url = input instanceof Request ? input.url : String(input);
-    return SCHEME.test(url) ? throughSocket(url, input, init) : before(input, init);
+    return SCHEME.test(url) ? fetchOverSocket(url, input, init) : before(input, init);
   };
   globalThis.fetch[MARK] = before;
 }
 
-// Give the process back the `fetch` that it came with.
+// Restores the original `fetch`.
 export function uninstall() {
   globalThis.fetch = globalThis.fetch[MARK] ?? globalThis.fetch;
 }
