@@ -113,4 +113,4 @@ def test_options_after_the_program_belong_to_the_program() -> None:
 def test_a_bridge_needs_one_address_of_the_gateway(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["bridge"], ["bridge", "--socket", "a", "--connect", "vsock:2:1"]):
         assert cli.main(words) == 2
-        assert "it needs either --socket PATH or --connect PLACE" in capsys.readouterr().err
+        assert "it needs either --socket PATH or --connect ADDRESS" in capsys.readouterr().err

@@ -244,7 +244,7 @@ def build_parser() -> argparse.ArgumentParser:
     run_options.add_arguments(run)
     forward = commands.add_parser(
         "bridge",
-        usage="modelplex bridge (--socket PATH | --connect PLACE) [--listen PLACE] [-- COMMAND ...]",
+        usage="modelplex bridge (--socket PATH | --connect ADDRESS) [--listen ADDRESS] [-- COMMAND ...]",
         help="forward a loopback port to a gateway's socket",
         description="Forward a loopback port to a gateway's socket.",
         epilog=_BRIDGE_EXAMPLES,

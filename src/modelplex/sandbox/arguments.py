@@ -17,7 +17,7 @@ examples:
   modelplex run --rw ~/.codex -- codex          share one more folder
   modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
 
-The exit status is the program's; 128 plus the signal's number where a signal ended it; 1 where no sandbox is possible.
+The exit status is the program's; 128 plus the signal's number where a signal ended it; 126 or 127 where it cannot be started; 1 where no sandbox is possible.
 """
 
 _ONCE: Final[dict[str, Any]] = {"action": Once}
@@ -40,7 +40,7 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
     ),
     (
         "--fs",
-        "WAY",
+        "VIEW",
         {**_ONCE, "choices": FILE_VIEWS},
         "the files that it sees: private (the default: system read-only, home empty, working folder writable), ro (all read-only, working folder writable), or host (all, as it is); /tmp and /run are always private",
     ),

@@ -373,13 +373,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--connect",
-        metavar="PLACE",
+        metavar="ADDRESS",
         action=Once,
         help='another address of the gateway: "vsock:CID:PORT" (the host has CID 2)',
     )
     parser.add_argument(
         "--listen",
-        metavar="PLACE",
+        metavar="ADDRESS",
         action="append",
         help=f'"HOST:PORT", "unix:PATH" or "vsock:PORT"; may be repeated (default: {DEFAULT_LISTEN})',
     )
@@ -403,7 +403,7 @@ def run(arguments: argparse.Namespace) -> int:
     the signal that ended it; without a command 0 after SIGTERM or Ctrl-C.
     """
     if (arguments.socket is None) == (arguments.connect is None):
-        report("it needs either --socket PATH or --connect PLACE: the address of the gateway")
+        report("it needs either --socket PATH or --connect ADDRESS: the address of the gateway")
         return 2
     try:
         target = parse_endpoint(arguments.connect or f"unix:{arguments.socket}")
