@@ -1,7 +1,7 @@
-"""Which operation of a provider serves a client's request, and in which dialect it is asked.
+"""Chooses the provider's endpoint and dialect for a client's request.
 
-Where the provider has the client's own form, that one is used, so that the bytes can pass
-unchanged; otherwise the dialect of the provider's row.
+Where the provider has the client's dialect, it is used, so that the bytes can pass unchanged;
+otherwise the dialect of the provider's spec. Names no dialect.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from modelplex.dialects.registry import DIALECTS
 
 
 class _Endpoints(msgspec.Struct, frozen=True):
-    """What the dialects say of endpoints.
+    """Facts of the dialects about endpoints.
 
-    served_as    the word of a provider's row for a client's endpoint
-    own          the form of a dialect's family that is served as this
-    beside       conversations that a provider of another dialect may have too
-    counts       endpoints that give the length of a prompt, and their form
-    converse     endpoints that ask for a conversation where the provider has no such form
-    unread       endpoints whose bodies nobody here reads, and the dialect that has them
+    served_as    the name in a provider's spec of a client's endpoint
+    own          the dialect of a family with this name
+    beside       conversation endpoints that a provider of another dialect may have too
+    counts       token counting endpoints, and their dialect
+    converse     endpoints that become a conversation where the provider does not have them
+    unread       endpoints whose bodies are not parsed, and their dialect
     """
 
     served_as: dict[str, Endpoint]
@@ -59,9 +59,9 @@ def _read(dialects: tuple[Dialect, ...]) -> _Endpoints:
 def endpoint_for(
     dialect: str, endpoint: Endpoint, *, serves: Collection[Endpoint], prefers: Endpoint | None = None
 ) -> tuple[str, Endpoint]:
-    """The dialect and the operation at a provider of `dialect` that serves `serves`. The dialect is
-    "" where the provider has nothing that could serve the request. `prefers` is the endpoint that
-    takes conversations in place of the usual one, where the provider serves it.
+    """The dialect and the endpoint at a provider of `dialect` that serves `serves`. The dialect is
+    "" where the provider cannot serve the request. `prefers` is the endpoint for conversations in
+    place of the usual one, where the provider serves it.
     """
     facts = _read(tuple(DIALECTS.values()))
     usual: tuple[str, Endpoint] = dialect, CONVERSATION
@@ -82,7 +82,7 @@ def endpoint_for(
 
 
 def is_count(endpoint: Endpoint) -> bool:
-    """Whether the endpoint gives the length of a prompt."""
+    """Whether the endpoint counts the tokens of a prompt."""
     return endpoint in _read(tuple(DIALECTS.values())).counts
 
 

@@ -61,11 +61,11 @@ from modelplex.routing.key_rotation import KeyRotation
 MISLABELLED_BYTES = 65_536
 """Bytes that are read of a stream with a wrong content type, to find the error that it may be."""
 MISLABELLED_STATUS = 502
-"""The status that such an error is read with, since its own said 200."""
+"""The status of such an error, whose HTTP status is 200."""
 NO_SUCH_PATH = frozenset({404, 405, 501})
-"""What services answer to an operation that they do not have."""
-HUNG_UP = ClientClosed("The caller hung up.")
-"""The outcome of a request until it has another. It is never raised."""
+"""Statuses of services that do not have the endpoint."""
+HUNG_UP = ClientClosed("The caller disconnected.")
+"""The outcome of a request until it has another. Never raised."""
 Result = TypeVar("Result")
 
 
@@ -82,7 +82,7 @@ class ErrorRules(msgspec.Struct, frozen=True):
 
 
 class RequestContext(msgspec.Struct, frozen=True):
-    """One request while it is answered. `stored` is set for the Responses dialect alone, `policy`
+    """One request while it is served. `stored` is set for dialects with stored responses, `policy`
     for sealed callers.
     """
 
@@ -207,9 +207,7 @@ class AttemptRunner:
     def _exchange(
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
     ) -> tuple[ParsedRequest, Exchange]:
-        """Build what goes to this candidate, and return it with the request that it was built
-        from.
-        """
+        """The exchange with this candidate, and the request that it was built from."""
         parsed, stripped = self._permitted(context, attempt)
         dropped: tuple[Change, ...] = ()
         if request is not None and self._rules.drop_pinned_state:
@@ -235,8 +233,8 @@ class AttemptRunner:
     def _permitted(
         self, context: RequestContext, attempt: Attempt
     ) -> tuple[ParsedRequest, tuple[StrippedValue, ...]]:
-        """The request as the policy lets it go to this candidate, and what was stripped from it. It
-        is parsed anew only where another candidate may be sent more or less.
+        """The request that the policy permits for this candidate, and what was stripped. It is
+        parsed anew only where candidates are permitted different requests.
         """
         if context.policy is None:
             return context.parsed, ()
@@ -248,22 +246,22 @@ class AttemptRunner:
     def _cost(
         self, attempt: Attempt, usage: Usage | None, request: RawRequest
     ) -> tuple[float | None, float | None]:
-        """The US dollars of an attempt where they are known, and those that a budget counts, which
-        may come from estimated usage.
+        """The known cost of an attempt in US dollars, and what a budget counts, which may be from
+        estimated usage.
         """
         if usage is None:
             return None, None
-        seller, said = seller_of(self._upstreams[attempt.provider]), price_dimensions(request)
-        cost = self._prices.cost(seller, attempt.model, usage, conditions=said)
+        seller, conditions = seller_of(self._upstreams[attempt.provider]), price_dimensions(request)
+        cost = self._prices.cost(seller, attempt.model, usage, conditions=conditions)
         if cost is not None:
             return cost, cost
-        return None, self._prices.charge(seller, attempt.model, usage, conditions=said)
+        return None, self._prices.charge(seller, attempt.model, usage, conditions=conditions)
 
     def _report_health(
         self, context: RequestContext, attempt: Attempt, failure: ModelplexError | None
     ) -> None:
-        """Report the outcome to the circuit breakers. A request counts once, however often it is
-        tried; a caller that hung up is no signal.
+        """Report the outcome to the circuit breakers. A request counts once, with all its retries;
+        a caller that disconnected is no signal.
         """
         caller = context.record.caller.owner
         if failure is None:
@@ -350,9 +348,7 @@ def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder
 
 
 def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:
-    """Unsupported where a service answers that it has no token counting; that is no health
-    signal.
-    """
+    """Unsupported where a service has no token counting, which is no health signal."""
     if not is_count(attempt.endpoint) or error.upstream.status not in NO_SUCH_PATH:
         return None
     if isinstance(error, UnknownModel) and attempt.model in error.message:
@@ -365,9 +361,8 @@ def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None
 def _usage_without_output(
     request: RawRequest, response: UpstreamResponse | None, failure: ModelplexError | None
 ) -> Usage | None:
-    """What is billed for an attempt that reported no usage and had no output. Once its response had
-    begun, the provider had read the prompt. An error instead of a response costs nothing, and a
-    page in HTML is no model's.
+    """What is billed for an attempt without usage and output. A provider whose response began had
+    read the prompt. An error response costs nothing, and an HTML page is not from a model.
     """
     if response is None or is_free(request.endpoint):
         return None

@@ -2,8 +2,8 @@
 servers compress all the same.
 
 gzip and deflate are decoded, which the standard library has. `br` and `zstd` would be two more
-packages of compiled code beside the keys, for responses that no server should send (RFC 9110
-12.5.3); they are refused.
+packages of compiled code in the process that holds the keys, for responses that no server should
+send (RFC 9110 12.5.3); they are refused.
 
 A small body can decode to any size. So decoded bytes are made only as they are read, a slice at a
 time, and beyond a ratio that no text reaches the response counts as broken.
@@ -24,7 +24,7 @@ MOST_ALIKE = 200
 times; zeros, 1,030 times.
 """
 GRACE = 1024 * 1024
-"""Decoded bytes that are let through whatever they came from."""
+"""Decoded bytes that are accepted at any ratio."""
 GZIP = frozenset({b"gzip", b"x-gzip"})
 DEFLATE = b"deflate"
 
@@ -47,7 +47,7 @@ def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResp
     reply.close()
     named = ", ".join(each[:20].decode("ascii", "replace") for each in codings[:3])
     raise UpstreamEncoded(
-        f"{provider} answered with the content encoding {named!r}, though it was asked for none; gzip and deflate are read here.",
+        f"{provider} answered with the content encoding {named!r}, though the request accepts none; gzip and deflate are decoded.",
         upstream=UpstreamReply(status=reply.status),
     )
 
@@ -84,7 +84,7 @@ class DecodedResponse:
         return f"<Decoded {self._made} bytes of {self._taken} from {self._reply!r}>"
 
     def header(self, name: bytes) -> bytes | None:
-        return next((value for known, value in self.headers if known == name), None)
+        return next((value for each, value in self.headers if each == name), None)
 
     async def chunk(self) -> bytes | None:
         """Like HttpResponse.chunk. Raises BadResponse too, where the compressed data is broken,

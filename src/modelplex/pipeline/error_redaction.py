@@ -1,7 +1,6 @@
-"""Takes secrets, addresses and HTML pages out of a provider's error before a caller reads it.
+"""Removes secrets, addresses and HTML pages from a provider's error before a caller reads it.
 
-Some providers repeat what they were sent, some errors are a proxy's page, and some name the
-machines behind the provider.
+Some providers repeat the request, some errors are a proxy's page, and some name internal hosts.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from modelplex.dialects.core.foreign_errors import (
 )
 
 BEGINNINGS = ((b"\n\n", 2), (b"\n\r\n", 3), (b"\n{", 1))
-"""What stands before an event or a line of JSON, and how far behind its start that begins."""
+"""What precedes an event or a line of JSON, and the offset at which that begins."""
 _NONE = msgspec.Raw()
 
 
@@ -39,8 +38,8 @@ def redact_error(error: ModelplexError, hide: Callable[[bytes], bytes], *, seale
     """Change the error in place. Every attempt's failure passes here: an error inside a response,
     one instead of a response, and one of the connection.
 
-    A sealed caller reads no address at all. Another caller may read those in a refusal of its own
-    request, which it may have written itself.
+    A sealed caller reads no address. Another caller may read those in an error about its own
+    request, which it may have written.
     """
 
     def redacted(text: str) -> str:
@@ -59,9 +58,7 @@ def redact_error(error: ModelplexError, hide: Callable[[bytes], bytes], *, seale
 
 
 def redact_last_event(out: bytes) -> bytes:
-    """Redact the last event or line, which is the error. What stands before it is the response, in
-    the model's own words.
-    """
+    """Redact the last event or line, which is the error. Before it is the model's response."""
     end = len(out.rstrip(b"\r\n"))
     places = [(out.rfind(mark, 0, end), further) for mark, further in BEGINNINGS]
     start = max((at + further for at, further in places if at >= 0), default=0)

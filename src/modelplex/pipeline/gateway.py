@@ -2,10 +2,9 @@
 
     request parsed -> policy -> candidates -> attempts with failover -> response written -> record
 
-`CandidateSelection` says which providers may be tried, `plan` in which order, `AttemptRunner` runs
-one attempt, and this module joins them. It imports no listener; a `ResponseOutput` is the caller's
-side. A caller that hangs up cancels the task that runs here, which closes the upstream connection
-at once.
+`CandidateSelection` selects the providers, `plan` orders them, `AttemptRunner` runs one attempt.
+Imports no listener; a `ResponseOutput` is the caller's side. A caller that disconnects cancels the
+task, which closes the upstream connection at once.
 """
 
 from __future__ import annotations
@@ -149,7 +148,7 @@ class Gateway:
     async def _estimate(
         self, request: RawRequest, output: ResponseOutput, record: RecordBuilder, reason: str
     ) -> None:
-        """Answer a token count with an estimate; `reason` says why no provider was asked."""
+        """Answer a token count with an estimate; `reason` is why no provider counts."""
         record.changes = (Change("lower", "input_tokens", f"{reason}; it is estimated"),)
         counted = await self.offload.run(
             partial(estimate_count, request), body=request.body, owner=record.caller.owner

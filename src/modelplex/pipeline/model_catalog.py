@@ -1,9 +1,8 @@
 """The models that the providers serve, kept up to date.
 
 A provider's model list is fetched where the config names none of its models, or names them by
-pattern: in the background, at the start and every `models_refresh` seconds, and once more when a
-name turns up that is unknown, since the model may be new. Fetching delays no start and no known
-name.
+pattern: in the background, at the start and every `models_refresh` seconds, and for an unknown
+name, since the model may be new. Fetching delays neither the start nor a request for a known name.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from modelplex.routing.aliases import (
 )
 
 FETCH_AGAIN_AFTER = 10.0
-"""Seconds between two fetches that unknown names cause: a client that sends made-up names in a loop
-must not cause a request for each.
+"""Seconds between two fetches for unknown names: a client that sends invented names must not cause
+a request for each.
 """
 LIST_WAIT_S = 5.0
 """Seconds that a request with an unknown name waits for the lists."""
@@ -36,7 +35,7 @@ REMEMBERED = 4096
 
 
 class ModelCatalog:
-    """`directory` says which provider serves what; it is replaced as a whole, never changed."""
+    """`directory` has the models of each provider. It is replaced as a whole, never changed."""
 
     def __init__(
         self,
@@ -156,7 +155,7 @@ class ModelCatalog:
 
 
 def directory_of(config: Config) -> Directory:
-    """What the config says, before any list was fetched."""
+    """The directory of the config, before any list was fetched."""
     return Directory(tuple(_served(p) for p in _by_priority(config)), config.aliases)
 
 

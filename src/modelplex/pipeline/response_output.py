@@ -1,4 +1,4 @@
-"""What the data path needs of a caller's connection: `ResponseOutput`, and the head of a response
+"""The caller's connection as the data path needs it: `ResponseOutput`, and the head of a response
 as values, from which the server writes the header lines.
 """
 
@@ -18,7 +18,7 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
 
     dialect           the client's
     provider, model   of the last attempt; both empty where there was none
-    overhead          our own seconds until the upstream request left; None where it is not reported
+    overhead          the gateway's seconds until the upstream request was sent; None: not reported
     upstream_headers  headers of the provider's response that are passed on
     may_retry         False tells the client's library not to retry
     retry_after       seconds

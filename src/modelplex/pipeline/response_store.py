@@ -1,9 +1,9 @@
 """Stores responses, so that a client can continue one by its id instead of sending the whole
 conversation again: in a SQLite file, or in memory.
 
-Nothing is stored unless the config says so. A response is found by its owner alone, and all of it
-is bounded in number, size and age. This module knows no dialect: a response is its bytes and the
-items that led to it. No call blocks the event loop: a thread of its own holds the database.
+Nothing is stored unless the config permits it. Only its owner can find a response, and the store
+is bounded in number, size and age. A response is its bytes and the items that led to it; no dialect
+is named. No call blocks the event loop: a thread of its own has the database.
 """
 
 from __future__ import annotations
@@ -20,23 +20,20 @@ from typing import TypeVar
 import msgspec
 
 MAX_ANSWERS = 10_000
-"""A busy day of one team; beyond it the oldest go."""
+"""A busy day of one team; beyond it the oldest are deleted."""
 MAX_BYTES = 512 * 1024 * 1024
-"""Of all answers together. Each holds its whole conversation, so that a long one of 50 turns takes
-about 50 times its text.
+"""Of all responses. Each has its whole conversation, so a conversation of 50 turns takes about 50
+times its text.
 """
 MAX_BYTES_EACH = 32 * 1024 * 1024
-"""A conversation with inline images; a larger one is not kept, since it would drive out hundreds of
-others.
+"""A conversation with inline images. A larger one is not stored: it would evict hundreds of others.
 """
 MAX_AGE_S = 7 * 24 * 3600.0
-"""A week: who goes on from an answer does so within a session. OpenAI keeps them for 30 days."""
+"""A week: clients continue a response within a session. OpenAI stores them for 30 days."""
 RECENT_ANSWERS = 500
-"""How many answers back an item is looked for by its id alone: a conversation refers to its own
-last turns.
-"""
+"""Responses in which an item is searched by its id: a conversation refers to its last turns."""
 BUSY_S = 5.0
-"""How long to wait for another process that holds the file."""
+"""Seconds to wait for another process that locks the file."""
 
 MEMORY = ":memory:"
 
@@ -86,7 +83,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponseStoreError(Exception):
-    """The file cannot be used. The text is a sentence for the person who starts the gateway."""
+    """The file cannot be used. The text is for the person who starts the gateway."""
 
     @property
     def sentence(self) -> str:
@@ -94,8 +91,8 @@ class ResponseStoreError(Exception):
 
 
 class ResponseStore:
-    """The store. `path` is a file, or ":memory:"; `clock` gives Unix seconds. Call `open` at the
-    start, which says whether the file can be used, and `close` at the end.
+    """The store. `path` is a file, or ":memory:"; `clock` returns Unix seconds. Call `open` at the
+    start, which checks the file, and `close` at the end.
     """
 
     def __init__(
@@ -114,7 +111,7 @@ class ResponseStore:
         self._count = 0
 
     def __repr__(self) -> str:
-        return f"<Answers {self._path} {self._count} of {self._limits.answers}, {self._bytes} bytes>"
+        return f"<ResponseStore {self._path} {self._count} of {self._limits.answers}, {self._bytes} bytes>"
 
     async def open(self) -> None:
         """Raises ResponseStoreError."""
@@ -135,12 +132,14 @@ class ResponseStore:
         owner: str = "",
     ) -> bool:
         """Store a response. False where it is too large, or the disk is full."""
-        asked, made = _encode(list(input)), _encode(list(output))
-        size = len(asked) + len(made) + len(body)
+        input_json, output_json = _encode(list(input)), _encode(list(output))
+        size = len(input_json) + len(output_json) + len(body)
         if size > self._limits.bytes_each:
             return False
         try:
-            await self._run(lambda: self._keep((id, owner, self._clock(), size, body, asked, made)))
+            await self._run(
+                lambda: self._keep((id, owner, self._clock(), size, body, input_json, output_json))
+            )
         except (sqlite3.Error, OSError):
             return False
         return True
@@ -171,7 +170,7 @@ class ResponseStore:
             return self._database
         if self._path != MEMORY:
             Path(self._path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Conversations: made readable to nobody else before anything is in it.
+            # It has conversations: no other user may read it, from its creation on.
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
         try:

@@ -1,10 +1,9 @@
-"""One request under the sealed policy: judged as its caller wrote it, and once more as it was
-written for each candidate.
+"""Applies the sealed policy to one request: to the caller's body, and to the body as written for
+each candidate.
 
-The policy decides, the gateway acts on it. Facts about a dialect (its table, its headers, whether
-its URLs name the model) are in the Dialect value. A rule may be open for the caller, or for one
-provider alone, so candidates can differ in what they may be sent: the body is judged once for each
-set of open rules among them.
+Facts about a dialect (its table, its headers, whether its URLs have the model name) are in the
+Dialect value. A rule may be open for the caller or for one provider, so candidates can be permitted
+different bodies: the body is judged once for each set of open rules.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from modelplex.routing.aliases import is_pattern
 UNREAD_FORM = "unread-form"
 UNKNOWN_FORM = "unknown-form"
 ONE_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
-"""A model's name that is one segment of a path, whoever decodes it how often. A colon and a slash
+"""A model's name that is one segment of a path, however often it is decoded. A colon or a slash
 would begin something else.
 """
 ONLY_DOTS = frozenset({".", ".."})
@@ -43,7 +42,7 @@ WEB_SEARCH = "web-search"
 DISABLE_SEARCH = "disable_search"
 SEARCH_DOMAINS = "search_domain_filter"
 OPENS: Mapping[str, str] = {"store": "store", DISABLE_SEARCH: WEB_SEARCH}
-"""A switch is set unless this rule is open: then the client's word holds."""
+"""A switch is set unless this rule is open: then the client's value is used."""
 IDENTITY = "identity"
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -64,7 +63,7 @@ def opening(allowed: Iterable[AllowEntry]) -> OpenedRules:
 
 
 class EgressRules(msgspec.Struct, frozen=True):
-    """What the host's config says of what may leave.
+    """What the config permits to leave.
 
     secret   of the keyed hashes that stand for callers; the same across restarts
     facts    of each provider, by its name
@@ -82,8 +81,8 @@ class EgressRules(msgspec.Struct, frozen=True):
 
 
 def egress_of(config: Config, *, machine: bytes) -> EgressRules:
-    """`machine` is something that only this machine has, and keeps; the keys are mixed in, since an
-    agent on it could read that.
+    """`machine` is a stable value that only this machine has. The API keys are mixed in, since an
+    agent on the machine could read that value.
     """
     secret = hashlib.sha256(b"modelplex caller names\0" + machine)
     for provider in config.providers:
@@ -112,8 +111,8 @@ def egress_of(config: Config, *, machine: bytes) -> EgressRules:
 
 
 def _is_elsewhere(base_url: str, usual: str | None) -> bool:
-    """Whether a base URL is not on the host of the type's service, or on one below it (a region's).
-    A type without a usual address is at home everywhere.
+    """Whether a base URL is on another host than the type's service, or one below it (a region's).
+    False for a type without a usual address.
     """
     own = urlsplit(usual or "").hostname
     host = urlsplit(base_url).hostname or ""
@@ -121,8 +120,8 @@ def _is_elsewhere(base_url: str, usual: str | None) -> bool:
 
 
 def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: AbstractSet[str]) -> Iterator[str]:
-    """The models at `provider` that aliases' targets name in full. A target that begins with a
-    provider's name is of that provider alone.
+    """The models at `provider` that targets of aliases name in full. A target that begins with a
+    provider's name is of that provider only.
     """
     for target in targets:
         if is_pattern(target):
@@ -136,16 +135,14 @@ def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: Abstract
 
 
 class JudgedRequest(msgspec.Struct, frozen=True):
-    """A request that may go, and what it lost."""
+    """A permitted request, and what was stripped."""
 
     ask: RawRequest
     stripped: tuple[StrippedValue, ...]
 
 
 class SealedPolicy:
-    """The verdicts on one Ask. It is made for a caller that is sealed, and thrown away with the
-    request.
-    """
+    """The verdicts on one request of a sealed caller."""
 
     def __init__(self, ask: RawRequest, caller: Caller, egress: EgressRules) -> None:
         self._ask = ask
@@ -154,10 +151,10 @@ class SealedPolicy:
         self._judged: dict[OpenedRules, JudgedRequest | PolicyDenied] = {}
 
     def __repr__(self) -> str:
-        return f"<Policing {self._caller.owner}, {len(self._judged)} verdicts>"
+        return f"<SealedPolicy {self._caller.owner}, {len(self._judged)} verdicts>"
 
     def permitted(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """The candidates that may be sent it. Raises PolicyDenied where none may."""
+        """The permitted candidates. Raises PolicyDenied where there are none."""
         fitting: list[Attempt] = []
         denied: PolicyDenied | None = None
         for attempt in attempts:
@@ -170,7 +167,7 @@ class SealedPolicy:
         return fitting
 
     def judged(self, attempt: Attempt) -> JudgedRequest:
-        """What this candidate is sent in the caller's own words. Raises PolicyDenied."""
+        """The caller's request as permitted for this candidate. Raises PolicyDenied."""
         verdict = self._verdict(self._open(attempt))
         if isinstance(verdict, PolicyDenied):
             raise verdict
@@ -179,8 +176,8 @@ class SealedPolicy:
     def written(
         self, body: bytes, attempt: Attempt, *, is_passthrough: bool
     ) -> tuple[bytes, tuple[StrippedValue, ...]]:
-        """The body as it goes to this candidate: judged again where it was translated, and with the
-        switches that its type needs. Raises PolicyDenied.
+        """The body for this candidate: judged again where it was translated, and with the switches
+        of its type. Raises PolicyDenied.
         """
         stripped: tuple[StrippedValue, ...] = ()
         opened = self._open(attempt)
@@ -191,7 +188,7 @@ class SealedPolicy:
             if isinstance(verdict, Refuse):
                 raise denial(verdict)
             if isinstance(verdict, Amend):
-                # Ids are hashes by now, and to hash them once more is nothing to tell.
+                # Ids were hashed before; hashing them again is not reported.
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
         wanted = required_switches(
             self._egress.facts[attempt.provider],
@@ -216,8 +213,8 @@ class SealedPolicy:
         return verdict if isinstance(verdict, PolicyDenied) else None
 
     def _held(self, wanted: Mapping[str, object], opened: OpenedRules) -> dict[str, object]:
-        """The switches that a body must have: those whose rule is not open. Where a search is open
-        within bounds, the list of domains takes the place of the switch that turns it off.
+        """The switches that a body must have: those whose rule is not open. Where search is open
+        within bounds, a list of domains replaces the switch that turns it off.
         """
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
         limit = limit_for(opened.bounds, WEB_SEARCH)
@@ -245,10 +242,10 @@ class SealedPolicy:
         )
 
     def _verdict(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
-        known = self._judged.get(opened)
-        if known is None:
-            known = self._judged[opened] = self._judge(opened)
-        return known
+        verdict = self._judged.get(opened)
+        if verdict is None:
+            verdict = self._judged[opened] = self._judge(opened)
+        return verdict
 
     def _judge(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
         ask = self._ask
@@ -274,7 +271,7 @@ class SealedPolicy:
 
 
 def _no_segment(attempt: Attempt) -> Refuse | None:
-    """A name that is more than one segment of a URL's path, where it will be one."""
+    """The refusal of a name that is not one segment of a path, where it is part of a URL."""
     dialect = DIALECTS.get(attempt.dialect)
     if dialect is None or not dialect.model_in_path:
         return None
@@ -284,23 +281,23 @@ def _no_segment(attempt: Attempt) -> Refuse | None:
 
 
 def denial(refused: Refuse) -> PolicyDenied:
-    """The refusal as the client reads it: status 400, since another request would pass."""
+    """The error for the client: status 400, since a changed request would pass."""
     return PolicyDenied(refused.message, status=400, param=refused.path or None)
 
 
 def with_members(
     body: bytes, members: Mapping[str, object], *, fields: Mapping[str, msgspec.Raw] | None = None
 ) -> bytes:
-    """The body with these members at its top level, every other value's bytes the same; the very
-    body where they are there already. `fields` are the body's own, where they are known: what it
-    lacks is then put before them, which reads nothing.
+    """The body with these top-level members, the bytes of every other value unchanged; the same
+    object where it has them already. `fields` are the body's own, if decoded: new members are then
+    put before them without decoding the body.
     """
     if not members:
         return body
-    known = _members(body) if fields is None else fields
+    present = _members(body) if fields is None else fields
     wanted = {name: msgspec.Raw(_encode(value)) for name, value in members.items()}
-    if all(bytes(known.get(name, b"")) == bytes(value) for name, value in wanted.items()):
+    if all(bytes(present.get(name, b"")) == bytes(value) for name, value in wanted.items()):
         return body
-    if known and known.keys().isdisjoint(wanted):
+    if present and present.keys().isdisjoint(wanted):
         return b"".join((_encode(wanted)[:-1], b",", memoryview(body)[body.index(b"{") + 1 :]))
-    return _encode({**known, **wanted})
+    return _encode({**present, **wanted})

@@ -1,4 +1,4 @@
-"""Remembers which provider and account made each opaque state (signed reasoning and the like)."""
+"""Remembers which provider and account made each opaque state, such as signed reasoning."""
 
 from __future__ import annotations
 
@@ -36,7 +36,5 @@ class StateOrigins:
 
 
 def _hash(state: str) -> int:
-    """Alike for both alphabets of base64: clients that hold a state as bytes send it back in
-    either.
-    """
+    """The same for both alphabets of base64: clients that decode a state encode it in either."""
     return hash(state.replace("-", "+").replace("_", "/"))

@@ -1,8 +1,8 @@
 """The special cases of the Responses API: `previous_response_id`, item references, `store`, and the
 paths below `responses/`.
 
-Nothing is stored unless [server] keep_responses says so, and what one owner's clients store is not
-found by another's.
+Nothing is stored without [server] keep_responses, and clients of one owner find no response of
+another.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_store import ResponseStore, StoredResponse
 
 REFERENCE = b'"item_reference"'
-"""The type of an item that stands for one that was kept."""
+"""The type of an item that refers to a stored item."""
 MAX_REFERENCES = 500
-"""Items of one request that are named by an id alone. Each is looked for in the answers that were
-kept last, and no conversation has so many turns in those.
+"""Item references in one request. Each is searched in the last stored responses, in which no
+conversation has so many turns.
 """
 
 

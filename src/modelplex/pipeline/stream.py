@@ -1,6 +1,6 @@
 """Relays one streamed response from a provider to the client.
 
-A broken response never looks like a complete one. Until the first output nothing is sent, so that
+A broken response never looks complete. Until the first output nothing is sent, so that
 another provider can still be tried. After it an error is written in the client's protocol; where
 that has no form for it, the connection is cut.
 

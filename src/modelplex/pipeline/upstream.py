@@ -1,7 +1,7 @@
-"""A provider at run time: address, keys and dialect, bound to the HTTP client.
+"""A provider at run time: address, keys and dialect, with the HTTP client.
 
-Errors of the HTTP client become ours here and nowhere else. Keys exist only in the signers, and in
-no `repr`.
+Errors of the HTTP client are mapped here and nowhere else. Keys are only in the signers, and in no
+`repr`.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
 REMEMBERED = 4096
-"""Models whose attempts and targets are cached: more than any provider has."""
+"""Models whose attempts and targets are cached; more than any provider has."""
 MAX_ERROR_BODY = 65536
 """Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
 MAX_LISTING = 16 * 1024 * 1024
-"""Bytes of a provider's model list; the largest known have about 1 MB."""
+"""Bytes of a provider's model list; the largest have about 1 MB."""
 PROVIDER = b"the provider"
 """Replaces its address in errors that callers read."""
 LISTING_TIMEOUTS = Timeouts(connect=5.0, first_byte=15.0, idle=15.0)
-"""Seconds. A listing is not worth the patience that an answer is."""
+"""Seconds; shorter than those of a response."""
 
 
 class UpstreamResponse(Protocol):
@@ -164,7 +164,7 @@ class HttpUpstream:
             serves=self._row.serves,
             prefers="responses" if self._quirks.conversations == "responses" else None,
         )
-        known = model_facts(model, dialect)
+        found = model_facts(model, dialect)
         return [
             Attempt(
                 provider=self.name,
@@ -174,7 +174,7 @@ class HttpUpstream:
                 key=i,
                 account=account,
                 quirks=self._quirks,
-                facts=known,
+                facts=found,
             )
             for i, account in enumerate(self._accounts)
         ]
@@ -232,7 +232,7 @@ class HttpUpstream:
     async def _refusal(self, reply: HttpResponse, dialect: str) -> ModelplexError:
         try:
             body = await decoded(reply, provider=self.name).body(limit=MAX_ERROR_BODY)
-        except (SendError, UpstreamEncoded):  # the status says enough
+        except (SendError, UpstreamEncoded):  # the status is enough
             body = b""
         finally:
             reply.close()
@@ -289,7 +289,7 @@ def map_send_error(provider: str, error: SendError) -> ModelplexError:
     if isinstance(error, ConnectFailed) or (isinstance(error, TimedOut) and error.phase == "connect"):
         mapped.signal = "unsent"
     elif isinstance(error, ResponseTooLarge):
-        mapped.signal = "none"  # the caller asked for that much, and the provider gave it
+        mapped.signal = "none"  # the caller requested that much
     return mapped
 
 
@@ -371,7 +371,7 @@ class CannedResponse:
         self._pieces = deque(pieces)
 
     def header(self, name: bytes) -> bytes | None:
-        return next((value for known, value in self.headers if known == name), None)
+        return next((value for each, value in self.headers if each == name), None)
 
     async def chunk(self) -> bytes:
         return self._pieces.popleft() if self._pieces else b""
@@ -381,7 +381,7 @@ class CannedResponse:
         return b"".join(self._pieces)
 
     def nudge(self) -> None:
-        """Nobody waits for it."""
+        """Nothing waits."""
 
     def close(self) -> None:
         self._pieces.clear()

@@ -11,9 +11,9 @@ from modelplex.dialects.core.foreign_errors import (
     error_without_addresses,
     error_without_page,
     is_page,
+    quotable_text,
     without_addresses,
     without_page,
-    words_of,
 )
 
 HIDDEN = [
@@ -65,7 +65,7 @@ PAGE = '<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head>"nginx
 @pytest.mark.parametrize("page", [PAGE, "<HTML>", "<?xml version='1.0'?><html/>", "<h1>Not Found</h1>"])
 def test_a_page_is_known_and_not_quoted(page: str) -> None:
     assert is_page(page)
-    assert words_of(400, page.encode()) == words_of(502, page.encode()) == PAGE_MARK
+    assert quotable_text(400, page.encode()) == quotable_text(502, page.encode()) == PAGE_MARK
     assert without_page(f"APIError: {page}") == f"APIError: {PAGE_MARK}"
 
 
@@ -82,10 +82,10 @@ def test_a_page_within_a_sentence_is_cut_and_the_json_stays_whole(ascii_only: bo
 
 
 def test_a_line_beside_a_clients_fault_is_quoted_and_one_of_a_broken_server_is_not() -> None:
-    assert words_of(422, b"missing field `model`") == "missing field `model`"
-    assert words_of(400, b"") == ""
-    assert words_of(503, b"upstream connect error, 10.0.0.5 refused") == PAGE_MARK
-    assert words_of(400, b"x" * 501) == words_of(400, b"\x00\x01") == PAGE_MARK
+    assert quotable_text(422, b"missing field `model`") == "missing field `model`"
+    assert quotable_text(400, b"") == ""
+    assert quotable_text(503, b"upstream connect error, 10.0.0.5 refused") == PAGE_MARK
+    assert quotable_text(400, b"x" * 501) == quotable_text(400, b"\x00\x01") == PAGE_MARK
 
 
 @pytest.mark.parametrize("unit", ["a.", "a:", ":", "1.", "<html ", "a-", "http://", "\\", "[", "::1.", "'"])

@@ -1,7 +1,7 @@
-"""The small answers of Anthropic's form: the list of models, one model, and a count of tokens.
+"""Writes and reads Anthropic's list of models, a model, and a token count.
 
-Above it stands `anthropic_messages`; below it msgspec. Source: Anthropic's API reference; the
-members are those that the SDK's types insist on.
+Source: Anthropic's API reference; the members are those that the SDK's types require. Imports no
+other dialect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from modelplex.core.errors import UpstreamBroken
 
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
-"""What the reference says where a model's date is not known."""
+"""The reference's value for an unknown date."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,9 +25,9 @@ class _Count(msgspec.Struct):
 _decode_count = msgspec.json.Decoder(_Count).decode
 
 
-def write_models(known: Mapping[str, str]) -> bytes:
-    """`GET /v1/models`, all on one page. `known` maps a model's name to who serves it."""
-    names = list(known)
+def write_models(models: Mapping[str, str]) -> bytes:
+    """`GET /v1/models`, all on one page. `models` maps names to the providers that serve them."""
+    names = list(models)
     page = {
         "data": [_model(name) for name in names],
         "has_more": False,
@@ -53,15 +53,15 @@ def _model(name: str) -> dict[str, str]:
 
 
 def write_count(tokens: int, *, estimated: bool) -> bytes:
-    """`POST /v1/messages/count_tokens`. A count that nobody made says so, in a member that clients
-    pass over (R55).
+    """`POST /v1/messages/count_tokens`. An estimate is marked in a member that clients ignore
+    (R55).
     """
     return _encode({"input_tokens": tokens, "estimated": True} if estimated else {"input_tokens": tokens})
 
 
 def read_count(body: bytes) -> int:
-    """What a provider counted. Raises UpstreamBroken."""
+    """The count of a provider. Raises UpstreamBroken."""
     try:
         return _decode_count(body).input_tokens
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UpstreamBroken(f"The provider's count of tokens is not what it should be: {error}") from error
+        raise UpstreamBroken(f"The provider's count of tokens has an unexpected form: {error}") from error

@@ -200,8 +200,8 @@ class AnthropicResponse:
             return
         id_ = block.start.id or f"call_{self._calls}"
         self._calls += 1
-        asked = self._written.aliases.get(name, name)
-        self._out.events.append(ToolCallStarted(block.part, id_, asked, free=call.wrapped))
+        client_name = self._written.aliases.get(name, name)
+        self._out.events.append(ToolCallStarted(block.part, id_, client_name, free=call.wrapped))
 
     def fill(self, index: int, delta: _Delta) -> None:
         """Read a delta. Raises UpstreamBroken for a block that was not begun."""
@@ -217,7 +217,7 @@ class AnthropicResponse:
         block.has_events = block.has_events or len(self._out.events) > count
 
     def _read(self, block: _OpenBlock, delta: _Delta) -> None:
-        """The members of a delta say what it holds; unknown ones are skipped."""
+        """Read every known member of a delta."""
         events = self._out.events
         if delta.text:
             events.append(TextDelta(block.part, delta.text))
@@ -253,9 +253,7 @@ class AnthropicResponse:
             self._out.events.append(PartEnded(block.part))
 
     def _complete_call(self, block: _OpenBlock, call: StreamedCall) -> None:
-        """What is known of a call once it is complete. Input in the start counts where no deltas
-        came.
-        """
+        """Read the end of a call. The input in its start counts where there were no deltas."""
         given = "" if call.pieces else _given_input(block.start)
         arguments = call.text or given
         block.is_broken = _object(arguments or "{}") is None
@@ -334,7 +332,7 @@ def _object(text: str) -> dict[str, msgspec.Raw] | None:
 
 
 def _with_input(block: _OpenBlock) -> msgspec.Raw:
-    """A hosted tool's block as it stands in a whole response."""
+    """A hosted tool's block with its whole input."""
     input_ = _object(block.call.text) if block.call is not None else None
     if input_ is None:
         return block.raw

@@ -58,12 +58,12 @@ STOP_REASONS: dict[Reason, str] = {
 }
 """docs/reference/translation.md#finish-reasons."""
 TIERS = {"default": "standard", "standard": "standard", "priority": "priority", "batch": "batch"}
-"""The tiers that this form knows, by OpenAI's words and its own."""
+"""Anthropic's tiers, by OpenAI's names and its own."""
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 NO_STATE = wrap(OpaqueState("unknown", ""))
-"""The signature of thinking that nobody sealed. Always the same, so that a provider's prompt cache
-knows the conversation again.
+"""The signature of thinking without opaque state. Always the same, so that a provider's prompt
+cache matches the conversation.
 """
 
 _Written = dict[str, Any]
@@ -73,11 +73,11 @@ _LOST_CITATION = Change("drop", "content[].citations", "a citation of another fo
 _LOST_MEDIA = lost_media("content[]")
 
 
-# --- what both forms say alike --------------------------------------------------------------------
+# --- streamed and whole ---------------------------------------------------------------------------
 
 
 class _Head:
-    """What is known of the answer beside its blocks."""
+    """The members of a message, without its blocks."""
 
     def __init__(self, call: ChatRequest, *, id: str, model: str) -> None:
         self.id = id
@@ -85,9 +85,7 @@ class _Head:
         self.tier: str | None = None
         self.usage: Usage | None = None
         self.is_own = False
-        """Whether a provider of this dialect made it, so that its signatures are Anthropic's as
-        they stand.
-        """
+        """A provider of this dialect made the response, so its signatures are Anthropic's."""
         self.calls = 0
         self._times = Counter(
             part.id for message in call.messages for part in message.parts if isinstance(part, ToolCallPart)
@@ -101,7 +99,7 @@ class _Head:
         self.is_own = event.usage is not None and event.usage.raw_of == DIALECT
 
     def call_id(self, given: str) -> str:
-        """The id of the next call; one that the conversation has already is made another."""
+        """The id of the next call; an id that the conversation has already is changed."""
         sent = call_id(given, times=self._times[given])
         self._times[given] += 1
         self.calls += 1
@@ -111,7 +109,7 @@ class _Head:
         return state.data if self.is_own and state.format == STATE_FORMAT else wrap(state)
 
     def start(self) -> _Written:
-        """The message before it says anything."""
+        """The message before its content."""
         return {
             "id": self.id,
             "type": "message",
@@ -124,31 +122,31 @@ class _Head:
         }
 
     def measured(self) -> msgspec.Raw | _Written:
-        """`usage`. Counts of this dialect's own go back as they came; a count that is not known yet
-        is 0, and overridden later.
+        """`usage`. A usage object of this dialect passes unchanged. An unknown count is 0, and
+        replaced later.
         """
         usage = self.usage or Usage()
         if usage.raw is not None and usage.raw_of == DIALECT:
             return usage.raw
-        told: _Written = {
+        usage_object: _Written = {
             "input_tokens": usage.fresh,
             "cache_creation_input_tokens": usage.cache_write,
             "cache_read_input_tokens": usage.cache_read,
             "output_tokens": usage.output,
         }
         if usage.cache_write:
-            told["cache_creation"] = {
+            usage_object["cache_creation"] = {
                 "ephemeral_5m_input_tokens": max(0, usage.cache_write - usage.cache_write_1h),
                 "ephemeral_1h_input_tokens": usage.cache_write_1h,
             }
         if usage.reasoning:
-            told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+            usage_object["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
         if self.tier is not None:
-            told["service_tier"] = self.tier
-        return told
+            usage_object["service_tier"] = self.tier
+        return usage_object
 
     def stop(self, ended: ResponseEnded, *, refusal: str) -> _Written:
-        """Why it ended. With a call among the output no model just stopped (R8)."""
+        """The stop reason. A response with a call has `tool_use` (R8)."""
         reason = ended.reason
         if self.calls and reason in {"stop", "stop_sequence"}:
             reason = "tool_calls"
@@ -167,7 +165,7 @@ def _redacted(data: str) -> _Written:
 
 
 def _state_of_call(state: OpaqueState, id_: str) -> _Written:
-    """The signature of the call with this id, as a block that leads back to it."""
+    """The signature of the call with this id, as a block that names the call."""
     return _redacted(wrap(msgspec.structs.replace(state, id=id_)))
 
 
@@ -175,8 +173,8 @@ def _state_of_call(state: OpaqueState, id_: str) -> _Written:
 
 
 class _Block:
-    """The open block. A call's is `begun` with its first arguments, so that a signature can still
-    stand before it.
+    """The open block. A call's block is `begun` with its first arguments, so that a signature can
+    precede it.
     """
 
     __slots__ = ("argued", "begun", "called", "is_sealed", "kind", "part", "pieces", "state")
@@ -189,7 +187,7 @@ class _Block:
         self.argued = False
         self.is_sealed = False
         self.pieces: list[str] = []
-        """Of a free-form tool's text, which is one JSON string once it is whole."""
+        """A free-form tool's text, which is written as one JSON string."""
         self.state: OpaqueState | None = None
 
 
@@ -204,22 +202,24 @@ class _Waiting:
 
 
 class AnthropicStreamWriter:
-    """dialects/dialect.py's Writer."""
+    """EventWriter (dialects/dialect.py) of Messages."""
 
     media_type = "text/event-stream"
 
     def __init__(self, call: ChatRequest, *, id: str, created: int, model: str) -> None:
-        del created  # this form does not tell it
+        del created  # not in this dialect's responses
         self.changes: list[Change] = []
         self._head = _Head(call, id=id, model=model)
         self._index = 0
         self._open: _Block | None = None
         self._held: deque[_Waiting] = deque()
-        """What came while another part's call was open, in its order, and the same by its part."""
+        """Events of other parts while a call is open, in their order."""
+
         self._held_of: dict[int, deque[_Waiting]] = {}
+        """The same by part."""
         self._is_releasing = False
         self._called: dict[int, str] = {}
-        """The ids, as given, of the calls by their parts."""
+        """The provider's ids of the calls, by part."""
         self._refusal: list[str] = []
         self._has_begun = False
         self._ended: ResponseEnded | None = None
@@ -227,7 +227,7 @@ class AnthropicStreamWriter:
 
     def __repr__(self) -> str:
         open_ = f"{self._open.kind} {self._open.part}" if self._open is not None else None
-        return f"<MessagesWriter {self._index} blocks, open={open_}, held={len(self._held)}, failed={self._failed}>"
+        return f"<AnthropicStreamWriter {self._index} blocks, open={open_}, held={len(self._held)}, failed={self._failed}>"
 
     def send(self, event: Event) -> bytes:
         if self._failed:
@@ -256,7 +256,7 @@ class AnthropicStreamWriter:
         return PING
 
     def end(self) -> bytes:
-        """The reason waits until here, beside the usage, which some providers tell last."""
+        """Stop reason and usage are written at the end: some providers send usage last."""
         if self._failed:
             return b""
         if self._ended is None:
@@ -279,7 +279,7 @@ class AnthropicStreamWriter:
         self._ended = event
         out = [self._begin(ResponseStarted())]
         while self._open is not None or self._held:
-            # A call that the limit cut before its arguments has none; one that is due has "{}".
+            # A call that a limit cut before its arguments has none; a whole one has "{}".
             out += (self._close(is_whole=event.reason == "tool_calls"), self._release())
         return b"".join(out)
 
@@ -295,8 +295,8 @@ class AnthropicStreamWriter:
         return self._write(event)
 
     def _release(self) -> bytes:
-        """What may be written now: of an open call what is its own, else what came first. Each
-        event is looked at once.
+        """Write the held events that may be written now: of an open call its own, otherwise in
+        their order. Each event is visited once.
         """
         if self._is_releasing:
             return b""
@@ -350,7 +350,7 @@ class AnthropicStreamWriter:
                 assert_never(event)
 
     def _need(self, kind: str, part: int, start: _Written) -> bytes:
-        """The block of this part, opened where another one is."""
+        """Open the block of this part, unless it is open."""
         block = self._open
         if block is not None and block.kind == kind and block.part == part:
             return b""
@@ -375,7 +375,7 @@ class AnthropicStreamWriter:
         )
 
     def _alone(self, block: _Written) -> bytes:
-        """A block that is whole in its start."""
+        """A block that is complete in its start."""
         return self._close() + self._start(block) + self._stop()
 
     def _close(self, *, is_whole: bool = True) -> bytes:
@@ -449,7 +449,7 @@ class AnthropicStreamWriter:
     def _write_arguments(self, event: ToolArgumentsDelta) -> bytes:
         block = self._open
         if block is None or block.called is None:
-            return b""  # of a call that is closed already: a reader says no such thing
+            return b""  # no reader continues a closed call
         block.argued = True
         if block.called.free:
             block.pieces.append(event.text)
@@ -483,13 +483,11 @@ def _event(name: str, members: _Written) -> bytes:
     return sse.event(_encode({"type": name, **members}), name=name.encode())
 
 
-# --- whole answers --------------------------------------------------------------------------------
+# --- whole responses ------------------------------------------------------------------------------
 
 
 class _Whole:
-    """The blocks of a whole answer, by the parts that they are of; the order is that in which parts
-    began.
-    """
+    """The blocks of a whole response by part, in the order in which the parts began."""
 
     def __init__(self, head: _Head) -> None:
         self.head = head
@@ -570,7 +568,9 @@ class _Whole:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             self.changes.append(
                 Change(
-                    "lower", "content[].input", 'arguments that are no JSON object are told as {"_raw": text}'
+                    "lower",
+                    "content[].input",
+                    'arguments that are not a JSON object are sent as {"_raw": text}',
                 )
             )
             return {"_raw": text}
@@ -580,7 +580,7 @@ class _Whole:
 def write_response(
     events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
+    """A whole response. Raises the error of ResponseFailed."""
     del created
     head = _Head(call, id=message_id(id), model=model)
     whole = _Whole(head)
@@ -598,6 +598,6 @@ def write_response(
             case _ if event.choice == 0:
                 whole.collect(event)
             case _:
-                pass  # nobody can ask for a second choice here
-    answer = {**head.start(), "content": whole.content(), **head.stop(ended, refusal=whole.refusal)}
-    return _encode(answer), whole.changes
+                pass  # a response of this dialect has one choice
+    response = {**head.start(), "content": whole.content(), **head.stop(ended, refusal=whole.refusal)}
+    return _encode(response), whole.changes

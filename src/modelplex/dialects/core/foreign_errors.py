@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 
 QUOTED = 500
-"""Characters of a provider's own words in a message of ours: enough for its sentence, too few for a
-page.
-"""
+"""Characters of a provider's text in a message: enough for a sentence, too few for a page."""
 PAGE_MARK = "(a page, not JSON)"
 ADDRESS_MARK = "(an address)"
 _MARKUP = r"<(?:!doctype|\?xml|html|head|body|title|style|script|center|h1)\b"
@@ -19,7 +17,7 @@ _PAGE = re.compile(_MARKUP, re.IGNORECASE)
 _PAGE_TO_THE_END = re.compile(_MARKUP + r".*", re.IGNORECASE | re.DOTALL)
 _PAGE_IN_JSON = re.compile(rb"(?:<|\\u003c)(?:!doctype|\?xml|html|head|body|title|style|script|center|h1)\b(?:[^\"\\]|\\.)*", re.IGNORECASE | re.DOTALL)  # fmt: skip
 _PRIVATE = r"(?:internal|intranet|local|localdomain|lan|corp|cluster|svc)"
-"""Last labels of names that no public server has."""
+"""Last labels of private host names."""
 _ADDRESS = re.compile(
     r"(?:https?|wss?|tcp|grpc|unix)://[^\s\"'<>\\)]*"
     r"|(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\d)(?::\d{1,5})?(?:'?,\s*\d{1,5}\b)?"
@@ -34,17 +32,16 @@ _ADDRESS_IN_BYTES = re.compile(_ADDRESS.pattern.encode(), re.IGNORECASE)
 _PUBLIC = re.compile(
     rf"https?://(?:[a-z0-9-]+\.)+(?!{_PRIVATE}(?![\w-]))[a-z]{{2,}}(?=[/?#.,;]|$)", re.IGNORECASE
 )
-"""A page for people, such as where a limit is raised: a name with a dot, and no port."""
+"""A public page, such as for raising a limit: a name with a dot, and no port."""
 
 
 def is_page(text: str) -> bool:
     return _PAGE.search(text) is not None
 
 
-def words_of(status: int, body: bytes) -> str:
-    """What is quoted of a body that is no JSON: a short line beside the status of a client's fault,
-    which some servers answer ("missing field `model`"), and nothing of what stands before a broken
-    server.
+def quotable_text(status: int, body: bytes) -> str:
+    """The quotable text of a body that is not JSON: a short line with a status below 500, as some
+    servers send ("missing field `model`"). Nothing of a proxy's page.
     """
     text = body[: 4 * QUOTED].decode("utf-8", "replace").strip()
     if not text:
@@ -55,17 +52,17 @@ def words_of(status: int, body: bytes) -> str:
 
 
 def without_page(text: str) -> str:
-    """A sentence with a page in its midst, as routers repeat it, up to where the page begins."""
+    """The text up to an HTML page in it, which routers quote."""
     return _PAGE_TO_THE_END.sub(PAGE_MARK, text)
 
 
 def without_addresses(text: str) -> str:
-    """URLs, IP addresses and host:port are taken out; a public page for people stays."""
+    """The text without URLs, IP addresses and host:port; public pages stay."""
     return _ADDRESS.sub(lambda found: found[0] if _PUBLIC.match(found[0]) else ADDRESS_MARK, text)
 
 
 def error_without_page(data: bytes) -> bytes:
-    """The same of an error's JSON."""
+    """`without_page` of an error's JSON."""
     return _PAGE_IN_JSON.sub(PAGE_MARK.encode(), data)
 
 

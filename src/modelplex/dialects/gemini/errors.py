@@ -47,8 +47,8 @@ BY_STATUS: dict[str, type[ModelplexError]] = {
     "UNAVAILABLE": Overloaded,
     "DEADLINE_EXCEEDED": UpstreamTimeout,
 }
-"""`error.status`. FAILED_PRECONDITION is how a project without billing, or one where the free tier
-is not offered, is told: an account's trouble, no caller's.
+"""By `error.status`. FAILED_PRECONDITION is the error of a project without billing, or where the
+free tier is not offered: a fault of the account, not of the caller.
 """
 
 BY_CODE: dict[int, type[ModelplexError]] = {
@@ -62,8 +62,8 @@ BY_CODE: dict[int, type[ModelplexError]] = {
     503: Overloaded,
     504: UpstreamTimeout,
 }
-"""What an HTTP status means where the body names none. A 404 is not among them: without NOT_FOUND
-it is the path that was not found, so that the base URL is wrong.
+"""By HTTP status, where the body names none. A 404 is not among them: without NOT_FOUND the path
+was not found, so the base URL is wrong.
 """
 
 BAD_KEY = ("api key not valid", "api_key_invalid", "api key expired", "api key not found")
@@ -104,7 +104,7 @@ class GeminiErrorBody(msgspec.Struct):
 
 
 def _error_object(body: bytes) -> GeminiErrorObject | None:
-    """The error object, or None where the body is no error of Google's."""
+    """The error object, or None where the body is not in Google's format."""
     try:
         found: GeminiErrorBody | list[GeminiErrorBody] = msgspec.json.decode(
             body, type=GeminiErrorBody | list[GeminiErrorBody]
@@ -117,7 +117,7 @@ def _error_object(body: bytes) -> GeminiErrorObject | None:
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
-    """An answer with a status of 300 or more. Header names are lower case."""
+    """The error of a response with a status of 300 or more. Header names are lower case."""
     if 300 <= status < 400:
         return UpstreamBroken(
             "The provider answered with a redirect; redirects are not followed. Check its base_url.",
@@ -127,7 +127,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     error = _error_object(body)
     if error is None:
         kind = BY_CODE.get(status, UpstreamBroken)
-        # A page: something answered, but it does not speak this dialect.
+        # A page of a server that does not have this dialect.
         kind = UpstreamBroken if kind is BadRequest else kind
         return kind(
             f"The provider answered {status} and nothing that explains it.",
@@ -138,7 +138,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
 
 
 def error_inside(raw: msgspec.Raw, *, body: bytes) -> ModelplexError:
-    """The error object of a 200 or of a stream."""
+    """The error object inside a 200 or a stream."""
     try:
         error = msgspec.json.decode(raw, type=GeminiErrorObject)
     except (msgspec.DecodeError, UnicodeError):
@@ -149,21 +149,21 @@ def error_inside(raw: msgspec.Raw, *, body: bytes) -> ModelplexError:
 def error_of(
     error: GeminiErrorObject, *, status: int | None, body: bytes, retry_after: float | None
 ) -> ModelplexError:
-    """Google's error object in our tree. Its `status` is the finer word; the HTTP status decides
-    where it is not known.
+    """Google's error object as an error of our tree. Its `status` is more precise; the HTTP status
+    decides where it is unknown.
     """
     code = status or error.code or 0
     details = _details(error.details)
     reason = next((given for each in details if isinstance(given := each.get("reason"), str)), None)
     kind = BY_STATUS.get(error.status or "") or BY_CODE.get(code) or UpstreamBroken
-    words = f"{(error.message or '')[:QUOTED]} {reason}".lower()
-    if kind is BadRequest and any(phrase in words for phrase in BAD_KEY):
+    text = f"{(error.message or '')[:QUOTED]} {reason}".lower()
+    if kind is BadRequest and any(phrase in text for phrase in BAD_KEY):
         kind = UpstreamAuth
     if code == 504:
         kind = UpstreamTimeout
     if code in {401, 402}:
         kind = UpstreamAuth  # 402: prepaid credit is used up; its status is RESOURCE_EXHAUSTED, but waiting does not help
-    too_long = kind is BadRequest and any(phrase in words for phrase in TOO_LONG)
+    too_long = kind is BadRequest and any(phrase in text for phrase in TOO_LONG)
     return kind(
         provider_message(kind, code, error.message or ""),
         code="context_length_exceeded" if too_long else None,
@@ -201,7 +201,7 @@ def _retry_delay(details: list[dict[str, Any]]) -> float | None:
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-    """Status and body. What the provider itself said of a client's fault goes on as it came."""
+    """Status and body. A provider's own error about the client passes unchanged."""
     body = forwarded_body(error, is_own=lambda body: _error_object(body) is not None)
     return error.status, body or msgspec.json.encode({"error": error_object(error, request_id=request_id)})
 

@@ -40,7 +40,7 @@ from modelplex.dialects.gemini.json import DIALECT, STATE_FORMAT, as_signature
 from modelplex.dialects.gemini.messages_out import AnyPart, FunctionCall, SentPart
 from modelplex.dialects.gemini.usage import write_logprobs, write_usage
 
-FINISH_WORDS: dict[Reason, str] = {
+FINISH_REASONS: dict[Reason, str] = {
     "stop": "STOP",
     "stop_sequence": "STOP",
     "length": "MAX_TOKENS",
@@ -52,16 +52,16 @@ FINISH_WORDS: dict[Reason, str] = {
 }
 """docs/reference/translation.md#finish-reasons."""
 CUT = frozenset({"length", "context", "filter", "refusal"})
-"""Reasons after which a call's arguments may be half."""
+"""Reasons after which a call's arguments may be incomplete."""
 PING = b"\n\n"
-"""Official clients read a comment as broken JSON, and pass over a blank line."""
+"""Official clients read a comment as broken JSON, and skip a blank line."""
 
 _encode = msgspec.json.Encoder().encode
 _BROKEN = "The provider's model wrote arguments of a tool call that are not a JSON object."
 
 
 class _Call:
-    """A call in the making."""
+    """A call whose arguments arrive."""
 
     __slots__ = ("called", "pieces", "state")
 
@@ -72,7 +72,7 @@ class _Call:
 
 
 class GeminiParts:
-    """Events of an answer as Gemini's parts: what `of` gives may be sent at once."""
+    """Makes Gemini's parts of events. What `of` returns may be sent at once."""
 
     def __init__(self, changes: list[Change]) -> None:
         self._changes = changes
@@ -87,8 +87,8 @@ class GeminiParts:
         return f"<Parts {len(self._calls)} open calls, ended={sorted(self._ended)}>"
 
     def of(self, event: Event) -> list[AnyPart]:
-        """The parts that this event completes. Raises UpstreamBroken for arguments that
-        are none.
+        """The parts that this event completes. Raises UpstreamBroken for arguments that are not a
+        JSON object.
         """
         match event:
             case TextDelta():
@@ -147,7 +147,7 @@ class GeminiParts:
         return []
 
     def _rest(self, event: ResponseEnded) -> list[AnyPart]:
-        """The calls that nobody closed."""
+        """The calls that are still open."""
         held = [key for key in sorted(self._calls) if key[0] == event.choice]
         parts: list[AnyPart] = []
         for key in held:
@@ -165,7 +165,7 @@ class GeminiParts:
             except (msgspec.DecodeError, UnicodeError, RecursionError):
                 if not may_be_cut:
                     raise UpstreamBroken(_BROKEN) from None
-                reason = "a call whose arguments were cut off is no call"
+                reason = "a call whose arguments were cut off"
                 self._changes.append(Change("drop", "candidates[].content.parts[].functionCall", reason))
                 return []
         made = FunctionCall(call.called.id, call.called.name, msgspec.Raw(arguments))
@@ -173,15 +173,15 @@ class GeminiParts:
         return [SentPart(function_call=made, thought_signature=signature)]
 
     def finished(self) -> list[tuple[int, dict[str, Any]]]:
-        """For each choice its index, and what is said of its end."""
-        told: list[tuple[int, dict[str, Any]]] = []
+        """The index and the final members of each choice."""
+        finished: list[tuple[int, dict[str, Any]]] = []
         for choice, ended in sorted(self._ended.items()):
-            word = "SAFETY" if choice in self._refused else FINISH_WORDS[ended.reason]
-            finish: dict[str, Any] = {"finishReason": word}
+            name = "SAFETY" if choice in self._refused else FINISH_REASONS[ended.reason]
+            finish: dict[str, Any] = {"finishReason": name}
             if (explanation := refusal_explanation(ended)) is not None:
                 finish["finishMessage"] = explanation
-            told.append((choice, finish))
-        return told
+            finished.append((choice, finish))
+        return finished
 
     @property
     def is_whole(self) -> bool:
@@ -189,7 +189,7 @@ class GeminiParts:
 
 
 class GeminiStreamWriter:
-    """dialects/dialect.py's Writer."""
+    """EventWriter (dialects/dialect.py) of Gemini."""
 
     media_type = "text/event-stream"
 
@@ -204,7 +204,7 @@ class GeminiStreamWriter:
         self._failed = False
 
     def __repr__(self) -> str:
-        return f"<ChunkWriter failed={self._failed} {self._parts!r}>"
+        return f"<GeminiStreamWriter failed={self._failed} {self._parts!r}>"
 
     def send(self, event: Event) -> bytes:
         if self._failed:
@@ -229,16 +229,16 @@ class GeminiStreamWriter:
             self._open.discard(choice)
         elif not isinstance(event, ResponseStarted | UsageReported):
             self._open.add(choice)
-        odds = (
+        tokens = (
             write_logprobs(event.logprobs)
             if isinstance(event, TextDelta) and event.logprobs is not None
             else None
         )
-        if not parts and odds is None:
+        if not parts and tokens is None:
             return b""
         candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": choice}
-        if odds is not None:
-            candidate["logprobsResult"] = odds
+        if tokens is not None:
+            candidate["logprobsResult"] = tokens
         return self._chunk([candidate])
 
     def ping(self) -> bytes:
@@ -264,7 +264,7 @@ class GeminiStreamWriter:
         return b'data: {"candidates":' + _encode(candidates) + counted + (self._tail or self._named())
 
     def _named(self) -> bytes:
-        """How every chunk ends: whose answer it is."""
+        """The last members of every chunk."""
         named = {"modelVersion": self._parts.model or self._model, "responseId": self._parts.id or self._id}
         self._tail = b"," + _encode(named)[1:] + b"\n\n"
         return self._tail
@@ -275,34 +275,34 @@ def write_response(
     call: ChatRequest,  # noqa: ARG001 - the contract of every dialect
     *,
     id: str,
-    created: int,  # noqa: ARG001 - this dialect does not say when
+    created: int,  # noqa: ARG001 - the contract of every dialect
     model: str,
 ) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
+    """A whole response. Raises the error of ResponseFailed."""
     changes: list[Change] = []
     parts = GeminiParts(changes)
-    said: dict[int, list[AnyPart]] = {}
-    odds: dict[int, dict[str, Any]] = {}
+    parts_of: dict[int, list[AnyPart]] = {}
+    tokens: dict[int, dict[str, Any]] = {}
     for event in events:
         choice = getattr(event, "choice", 0)
         for part in parts.of(event):
-            _join(said.setdefault(choice, []), part)
+            _join(parts_of.setdefault(choice, []), part)
         if (
             isinstance(event, TextDelta)
             and event.logprobs is not None
             and (more := write_logprobs(event.logprobs))
         ):
-            held = odds.setdefault(choice, {"chosenCandidates": [], "topCandidates": []})
+            held = tokens.setdefault(choice, {"chosenCandidates": [], "topCandidates": []})
             for name, values in more.items():
                 held[name] += values
     if not parts.is_whole:
         raise ended_early()
     candidates: list[dict[str, Any]] = []
     for choice, finish in parts.finished():
-        content = {"parts": said.get(choice, []), "role": "model"}
+        content = {"parts": parts_of.get(choice, []), "role": "model"}
         written: dict[str, Any] = {"content": content, **finish, "index": choice}
-        if choice in odds:
-            written["logprobsResult"] = odds[choice]
+        if choice in tokens:
+            written["logprobsResult"] = tokens[choice]
         candidates.append(written)
     body: dict[str, Any] = {"candidates": candidates}
     if parts.usage is not None:
@@ -312,7 +312,7 @@ def write_response(
 
 
 def _join(parts: list[AnyPart], part: AnyPart) -> None:
-    """Pieces of one text, or of one thought, are one part; a thought's signature is on it."""
+    """Pieces of one text, or of one thought, are one part, which has the thought's signature."""
     last = parts[-1] if parts else None
     if (
         isinstance(part, SentPart)
@@ -331,8 +331,8 @@ def _join(parts: list[AnyPart], part: AnyPart) -> None:
 
 
 class GeminiArrayFraming:
-    """The stream as one JSON array, for clients that do not ask with `alt=sse`: Google's default.
-    Our own events go in, whole ones in each call.
+    """Writes the stream as one JSON array, Google's default without `alt=sse`. `feed` takes whole
+    events of GeminiStreamWriter.
     """
 
     media_type = "application/json"

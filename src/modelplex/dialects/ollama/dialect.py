@@ -30,7 +30,7 @@ from modelplex.core.events import (
     Usage,
 )
 from modelplex.core.request import ChatRequest, CompletionRequest, RawRequest
-from modelplex.dialects.core.foreign_errors import words_of
+from modelplex.dialects.core.foreign_errors import quotable_text
 from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.core.usage import count
 from modelplex.dialects.dialect import (
@@ -176,7 +176,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         text = error_message(msgspec.json.decode(body, type=_ErrorBody).error)
         its_own = True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = words_of(status, body) or f"status {status}, and no words"
+        text = quotable_text(status, body) or f"status {status}, and no words"
         its_own = False
     kind = _ERRORS.get(status) or (BadRequest if 400 <= status < 500 else UpstreamBroken)
     if not its_own and kind in {BadRequest, UnknownModel}:

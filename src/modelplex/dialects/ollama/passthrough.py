@@ -1,7 +1,6 @@
 """Observer of Ollama responses that pass unchanged, streamed or whole.
 
-A stream is reported by what its last line says; a stream without one is incomplete. Imports no
-other dialect.
+The last line of a stream has `done`, the reason and the counts. Imports no other dialect.
 """
 
 from __future__ import annotations

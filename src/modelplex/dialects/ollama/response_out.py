@@ -54,17 +54,17 @@ DONE_REASONS: dict[Reason, str] = {
     "filter": "stop",
     "paused": "length",
 }
-"""docs/reference/translation.md#finish-reasons: Ollama has two."""
-_UNTOLD = frozenset({"refusal", "filter", "paused", "context"})
-"""The reasons that Ollama's words tell worse than they were told."""
+"""Ollama has two reasons (docs/reference/translation.md#finish-reasons)."""
+_LOSSY_REASONS = frozenset({"refusal", "filter", "paused", "context"})
+"""Reasons for which Ollama's are less precise."""
 _MAY_BE_CUT = frozenset({"length", "context"})
 SPOKEN = "0.13.5"
-"""The version of Ollama whose API this is. Clients ask for it and refuse an older one."""
+"""The version of Ollama whose API this is. Clients refuse an older one."""
 _decode_any = msgspec.json.Decoder().decode
 
 
-class _Words:
-    """One call while its arguments come."""
+class _Call:
+    """A call whose arguments arrive."""
 
     __slots__ = ("called", "texts")
 
@@ -74,8 +74,8 @@ class _Words:
 
 
 class OllamaStreamWriter:
-    """dialects/dialect.py's Writer, for /api/chat and /api/generate alike: which it is, the dialect
-    of what was asked says.
+    """EventWriter (dialects/dialect.py) of /api/chat and /api/generate, by the dialect of the
+    request.
     """
 
     media_type = "application/x-ndjson"
@@ -87,7 +87,7 @@ class OllamaStreamWriter:
         self._model = model
         self._created = created
         self._head = b""
-        self._calls: dict[int, _Words] = {}
+        self._calls: dict[int, _Call] = {}
         self._called = 0
         self._usage: Usage | None = None
         self._refused = False
@@ -95,7 +95,9 @@ class OllamaStreamWriter:
         self._failed = False
 
     def __repr__(self) -> str:
-        return f"<ollama writer calls={self._called} ended={self._ended is not None} failed={self._failed}>"
+        return (
+            f"<OllamaStreamWriter calls={self._called} ended={self._ended is not None} failed={self._failed}>"
+        )
 
     def send(self, event: Event) -> bytes:
         if self._failed:
@@ -115,12 +117,12 @@ class OllamaStreamWriter:
                 return self._line({"content": event.text}, logprobs=event.logprobs)
             case RefusalDelta():
                 self._refused = True
-                self._lose("lower", "message.content", "a refusal is told as plain text")
+                self._lose("lower", "message.content", "a refusal is sent as plain text")
                 return self._line({"content": event.text})
             case ReasoningDelta():
                 return self._line({"thinking": event.text}) if event.text else b""
             case ToolCallStarted():
-                self._calls[event.part] = _Words(event)
+                self._calls[event.part] = _Call(event)
                 return b""
             case ToolArgumentsDelta():
                 self._calls[event.part].texts.append(event.text)
@@ -128,7 +130,7 @@ class OllamaStreamWriter:
             case PartEnded():
                 return self._call(event.part)
             case OpaqueStateReceived():
-                self._lose("drop", "message.thinking", "sealed reasoning has no place here")
+                self._lose("drop", "message.thinking", "opaque state has no place here")
                 return b""
             case CitationAdded():
                 self._lose("drop", "message.content", "citations have no place here")
@@ -142,7 +144,7 @@ class OllamaStreamWriter:
                 assert_never(event)
 
     def ping(self) -> bytes:
-        """Nothing: every line is read as an answer."""
+        """Nothing: clients read every line as a chunk."""
         return b""
 
     def end(self) -> bytes:
@@ -150,11 +152,11 @@ class OllamaStreamWriter:
             return b""
         if self._ended is None:
             return self._fail(ended_early())
-        told: dict[str, Any] = {"done": True, "done_reason": DONE_REASONS[self._ended.reason]}
+        last: dict[str, Any] = {"done": True, "done_reason": DONE_REASONS[self._ended.reason]}
         if self._usage is not None:
             counts = {"prompt_eval_count": self._usage.input, "eval_count": self._usage.output}
-            told |= {name: count for name, count in counts.items() if count}
-        return self._line({}, rest=told)
+            last |= {name: count for name, count in counts.items() if count}
+        return self._line({}, rest=last)
 
     # --- lines
 
@@ -166,28 +168,28 @@ class OllamaStreamWriter:
             self._usage = event.usage or self._usage
 
     def _line(
-        self, said: Mapping[str, Any], *, logprobs: msgspec.Raw | None = None, rest: Mapping[str, Any] = {}
+        self, content: Mapping[str, Any], *, logprobs: msgspec.Raw | None = None, rest: Mapping[str, Any] = {}
     ) -> bytes:
         if not self._head:
             self._begin(ResponseStarted())
         if self._generate:
-            line: dict[str, Any] = {"response": said.get("content", "")}
-            line |= {name: value for name, value in said.items() if name != "content"}
+            line: dict[str, Any] = {"response": content.get("content", "")}
+            line |= {name: value for name, value in content.items() if name != "content"}
         else:
-            line = {"message": {"role": "assistant", "content": "", **said}}
+            line = {"message": {"role": "assistant", "content": "", **content}}
         line["done"] = False
         if logprobs is not None:
             line["logprobs"] = logprobs
         return ndjson.line(self._head + encode({**line, **rest})[1:])
 
     def _call(self, part: int) -> bytes:
-        """The call's one line, where the part is a call and was not written yet. Arguments that are
-        no JSON are no call: the answer broke.
+        """The line of a call, where the part is a call that was not written yet. Arguments that are
+        not JSON break the response.
         """
-        words = self._calls.pop(part, None)
-        if words is None:
+        call = self._calls.pop(part, None)
+        if call is None:
             return b""
-        called, text = words.called, "".join(words.texts)
+        called, text = call.called, "".join(call.texts)
         if called.free:
             arguments = msgspec.Raw(encode({"input": text}))
         else:
@@ -201,7 +203,7 @@ class OllamaStreamWriter:
                 self._lose(
                     "lower",
                     "message.tool_calls",
-                    "arguments that are no JSON object are sent as {`_raw`: text}",
+                    "arguments that are not a JSON object are sent as {`_raw`: text}",
                 )
             whole = text.strip() or "{}"
             arguments = msgspec.Raw(whole.encode() if isinstance(value, dict) else encode({"_raw": text}))
@@ -214,7 +216,7 @@ class OllamaStreamWriter:
         out = b""
         for part in sorted(self._calls):
             if event.reason in _MAY_BE_CUT and part == max(self._calls) and not self._is_whole(part):
-                # As Ollama does: a call that was cut off is not shown.
+                # Ollama leaves out a call that was cut off, too.
                 self._lose("drop", "message.tool_calls", "a call that the output limit cut off")
                 del self._calls[part]
                 continue
@@ -224,15 +226,15 @@ class OllamaStreamWriter:
         explanation = refusal_explanation(event)
         if explanation and not self._refused:
             out += self._line({"content": explanation})
-        if event.reason in _UNTOLD:
-            word = DONE_REASONS[event.reason]
-            self._lose("lower", "done_reason", f"that the answer ended by {event.reason} is told as {word!r}")
+        if event.reason in _LOSSY_REASONS:
+            name = DONE_REASONS[event.reason]
+            self._lose("lower", "done_reason", f"the finish reason {event.reason} is sent as {name!r}")
         return out
 
     def _is_whole(self, part: int) -> bool:
-        words = self._calls[part]
+        call = self._calls[part]
         try:
-            return words.called.free or isinstance(_decode_any("".join(words.texts)), dict)
+            return call.called.free or isinstance(_decode_any("".join(call.texts)), dict)
         except (msgspec.DecodeError, RecursionError):
             return False
 
@@ -251,8 +253,8 @@ class OllamaStreamWriter:
 def write_response(
     events: Sequence[Event], call: ChatRequest | CompletionRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
-    """A whole answer: the stream's lines, joined as Ollama joins them. Raises the error of a
-    Failed.
+    """A whole response: the lines of the stream, joined as Ollama joins them. Raises the error of
+    ResponseFailed.
     """
     lines = OllamaStreamWriter(call, id=id, created=created, model=model)
     out: list[bytes] = []
@@ -270,18 +272,18 @@ def _joined(lines: Sequence[dict[str, Any]]) -> bytes:
         raise UpstreamBroken(last["error"])
     whole = dict(last)
     inner = [line.get("message") or line for line in lines]
-    word = "content" if "message" in last else "response"
-    said: dict[str, Any] = {word: "".join(each[word] for each in inner)}
+    name = "content" if "message" in last else "response"
+    content: dict[str, Any] = {name: "".join(each[name] for each in inner)}
     thinking = "".join(each.get("thinking", "") for each in inner)
     if thinking:
-        said["thinking"] = thinking
+        content["thinking"] = thinking
     calls = [call for each in inner for call in each.get("tool_calls", ())]
     if calls:
-        said["tool_calls"] = calls
+        content["tool_calls"] = calls
     if "message" in last:
-        whole["message"] = {"role": "assistant", **said}
+        whole["message"] = {"role": "assistant", **content}
     else:
-        whole |= said
+        whole |= content
     tokens = [token for line in lines for token in line.get("logprobs", ())]
     if tokens:
         whole["logprobs"] = tokens
@@ -289,9 +291,7 @@ def _joined(lines: Sequence[dict[str, Any]]) -> bytes:
 
 
 def write_embedded(embedded: EmbeddingResponse, model: str) -> bytes:
-    """The answer of /api/embed: floats, whatever the provider sent. Raises UpstreamBroken where its
-    base64 is none.
-    """
+    """The response of /api/embed, with floats. Raises UpstreamBroken for invalid base64."""
     answer: dict[str, Any] = {
         "model": embedded.model or model,
         "embeddings": [encode_vector(vector, "float") for vector in embedded.vectors],
@@ -302,12 +302,12 @@ def write_embedded(embedded: EmbeddingResponse, model: str) -> bytes:
 
 
 def write_loaded(model: str, *, reason: str, generate: bool, created: int) -> bytes:
-    """The answer to a body that `read_load` says is to load or unload a model: it is done, and was
-    nothing to do.
-    """
-    said: dict[str, Any] = {"response": ""} if generate else {"message": {"role": "assistant", "content": ""}}
+    """The response to a request that only loads or unloads a model (`read_load`)."""
+    content: dict[str, Any] = (
+        {"response": ""} if generate else {"message": {"role": "assistant", "content": ""}}
+    )
     head = {"model": model, "created_at": timestamp(created)}
-    return encode({**head, **said, "done": True, "done_reason": reason})
+    return encode({**head, **content, "done": True, "done_reason": reason})
 
 
 # --- errors
@@ -318,9 +318,7 @@ class _Own(msgspec.Struct):
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-    """Status and `{"error": text}`. What Ollama itself said of a client's fault goes on
-    as it came.
-    """
+    """Status and `{"error": text}`. A provider's own error about the client passes unchanged."""
     body = forwarded_body(error, is_own=_is_own)
     return error.status, body or encode({"error": message_with_id(error, request_id)})
 
@@ -338,7 +336,7 @@ def _is_own(body: bytes) -> bool:
     return True
 
 
-# --- what there is
+# --- models
 
 DETAILS: dict[str, Any] = {
     "parent_model": "",
@@ -348,15 +346,13 @@ DETAILS: dict[str, Any] = {
     "parameter_size": "",
     "quantization_level": "",
 }
-"""What Ollama knows of a model's file. There is no file here, and clients want the fields."""
+"""Ollama's facts about a model's file. There is no file here, and clients require the fields."""
 NEVER = "1970-01-01T00:00:00Z"
-"""When a model was changed, where nobody knows."""
+"""The date of a model, which is unknown."""
 
 
-def write_tags(known: Mapping[str, str]) -> bytes:
-    """The answer of GET /api/tags: every name that can be asked for, with the provider that would
-    be tried first.
-    """
+def write_tags(models: Mapping[str, str]) -> bytes:
+    """The response of GET /api/tags. `models` maps names to the providers that serve them."""
     return encode(
         {
             "models": [
@@ -368,7 +364,7 @@ def write_tags(known: Mapping[str, str]) -> bytes:
                     "digest": "",
                     "details": DETAILS,
                 }
-                for name in known
+                for name in models
             ]
         }
     )
@@ -377,9 +373,8 @@ def write_tags(known: Mapping[str, str]) -> bytes:
 def write_show(
     model: str, *, capabilities: Sequence[str] = ("completion", "tools", "vision", "thinking")
 ) -> bytes:
-    """The answer of POST /api/show. `capabilities` decide what clients offer to do with the model.
-    What a provider's model can do is not known here, and one that cannot will say so itself: all
-    are named.
+    """The response of POST /api/show. `capabilities` decide what clients do with the model. Those
+    of a provider's model are unknown here, so all are named.
     """
     return encode(
         {
@@ -397,7 +392,7 @@ def write_show(
 
 
 def write_version(version: str = SPOKEN) -> bytes:
-    """The answer of GET /api/version."""
+    """The response of GET /api/version."""
     return encode({"version": version})
 
 

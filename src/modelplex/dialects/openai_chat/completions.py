@@ -36,7 +36,7 @@ from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.fields import COMPLETION_FIELDS
 from modelplex.dialects.openai_chat.passthrough import observe, observer
 from modelplex.dialects.openai_chat.prompts import read_prompts
-from modelplex.dialects.openai_chat.response_out import DONE, finish_word, write_error_event
+from modelplex.dialects.openai_chat.response_out import DONE, finish_reason, write_error_event
 from modelplex.dialects.openai_chat.usage import write_usage
 
 __all__ = [
@@ -214,7 +214,7 @@ def _choice(index: int, text: str, finish: str | None) -> dict[str, Any]:
 
 def _word(event: ResponseEnded, changes: list[Change]) -> str:
     """This form knows stop, length and content_filter."""
-    word = finish_word(event, refused=False, old=False, changes=changes)
+    word = finish_reason(event, refused=False, old=False, changes=changes)
     return "stop" if word == "tool_calls" else word
 
 

@@ -26,7 +26,7 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id, provider_message
-from modelplex.dialects.core.foreign_errors import words_of
+from modelplex.dialects.core.foreign_errors import quotable_text
 from modelplex.dialects.core.json import as_list, as_object, as_text, decode_mended, encode
 from modelplex.dialects.core.retry_after import read_delay, read_seconds
 
@@ -70,7 +70,7 @@ _STATUS_OF: dict[str, int] = {
     "overloaded_error": 529,
     "UNAVAILABLE": 503,
 }
-"""What an error inside a 200 means, where it names itself instead of giving a status."""
+"""The status of an error inside a 200, by its type or code."""
 
 _LONG_CONTEXT = (
     "maximum context length",
@@ -83,9 +83,7 @@ _BAD_KEY = ("api key not valid", "api_key_invalid", "incorrect api key")
 
 
 class ErrorDetails(msgspec.Struct, frozen=True):
-    """What a provider's error body says. `own` is true where it is of OpenAI's shape, so that it
-    may go to a client as it came.
-    """
+    """A provider's error body. `own`: it has OpenAI's format, so a client may get it unchanged."""
 
     message: str = ""
     type: str | None = None
@@ -99,7 +97,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> ModelplexError:
-    """An answer with a status of 300 or more. Header names are lower case."""
+    """The error of a response with a status of 300 or more. Header names are lower case."""
     if 300 <= status < 400:
         return UpstreamBroken(
             f"The provider answered with a redirect{_redirected_to(headers)}; redirects are not followed. "
@@ -107,24 +105,26 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
             upstream=UpstreamReply(status=status),
         )
     document = decode_mended(body, _decode_any)
-    told = _read_document(document) if document is not None else ErrorDetails(message=words_of(status, body))
+    details = (
+        _read_document(document)
+        if document is not None
+        else ErrorDetails(message=quotable_text(status, body))
+    )
     delay = read_delay(headers)
-    return _make_error(status, told, body=body, delay=told.delay if delay is None else delay)
+    return _make_error(status, details, body=body, delay=details.delay if delay is None else delay)
 
 
 def error_inside(error: Any, *, body: bytes) -> ModelplexError:
-    """The error object of a 200 or of a stream. It has no status of its own but the one that it may
-    name.
-    """
-    told = _read_document({"error": error})
-    status = next((_STATUS_OF[name] for name in (told.code, told.type) if name in _STATUS_OF), 0)
-    if told.code is not None and told.code.isdecimal() and 400 <= int(told.code) < 600:
-        status = int(told.code)
-    return _make_error(status, told, body=body, delay=told.delay)
+    """The error object inside a 200 or a stream. Its status is the one that it names, if any."""
+    details = _read_document({"error": error})
+    status = next((_STATUS_OF[name] for name in (details.code, details.type) if name in _STATUS_OF), 0)
+    if details.code is not None and details.code.isdecimal() and 400 <= int(details.code) < 600:
+        status = int(details.code)
+    return _make_error(status, details, body=body, delay=details.delay)
 
 
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
-    """Status and body. What the provider itself said of a client's fault goes on as it came."""
+    """Status and body. A provider's own error about the client passes unchanged."""
     body = forwarded_body(error, is_own=_is_own)
     return error.status, body or encode({"error": error_object(error, request_id=request_id)})
 
@@ -135,48 +135,50 @@ def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, st
     return {"message": message, "type": error.type, "param": error.param, "code": error.code}
 
 
-def _make_error(status: int, told: ErrorDetails, *, body: bytes, delay: float | None) -> ModelplexError:
-    kind = _kind_of(status, told)
+def _make_error(status: int, details: ErrorDetails, *, body: bytes, delay: float | None) -> ModelplexError:
+    kind = _kind_of(status, details)
     blamed = issubclass(kind, (ClientError, RateLimited))
     return kind(
-        provider_message(kind, status, told.message),
+        provider_message(kind, status, details.message),
         status=status if kind is BadRequest and status else None,
-        type=told.type if blamed else None,
-        code=_code_of(kind, told),
-        param=told.param if blamed else None,
+        type=details.type if blamed else None,
+        code=_code_of(kind, details),
+        param=details.param if blamed else None,
         upstream=UpstreamReply(
-            status=status or None, type=told.type, code=told.code, body=body if told.own else None
+            status=status or None, type=details.type, code=details.code, body=body if details.own else None
         ),
         retry_after=delay,
     )
 
 
-def _kind_of(status: int, told: ErrorDetails) -> type[ModelplexError]:
-    words = f"{told.message} {told.code}".lower()
-    if status in {0, 400} and any(word in words for word in _BAD_KEY):
+def _kind_of(status: int, details: ErrorDetails) -> type[ModelplexError]:
+    text = f"{details.message} {details.code}".lower()
+    if status in {0, 400} and any(phrase in text for phrase in _BAD_KEY):
         return UpstreamAuth
-    if status == 404 and not told.own and told.type is None:
-        return UpstreamBroken  # a page, not an answer: more likely a wrong base_url than a model that is gone
+    if status == 404 and not details.own and details.type is None:
+        return UpstreamBroken  # no error object: rather a wrong base_url than an unknown model
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return BadRequest if 400 <= status < 500 else UpstreamBroken
 
 
-def _code_of(kind: type[ModelplexError], told: ErrorDetails) -> str | None:
-    if kind is BadRequest and any(word in f"{told.message} {told.code}".lower() for word in _LONG_CONTEXT):
+def _code_of(kind: type[ModelplexError], details: ErrorDetails) -> str | None:
+    if kind is BadRequest and any(
+        phrase in f"{details.message} {details.code}".lower() for phrase in _LONG_CONTEXT
+    ):
         return "context_length_exceeded"
-    if issubclass(kind, (ClientError, RateLimited)) and told.code and not told.code.isdecimal():
-        return told.code
+    if issubclass(kind, (ClientError, RateLimited)) and details.code and not details.code.isdecimal():
+        return details.code
     return None
 
 
 def _read_document(document: object) -> ErrorDetails:
-    """The shapes of OpenAI, Gemini (in a list), FastAPI, Ollama, Mistral, and of servers that say a
-    sentence only.
+    """The formats of OpenAI, Gemini (in a list), FastAPI, Ollama, Mistral, and of servers that send
+    a sentence only.
     """
     if several := as_list(document):
-        told = _read_document(several[0])
-        return msgspec.structs.replace(told, own=False)
+        details = _read_document(several[0])
+        return msgspec.structs.replace(details, own=False)
     if isinstance(document, str):
         return ErrorDetails(message=document)
     members = as_object(document)
@@ -211,16 +213,16 @@ def _read_detail(detail: object) -> str:
     faults = as_list(detail)
     if not faults:
         return as_text(detail) or encode(detail).decode()
-    told: list[str] = []
+    details: list[str] = []
     for each in faults:
         fault = as_object(each)
         if fault is None:
-            told.append(str(each))
+            details.append(str(each))
             continue
         place = ".".join(str(step) for step in as_list(fault.get("loc")))
-        said = str(fault.get("msg", fault))
-        told.append(f"{place}: {said}" if place else said)
-    return "; ".join(told)
+        message = str(fault.get("msg", fault))
+        details.append(f"{place}: {message}" if place else message)
+    return "; ".join(details)
 
 
 def _read_retry_info(details: object) -> float | None:
@@ -233,7 +235,7 @@ def _read_retry_info(details: object) -> float | None:
 
 
 def _redirected_to(headers: Mapping[str, str]) -> str:
-    """The host alone: a path or query may hold what is not for a log."""
+    """The host only: path or query may have what must not be logged."""
     from urllib.parse import urlsplit
 
     try:

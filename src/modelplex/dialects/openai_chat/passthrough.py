@@ -231,7 +231,7 @@ class ChatObserver(SseObserver):
             return self._read_mended(data, name, decode=_decode)
         self._is_done = True
         if self._open or not self._finished:
-            return self._fail(UpstreamBroken(ENDED_EARLY + "it said [DONE] without a finish reason."))
+            return self._fail(UpstreamBroken(ENDED_EARLY + "[DONE] came without a finish reason."))
         return True
 
     def _read_unknown(self, data: bytes) -> bool:
@@ -255,7 +255,7 @@ def google_signature(extra: object) -> str | None:
 
 
 def observer(raw_request: RawRequest, *, withhold_usage: bool) -> ChatObserver:
-    """An observer for the response to this request, which says how many choices there are."""
+    """An observer of the response. The request has the number of choices."""
     return ChatObserver(choices=_choices_in(raw_request), withhold_usage=withhold_usage)
 
 

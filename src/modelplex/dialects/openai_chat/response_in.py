@@ -232,8 +232,8 @@ class _ChoiceReader:
         return bool(text)
 
     def finish(self, given: str) -> None:
-        """Read the finish reason. Raises UpstreamBroken where it, or a call, says that the response
-        failed.
+        """Read the finish reason. Raises UpstreamBroken for a failed response or an incomplete
+        call.
         """
         self.ended = True
         self.close_part()
@@ -287,7 +287,7 @@ class ChatReader(SseResponseReader):
     def _read_odd(self, data: bytes) -> None:
         """Read `[DONE]`, an empty event, or JSON that strict parsers refuse."""
         if data == b"[DONE]":
-            self._check_finished("it said [DONE] without a finish reason.")
+            self._check_finished("[DONE] came without a finish reason.")
             self._out.is_over = True
         elif data:
             chunk = decode_mended(data, _decode)

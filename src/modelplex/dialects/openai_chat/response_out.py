@@ -44,7 +44,7 @@ from modelplex.dialects.openai_chat.usage import write_usage
 DIALECT = "openai_chat"
 DONE = b"data: [DONE]\n\n"
 
-FINISH_WORDS: dict[Reason, str] = {
+FINISH_REASONS: dict[Reason, str] = {
     "stop": "stop",
     "stop_sequence": "stop",
     "length": "length",
@@ -54,10 +54,10 @@ FINISH_WORDS: dict[Reason, str] = {
     "filter": "content_filter",
     "paused": "length",
 }
-"""docs/reference/translation.md#finish-reasons."""
+"""By reason (docs/reference/translation.md#finish-reasons)."""
 
 _TIERS = {"standard": "default"}
-"""Anthropic's word for what OpenAI calls default."""
+"""Anthropic's name of OpenAI's default tier."""
 
 _decode_any = msgspec.json.Decoder().decode
 
@@ -72,7 +72,7 @@ class _Tool:
 
 
 class _Progress:
-    """What was written of one choice."""
+    """What was written of a choice."""
 
     __slots__ = ("annotations", "ended", "reasons", "refused", "summaries", "tools")
 
@@ -87,7 +87,7 @@ class _Progress:
 
 
 class ChatWriter:
-    """dialects/dialect.py's Writer."""
+    """EventWriter (dialects/dialect.py) of chat completions."""
 
     media_type = "text/event-stream"
 
@@ -201,17 +201,17 @@ class ChatWriter:
         return self._head + b'"choices":' + encode(choices) + self._tail
 
     def _write_text(self, event: TextDelta) -> bytes:
-        odds = b"null"
+        tokens = b"null"
         if event.logprobs is not None:
-            odds = b'{"content":' + bytes(event.logprobs) + b',"refusal":null}'
+            tokens = b'{"content":' + bytes(event.logprobs) + b',"refusal":null}'
         elif not event.text:
             return b""
-        # Nearly all chunks are these, so the frame is not encoded anew.
+        # Nearly all chunks are these, so that the frame is not encoded anew.
         return b'%s"choices":[{"index":%d,"delta":{"content":%s},"logprobs":%s,"finish_reason":null}]%s' % (
             self._head,
             event.choice,
             encode(event.text),
-            odds,
+            tokens,
             self._tail,
         )
 
@@ -236,7 +236,7 @@ class ChatWriter:
             return self._chunk(event.choice, {"tool_calls": [extra]})
         fresh = event.part not in progress.reasons
         index = progress.reasons.setdefault(event.part, len(progress.reasons))
-        detail = {**_sealed(event, fresh=fresh), "index": index}
+        detail = {**_state_detail(event, fresh=fresh), "index": index}
         if event.part in progress.summaries:
             detail["type"] = (
                 "reasoning.summary"  # one detail has one type, or its pieces are not joined again
@@ -271,7 +271,7 @@ class ChatWriter:
         )
 
     def _write_citation(self, event: CitationAdded, progress: _Progress) -> None:
-        """Kept until the end: clients cannot join a second list of annotations to the first."""
+        """Citations are written at the end: clients cannot join two lists of annotations."""
         annotation = _annotation(event)
         if annotation is None:
             self.changes.append(_LOST_CITATION)
@@ -295,10 +295,10 @@ class ChatWriter:
         if explanation and not progress.refused:
             out += self._chunk(event.choice, {"refusal": explanation})
         progress.ended = True
-        word = finish_word(
+        reason = finish_reason(
             event, refused=progress.refused, old=self._call.old_functions, changes=self.changes
         )
-        return out + self._chunk(event.choice, {}, word)
+        return out + self._chunk(event.choice, {}, reason)
 
 
 _LOST_CITATION = Change(
@@ -314,17 +314,17 @@ def write_error_event(error: ModelplexError) -> bytes:
     return sse.event(encode({"error": error_object(error)}))
 
 
-def finish_word(event: ResponseEnded, *, refused: bool, old: bool, changes: list[Change]) -> str:
-    """docs/reference/translation.md#finish-reasons. A refusal in the model's own words is what
-    OpenAI ends with `stop`, since `message.refusal` tells it.
+def finish_reason(event: ResponseEnded, *, refused: bool, old: bool, changes: list[Change]) -> str:
+    """The `finish_reason` (docs/reference/translation.md#finish-reasons). OpenAI ends a refusal in
+    `message.refusal` with `stop`.
     """
     if event.reason == "paused":
-        changes.append(Change("lower", "choices[].finish_reason", "a paused turn is told as `length`"))
+        changes.append(Change("lower", "choices[].finish_reason", "a paused turn is sent as `length`"))
     if event.reason == "tool_calls" and old:
         return "function_call"
     if event.reason == "refusal" and refused and event.detail is None:
         return "stop"
-    return FINISH_WORDS[event.reason]
+    return FINISH_REASONS[event.reason]
 
 
 def _reasoning(text: str, *, summary: bool) -> dict[str, Any]:
@@ -333,8 +333,8 @@ def _reasoning(text: str, *, summary: bool) -> dict[str, Any]:
     return {"type": "reasoning.text", "text": text}
 
 
-def _sealed(event: OpaqueStateReceived, *, fresh: bool) -> dict[str, Any]:
-    """A signature belongs to a text; where there is none, the state is all there is."""
+def _state_detail(event: OpaqueStateReceived, *, fresh: bool) -> dict[str, Any]:
+    """The opaque state as a detail: a signature of the text, or encrypted reasoning without one."""
     named = {"format": event.state.format}
     if event.state.id is not None:
         named["id"] = event.state.id
@@ -361,11 +361,11 @@ def _annotation(event: CitationAdded) -> msgspec.Raw | None:
     return None if page is None else msgspec.Raw(encode({"type": "url_citation", "url_citation": page}))
 
 
-# --- whole answers --------------------------------------------------------------------------------
+# --- whole responses ------------------------------------------------------------------------------
 
 
 class _Whole:
-    """One choice of a whole answer."""
+    """One choice of a whole response."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -374,7 +374,7 @@ class _Whole:
         self.details: dict[int, dict[str, Any]] = {}
         self.calls: dict[int, dict[str, Any]] = {}
         self.annotations: list[msgspec.Raw] = []
-        self.odds: list[msgspec.Raw] = []
+        self.tokens: list[msgspec.Raw] = []
         self.made: dict[str, Any] = {}
         self.ended: ResponseEnded | None = None
 
@@ -382,14 +382,14 @@ class _Whole:
 def write_response(
     events: Sequence[Event], call: ChatRequest, *, id: str, created: int, model: str
 ) -> tuple[bytes, list[Change]]:
-    """A whole answer. Raises the error of a Failed."""
-    began, usage = ResponseStarted(), None
+    """A whole response. Raises the error of ResponseFailed."""
+    started, usage = ResponseStarted(), None
     choices: dict[int, _Whole] = {}
     changes: list[Change] = []
     for event in events:
         match event:
             case ResponseStarted():
-                began = event
+                started = event
                 usage = event.usage or usage
             case UsageReported():
                 usage = event.usage
@@ -399,20 +399,20 @@ def write_response(
                 pass
             case _:
                 _collect(event, choices.setdefault(event.choice, _Whole()), changes)
-    answer: dict[str, Any] = {
-        "id": began.id or id,
+    response: dict[str, Any] = {
+        "id": started.id or id,
         "object": "chat.completion",
-        "created": began.created or created,
-        "model": began.model or model,
+        "created": started.created or created,
+        "model": started.model or model,
         "choices": [_write_choice(index, choices[index], call, changes) for index in sorted(choices)],
     }
     if usage is not None:
-        answer["usage"] = write_usage(usage)
-    if began.tier is not None:
-        answer["service_tier"] = _TIERS.get(began.tier, began.tier)
-    if began.fingerprint is not None:
-        answer["system_fingerprint"] = began.fingerprint
-    return encode(answer), changes
+        response["usage"] = write_usage(usage)
+    if started.tier is not None:
+        response["service_tier"] = _TIERS.get(started.tier, started.tier)
+    if started.fingerprint is not None:
+        response["system_fingerprint"] = started.fingerprint
+    return encode(response), changes
 
 
 def _collect(event: ContentEvent | ResponseEnded, whole: _Whole, changes: list[Change]) -> None:
@@ -420,7 +420,7 @@ def _collect(event: ContentEvent | ResponseEnded, whole: _Whole, changes: list[C
         case TextDelta():
             whole.texts.append(event.text)
             if event.logprobs is not None:
-                whole.odds += msgspec.json.decode(event.logprobs, type=list[msgspec.Raw])
+                whole.tokens += msgspec.json.decode(event.logprobs, type=list[msgspec.Raw])
         case RefusalDelta():
             whole.refusals.append(event.text)
         case ReasoningDelta():
@@ -433,8 +433,8 @@ def _collect(event: ContentEvent | ResponseEnded, whole: _Whole, changes: list[C
                 whole.calls[event.part]["extra_content"] = _google(event.state)
             else:
                 fresh = event.part not in whole.details
-                told = whole.details.setdefault(event.part, {})
-                whole.details[event.part] = {**_sealed(event, fresh=fresh), **told}
+                earlier = whole.details.setdefault(event.part, {})
+                whole.details[event.part] = {**_state_detail(event, fresh=fresh), **earlier}
         case ToolCallStarted():
             whole.calls[event.part] = _tool_call(event, arguments="")
         case ToolArgumentsDelta():
@@ -459,7 +459,7 @@ def _collect(event: ContentEvent | ResponseEnded, whole: _Whole, changes: list[C
 
 
 def _merge(whole: dict[str, Any], piece: dict[str, Any]) -> None:
-    """Pieces of sound and images, joined as a client of the stream would."""
+    """Join pieces of audio and images as a client of the stream does."""
     for name, value in piece.items():
         held = whole.get(name)
         inner, more = as_object(held), as_object(value)
@@ -495,6 +495,6 @@ def _write_choice(index: int, whole: _Whole, call: ChatRequest, changes: list[Ch
     elif calls:
         message["tool_calls"] = calls
     message.update(whole.made)
-    word = finish_word(ended, refused=bool(whole.refusals), old=call.old_functions, changes=changes)
-    odds = {"content": whole.odds, "refusal": None} if whole.odds else None
-    return {"index": index, "message": message, "logprobs": odds, "finish_reason": word}
+    reason = finish_reason(ended, refused=bool(whole.refusals), old=call.old_functions, changes=changes)
+    tokens = {"content": whole.tokens, "refusal": None} if whole.tokens else None
+    return {"index": index, "message": message, "logprobs": tokens, "finish_reason": reason}

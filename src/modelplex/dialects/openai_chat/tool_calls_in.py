@@ -154,8 +154,8 @@ class ChoiceCalls:
         self._grown[part] = call
         if not started.as_text:
             free = started.free or started.wrapped
-            asked = self._written.aliases.get(name, name)
-            self._out.events.append(ToolCallStarted(part, call.id, asked, self._choice, free=free))
+            client_name = self._written.aliases.get(name, name)
+            self._out.events.append(ToolCallStarted(part, call.id, client_name, self._choice, free=free))
         if call.waiting:
             self._add(started, "".join(call.waiting))
 

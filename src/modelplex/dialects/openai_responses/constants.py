@@ -1,7 +1,4 @@
-"""The words of OpenAI's Responses form that more than one of its files needs.
-
-Above it stand the files of openai_responses; below it nothing. Only names, and no behaviour: which
-members and items there are, and what becomes of those that say nothing outside this form
+"""Names of members and items of the Responses API that several modules use
 (docs/reference/wire-formats.md#responses and
 docs/reference/translation.md#caching-identity-and-tier).
 """
@@ -11,30 +8,30 @@ from __future__ import annotations
 DIALECT = "openai_responses"
 
 STATE_FORMAT = "openai-responses-v1"
-"""What `encrypted_content` of a reasoning item is called
+"""The format of `encrypted_content` of a reasoning item
 (docs/reference/wire-formats.md#openai-compatible-servers).
 """
 COMPACTED = "openai-compaction-v1"
-"""What `encrypted_content` of a compaction item is called here: all that was said before it,
-readable to its maker alone.
+"""The format of `encrypted_content` of a compaction item: the conversation before it, which only
+its provider can read.
 """
 OF_CALL = "call:"
-"""Before a call's id, as the `id` of a state that belongs to that call (Gemini's): calls have no
-place for it, so a reasoning item carries it.
+"""Prefix of a call's id in the `id` of opaque state of that call (Gemini's). Calls have no member
+for it, so a reasoning item has it.
 """
 
 ENCRYPTED = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
-"""Values of `include` that ask for what is always given, or is asked for elsewhere too."""
+"""Values of `include` for what is always sent, or is requested by another member."""
 
 STATEFUL = ("previous_response_id", "conversation", "background", "prompt")
-"""Members that name what is kept at a provider: the question would be another one without them."""
+"""Members that name what a provider stores: without them it would be another request."""
 
 CLIENT_RUN = frozenset({"local_shell", "shell", "apply_patch", "computer", "computer_use_preview"})
-"""Typed tools that the client runs. An agent that offers one cannot do its work without it."""
+"""Typed tools that the client runs. An agent that offers one needs it."""
 
 INERT = frozenset(
     "web_search_call file_search_call code_interpreter_call image_generation_call "
     "mcp_list_tools mcp_call tool_search_call tool_search_output".split()
 )
-"""Items of earlier turns that record what a provider did. Nothing waits for an answer to them."""
+"""Items of earlier turns that record what a provider did, and need no result."""

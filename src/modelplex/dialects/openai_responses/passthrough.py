@@ -147,7 +147,7 @@ class ResponsesObserver(SseObserver):
 def _flat_error(kind: str, data: bytes) -> dict[str, str | None]:
     """An error whose members are those of the event itself."""
     flat = decode_mended(data, _decode_flat) or _Flat()
-    return {"message": flat.message or f"It says {kind}.", "code": flat.code, "param": flat.param}
+    return {"message": flat.message or f"The event is {kind}.", "code": flat.code, "param": flat.param}
 
 
 def _is_half(item: _Item) -> bool:

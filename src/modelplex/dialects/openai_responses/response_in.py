@@ -132,7 +132,7 @@ class ResponsesReader(SseResponseReader):
                 self._read_terminal(msgspec.structs.replace(response, status=status))
             case "response.failed" | "response.cancelled":
                 error = event.response.error if event.response is not None else None
-                raise error_inside(error or {"message": f"It says {event.type}."}, body=data)
+                raise error_inside(error or {"message": f"The event is {event.type}."}, body=data)
             case "error":
                 raise error_inside(event.error or _flat_error(data), body=data)
             case "" if event.error:

@@ -1,9 +1,8 @@
-"""The response object: what a client is told of its request and of the answer so far.
+"""Writes the response object: members that echo the request, and the response so far.
 
-Above it stands _openai_responses_writer; below it the vocabulary. Strict clients require every echo
-of the request to be there, with a value that is no null where the type has none
-(docs/reference/wire-formats.md#responses, R49). They are encoded once, since a stream tells the
-whole object three times.
+Strict clients require every echo, with a value that is not null where the type does not permit it
+(docs/reference/wire-formats.md#responses, R49). Echoes are encoded once, since a stream has the
+object three times. Imports no other dialect.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from modelplex.dialects.openai_responses.tools import write_choice, write_custom
 from modelplex.dialects.openai_responses.usage import write_usage
 
 _TIERS = {"standard": "default", "standard_only": "default", "auto": "default", "fast": "priority"}
-"""What other dialects' tiers are called here, and what is served where a client left the choice."""
+"""By the tiers of other dialects, and by those that leave the choice to the provider."""
 _SAMPLING: dict[str, int] = {
     "temperature": 1,
     "top_p": 1,
@@ -39,9 +38,7 @@ _OTHER = "server_error"
 
 
 class ResponseObject:
-    """The parts of the object that stay the same while it is told again and again. `id` names the
-    answer.
-    """
+    """The members that stay the same during a stream. `id` is the response's."""
 
     def __init__(self, call: ChatRequest, *, id: str, created: int, kept: StoredContext) -> None:
         self.id = id
@@ -63,7 +60,7 @@ class ResponseObject:
         error: ModelplexError | None = None,
         reason: str | None = None,
     ) -> bytes:
-        """The object as JSON. `reason` is why it is incomplete."""
+        """The object as JSON. `reason`: why it is incomplete."""
         head: dict[str, Any] = {
             "id": self.id,
             "object": "response",
@@ -81,11 +78,9 @@ class ResponseObject:
 
 
 def failure(error: ModelplexError) -> dict[str, str]:
-    """`error` of a failed response, whose codes are a closed list of OpenAI's: ours are in the
-    message and in the Record.
-    """
-    named = next((word for kind, word in _CODES if isinstance(error, kind)), _OTHER)
-    return {"code": named, "message": error.message}
+    """`error` of a failed response. Its codes are a closed list of OpenAI's."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), _OTHER)
+    return {"code": code, "message": error.message}
 
 
 def _echoes(call: ChatRequest, kept: StoredContext) -> dict[str, Any]:
@@ -135,14 +130,14 @@ def _echo_tool(tool: AnyTool) -> dict[str, Any] | msgspec.Raw:
 
 
 def _text(call: ChatRequest) -> dict[str, Any]:
-    asked = call.format
+    wanted = call.format
     form: dict[str, Any] = {"type": "text"}
-    if asked is not None and asked.kind == "json":
+    if wanted is not None and wanted.kind == "json":
         form = {"type": "json_object"}
-    elif asked is not None and asked.kind == "schema":
-        given = {"description": asked.description, "strict": asked.strict}
-        told = {name: value for name, value in given.items() if value is not None}
-        form = {"type": "json_schema", "name": asked.name or "answer", "schema": asked.schema, **told}
+    elif wanted is not None and wanted.kind == "schema":
+        given = {"description": wanted.description, "strict": wanted.strict}
+        present = {name: value for name, value in given.items() if value is not None}
+        form = {"type": "json_schema", "name": wanted.name or "answer", "schema": wanted.schema, **present}
     return {"format": form} if call.verbosity is None else {"format": form, "verbosity": call.verbosity}
 
 
