@@ -43,26 +43,6 @@ _DONE: dict[ItemKind, str] = {
 _PREFIXES: dict[ItemKind, str] = {"message": "msg", "reasoning": "rs", "call": "fc", "custom": "ctc"}
 
 
-class EventNumbering:
-    """Writes single events, which are numbered from 0."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def event(self, kind: str, members: bytes) -> bytes:
-        """One event. `members` is the inside of its JSON object, without type and number."""
-        self.count += 1
-        name = kind.encode()
-        return b'event: %s\ndata: {"type":"%s","sequence_number":%d,%s}\n\n' % (
-            name,
-            name,
-            self.count - 1,
-            members,
-        )
-
-
 class WrittenItem:
     """One output item. `members` is the item as it was written; `texts` are the pieces of its open
     part, or of a call's arguments.
@@ -115,6 +95,34 @@ class WrittenItem:
             part["logprobs"] = self.tokens
         self.part = None
         self.texts, self.tokens = [], []
+
+
+class EventNumbering:
+    """Writes single events, which are numbered from 0."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def event(self, kind: str, members: bytes) -> bytes:
+        """One event. `members` is the inside of its JSON object, without type and number."""
+        self.count += 1
+        name = kind.encode()
+        return b'event: %s\ndata: {"type":"%s","sequence_number":%d,%s}\n\n' % (
+            name,
+            name,
+            self.count - 1,
+            members,
+        )
+
+    def item_event(self, kind: str, item: WrittenItem, **members: Any) -> bytes:
+        placed = {"item_id": item.members["id"], "output_index": item.index, **members}
+        return self.event(kind, encode(placed)[1:-1])
+
+    def whole_item_event(self, what: Literal["added", "done"], index: int, item: object) -> bytes:
+        members = encode({"output_index": index, "item": item})[1:-1]
+        return self.event(f"response.output_item.{what}", members)
 
 
 class ItemWriter:
@@ -191,10 +199,6 @@ class ItemWriter:
 
     # --- items ---
 
-    def _item_event(self, kind: str, item: WrittenItem, **members: Any) -> bytes:
-        placed = {"item_id": item.members["id"], "output_index": item.index, **members}
-        return self._events.event(kind, encode(placed)[1:-1])
-
     def _add(self, kind: ItemKind, members: _Json) -> tuple[WrittenItem, bytes]:
         index = len(self.items)
         members = {"id": f"{_PREFIXES[kind]}_{self._response_id}_{index}", **members}
@@ -202,11 +206,7 @@ class ItemWriter:
             members["status"] = "in_progress"
         item = WrittenItem(index, members, kind)
         self.items.append(item)
-        return item, self._whole_item_event("added", index, members)
-
-    def _whole_item_event(self, what: Literal["added", "done"], index: int, item: object) -> bytes:
-        members = encode({"output_index": index, "item": item})[1:-1]
-        return self._events.event(f"response.output_item.{what}", members)
+        return item, self._events.whole_item_event("added", index, members)
 
     def _close_open(self) -> bytes:
         return b"" if self._open is None else self._close(self._open)
@@ -224,11 +224,11 @@ class ItemWriter:
             if item.kind == "call" and not item.texts:
                 out += self._write_arguments(item, "{}")
             name = "arguments" if item.kind == "call" else "input"
-            out += self._item_event(_DONE[item.kind], item, **{name: "".join(item.texts)})
+            out += self._events.item_event(_DONE[item.kind], item, **{name: "".join(item.texts)})
         item.settle(status)
         if item is self._open:
             self._open = None
-        return out + self._whole_item_event("done", item.index, item.members)
+        return out + self._events.whole_item_event("done", item.index, item.members)
 
     def _end_part_of(self, part: int) -> bytes:
         item = self._by_part.get(part)
@@ -245,7 +245,7 @@ class ItemWriter:
         if part is None:
             return b""
         item.settle_part()
-        event = self._item_event
+        event = self._events.item_event
         if item.kind == "reasoning":
             text = event("response.reasoning_summary_text.done", item, summary_index=0, text=part["text"])
             return text + event("response.reasoning_summary_part.done", item, summary_index=0, part=part)
@@ -278,7 +278,7 @@ class ItemWriter:
         if kind == "output_text":
             item.part = {"type": kind, "text": "", "annotations": list[Any](), "logprobs": list[Any]()}
         at = item.position
-        out += self._item_event("response.content_part.added", item, content_index=at, part=item.part)
+        out += self._events.item_event("response.content_part.added", item, content_index=at, part=item.part)
         item.members["content"].append(item.part)
         item.place(content_index=at)
         return item, out
@@ -318,7 +318,7 @@ class ItemWriter:
         assert item.part is not None
         annotations = item.part["annotations"]
         annotations.append(annotation)
-        return out + self._item_event(
+        return out + self._events.item_event(
             "response.output_text.annotation.added",
             item,
             content_index=item.position,
@@ -347,7 +347,9 @@ class ItemWriter:
         if item.part is not None:
             return b""
         item.part = {"type": "summary_text", "text": ""}
-        out = self._item_event("response.reasoning_summary_part.added", item, summary_index=0, part=item.part)
+        out = self._events.item_event(
+            "response.reasoning_summary_part.added", item, summary_index=0, part=item.part
+        )
         item.members["summary"].append(item.part)
         item.place(summary_index=0)
         return out
@@ -407,8 +409,8 @@ class ItemWriter:
         out = self._close_open()
         index = len(self.items)
         self.items.append(event.raw)
-        added = self._whole_item_event("added", index, event.raw)
-        return out + added + self._whole_item_event("done", index, event.raw)
+        added = self._events.whole_item_event("added", index, event.raw)
+        return out + added + self._events.whole_item_event("done", index, event.raw)
 
 
 def _annotation(event: CitationAdded) -> msgspec.Raw | None:
