@@ -12,7 +12,7 @@ from modelplex.core.request import Attempt, Endpoint
 from modelplex.dialects import exchange as exchange_module
 from modelplex.dialects.exchange import Exchange, OpaquePassthrough
 from modelplex.dialects.parsed_request import ParsedRequest
-from modelplex.dialects.raw_request import read_ask
+from modelplex.dialects.raw_request import read_request
 
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
 
@@ -25,7 +25,7 @@ def _exchange(
     endpoint: Endpoint = "chat/completions",
     body: dict[str, Any] = HELLO,
 ) -> Exchange:
-    ask = read_ask(
+    ask = read_request(
         json.dumps({**body, "stream": stream}).encode(), endpoint=endpoint, dialect=client, model="m"
     )
     return ParsedRequest(ask, id="mpx-1", created=1).exchange(Attempt("p", "m", provider))
@@ -112,7 +112,9 @@ def test_a_reframed_stream_is_one_json_array() -> None:
 
 
 def _opaque() -> OpaquePassthrough:
-    ask = read_ask(b'{"model":"m","prompt":"a cat"}', endpoint="images/generations", dialect="openai_json")
+    ask = read_request(
+        b'{"model":"m","prompt":"a cat"}', endpoint="images/generations", dialect="openai_json"
+    )
     return OpaquePassthrough(ask, Attempt("p", "m", "openai_json"))
 
 
