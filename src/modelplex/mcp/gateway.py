@@ -109,8 +109,8 @@ class ToolGateway:
             recording=recording,
             report=report,
         )
-        self._surface = AdvertisedCapabilities(self._routes)
-        self._streams = Streams(parts, surface=self._surface)
+        self._advertised = AdvertisedCapabilities(self._routes)
+        self._streams = Streams(parts, advertised=self._advertised)
         self._messages = ServerMessages(
             parts, subscriptions=self._streams.subscriptions, subscriber_of=self._streams.subscriber_of
         )
@@ -121,7 +121,7 @@ class ToolGateway:
     def _handlers(self) -> Mapping[Era, Mapping[str, MethodHandler]]:
         """The handler of each method, by protocol era."""
         both: dict[str, MethodHandler] = {
-            **dict.fromkeys(LISTS, self._surface.list),
+            **dict.fromkeys(LISTS, self._advertised.list),
             **dict.fromkeys(
                 ("tools/call", "prompts/get", "resources/read", "completion/complete"), self._calls.answer
             ),
@@ -130,7 +130,7 @@ class ToolGateway:
             "legacy": {
                 **both,
                 **dict.fromkeys(METHODS["legacy"], self._task),
-                "initialize": self._surface.initialize,
+                "initialize": self._advertised.initialize,
                 "ping": _ping,
                 "logging/setLevel": self._streams.set_level,
                 "resources/subscribe": self._streams.subscribe,
@@ -139,7 +139,7 @@ class ToolGateway:
             "modern": {
                 **both,
                 **dict.fromkeys(METHODS["modern"], self._task),
-                "server/discover": self._surface.discover,
+                "server/discover": self._advertised.discover,
                 "subscriptions/listen": self._streams.listen,
             },
         }
@@ -174,7 +174,7 @@ class ToolGateway:
 
     async def _task(self, context: ToolRequestContext) -> McpReply:
         """Answer a task method, if a server within the caller's reach offers tasks."""
-        offer = self._surface.tasks(context)
+        offer = self._advertised.tasks(context)
         if not offer or (context.method == "tasks/list" and "list" not in offer["tasks"]):
             return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {context.method}")
         if context.modern and not declares_tasks(context.client.capabilities):

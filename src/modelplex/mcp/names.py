@@ -86,14 +86,11 @@ class ToolNames(msgspec.Struct, frozen=True, kw_only=True):
         Without `prefix`, all keep their own names unless two collide: then all are prefixed, and
         the collisions are reported.
         """
-        if not prefix:
-            bare = _names(offered, limit=limit, prefix=False, reserved=reserved)
-            if not bare.collisions:
-                return bare
-            return msgspec.structs.replace(
-                _names(offered, limit=limit, prefix=True, reserved=reserved), collisions=bare.collisions
-            )
-        return _names(offered, limit=limit, prefix=True, reserved=reserved)
+        names = _names(offered, limit=limit, prefix=prefix, reserved=reserved)
+        if prefix or not names.collisions:
+            return names
+        prefixed = _names(offered, limit=limit, prefix=True, reserved=reserved)
+        return msgspec.structs.replace(prefixed, collisions=names.collisions)
 
     @classmethod
     def of_one_server(cls, server: str, own: Sequence[str]) -> ToolNames:

@@ -48,9 +48,9 @@ class SessionSubscriptions:
 
 
 class Streams:
-    def __init__(self, parts: GatewayParts, *, surface: AdvertisedCapabilities) -> None:
+    def __init__(self, parts: GatewayParts, *, advertised: AdvertisedCapabilities) -> None:
         self._parts = parts
-        self._surface = surface
+        self._advertised = advertised
         self.subscriptions = Subscriptions(on_failure=parts.report)
         self._sessions: dict[str, SessionSubscriptions] = {}
         self._listeners: dict[str, int] = {}
@@ -142,7 +142,7 @@ class Streams:
 
     async def _subscribe_until_closed(self, context: ToolRequestContext, wanted: Json) -> McpReply:
         view = await self._parts.routes.view_soon(context.globs, context.route)
-        offered = self._surface.capabilities(context, view)
+        offered = self._advertised.capabilities(context, view)
         kinds = [
             name
             for name, capability in CAPABILITY_OF_SUBSCRIPTION.items()

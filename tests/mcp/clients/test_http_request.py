@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.mcp.clients.http_request import accepted, place_of, read_head
+from modelplex.mcp.clients.http_request import accepted, read_head, route_of
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from modelplex.mcp.clients.http_request import accepted, place_of, read_head
     ],
 )
 def test_a_path_has_a_form_and_a_name(path: str, form: str, name: Any) -> None:
-    found = place_of(path)
+    found = route_of(path)
     assert found is not None
     assert (found.form, found.name) == (form, name)
 

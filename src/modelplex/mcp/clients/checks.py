@@ -223,7 +223,11 @@ def negotiated(params: Mapping[str, Any]) -> str:
     return requested if requested in LEGACY_VERSIONS else NEWEST_LEGACY
 
 
-def repeated(head: McpHeaders) -> ProtocolRefusal | None:
+def _header_mismatch(fault: str, message: Mapping[str, Any]) -> ProtocolRefusal:
+    return ProtocolRefusal(400, HEADER_MISMATCH, f"Header mismatch: {fault}", id=id_of(message))
+
+
+def _repeated(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRefusal | None:
     """A header that occurs twice is refused: a proxy could read one and the gateway the other."""
     for name, values in (
         ("MCP-Protocol-Version", head.versions),
@@ -231,7 +235,7 @@ def repeated(head: McpHeaders) -> ProtocolRefusal | None:
         ("Mcp-Name", head.names),
     ):
         if len(values) > 1:
-            return ProtocolRefusal(400, HEADER_MISMATCH, f"Header mismatch: {name} is sent more than once.")
+            return _header_mismatch(f"{name} is sent more than once.", message)
     return None
 
 
@@ -283,7 +287,7 @@ def same_as_headers(head: McpHeaders, message: Mapping[str, Any]) -> ProtocolRef
             fault = f"{name} is {_short(value)}, and the body has {_short(in_body)}."
         else:
             continue
-        return ProtocolRefusal(400, HEADER_MISMATCH, f"Header mismatch: {fault}", id=id_of(message))
+        return _header_mismatch(fault, message)
     return None
 
 
@@ -293,9 +297,12 @@ def modern_fault(head: McpHeaders | None, message: Mapping[str, Any]) -> Protoco
     """
     if head is None:
         return envelope(message) or version_served(message)
-    if (fault := repeated(head)) is not None:
-        return msgspec.structs.replace(fault, id=id_of(message))
-    return envelope(message) or same_as_headers(head, message) or version_served(message)
+    return (
+        _repeated(head, message)
+        or envelope(message)
+        or same_as_headers(head, message)
+        or version_served(message)
+    )
 
 
 def same_arguments(head: McpHeaders, message: Mapping[str, Any], schema: Json) -> ProtocolRefusal | None:
@@ -307,9 +314,7 @@ def same_arguments(head: McpHeaders, message: Mapping[str, Any], schema: Json) -
     for path, token in header_arguments(schema).items():
         values = [value for name, value in head.arguments if name == token.lower()]
         if fault := _argument_fault(values, _at(path, arguments)):
-            return ProtocolRefusal(
-                400, HEADER_MISMATCH, f"Header mismatch: Mcp-Param-{token} {fault}", id=id_of(message)
-            )
+            return _header_mismatch(f"Mcp-Param-{token} {fault}", message)
     return None
 
 

@@ -36,11 +36,11 @@ from modelplex.mcp.clients.http_request import (
     BASE,
     Accepted,
     McpHeaders,
-    McpPlace,
     McpRequest,
+    McpRoute,
     accepted,
-    place_of,
     read_head,
+    route_of,
 )
 from modelplex.mcp.clients.message_stream import MessageStream
 from modelplex.mcp.clients.rest import RestRoutes
@@ -61,8 +61,8 @@ from modelplex.pipeline.offload import Offload
 
 async def refuse_path(path: str, status: int, sentence: str, output: HttpOutput) -> None:
     """Refuse a request in the form of its path, before the body is read."""
-    place = place_of(path)
-    if place is not None and place.form in {"tools", "call"}:
+    route = route_of(path)
+    if route is not None and route.form in {"tools", "call"}:
         await REST.refuse(status, sentence, output)
     else:
         await refuse(ProtocolRefusal(status, INVALID_REQUEST, sentence), output)
@@ -113,13 +113,13 @@ class McpHttp:
 
     async def answer(self, request: McpRequest, output: HttpOutput) -> None:
         """Serve one request."""
-        place = place_of(request.path)
+        route = route_of(request.path)
         try:
-            fault = self._not_allowed_for(request.caller) or self._not_found(request.path, place)
+            fault = self._not_allowed_for(request.caller) or self._not_found(request.path, route)
             if fault is not None:
                 await refuse_path(request.path, fault.status, fault.message, output)
-            elif place is not None:
-                await self._dispatch(place, request, output)
+            elif route is not None:
+                await self._dispatch(route, request, output)
         except TooLarge:
             text = f"The message is larger than the {self.config.max_message} bytes of [mcp] max_message."
             await refuse_path(request.path, 413, text, output)
@@ -148,33 +148,33 @@ class McpHttp:
             "or let the host set [server] allow_unauthenticated = true.",
         )
 
-    def _not_found(self, path: str, place: McpPlace | None) -> ProtocolRefusal | None:
-        if place is None:
+    def _not_found(self, path: str, route: McpRoute | None) -> ProtocolRefusal | None:
+        if route is None:
             return ProtocolRefusal(
                 404,
                 INVALID_REQUEST,
                 f"There is nothing at {path}. Served are {BASE}, {BASE}/servers/NAME, {BASE}/sse and {BASE}/tools.",
             )
         if (
-            place.form in {"mcp", "sse"}
-            and place.name is not None
-            and not self.gateway.has_server(place.name)
+            route.form in {"mcp", "sse"}
+            and route.name is not None
+            and not self.gateway.has_server(route.name)
         ):
-            return ProtocolRefusal(404, INVALID_REQUEST, f"There is no tool server {place.name!r}.")
+            return ProtocolRefusal(404, INVALID_REQUEST, f"There is no tool server {route.name!r}.")
         return None
 
-    async def _dispatch(self, place: McpPlace, request: McpRequest, output: HttpOutput) -> None:
-        match place.form, request.method:
+    async def _dispatch(self, route: McpRoute, request: McpRequest, output: HttpOutput) -> None:
+        match route.form, request.method:
             case "mcp", "POST":
-                await self._post(request, output, server=place.name)
+                await self._post(request, output, server=route.name)
             case "mcp", "GET":
-                await self._legacy.get(request, output, server=place.name)
+                await self._legacy.get(request, output, server=route.name)
             case "mcp", "DELETE":
-                await self._legacy.delete(request, output, server=place.name)
+                await self._legacy.delete(request, output, server=route.name)
             case "sse", "GET":
-                await self._legacy.http_sse(request, output, server=place.name)
+                await self._legacy.http_sse(request, output, server=route.name)
             case "sse", "POST":
-                await self._http_sse_posted(place, request, output)
+                await self._http_sse_posted(route, request, output)
             case "tools", "GET" | "HEAD":
                 await REST.list_tools(self.gateway, request.caller, output)
             case "call", "POST":
@@ -182,20 +182,20 @@ class McpHttp:
                 await REST.call_tool_route(
                     self.gateway,
                     request.caller,
-                    place.name or "",
+                    route.name or "",
                     value,
                     output,
                 )
             case _:
-                await self._not_allowed(place, request, output)
+                await self._not_allowed(route, request, output)
 
-    async def _http_sse_posted(self, place: McpPlace, request: McpRequest, output: HttpOutput) -> None:
+    async def _http_sse_posted(self, route: McpRoute, request: McpRequest, output: HttpOutput) -> None:
         if not session_parameter(request):
             # Newer clients try a POST without a session first, and GET after this status.
             request = msgspec.structs.replace(request, method="POST without a session")
-            await self._not_allowed(McpPlace("sse"), request, output)
+            await self._not_allowed(McpRoute("sse"), request, output)
             return
-        session = self._legacy.http_sse_session(request, place.name)
+        session = self._legacy.http_sse_session(request, route.name)
         if session is None:
             await refuse(no_session(None), output)
             return
@@ -205,10 +205,10 @@ class McpHttp:
         else:
             await self._legacy.http_sse_post(session, value, output)
 
-    async def _not_allowed(self, place: McpPlace, request: McpRequest, output: HttpOutput) -> None:
-        allowed = {"tools": "GET", "sse": "GET, POST"}.get(place.form, "POST")
+    async def _not_allowed(self, route: McpRoute, request: McpRequest, output: HttpOutput) -> None:
+        allowed = {"tools": "GET", "sse": "GET, POST"}.get(route.form, "POST")
         text = f"{request.path} takes {allowed}, not {request.method}."
-        if place.form in {"tools", "call"}:
+        if route.form in {"tools", "call"}:
             await REST.refuse(405, text, output, allow=allowed)
         else:
             await refuse(ProtocolRefusal(405, INVALID_REQUEST, text), output, allow=allowed)

@@ -34,7 +34,7 @@ class McpRequest(msgspec.Struct, frozen=True, kw_only=True):
     length: int | None
 
 
-class McpPlace(msgspec.Struct, frozen=True):
+class McpRoute(msgspec.Struct, frozen=True):
     """What a path means. `form` "mcp" is the MCP endpoint, "sse" the HTTP+SSE endpoint of
     2024-11-05, "tools" and "call" the REST routes; `name` is the server or the tool.
     """
@@ -43,21 +43,21 @@ class McpPlace(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-def place_of(path: str) -> McpPlace | None:
+def route_of(path: str) -> McpRoute | None:
     parts = path.removeprefix(BASE).strip("/").split("/")
     match parts:
         case [""]:
-            return McpPlace("mcp")
+            return McpRoute("mcp")
         case ["sse"]:
-            return McpPlace("sse")
+            return McpRoute("sse")
         case ["tools"]:
-            return McpPlace("tools")
+            return McpRoute("tools")
         case ["tools", *name, "call"] if name:
-            return McpPlace("call", "/".join(name))
+            return McpRoute("call", "/".join(name))
         case ["servers", name]:
-            return McpPlace("mcp", name)
+            return McpRoute("mcp", name)
         case ["servers", name, "sse"]:
-            return McpPlace("sse", name)
+            return McpRoute("sse", name)
         case _:
             return None
 
