@@ -11,7 +11,6 @@ from modelplex.core.events import ToolCallStarted
 from modelplex.core.request import (
     Attempt,
     ChatRequest,
-    Effort,
     Message,
     ModelFacts,
     ReasoningOptions,
@@ -22,9 +21,8 @@ from modelplex.core.request import (
     ToolResultPart,
 )
 from modelplex.dialects import registry
-from modelplex.dialects.core.call_arguments import MAX_DEPTH, is_too_deep
-from modelplex.dialects.core.effort import BUDGETS, budget_of, effort_of
-from modelplex.dialects.core.members import is_empty
+from modelplex.dialects.core.call_arguments import MAX_DEPTH
+from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.tool_names import alias
 from modelplex.dialects.registry import write_request
 
@@ -228,21 +226,3 @@ def test_a_budget_is_one_effort_everywhere(client: str, provider: str, tokens: i
         assert off in [({"type": "disabled"}, None), (None, {"thinkingBudget": 0})]
         return
     assert sent[provider]() == least.get(provider, {}).get(effort, effort)
-
-
-@pytest.mark.parametrize("effort", list(BUDGETS))
-def test_efforts_and_budgets_lead_back_to_each_other(effort: Effort) -> None:
-    assert effort_of(budget_of(effort)) == effort
-    assert budget_of(effort, most=2000) == min(BUDGETS[effort], 2000)
-
-
-def test_depth_is_counted_outside_of_strings() -> None:
-    assert not is_too_deep(json.dumps({"a": "[" * 500 + '"' + "{" * 500}))
-    assert not is_too_deep("[]" * 500)
-    assert is_too_deep("[" * (MAX_DEPTH + 1))
-    assert not is_too_deep("[" * MAX_DEPTH)
-
-
-def test_empty_is_what_asks_for_nothing() -> None:
-    assert is_empty(msgspec.Raw(b" [ ] "))
-    assert not is_empty(msgspec.Raw(b"0"))
