@@ -239,9 +239,9 @@ class AttemptRunner:
         if context.policy is None:
             return context.parsed, ()
         judged = context.policy.judged(attempt)
-        if judged.ask is context.parsed.raw_request:
+        if judged.raw_request is context.parsed.raw_request:
             return context.parsed, judged.stripped
-        return parse(judged.ask, context.record, context.stored), judged.stripped
+        return parse(judged.raw_request, context.record, context.stored), judged.stripped
 
     def _cost(
         self, attempt: Attempt, usage: Usage | None, request: RawRequest

@@ -8,49 +8,53 @@ from modelplex.dialects.registry import DIALECTS, write_error
 from modelplex.providers import demo
 
 
-def answer(ask: RawRequest, *, created: int) -> tuple[int, bytes]:
+def answer(raw_request: RawRequest, *, created: int) -> tuple[int, bytes]:
     """Status and JSON body of a whole response; an invalid request gets an error."""
-    dialect = DIALECTS[ask.dialect]
+    dialect = DIALECTS[raw_request.dialect]
     try:
         if dialect.embeddings_client is not None:
-            return 200, demo.embed(ask)
-        response = _respond(ask, created=created)
+            return 200, demo.embed(raw_request)
+        response = _respond(raw_request, created=created)
     except ClientError as error:
-        return write_error(ask.dialect, error, request_id="")
+        return write_error(raw_request.dialect, error, request_id="")
     if dialect.completions_client is not None:
-        request = _completion_request(ask, response)
+        request = _completion_request(raw_request, response)
         write = dialect.completions_client.write
         return 200, write(response.events, request, id="", created=created, model="")[0]
     assert dialect.client is not None
-    chat = _chat_request(ask, response)
+    chat = _chat_request(raw_request, response)
     return 200, dialect.client.write_response(response.events, chat, id="", created=created, model="")[0]
 
 
-def stream(ask: RawRequest, *, created: int) -> list[bytes]:
+def stream(raw_request: RawRequest, *, created: int) -> list[bytes]:
     """The bytes of a streamed response, with the end mark last. Raises ClientError for an invalid
     request.
     """
-    dialect = DIALECTS[ask.dialect]
+    dialect = DIALECTS[raw_request.dialect]
     if dialect.client is None and dialect.completions_client is None:
-        raise BadRequest(f"The demo does not stream {ask.endpoint}.", param="stream")
-    response = _respond(ask, created=created)
+        raise BadRequest(f"The demo does not stream {raw_request.endpoint}.", param="stream")
+    response = _respond(raw_request, created=created)
     if dialect.completions_client is not None:
-        request = _completion_request(ask, response)
+        request = _completion_request(raw_request, response)
         writer = dialect.completions_client.writer(request, id="", created=created, model="")
     else:
         assert dialect.client is not None
-        writer = dialect.client.writer(_chat_request(ask, response), id="", created=created, model="")
+        writer = dialect.client.writer(_chat_request(raw_request, response), id="", created=created, model="")
     return [*filter(None, map(writer.send, response.events)), writer.end()]
 
 
-def _respond(ask: RawRequest, *, created: int) -> demo.DemoResponse:
-    return demo.respond(ask, created=created, usage_of=DIALECTS[ask.dialect].family.name)
+def _respond(raw_request: RawRequest, *, created: int) -> demo.DemoResponse:
+    return demo.respond(raw_request, created=created, usage_of=DIALECTS[raw_request.dialect].family.name)
 
 
-def _chat_request(ask: RawRequest, response: demo.DemoResponse) -> ChatRequest:
+def _chat_request(raw_request: RawRequest, response: demo.DemoResponse) -> ChatRequest:
     """What a writer reads of the request."""
-    return ChatRequest(dialect=ask.dialect, model="", messages=(), include_usage=response.include_usage)
+    return ChatRequest(
+        dialect=raw_request.dialect, model="", messages=(), include_usage=response.include_usage
+    )
 
 
-def _completion_request(ask: RawRequest, response: demo.DemoResponse) -> CompletionRequest:
-    return CompletionRequest(dialect=ask.dialect, model="", prompts=(), include_usage=response.include_usage)
+def _completion_request(raw_request: RawRequest, response: demo.DemoResponse) -> CompletionRequest:
+    return CompletionRequest(
+        dialect=raw_request.dialect, model="", prompts=(), include_usage=response.include_usage
+    )

@@ -127,7 +127,7 @@ class Gateway:
                 # could be parsed for it.
                 await self._estimate(request, output, record, "several providers may have made its state")
                 return
-        judged = policy.judged(attempts[0]).ask if policy is not None and attempts else request
+        judged = policy.judged(attempts[0]).raw_request if policy is not None and attempts else request
         context = RequestContext(parse(judged, record, stored), output, record, stored, policy)
         changed: ChatRequest | None = None
         if self._may_pin(request, attempts):

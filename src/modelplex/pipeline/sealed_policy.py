@@ -137,15 +137,15 @@ def _spelled_by(targets: AbstractSet[str], *, provider: str, providers: Abstract
 class JudgedRequest(msgspec.Struct, frozen=True):
     """A permitted request, and what was stripped."""
 
-    ask: RawRequest
+    raw_request: RawRequest
     stripped: tuple[StrippedValue, ...]
 
 
 class SealedPolicy:
     """The verdicts on one request of a sealed caller."""
 
-    def __init__(self, ask: RawRequest, caller: Caller, egress: EgressRules) -> None:
-        self._ask = ask
+    def __init__(self, raw_request: RawRequest, caller: Caller, egress: EgressRules) -> None:
+        self._raw_request = raw_request
         self._caller = caller
         self._egress = egress
         self._judged: dict[OpenedRules, JudgedRequest | PolicyDenied] = {}
@@ -199,8 +199,10 @@ class SealedPolicy:
             refuses=attempt.quirks.refuses,
         )
         held = self._held(wanted, opened)
-        ask = self.judged(attempt).ask
-        return with_members(body, held, fields=ask.fields if body is ask.body else None), stripped
+        raw_request = self.judged(attempt).raw_request
+        return with_members(
+            body, held, fields=raw_request.fields if body is raw_request.body else None
+        ), stripped
 
     def _denied(self, attempt: Attempt) -> PolicyDenied | None:
         opened = self._open(attempt)
@@ -222,7 +224,9 @@ class SealedPolicy:
             return held
         if limit.domains and limit.max_uses is None:
             return (
-                held if SEARCH_DOMAINS in self._ask.fields else {**held, SEARCH_DOMAINS: list(limit.domains)}
+                held
+                if SEARCH_DOMAINS in self._raw_request.fields
+                else {**held, SEARCH_DOMAINS: list(limit.domains)}
             )
         return {**held, DISABLE_SEARCH: True}
 
@@ -248,26 +252,28 @@ class SealedPolicy:
         return verdict
 
     def _judge(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
-        ask = self._ask
-        if ask.content_type.startswith(FORM):
+        raw_request = self._raw_request
+        if raw_request.content_type.startswith(FORM):
             if UNREAD_FORM in opened.rules:
-                return JudgedRequest(ask, ())
+                return JudgedRequest(raw_request, ())
             return denial(Refuse(UNREAD_FORM, "", refusal_message(UNREAD_FORM, "")))
         facts = self._facts(opened)
-        verdict = judge(ask.body, table=DIALECTS[ask.dialect].policy, facts=facts)
+        verdict = judge(raw_request.body, table=DIALECTS[raw_request.dialect].policy, facts=facts)
         if isinstance(verdict, Refuse):
             return denial(verdict)
         stripped: tuple[StrippedValue, ...] = ()
         if isinstance(verdict, Amend):
-            ask = msgspec.structs.replace(ask, body=verdict.body, fields=_members(verdict.body), judged=True)
+            raw_request = msgspec.structs.replace(
+                raw_request, body=verdict.body, fields=_members(verdict.body), judged=True
+            )
             stripped = verdict.stripped
         else:
-            ask = msgspec.structs.replace(ask, judged=True)
-        if ask.headers:
-            headers, dropped = DIALECTS[ask.dialect].sealed_headers(ask.headers, facts)
-            ask = msgspec.structs.replace(ask, headers=headers)
+            raw_request = msgspec.structs.replace(raw_request, judged=True)
+        if raw_request.headers:
+            headers, dropped = DIALECTS[raw_request.dialect].sealed_headers(raw_request.headers, facts)
+            raw_request = msgspec.structs.replace(raw_request, headers=headers)
             stripped += dropped
-        return JudgedRequest(ask, stripped)
+        return JudgedRequest(raw_request, stripped)
 
 
 def _no_segment(attempt: Attempt) -> Refuse | None:

@@ -50,13 +50,13 @@ class StoredResponses:
         self._input: list[msgspec.Raw] = []
         self.kept: StoredContext | None = None
 
-    async def open(self, ask: RawRequest) -> RawRequest:
+    async def open(self, raw_request: RawRequest) -> RawRequest:
         """The request with the earlier turns that it names. Raises BadRequest for a response that
         is not stored here.
         """
-        openai_responses.check_state(ask, keeps=self._answers is not None)
-        previous = openai_responses.previous_response(ask)
-        store = self._answers is not None and openai_responses.wants_keeping(ask)
+        openai_responses.check_state(raw_request, keeps=self._answers is not None)
+        previous = openai_responses.previous_response(raw_request)
+        store = self._answers is not None and openai_responses.wants_keeping(raw_request)
         self.kept = StoredContext(store=store, previous=previous)
         if self._answers is not None and previous is not None:
             earlier = await self._answers.find(previous, owner=self._owner)
@@ -66,28 +66,30 @@ class StoredResponses:
                     param="previous_response_id",
                     code="previous_response_not_found",
                 )
-            ask = await self._offload.run(
-                partial(openai_responses.with_history, ask, earlier.items),
-                body=ask.body if len(ask.body) > len(earlier.body) else earlier.body,
+            raw_request = await self._offload.run(
+                partial(openai_responses.with_history, raw_request, earlier.items),
+                body=raw_request.body if len(raw_request.body) > len(earlier.body) else earlier.body,
                 owner=self._owner,
             )
-        if self._answers is not None and REFERENCE in ask.body:
-            ask = await self._resolved(self._answers, ask)
+        if self._answers is not None and REFERENCE in raw_request.body:
+            raw_request = await self._resolved(self._answers, raw_request)
         if store:
-            self._input = await self._items(ask)
-        return ask
+            self._input = await self._items(raw_request)
+        return raw_request
 
-    async def _items(self, ask: RawRequest) -> list[msgspec.Raw]:
+    async def _items(self, raw_request: RawRequest) -> list[msgspec.Raw]:
         return await self._offload.run(
-            partial(openai_responses.input_items, ask), body=ask.body, owner=self._owner
+            partial(openai_responses.input_items, raw_request), body=raw_request.body, owner=self._owner
         )
 
-    async def _resolved(self, answers: ResponseStore, ask: RawRequest) -> RawRequest:
+    async def _resolved(self, answers: ResponseStore, raw_request: RawRequest) -> RawRequest:
         """The request with each item reference replaced by the item. Raises BadRequest for an item
         that is not stored here.
         """
         items: list[msgspec.Raw] = []
-        found = await self._offload.run(partial(_with_references, ask), body=ask.body, owner=self._owner)
+        found = await self._offload.run(
+            partial(_with_references, raw_request), body=raw_request.body, owner=self._owner
+        )
         if sum(reference is not None for _, reference in found) > MAX_REFERENCES:
             raise BadRequest(
                 f"'input' names more than {MAX_REFERENCES} items by their ids alone: send the items.",
@@ -101,7 +103,7 @@ class StoredResponses:
                     param=f"input[{at}].id",
                 )
             items.append(item)
-        return openai_responses.with_items(ask, items)
+        return openai_responses.with_items(raw_request, items)
 
     async def keep(self, body: bytes | None) -> None:
         """Store this response object, if the request wants it stored."""
@@ -128,9 +130,9 @@ class StoredResponses:
         await self.keep(openai_responses.final_response(events))
 
 
-def _with_references(ask: RawRequest) -> list[tuple[msgspec.Raw, str | None]]:
+def _with_references(raw_request: RawRequest) -> list[tuple[msgspec.Raw, str | None]]:
     """Each item of the request, with the id where it is a reference and nothing else."""
-    return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(ask)]
+    return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(raw_request)]
 
 
 async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -> StoredResponse:

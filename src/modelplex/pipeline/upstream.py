@@ -91,7 +91,7 @@ class Upstream(Protocol):
         """One attempt for each key, with the dialect and endpoint that serve the request."""
         ...
 
-    async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         """Send the request. Raises ModelplexError for everything but a status below 300."""
         ...
 
@@ -179,8 +179,8 @@ class HttpUpstream:
             for i, account in enumerate(self._accounts)
         ]
 
-    async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
-        where = (attempt.endpoint, attempt.model, ask.stream)
+    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+        where = (attempt.endpoint, attempt.model, raw_request.stream)
         target = self._targets.get(where)
         if target is None:
             target = request_head.target(
@@ -188,13 +188,13 @@ class HttpUpstream:
                 base_path=self._path,
                 endpoint=attempt.endpoint,
                 model=attempt.model,
-                stream=ask.stream,
+                stream=raw_request.stream,
                 api_version=self._api_version,
             )
             if len(self._targets) < REMEMBERED:
                 self._targets[where] = target
         request = UpstreamRequest(
-            b"POST", self._origin.authority, target, self._headers_for(ask, attempt), body
+            b"POST", self._origin.authority, target, self._headers_for(raw_request, attempt), body
         )
         try:
             reply = await self._send(request, key=attempt.key, timeouts=self._timeouts)
@@ -216,18 +216,18 @@ class HttpUpstream:
             timeouts=timeouts,
         )
 
-    def _headers_for(self, ask: RawRequest, attempt: Attempt) -> bytes:
+    def _headers_for(self, raw_request: RawRequest, attempt: Attempt) -> bytes:
         """The header lines. The client's own version headers replace ours where the provider speaks
         the client's dialect.
         """
         lines = self._headers
-        if ask.headers and attempt.dialect == ask.dialect:
-            given = {name for name, _ in ask.headers}
+        if raw_request.headers and attempt.dialect == raw_request.dialect:
+            given = {name for name, _ in raw_request.headers}
             ours = [line for line in lines.split(b"\r\n") if line and line.partition(b":")[0] not in given]
             lines = b"".join(
-                line + b"\r\n" for line in (*ours, *(b"%b: %b" % header for header in ask.headers))
+                line + b"\r\n" for line in (*ours, *(b"%b: %b" % header for header in raw_request.headers))
             )
-        return lines + b"content-type: " + ask.content_type.encode("latin-1") + b"\r\n"
+        return lines + b"content-type: " + raw_request.content_type.encode("latin-1") + b"\r\n"
 
     async def _refusal(self, reply: HttpResponse, dialect: str) -> ModelplexError:
         try:
@@ -338,18 +338,18 @@ class DemoUpstream:
             Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
         ]
 
-    async def open(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         if is_heavy(body):
-            return await asyncio.to_thread(self._answer, ask, attempt, body)
-        return self._answer(ask, attempt, body)
+            return await asyncio.to_thread(self._answer, raw_request, attempt, body)
+        return self._answer(raw_request, attempt, body)
 
-    def _answer(self, ask: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
-        if body is not ask.body:
-            ask = read_request(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
+    def _answer(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+        if body is not raw_request.body:
+            raw_request = read_request(body, endpoint=attempt.endpoint, dialect=attempt.dialect)
         created = int(self._clock())
-        if ask.stream:
-            return CannedResponse(b"text/event-stream", demo.stream(ask, created=created))
-        status, answer = demo.answer(ask, created=created)
+        if raw_request.stream:
+            return CannedResponse(b"text/event-stream", demo.stream(raw_request, created=created))
+        status, answer = demo.answer(raw_request, created=created)
         if status >= 300:
             raise provider_dialect(self._row.dialect).read_error(status, {}, answer)
         return CannedResponse(b"application/json", [answer])
