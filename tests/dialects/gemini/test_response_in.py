@@ -12,24 +12,20 @@ import pytest
 from google.genai.types import GenerateContentResponse
 
 from modelplex.core.errors import (
-    BadRequest,
     ModelplexError,
     Overloaded,
     RateLimited,
-    UnknownModel,
     UpstreamAuth,
     UpstreamBroken,
-    UpstreamTimeout,
 )
 from modelplex.core.events import (
     Event,
-    ListedModel,
     OpaqueStateReceived,
     ResponseEnded,
     ResponseFailed,
     UsageReported,
 )
-from modelplex.core.request import Attempt, ProviderRequest, RawRequest
+from modelplex.core.request import Attempt, ProviderRequest
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.gemini import dialect
 
@@ -43,7 +39,6 @@ FAILING = {"broken_off", "overloaded_inside_200", "error_after_output", "malform
 
 ATTEMPT = Attempt(provider="google", model="gemini-3-pro", dialect="gemini", account="k1")
 NOTHING = ProviderRequest(body=b"")
-ASK = RawRequest("generate_content", "gemini", "gemini-3-pro", b"{}", {}, stream=True)
 
 
 def _told(event: Event) -> dict[str, Any]:
@@ -240,177 +235,3 @@ def test_what_is_no_answer_fails(body: bytes, error: type[ModelplexError], told:
     assert told in failed.error.message
     seen = dialect.observe(body.removeprefix(b"[").removesuffix(b"]") if body.startswith(b"[") else body)
     assert (seen.error is None) == (b"functionCall" in body), "what passes is not taken apart"
-
-
-# --- passing
-
-
-def _pass(data: bytes, *, piece: int) -> tuple[bytes, Any]:
-    observer = dialect.observer(ASK, withhold_usage=False)
-    out = b"".join(observer.feed(data[start : start + piece]) for start in range(0, len(data), piece))
-    return out + observer.end(), observer
-
-
-@pytest.mark.parametrize("case", STREAMS)
-@pytest.mark.parametrize("piece", [1, 7, 100_000])
-def test_a_stream_passes_byte_for_byte_and_what_failed_is_known(case: str, piece: int) -> None:
-    data = _stream(case)
-    out, observer = _pass(data, piece=piece)
-    assert (observer.failed is not None) == (case in FAILING)
-    if case in FAILING and not observer.has_output:
-        assert out == b""
-    elif case == "last_blank_line_missing":
-        assert out == data + b"\n\n"
-    else:
-        # A line that ends with CR LF may leave its LF behind, where nothing is to follow.
-        assert out == data or (case in FAILING and out + b"\n" == data)
-    assert observer.error_forwarded == (case in {"error_after_output", "malformed_call"})
-
-
-def test_what_passed_is_seen() -> None:
-    _, observer = _pass(_stream("thought_text_two_calls"), piece=30)
-    seen = observer.observed
-    assert (seen.model, seen.finish, seen.error) == ("gemini-3-pro", "STOP", None)
-    assert seen.opaque_states == ("EuYBCuMBAb4+9vv/",)
-    assert (seen.usage.input, seen.usage.output) == (2100, 71)
-    whole = dialect.observe((TRANSCRIPTS / "thought_text_two_calls" / "answer.json").read_bytes())
-    assert whole == msgspec.structs.replace(seen, usage=whole.usage)
-
-
-def test_a_blocked_prompt_is_an_answer_without_output() -> None:
-    _, observer = _pass(_stream("prompt_blocked"), piece=30)
-    assert observer.observed.finish == "PROHIBITED_CONTENT"
-    assert (observer.has_output, observer.failed) == (False, None)
-
-
-def test_an_answer_that_broke_before_any_output_may_fail_over() -> None:
-    data = _sse(_chunk({"text": ""}), _chunk(finish="MALFORMED_FUNCTION_CALL"))
-    out, observer = _pass(data, piece=11)
-    assert (out, observer.has_output, observer.error_forwarded) == (_sse(_chunk({"text": ""})), False, False)
-    assert isinstance(observer.failed, UpstreamBroken)
-
-
-def test_characters_are_told_where_nobody_counted() -> None:
-    _, observer = _pass(_sse(_chunk({"text": "four"}, finish="STOP")), piece=8)
-    assert (observer.observed.usage, observer.observed.characters) == (None, 4)
-
-
-# --- errors, models, vectors, counts
-
-
-def _error(code: int, message: str, status: str, *details: dict[str, Any]) -> bytes:
-    error: dict[str, Any] = {"code": code, "message": message, "status": status}
-    return json.dumps({"error": {**error, "details": list(details)} if details else error}).encode()
-
-
-RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.074824224s"}
-BAD_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
-BAD_FIELD = {
-    "@type": "type.googleapis.com/google.rpc.BadRequest",
-    "fieldViolations": [{"field": "contents[0].parts", "description": "empty"}],
-}
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (400, _error(400, "Request contains an invalid argument.", "INVALID_ARGUMENT"), BadRequest),
-        (400, _error(400, "API key not valid.", "INVALID_ARGUMENT", BAD_KEY), UpstreamAuth),
-        (400, _error(400, "User location is not supported.", "FAILED_PRECONDITION"), UpstreamAuth),
-        (401, _error(401, "No.", "UNAUTHENTICATED"), UpstreamAuth),
-        (402, _error(402, "Credit is used up.", "RESOURCE_EXHAUSTED"), UpstreamAuth),
-        (403, _error(403, "No.", "PERMISSION_DENIED"), UpstreamAuth),
-        (404, _error(404, "models/x is not found.", "NOT_FOUND"), UnknownModel),
-        (404, b"<html>Not Found</html>", UpstreamBroken),
-        (400, b"Bad Request", UpstreamBroken),
-        (429, _error(429, "Quota.", "RESOURCE_EXHAUSTED", RETRY), RateLimited),
-        (429, b"", RateLimited),
-        (500, _error(500, "Internal.", "INTERNAL"), UpstreamBroken),
-        (503, _error(503, "Overloaded.", "UNAVAILABLE"), Overloaded),
-        (504, _error(504, "Late.", "DEADLINE_EXCEEDED"), UpstreamTimeout),
-        (302, b"", UpstreamBroken),
-    ],
-)
-def test_an_error_is_told_by_its_status_word(status: int, body: bytes, kind: type[ModelplexError]) -> None:
-    error = dialect.read_error(status, {}, body)
-    assert type(error) is kind
-    assert error.upstream.status == status
-    if body.startswith(b'{"error"'):
-        assert error.upstream.body == body
-        listed = dialect.read_error(status, {}, b"[" + body + b"]")
-        assert (type(listed), listed.message) == (kind, error.message)
-    if kind is UpstreamAuth:
-        assert error.status == 502
-        assert "API key that the gateway has" in error.message
-
-
-def test_a_delay_is_taken_from_the_header_or_the_body_and_never_invented() -> None:
-    body = _error(429, "Quota.", "RESOURCE_EXHAUSTED", RETRY)
-    assert dialect.read_error(429, {}, body).retry_after == pytest.approx(34.074824224)
-    assert dialect.read_error(429, {"retry-after": "7"}, body).retry_after == 7
-    assert dialect.read_error(429, {}, _error(429, "Quota.", "RESOURCE_EXHAUSTED")).retry_after is None
-    assert dialect.read_error(429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"").retry_after is None
-
-
-def test_a_context_that_is_too_long_and_a_field_at_fault_are_named() -> None:
-    long = "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
-    assert (
-        dialect.read_error(400, {}, _error(400, long, "INVALID_ARGUMENT")).code == "context_length_exceeded"
-    )
-    assert (
-        dialect.read_error(400, {}, _error(400, "No.", "INVALID_ARGUMENT", BAD_FIELD)).param
-        == "contents[0].parts"
-    )
-
-
-def test_models_are_those_that_can_be_of_use() -> None:
-    body = {
-        "models": [
-            {"name": "models/gemini-3-pro", "supportedGenerationMethods": ["generateContent", "countTokens"]},
-            {"name": "models/gemini-embedding-001", "supportedGenerationMethods": ["embedContent"]},
-            {"name": "models/veo-3", "supportedGenerationMethods": ["predictLongRunning"]},
-            {"name": "models/new"},
-        ]
-    }
-    found = dialect.read_models(json.dumps(body).encode())
-    assert found == [
-        ListedModel("models/gemini-3-pro"),
-        ListedModel("models/gemini-embedding-001"),
-        ListedModel("models/new"),
-    ]
-
-
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"models":[{}]}'])
-def test_what_is_no_list_of_models_is_refused(body: bytes) -> None:
-    with pytest.raises(UpstreamBroken):
-        dialect.read_models(body)
-
-
-def test_vectors_are_read_in_order_from_both_forms() -> None:
-    batch = b'{"embeddings":[{"values":[0.5,-1]},{"values":[2]}],"usageMetadata":{"promptTokenCount":6}}'
-    found = dialect.read_embedded(batch)
-    assert found.vectors == ((0.5, -1.0), (2.0,))
-    assert (found.usage.input, found.usage.estimated) == (6, False)
-    single = dialect.read_embedded(b'{"embedding":{"values":[1]}}')
-    assert (single.vectors, single.usage.estimated) == (((1.0,),), True)
-    assert dialect.observe_embeddings(batch).error is None
-
-
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [
-        (b"{}", UpstreamBroken),
-        (b"<html>", UpstreamBroken),
-        (b'{"embedding":{"values":["x"]}}', UpstreamBroken),
-        (b'{"error":{"code":429,"message":"Slow","status":"RESOURCE_EXHAUSTED"}}', RateLimited),
-    ],
-)
-def test_what_holds_no_vectors_is_refused(body: bytes, error: type[ModelplexError]) -> None:
-    with pytest.raises(error):
-        dialect.read_embedded(body)
-
-
-def test_a_count_is_read() -> None:
-    assert dialect.read_count(b'{"totalTokens":31,"promptTokensDetails":[]}') == 31
-    with pytest.raises(UpstreamBroken):
-        dialect.read_count(b"{}")
