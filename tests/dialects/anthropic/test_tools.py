@@ -12,7 +12,11 @@ from modelplex.dialects.anthropic.fields import FIELDS
 from modelplex.dialects.anthropic.tools import read_choice, read_tools
 from modelplex.dialects.core.fields import FieldValues
 
-PLAIN = {"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+PLAIN: dict[str, Any] = {
+    "name": "f",
+    "input_schema": {"type": "object"},
+    "cache_control": {"type": "ephemeral", "ttl": "1h"},
+}
 
 
 def values(**body: Any) -> FieldValues:
