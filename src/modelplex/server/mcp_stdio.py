@@ -15,6 +15,7 @@ from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory, Reservation
 from modelplex.server.callers import CallerResolver, share_owner
 from modelplex.server.connection_shares import ConnectionShares, ShareRefused
+from modelplex.server.listeners import BoundSocket
 from modelplex.server.socket_file import NO_CLEANUP, claim
 
 
@@ -37,8 +38,7 @@ class McpStdioListener:
         self._bodies = bodies
         self._callers = callers
         self._address = address
-        self._file = claim(address)
-        self._server: asyncio.Server | None = None
+        self._bound = BoundSocket(address, claim(address))
 
     def __repr__(self) -> str:
         return f"<McpStdioListener on {self._address.name}: {self.lines!r}>"
@@ -52,8 +52,8 @@ class McpStdioListener:
                 asyncio.StreamReader(PIECE, loop=loop), self._serve, loop=loop
             )
 
-        self._server = await loop.create_unix_server(accept, sock=self._file.socket, **NO_CLEANUP)
-        self._file.publish()
+        self._bound.server = await loop.create_unix_server(accept, sock=self._bound.socket, **NO_CLEANUP)
+        self._bound.publish()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = self._callers.identify(
@@ -79,14 +79,8 @@ class McpStdioListener:
             self._shares.leave(place)
 
     async def close(self) -> None:
-        """Remove the file first, so that no client finds a dead socket; release its lock last."""
-        self._file.remove()
-        if self._server is not None:
-            self._server.close()
-        else:
-            self._file.socket.close()
+        self._bound.close()
         await self.lines.close()
-        self._file.release()
 
 
 def _refuse(writer: asyncio.StreamWriter, sentence: str, *, reason: str) -> None:
