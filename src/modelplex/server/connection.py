@@ -90,18 +90,9 @@ class Connection(asyncio.Protocol):
         self.flow = FlowControl(transport)
         # Before the first byte: later the pid may be another process's.
         client, caller = self.identify(transport)
-        facts = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "scheme": "http",
-            "root_path": "",
-            "client": get_remote_addr(transport),
-            "server": self.server,
-            "state": {**self.state, "client": client},
-        }
         self.reader = RequestReader(
             self,
-            facts=facts,
+            facts=_scope_facts(transport, server=self.server, state={**self.state, "client": client}),
             max_header_size=self.limits.max_header_size,
             heads=traffic.heads,
         )
@@ -344,3 +335,18 @@ class Connection(asyncio.Protocol):
         self.place.release(self)
         self.transport.abort()
         return True
+
+
+def _scope_facts(
+    transport: asyncio.Transport, *, server: tuple[str, int | None], state: dict[str, Any]
+) -> dict[str, Any]:
+    """The members that the scopes of all requests of a connection share."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "scheme": "http",
+        "root_path": "",
+        "client": get_remote_addr(transport),
+        "server": server,
+        "state": state,
+    }
