@@ -16,6 +16,7 @@ from tests.mcp.harness import (
     tool,
     two_servers,
 )
+from tests.mcp.task_servers import tasking
 
 
 async def test_initialize_echoes_a_supported_revision_and_offers_the_newest_for_others() -> None:
@@ -87,3 +88,10 @@ async def test_capabilities_of_a_slow_server_are_assumed(
     assert (claims["logging"], claims["completions"]) == ({}, {})
     assert claims["tasks"] == {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
     slow.go_on.set()
+
+
+async def test_tasks_are_advertised_from_their_revision_on() -> None:
+    harness = Harness(tasking("a"))
+    for version, offered in (("2025-06-18", False), ("2025-11-25", True)):
+        reply = await harness.ask(ScriptedClient("legacy"), "initialize", {"protocolVersion": version})
+        assert ("tasks" in result(reply)["capabilities"]) is offered

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Collection
 
 import msgspec
 import pytest
 
 from modelplex.mcp import checked_catalogs
-from modelplex.mcp.approvals import Approvals, Lock, hash_of
+from modelplex.mcp.approvals import Approvals, Judgement, Lock, hash_of
 from modelplex.mcp.catalog import CatalogEntry
 from modelplex.mcp.checked_catalogs import MAX_SENTENCE, CheckedCatalogs, RouteTarget
+from modelplex.mcp.constants import Catalog
 from modelplex.mcp.names import ServerToolName
 from tests.mcp.harness import (
     Harness,
@@ -152,3 +155,31 @@ def test_a_target_has_the_hash_and_the_approval_of_its_definition() -> None:
     assert found == RouteTarget("s", "a", "s__a", hash_of(definition), "approved")
     server.catalog = None
     assert checks.target_of("tool", ServerToolName("s", "a"), "s__a", entry) is None
+
+
+class SlowApprovals(Approvals, frozen=True, kw_only=True):
+    """Judges once `go` is set."""
+
+    began: threading.Event
+    go: threading.Event
+
+    def judge(
+        self, server: str, catalog: Catalog, *, launch: str = "", others: Collection[str] = ()
+    ) -> Judgement:
+        self.began.set()
+        assert self.go.wait(5)
+        return super().judge(server, catalog, launch=launch, others=others)
+
+
+async def test_a_judgement_of_replaced_approvals_is_dropped() -> None:
+    slow = SlowApprovals(mode="locked", began=threading.Event(), go=threading.Event())
+    server = ScriptedServer("s", tools=[tool("a")])
+    checks, _, _ = checks_of(server, approvals=slow)
+    preparing = asyncio.create_task(checks.prepare(server))
+    try:
+        assert await asyncio.to_thread(slow.began.wait, 5)
+        checks.set_approvals(Approvals(mode="off"))
+    finally:
+        slow.go.set()
+    await asyncio.wait_for(preparing, 5)
+    assert checks.judgement("s", server.offered).mode == "off"

@@ -227,5 +227,9 @@ def test_the_request_state_for_a_client_is_signed() -> None:
     assert opened is not None
     assert (opened.state, opened.roots) == ("st", ("r",))
     assert result_["requestState"] == "st", "the server's result is not changed"
+    only_roots = result(questions_for_client(call, {}, {"q": ELICIT}, ("r",), sealer=sealer))
+    opened = sealer.open(only_roots["requestState"], server="s", owner="agent:a")
+    assert opened is not None
+    assert (opened.state, opened.roots) == (None, ("r",))
     plain = result(questions_for_client(call, {"inputRequests": {}}, {}, (), sealer=sealer))
     assert plain == {}

@@ -206,6 +206,7 @@ async def test_a_batch_is_served_in_one_revision_within_a_limit(
     version: str, count: int, taken: bool
 ) -> None:
     talk = Talk()
+    talk.conversation.version = version
     assert not talk.conversation.takes_batch([{}], limit=4), "the session is not open"
     await talk.open(version)
     assert talk.conversation.takes_batch([{}] * count, limit=4) is taken
