@@ -117,7 +117,7 @@ class Passthrough(_NewExchange):
     def __init__(self, raw_request: RawRequest, attempt: Attempt, dialect: PassthroughDialect) -> None:
         self.changes, self.body, adds_usage = amend_body(raw_request, attempt)
         self.media_type = dialect.framing.media_type
-        self._ask = raw_request
+        self._raw_request = raw_request
         self._dialect = dialect
         self._observer: PassthroughObserver | None = (
             dialect.observer(raw_request, withhold_usage=adds_usage) if raw_request.stream else None
@@ -133,7 +133,7 @@ class Passthrough(_NewExchange):
         if observed.usage is None and not (self.has_output or observed.finish):
             return observed
         usage = billed(
-            self._ask, observed.usage, characters=observed.characters, counted_at=observed.counted_at
+            self._raw_request, observed.usage, characters=observed.characters, counted_at=observed.counted_at
         )
         return msgspec.structs.replace(observed, usage=usage)
 
@@ -262,7 +262,7 @@ class EmbeddingPassthrough(OpaquePassthrough):
         self, raw_request: RawRequest, attempt: Attempt, observe: Callable[[bytes], ObservedResponse]
     ) -> None:
         super().__init__(raw_request, attempt)
-        self._ask = raw_request
+        self._raw_request = raw_request
         self._observe = observe
 
     def whole(self, body: bytes) -> bytes:
@@ -270,7 +270,9 @@ class EmbeddingPassthrough(OpaquePassthrough):
         if observed.error is not None:
             raise observed.error
         if observed.usage is None:
-            self._observed = msgspec.structs.replace(observed, usage=estimated(self._ask, characters=0))
+            self._observed = msgspec.structs.replace(
+                observed, usage=estimated(self._raw_request, characters=0)
+            )
         return body
 
 
@@ -292,14 +294,14 @@ class EmbeddingTranslation(OpaquePassthrough):
         self.body, self.changes = written.body, written.changes
         self._observed = ObservedResponse(model=attempt.model)
         self._head = self._tail = b""
-        self._ask = raw_request
+        self._raw_request = raw_request
         self._model = attempt.model
         self._read, self._write = read, write
 
     def whole(self, body: bytes) -> bytes:
         response = self._read(body)
         if response.usage.estimated:
-            response = msgspec.structs.replace(response, usage=estimated(self._ask, characters=0))
+            response = msgspec.structs.replace(response, usage=estimated(self._raw_request, characters=0))
         self._observed = ObservedResponse(model=response.model or self._model, usage=response.usage)
         return self._write(response)
 
@@ -323,7 +325,7 @@ class Translation(_NewExchange):
         self.body = written.body
         self.changes = written.changes
         self.media_type = writer.media_type if writer is not None else "application/json"
-        self._ask = raw_request
+        self._raw_request = raw_request
         self._characters = 0
         self._counted_at = 0
         self._counts_output = False
@@ -345,7 +347,7 @@ class Translation(_NewExchange):
     def observed(self) -> ObservedResponse:
         usage = self._usage
         if usage is not None or self.has_output or self._finish is not None:
-            usage = billed(self._ask, usage, characters=self._characters, counted_at=self._counted_at)
+            usage = billed(self._raw_request, usage, characters=self._characters, counted_at=self._counted_at)
         return ObservedResponse(self._model, self._finish, usage, self.failed, tuple(self._opaque_states))
 
     @property
@@ -397,7 +399,7 @@ class Translation(_NewExchange):
         return out
 
     def _estimate(self) -> UsageReported:
-        self._usage = estimated(self._ask, characters=self._characters)
+        self._usage = estimated(self._raw_request, characters=self._characters)
         return UsageReported(self._usage)
 
     def _keep_losses(self, writer: EventWriter) -> None:
