@@ -1,6 +1,4 @@
-"""Ollama: what is sent is checked against the official client's types, what comes back against
-transcripts.
-"""
+"""Ollama requests, written and checked against the official client's types."""
 
 import base64
 import json
@@ -90,9 +88,6 @@ def _sent(call: ChatRequest, attempt: Attempt = ATTEMPT) -> tuple[dict[str, Any]
 
 def _changes(written: ProviderRequest) -> list[str]:
     return [f"{change.op}={change.path}" for change in written.changes]
-
-
-# --- what is sent
 
 
 def test_a_plain_call_says_that_it_wants_no_stream() -> None:

@@ -1,6 +1,4 @@
-"""Ollama's form, toward clients: what they ask is understood, and what they get validates against
-the official client's types.
-"""
+"""Ollama requests, read."""
 
 import json
 from collections.abc import Sequence
@@ -54,9 +52,6 @@ def _generated(**fields: Any) -> ChatRequest:
     made = ollama.read_generate(_ask(**fields))
     assert isinstance(made, ChatRequest)
     return made
-
-
-# --- what is asked
 
 
 def test_a_chat_streams_unless_it_says_that_it_does_not() -> None:
