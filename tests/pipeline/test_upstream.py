@@ -1,0 +1,55 @@
+"""A provider at run time: errors of the HTTP client, headers that are passed on, and secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelplex.core.errors import UpstreamBroken, UpstreamTimeout
+from modelplex.http_client import ConnectFailed, ResponseTooLarge, SendError, TimedOut
+from modelplex.pipeline.upstream import CannedResponse, forwarded_headers, map_send_error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "signal"),
+    [
+        (ConnectFailed("It refused the connection."), UpstreamBroken, "unsent"),
+        (TimedOut("No connection in 5 seconds.", phase="connect"), UpstreamTimeout, "unsent"),
+        (TimedOut("Nothing in 5 seconds.", phase="first_byte"), UpstreamTimeout, "by_kind"),
+        (ResponseTooLarge("Too large.", limit=5), UpstreamBroken, "none"),
+    ],
+)
+def test_an_error_of_the_client_is_the_providers(
+    error: SendError, kind: type[Exception], signal: str
+) -> None:
+    mapped = map_send_error("acme", error)
+    assert type(mapped) is kind
+    assert mapped.signal == signal
+    assert mapped.message == f"acme: {error.sentence}"
+
+
+def test_the_name_of_a_host_is_left_out() -> None:
+    mapped = map_send_error("acme", ConnectFailed("The name llm.internal could not be resolved."))
+    assert mapped.message == "acme: The name of the provider could not be resolved."
+
+
+def test_limits_and_ids_are_passed_on_and_nothing_else() -> None:
+    given = [
+        (b"retry-after", b"3"),
+        (b"x-ratelimit-remaining-requests", b"9"),
+        (b"anthropic-ratelimit-tokens-limit", b"8"),
+        (b"x-request-id", b"req_1"),
+        (b"set-cookie", b"a=b"),
+        (b"server", b"nginx"),
+    ]
+    assert forwarded_headers(given) == [*given[:3], (b"x-modelplex-upstream-request-id", b"req_1")]
+
+
+async def test_a_canned_response_has_its_pieces_and_then_its_end() -> None:
+    response = CannedResponse(b"text/event-stream", [b"a", b"b"])
+    assert response.header(b"content-type") == b"text/event-stream"
+    assert response.header(b"other") is None
+    assert [await response.chunk() for _ in range(3)] == [b"a", b"b", b""]
+    assert await CannedResponse(b"application/json", [b"a", b"b"]).body(limit=1) == b"ab"
+    closed = CannedResponse(b"application/json", [b"a"])
+    closed.close()
+    assert await closed.chunk() == b""
