@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 import time
 
+import msgspec
 import pytest
 
 from modelplex.mcp.constants import Unavailable
+from modelplex.mcp.servers import lifecycle
 
 from .conftest import Start, running, text_of, until
 from .remote import CALL, Seen, Stream, modern, remote, server_of
@@ -40,18 +43,21 @@ async def test_a_server_killed_during_calls_fails_them_at_once_and_the_next_call
 
 async def test_a_server_that_exits_at_once_enters_a_crash_loop_and_then_fails_at_once(start: Start) -> None:
     scripted = start(start="exit")
-    seat = scripted.server._instance("")
-    for _ in range(5):
-        seat.life = type(seat.life)(
-            seat.life.state, seat.life.failures, 0.0, seat.life.error
-        )  # no waiting between
+    instance = scripted.server._instance("")
+    for _ in range(lifecycle.CRASHES):
+        instance.life = msgspec.structs.replace(instance.life, until=0.0)  # no wait between the starts
         with pytest.raises(Unavailable) as failed:
             await scripted.call("echo")
         assert failed.value.reason == "start_failed"
-    began = time.monotonic()
-    with pytest.raises(Unavailable) as loop:
-        await scripted.call("echo")
-    assert time.monotonic() - began < 0.01
+    starts = len(scripted.lines("start"))
+    fastest = math.inf  # of several calls: the machine may be busy
+    for _ in range(5):
+        began = time.monotonic()
+        with pytest.raises(Unavailable) as loop:
+            await scripted.call("echo")
+        fastest = min(fastest, time.monotonic() - began)
+    assert fastest < 0.01
+    assert len(scripted.lines("start")) == starts
     assert loop.value.reason == "crash_loop"
     assert loop.value.retry_after is not None
     status = scripted.server.status()
