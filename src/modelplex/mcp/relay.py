@@ -20,6 +20,7 @@ from modelplex.mcp.constants import (
     META_LOG_LEVEL,
     META_RELATED,
     METHOD_NOT_FOUND,
+    Era,
     Json,
     McpClient,
     McpReply,
@@ -91,37 +92,20 @@ class Relay:
         the request, and `members` single members of them. `task` is the task that the request is
         about. Raises Unavailable.
         """
-        client, method = context.client, context.method
+        client = context.client
         params = context.params if params is None else params
         catalog = upstream.catalog or await upstream.lists()
-        allow = upstream.config.client_requests
-        capabilities = (
-            era_translation.announced_capabilities(allow, claimed=client.capabilities) if allow else {}
-        )
-        as_task = may_be_task(upstream, client)
-        if as_task and catalog.era == "modern":
-            capabilities["extensions"] = {EXTENSION: {}}
-        elif as_task and method == "tools/call" and "task" in params:
+        call = self._route(context, upstream, era=catalog.era, task=task)
+        legacy_task = call.tasks is not None and call.era == "legacy"
+        if legacy_task and call.method == "tools/call" and "task" in params:
             members["task"] = params["task"]
-        call = CallRoute(
-            client=client,
-            method=method,
-            upstream=upstream,
-            scope=scope_of(upstream, client) if task is None else task.scope,
-            era=catalog.era,
-            capabilities=capabilities,
-            globs=self.config.meta,
-            route=context.route,
-            tasks=self._tasks if as_task else None,
-            task=task,
-        )
-        outgoing = era_translation.params_for_server(params, globs=self.config.meta, **members)
-        if as_task and catalog.era == "legacy":
+        outgoing = era_translation.params_for_server(params, globs=call.globs, **members)
+        if legacy_task:
             self._translate_related(call, params, outgoing)
         sink = self._progress_sink(call, params, catalog.capabilities)
-        legacy_server = (
-            self._legacy_server_of(upstream, client, capabilities) if call.era == "modern" else None
-        )
+        legacy_server = None
+        if call.era == "modern":
+            legacy_server = self._legacy_server_of(upstream, client, call.capabilities)
         if legacy_server is not None:
             legacy = msgspec.structs.replace(
                 call, upstream=legacy_server, scope=session_scope(client), era="legacy"
@@ -129,14 +113,36 @@ class Relay:
             try:
                 return await self._exchange(legacy, outgoing, sink)
             except Unavailable as error:
-                if error.reason != "start_failed":  # nothing was sent yet
+                if error.reason != "start_failed":  # else nothing was sent
                     raise
                 self._unstartable.add(legacy_server)
-        if catalog.era == "modern" and client.era == "modern" and not self._resume(call, params, outgoing):
+        if call.era == "modern" and client.era == "modern" and not self._resume(call, params, outgoing):
             return McpReply.failed(
                 INVALID_PARAMS, "The requestState is not one that this caller was given.", reason="invalid"
             )
         return await self._exchange(call, outgoing, sink)
+
+    def _route(
+        self, context: ToolRequestContext, upstream: ToolServer, *, era: Era, task: HeldTask | None
+    ) -> CallRoute:
+        client = context.client
+        allow = upstream.config.client_requests
+        capabilities = era_translation.announced_capabilities(allow, claimed=client.capabilities)
+        as_task = may_be_task(upstream, client)
+        if as_task and era == "modern":
+            capabilities["extensions"] = {EXTENSION: {}}
+        return CallRoute(
+            client=client,
+            method=context.method,
+            upstream=upstream,
+            scope=scope_of(upstream, client) if task is None else task.scope,
+            era=era,
+            capabilities=capabilities,
+            globs=self.config.meta,
+            route=context.route,
+            tasks=self._tasks if as_task else None,
+            task=task,
+        )
 
     def instance_of(self, upstream: ToolServer, client: McpClient) -> tuple[ToolServer, str]:
         """The server, and the scope of its instance, that serves this client's calls."""
