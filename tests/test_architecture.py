@@ -132,12 +132,7 @@ MAX_CONSTRUCTOR_ARGUMENTS = 8
 """After self."""
 
 # What is still larger, with its present figure. An entry may shrink and must go when it fits.
-CLASSES_TOO_LONG: dict[str, int] = {
-    "dialects/anthropic/messages_out.py:AnthropicMessageWriter": 450,
-    "dialects/gemini/messages_out.py:GeminiContentWriter": 368,
-    "dialects/openai_chat/messages_out.py:ChatMessageWriter": 323,
-    "dialects/openai_responses/messages_out.py:ResponsesItemWriter": 313,
-}
+CLASSES_TOO_LONG: dict[str, int] = {}
 CONSTRUCTORS_TOO_WIDE: dict[str, int] = {}
 
 

@@ -26,6 +26,7 @@ from modelplex.routing.affinity import (
     stored_references,
     without_foreign_state,
 )
+from tests.dialects.sides import with_places
 
 A, A_2, B = (
     Attempt(provider=provider, model="m", dialect="d", account=account)
@@ -38,7 +39,7 @@ def state(data: str = "s", provider: str | None = None, account: str | None = No
 
 
 def call(*parts: Part) -> ChatRequest:
-    return ChatRequest(dialect="d", model="m", messages=(Message("assistant", parts, path="messages[0]"),))
+    return with_places(ChatRequest(dialect="d", model="m", messages=(Message("assistant", parts),)))
 
 
 def unknown(_: str) -> Origin | None:
@@ -53,7 +54,10 @@ def test_states_are_found_in_reasoning_and_tool_calls() -> None:
         ToolCallPart("id", "f", "{}", state=two),
         ReasoningPart("x"),
     )
-    assert list(opaque_states_in(call(*parts))) == [("messages[0]", one), ("messages[0]", two)]
+    assert list(opaque_states_in(call(*parts))) == [
+        ("messages[0].content[1]", one),
+        ("messages[0].content[2]", two),
+    ]
 
 
 def test_a_state_that_names_its_origin_needs_no_look_up() -> None:
@@ -72,7 +76,7 @@ def test_a_state_goes_to_its_provider_and_account_only() -> None:
     assert attempts_for_state([A, A_2, B], made_by_a, unknown) == [A_2]
     with pytest.raises(StatePinned, match="made by a, which may go only to") as refused:
         attempts_for_state([A, B], made_by_a, unknown)
-    assert refused.value.param == "messages[0]"
+    assert refused.value.param == "messages[0].content[0]"
 
 
 def test_two_states_of_different_origins_fit_nowhere() -> None:
@@ -104,7 +108,7 @@ def test_a_known_origin_settles_that_of_the_whole_conversation() -> None:
 
 @pytest.mark.parametrize("part", [ImagePart(FileReference("file-1")), AudioPart("", "", id="audio-1")])
 def test_what_is_stored_at_a_provider_may_go_to_the_only_candidate(part: Part) -> None:
-    assert list(stored_references(call(TextPart("t"), part))) == ["messages[0]"]
+    assert list(stored_references(call(TextPart("t"), part))) == ["messages[0].content[1]"]
     assert attempts_for_state([A], call(part), unknown) == [A]
     with pytest.raises(StatePinned, match="names something stored at a provider"):
         attempts_for_state([A, B], call(part), unknown)
@@ -127,5 +131,5 @@ def test_foreign_state_is_removed_and_reported_and_readable_text_stays() -> None
         TextPart("t"),
     )
     assert [(change.op, change.path, change.reason) for change in changes] == [
-        ("drop", "messages[0]", "opaque state of another provider")
-    ] * 3
+        ("drop", f"messages[0].content[{n}]", "opaque state of another provider") for n in range(3)
+    ]

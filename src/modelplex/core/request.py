@@ -8,7 +8,9 @@ each Attempt writes the ChatRequest anew. Imports no dialect and no provider.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
 
 import msgspec
 
@@ -73,6 +75,56 @@ class StrippedValue(msgspec.Struct, frozen=True):
 
 # --- content --------------------------------------------------------------------------------------
 
+COMMON_NAMES: Final = MappingProxyType({"cache": "cache_control"})
+"""What clients call a member of a part, where the dialect's reader does not say."""
+NO_MEMBERS: Final[Mapping[str, msgspec.Raw]] = MappingProxyType({})
+"""Shared by all parts without unread members; `{}` as a default would be a new dict for each."""
+
+
+class Place(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Where a part stands in the client's body. `str` gives the path: "messages[3].content[0]".
+
+    A reader makes one for each part, so it must be cheap: the path is put together only when it is
+    reported. `members` maps a member of the part to what the client calls it, where the names
+    differ; a name that begins with "/" is a member of `parent`, and "" is the place itself.
+
+    All places compare equal, so that parts compare by content: msgspec cannot exclude a field.
+    """
+
+    parent: str | Place = ""
+    step: str = ""
+    index: int = -1
+    members: Mapping[str, str] = COMMON_NAMES
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __str__(self) -> str:
+        path = f"{self.parent}{self.step}"
+        return path if self.index < 0 else f"{path}[{self.index}]"
+
+    def member(self, name: str) -> str:
+        """The path of a member of the part; `name` is ours ("cache", "detail")."""
+        member = self.members.get(name, name)
+        if member.startswith("/"):
+            return f"{self.parent}.{member[1:]}"
+        return f"{self}.{member}" if member else str(self)
+
+
+NOWHERE: Final = Place()
+
+
+class BasePart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part. `at` is its place in the client's body. `extra` are members without a field here,
+    undecoded, by their names or paths in the client's part; they go to the same dialect only.
+    """
+
+    at: Place = NOWHERE
+    extra: Mapping[str, msgspec.Raw] = NO_MEMBERS
+
 
 class CacheBreakpoint(msgspec.Struct, frozen=True):
     """A cache breakpoint after the part or tool that has it. `ttl` is the dialect's own: "5m",
@@ -127,7 +179,7 @@ class PlainText(msgspec.Struct, frozen=True):
 Source = InlineData | UrlReference | FileReference
 
 
-class TextPart(msgspec.Struct, frozen=True):
+class TextPart(BasePart, frozen=True):
     """Plain text. `annotations` (citations) are in the form of the dialect `annotations_of`."""
 
     text: str
@@ -136,19 +188,19 @@ class TextPart(msgspec.Struct, frozen=True):
     annotations_of: str | None = None
 
 
-class RefusalPart(msgspec.Struct, frozen=True):
+class RefusalPart(BasePart, frozen=True):
     """The text of a refusal (an assistant part)."""
 
     text: str
 
 
-class ImagePart(msgspec.Struct, frozen=True):
+class ImagePart(BasePart, frozen=True):
     source: Source
     detail: str | None = None
     cache: CacheBreakpoint | None = None
 
 
-class AudioPart(msgspec.Struct, frozen=True):
+class AudioPart(BasePart, frozen=True):
     """Audio: base64 `data` in `format` ("wav", "mp3"). Earlier audio of the assistant has an `id`
     alone.
     """
@@ -158,7 +210,7 @@ class AudioPart(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class DocumentPart(msgspec.Struct, frozen=True):
+class DocumentPart(BasePart, frozen=True):
     """A PDF or a text. `citations` requests citations; `context` is for the model and is not
     cited.
     """
@@ -171,7 +223,7 @@ class DocumentPart(msgspec.Struct, frozen=True):
     cache: CacheBreakpoint | None = None
 
 
-class SearchResultPart(msgspec.Struct, frozen=True):
+class SearchResultPart(BasePart, frozen=True):
     """A text that the client found, with its source."""
 
     source: str
@@ -181,7 +233,7 @@ class SearchResultPart(msgspec.Struct, frozen=True):
     cache: CacheBreakpoint | None = None
 
 
-class ReasoningPart(msgspec.Struct, frozen=True):
+class ReasoningPart(BasePart, frozen=True):
     """Reasoning of an assistant turn. `text` may be empty. `redacted`: there is opaque state only.
     `summary`: the text is the provider's summary of the reasoning.
     """
@@ -192,11 +244,10 @@ class ReasoningPart(msgspec.Struct, frozen=True):
     summary: bool = False
 
 
-class ToolCallPart(msgspec.Struct, frozen=True):
+class ToolCallPart(BasePart, frozen=True):
     """A call of a client's tool. `arguments` is the JSON text as the model wrote it, "{}" where it
     wrote nothing; of a free-form tool (`free`) it is plain text. `state` is a signature that must
-    come back with this part (Gemini). `extra` are members of the request's own dialect
-    (Anthropic's `caller`, `toolset_name`), unread.
+    come back with this part (Gemini).
     """
 
     id: str
@@ -206,12 +257,11 @@ class ToolCallPart(msgspec.Struct, frozen=True):
     namespace: str | None = None
     cache: CacheBreakpoint | None = None
     state: OpaqueState | None = None
-    extra: dict[str, msgspec.Raw] = {}
 
 
-class ToolResultPart(msgspec.Struct, frozen=True):
+class ToolResultPart(BasePart, frozen=True):
     """The result of the call `id`. Parts are text, images, documents, search results and foreign
-    parts. `extra` as in ToolCallPart.
+    parts.
     """
 
     id: str
@@ -220,10 +270,9 @@ class ToolResultPart(msgspec.Struct, frozen=True):
     name: str | None = None
     free: bool = False
     cache: CacheBreakpoint | None = None
-    extra: dict[str, msgspec.Raw] = {}
 
 
-class ForeignPart(msgspec.Struct, frozen=True):
+class ForeignPart(BasePart, frozen=True):
     """A part that only its own dialect has (hosted tools and their results). It passes within the
     dialect; other dialects refuse it.
     """
@@ -254,7 +303,8 @@ class Message(msgspec.Struct, frozen=True):
     of results.
 
     Parts are in the order in which the model made them: reasoning before the call that it led to.
-    `path` is its place in the client's body ("messages[3]"), for errors and changes. `extra` are
+    `path` is its place in the client's body ("messages[3]"), for errors and changes; `places` has
+    the places of members that are not below `path`, since some readers join messages. `extra` are
     members without a field here, undecoded; they go to the same dialect only.
     """
 
@@ -265,6 +315,11 @@ class Message(msgspec.Struct, frozen=True):
     id: str | None = None
     path: str = ""
     extra: dict[str, msgspec.Raw] = {}
+    places: dict[str, str] = {}
+
+    def member(self, name: str) -> str:
+        """The path of a member of the message ("name", "phase", a name in `extra`)."""
+        return self.places.get(name, f"{self.path}.{name}")
 
 
 # --- tools ----------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest
 from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core import cross_dialect
-from modelplex.dialects.core.ledger import client_place
 from modelplex.dialects.dialect import Dialect, ProviderDialect
 from modelplex.dialects.gemini import dialect as gemini
 from modelplex.dialects.ollama import dialect as ollama
@@ -68,15 +67,9 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
         StatePinned: the conversation holds opaque state of another provider or account.
     """
     writer = provider_dialect(attempt.dialect)
-    try:
-        if not same_family(call.dialect, attempt.dialect):
-            call = cross_dialect.leave(call, DIALECTS)
-        return writer.write_call(call, attempt)
-    except ModelplexError as error:
-        if error.param is not None and (place := client_place(call.paths, error.param)) != error.param:
-            error.message = error.message.replace(error.param, place)
-            error.param = place
-        raise
+    if not same_family(call.dialect, attempt.dialect):
+        call = cross_dialect.leave(call, DIALECTS)
+    return writer.write_call(call, attempt)
 
 
 def write_error(dialect: str, error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:

@@ -35,22 +35,22 @@ FindOrigin = Callable[[str], Origin | None]
 
 
 def opaque_states_in(call: ChatRequest) -> Iterator[tuple[str, OpaqueState]]:
-    """Each opaque state in the conversation, with the path of its message in the body."""
+    """Each opaque state in the conversation, with the path of its part in the body."""
     for message in call.messages:
         for part in message.parts:
             if isinstance(part, ReasoningPart | ToolCallPart) and part.state is not None:
-                yield message.path, part.state
+                yield str(part.at), part.state
 
 
 def stored_references(call: ChatRequest) -> Iterator[str]:
-    """The path of each message that names something stored at a provider: an uploaded file, or the
+    """The path of each part that names something stored at a provider: an uploaded file, or the
     audio of an earlier response.
     """
     for message in call.messages:
         for part in message.parts:
             is_file = isinstance(part, ImagePart | DocumentPart) and isinstance(part.source, FileReference)
             if is_file or (isinstance(part, AudioPart) and part.id is not None):
-                yield message.path
+                yield str(part.at)
 
 
 def origin_of(state: OpaqueState, find_origin: FindOrigin) -> Origin | None:
@@ -107,7 +107,7 @@ def without_foreign_state(
         for part in message.parts:
             kept = _without_state(part) if _is_foreign(part, attempt, find_origin) else part
             if kept is not part:
-                changes.append(Change("drop", message.path, "opaque state of another provider"))
+                changes.append(Change("drop", str(part.at), "opaque state of another provider"))
             if kept is not None:
                 parts.append(kept)
         messages.append(msgspec.structs.replace(message, parts=tuple(parts)))

@@ -57,7 +57,7 @@ from modelplex.dialects.ollama import fields as ollama_fields
 from modelplex.dialects.openai_chat import fields as openai_chat_fields
 from modelplex.dialects.openai_responses import fields as openai_responses_fields
 from modelplex.dialects.registry import write_request
-from tests.dialects.sides import placed, usual_paths
+from tests.dialects.sides import placed, usual_paths, with_places
 
 PATHS = {
     "openai_chat": usual_paths(openai_chat_fields.FIELDS),
@@ -93,7 +93,9 @@ def _call(
 ) -> ChatRequest:
     told = messages or (Message("user", parts or (TextPart("Hi"),)),)
     paths = PATHS[dialect]
-    return ChatRequest(dialect=dialect, model="m", messages=told, tools=placed(tools), paths=paths, **more)
+    return with_places(
+        ChatRequest(dialect=dialect, model="m", messages=told, tools=placed(tools), paths=paths, **more)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -271,8 +273,8 @@ def test_a_system_note_between_call_and_result_comes_after_the_result() -> None:
         ),
         ((_user(" "), _assistant("")), "no message"),
         ((Message("system", (TextPart("Only this"),)),), "no message"),
-        ((_user(ToolCallPart("c1", "f", "{}")),), "not the assistant's"),
-        ((_user("a"), _assistant(ToolResultPart("c1", ()))), "in an assistant's message"),
+        ((_user(ToolCallPart("c1", "f", "{}")),), "cannot be part of a message of the user"),
+        ((_user("a"), _assistant(ToolResultPart("c1", ()))), "cannot be part of an assistant's message"),
     ],
 )
 def test_a_conversation_that_nobody_could_continue_is_refused(
@@ -504,7 +506,7 @@ def test_an_assistant_turn_never_ends_with_thinking() -> None:
     )
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant", "user"]
     assert body["messages"][1]["content"] == [_text("Ok")]
-    assert _changes(written) == ["drop=messages[1]", "drop=messages[3]"]
+    assert _changes(written) == ["drop=messages[1].content[0]", "drop=messages[3].content[1]"]
 
 
 def test_a_model_that_does_not_think_is_told_no_thoughts() -> None:
@@ -589,7 +591,7 @@ def test_arguments_that_are_no_object_are_wrapped_and_others_keep_their_bytes() 
     assert odd.encode() in written.body
     inputs = [block["input"] for block in body["messages"][1]["content"]]
     assert inputs[1:] == [{"_raw": "[1]"}, {"_raw": "{"}, {"_raw": '"x"'}]
-    assert _changes(written) == [f"lower=messages[1].content[{i}]" for i in (1, 2, 3)]
+    assert _changes(written) == [f"lower=messages[1].content[{i}].arguments" for i in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from modelplex.core.request import (
     Tool,
 )
 from modelplex.dialects.core.fields import Field, FieldTable
-from modelplex.dialects.core.ledger import GROUPS, NO_PARAMETER, Ledger, client_path, client_place
+from modelplex.dialects.core.ledger import GROUPS, NO_PARAMETER, Ledger, client_path
 from modelplex.dialects.openai_chat import fields as chat_fields
 from modelplex.dialects.openai_chat import request_in as chat_request_in
 from modelplex.dialects.openai_chat import request_out as chat_request_out
@@ -343,22 +343,6 @@ def test_a_path_is_of_the_leaf_or_of_its_group() -> None:
     assert client_path(paths, "reasoning.budget") == "thinking.budget_tokens"
     assert client_path(paths, "reasoning.effort") == "thinking.effort"
     assert client_path(paths, "sampling.seed") == "seed"
-
-
-@pytest.mark.parametrize(
-    ("paths", "path", "place"),
-    [
-        ({"system.content": "system"}, "system.content[0].cache_control", "system[0].cache_control"),
-        ({"contents[0].content": "contents[0].parts"}, "contents[0].content[1]", "contents[0].parts[1]"),
-        ({"m[1].content[1]": "m[1].tool_calls[0]"}, "m[1].content[1].name", "m[1].tool_calls[0].name"),
-        ({"m[1].content[1]": "m[1].tool_calls[0]"}, "m[1].content[10]", "m[1].content[10]"),
-        ({"user": "metadata.user_id"}, "user", "user"),
-    ],
-)
-def test_a_part_is_named_by_its_place_in_the_clients_body(
-    paths: dict[str, str], path: str, place: str
-) -> None:
-    assert client_place(paths, path) == place
 
 
 def test_a_cached_system_block_and_a_call_are_named_as_the_client_wrote_them() -> None:

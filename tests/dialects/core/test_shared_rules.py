@@ -25,6 +25,7 @@ from modelplex.dialects.core.call_arguments import MAX_DEPTH
 from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.tool_names import alias
 from modelplex.dialects.registry import write_request
+from tests.dialects.sides import with_places
 
 DIALECTS = ("openai_chat", "openai_responses", "anthropic_messages", "gemini", "ollama")
 PAIRS = [(client, provider) for client in DIALECTS for provider in DIALECTS if client != provider]
@@ -39,7 +40,7 @@ def attempt(provider: str, **facts: Any) -> Attempt:
 
 
 def call(client: str, *messages: Message, **more: Any) -> ChatRequest:
-    return ChatRequest(dialect=client, model="m", messages=messages or (HI,), **more)
+    return with_places(ChatRequest(dialect=client, model="m", messages=messages or (HI,), **more))
 
 
 def asked_and_answered(arguments: str, name: str = "f") -> tuple[Message, ...]:
@@ -192,7 +193,7 @@ def test_arguments_that_nobody_could_read_are_refused(client: str, provider: str
     arguments = '{"a":' * depth + "1" + "}" * depth
     with pytest.raises(BadRequest, match="'c1'") as refused:
         write_request(call(client, *asked_and_answered(arguments), tools=(Tool("f"),)), attempt(provider))
-    assert refused.value.param == "messages[1]"
+    assert refused.value.param == "messages[1].content[0].arguments"
 
 
 @pairs

@@ -205,8 +205,8 @@ def test_a_chat_request_with_tools_image_and_schema_becomes_a_gemini_request() -
     assert sorted(_changes(written)) == [
         ("add", "messages[3]"),
         ("drop", "logit_bias"),
-        ("drop", "messages[2].content[1].detail"),
-        ("drop", "messages[2].content[3].filename"),
+        ("drop", "messages[2].content[1].image_url.detail"),
+        ("drop", "messages[2].content[3].file.filename"),
         ("drop", "messages[2].name"),
         ("drop", "parallel_tool_calls"),
         ("drop", "tools[0].function.strict"),

@@ -192,7 +192,10 @@ def test_both_spellings_of_every_member_are_read_and_the_users_own_names_are_kep
     }
     read, other = gemini.read_call(make_ask(camel)), gemini.read_call(make_ask(snake))
     assert other.paths["max_tokens"] == "generation_config.max_output_tokens"
-    assert read == msgspec.structs.replace(other, paths=read.paths)
+    assert [call.messages[0].path for call in (read, other)] == ["systemInstruction", "system_instruction"]
+    system = msgspec.structs.replace(other.messages[0], path="systemInstruction")
+    messages = (system, *other.messages[1:])
+    assert read == msgspec.structs.replace(other, messages=messages, paths=read.paths)
     (result,) = read.messages[-1].parts
     assert result == ToolResultPart("call_0", (TextPart('{"my_out": 2}'),), name="f")
     assert list(read.extra) == ["safetySettings"]
@@ -292,7 +295,7 @@ def test_a_result_may_hold_pictures() -> None:
     (read,) = call.messages[-1].parts
     assert isinstance(read, ToolResultPart)
     assert read.parts == (TextPart("see"), ImagePart(InlineData("image/png", "aGVsbG8=")))
-    assert list(read.extra) == ["scheduling"]
+    assert list(read.extra) == ["functionResponse.scheduling"]
 
 
 @pytest.mark.parametrize(

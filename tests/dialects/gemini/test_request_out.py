@@ -40,7 +40,7 @@ from tests.dialects.gemini.peer import (
     sent,
     user,
 )
-from tests.dialects.sides import usual_paths
+from tests.dialects.sides import usual_paths, with_places
 
 PICTURE = {"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}
 
@@ -133,10 +133,12 @@ def test_thoughts_are_shown_to_who_asks_for_thinking() -> None:
 def _assistant(*parts: Any) -> ChatRequest:
     hello = Message("user", (TextPart("Hi"),), path="messages[0]")
     answer = Message("assistant", parts, path="messages[1]")
-    return ChatRequest(
-        dialect="openai_chat",
-        model="m",
-        messages=(hello, answer, msgspec.structs.replace(hello, path="messages[2]")),
+    return with_places(
+        ChatRequest(
+            dialect="openai_chat",
+            model="m",
+            messages=(hello, answer, msgspec.structs.replace(hello, path="messages[2]")),
+        )
     )
 
 
@@ -175,16 +177,13 @@ def test_another_providers_sealed_state_never_leaves_for_this_one() -> None:
     [
         (ImagePart(UrlReference("https://example.com/a.png")), "address"),
         (DocumentPart(UrlReference("https://example.com/a.pdf")), "address"),
-        (ForeignPart("anthropic_messages", "search_result", msgspec.Raw(b"{}")), "no words"),
+        (ForeignPart("anthropic_messages", "search_result", msgspec.Raw(b"{}")), "no form"),
         (AudioPart("", "wav", id="audio_1"), "kept at another"),
     ],
 )
 def test_what_cannot_be_said_is_refused_by_its_place(part: Any, told: str) -> None:
-    call = ChatRequest(
-        dialect="openai_chat",
-        model="m",
-        messages=(Message("user", (TextPart("x"), part), path="messages[0]"),),
-    )
+    message = Message("user", (TextPart("x"), part), path="messages[0]")
+    call = with_places(ChatRequest(dialect="openai_chat", model="m", messages=(message,)))
     with pytest.raises(Unsupported, match=told) as refused:
         sent(call)
     assert refused.value.param == "messages[0].content[1]"

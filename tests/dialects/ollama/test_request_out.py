@@ -50,7 +50,7 @@ from modelplex.dialects.core.ledger import NO_TOOL_MEMBER
 from modelplex.dialects.ollama import dialect
 from modelplex.dialects.openai_chat.fields import FIELDS
 from modelplex.dialects.registry import write_request
-from tests.dialects.sides import placed, usual_paths
+from tests.dialects.sides import placed, usual_paths, with_places
 
 ATTEMPT = Attempt(provider="local", model="llama3.2", dialect="ollama")
 IMAGE = ImagePart(InlineData("image/png", "aGVsbG8="))
@@ -67,14 +67,16 @@ def _call(
     **more: Any,
 ) -> ChatRequest:
     told = messages or (Message("user", parts or (TextPart("Hi"),), path="messages[0]"),)
-    return ChatRequest(
-        dialect="openai_chat",
-        model="m",
-        messages=told,
-        tools=placed(tools),
-        choice=choice,
-        paths=usual_paths(FIELDS) | {"user": "user"},
-        **more,
+    return with_places(
+        ChatRequest(
+            dialect="openai_chat",
+            model="m",
+            messages=told,
+            tools=placed(tools),
+            choice=choice,
+            paths=usual_paths(FIELDS) | {"user": "user"},
+            **more,
+        )
     )
 
 
@@ -362,20 +364,20 @@ def test_a_whole_dialogue_with_thinking_calls_and_results_is_told() -> None:
     assert b'{"x": 1.0}' in written.body
     assert _changes(written) == [
         "drop=messages[1].name",
-        "drop=messages[2].content[0]",
-        "lower=messages[2].tool_calls[1]",
+        "drop=messages[2].content[0].state",
+        "lower=messages[2].content[3].arguments",
     ]
 
 
 def test_what_only_another_dialect_has_on_calls_and_results_is_named() -> None:
-    own = {"caller": msgspec.Raw(b"{}")}
+    own = {"caller": msgspec.Raw(b'{"type":"x"}')}
     messages = (
         Message("assistant", (ToolCallPart("a", "now", "{}", extra=own),), path="messages[0]"),
         Message("tool", (ToolResultPart("a", (), extra=own),), path="messages[1]"),
     )
     body, written = _sent(_call(messages=messages))
     assert body["messages"][1]["tool_name"] == "now"
-    assert _changes(written) == ["drop=messages[0].tool_calls[0].caller", "drop=messages[1].caller"]
+    assert _changes(written) == ["drop=messages[0].content[0].caller", "drop=messages[1].content[0].caller"]
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", "{}"])
@@ -395,15 +397,15 @@ def test_a_call_without_a_result_and_a_result_without_a_call_are_refused_by_id()
     answered = Message("tool", (ToolResultPart("a", ()),), path="messages[1]")
     more = Message("user", (TextPart("Well?"),), path="messages[2]")
     stray = Message("tool", (ToolResultPart("z", ()),), path="messages[3]")
-    for messages, told in (
-        ((asked, answered), "missing: b"),
-        ((asked, answered, more), "missing: b"),
-        ((stray,), "'z'"),
+    for messages, told, param in (
+        ((asked, answered), "missing: b", "messages[0].content[1]"),
+        ((asked, answered, more), "missing: b", "messages[0].content[1]"),
+        ((stray,), "'z'", "messages[3].content[0]"),
     ):
         with pytest.raises(BadRequest) as refused:
             _sent(_call(messages=messages))
         assert told in refused.value.message
-        assert refused.value.param == messages[-1].path
+        assert refused.value.param == param
 
 
 @pytest.mark.parametrize(
@@ -433,7 +435,7 @@ def test_an_image_by_url_in_a_tools_result_is_refused_by_its_path() -> None:
     )
     with pytest.raises(Unsupported) as refused:
         _sent(_call(messages=messages))
-    assert refused.value.param == "messages[1].content[1]"
+    assert refused.value.param == "messages[1].content[0].content[1]"
 
 
 def test_texts_of_all_kinds_are_told_as_text() -> None:
@@ -452,9 +454,9 @@ def test_texts_of_all_kinds_are_told_as_text() -> None:
     )
     assert _changes(written) == [
         "drop=messages[0].content[0].citations",
-        "drop=messages[0].content[2]",
+        "drop=messages[0].content[2].cache_control",
         "lower=messages[0].content[3]",
-        "drop=messages[0].content[4]",
+        "drop=messages[0].content[4].cache_control",
     ]
 
 

@@ -277,7 +277,7 @@ def test_log_probabilities_are_asked_for_by_include() -> None:
             "input[0].content[0].image_url",
         ),
         ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input[0].content[0].file_data"),
-        ({"input": [{"type": "function_call", "name": "f"}]}, "input[0]"),
+        ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         (
             {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]},

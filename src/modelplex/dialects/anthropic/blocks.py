@@ -1,5 +1,5 @@
-"""Anthropic's content blocks, as they are sent. Nothing here decides; `anthropic.messages_out`
-does. Source: the SDK's `*_param.py`; docs/reference/wire-formats.md#messages.
+"""Anthropic's content blocks as they are sent; `messages_out` makes them. Source: the SDK's
+`*_param.py`; docs/reference/wire-formats.md#messages.
 """
 
 from __future__ import annotations
@@ -99,11 +99,3 @@ Block = (
     | ToolResultBlock
     | msgspec.Raw
 )
-
-
-class AnthropicMessage(msgspec.Struct):
-    """One entry of `messages`. `path` is where it began in the client's body."""
-
-    role: str
-    content: list[Block]
-    path: str = ""

@@ -1,19 +1,19 @@
-"""The conversation of a Messages request, read into the vocabulary.
+"""Reads `system` and `messages` of a Messages request: roles, content blocks, results and earlier
+thinking, in their order (docs/reference/wire-formats.md#messages).
 
-Above it stands `anthropic.request_in`; below it the vocabulary. Roles, content blocks, results and
-thinking that is sent back (docs/reference/wire-formats.md#messages), in their order. Blocks that
-only this dialect understands ride along unread. What was sealed for another provider is opened
-here; a signature that is in no envelope is Anthropic's own, and which account made it is not known.
+Blocks that only this dialect has stay unread. Opaque state of another provider comes in an
+envelope; a signature without one is Anthropic's, and its account is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
+    COMMON_NAMES,
     CacheBreakpoint,
     DocumentPart,
     FileReference,
@@ -23,6 +23,7 @@ from modelplex.core.request import (
     Message,
     OpaqueState,
     Part,
+    Place,
     PlainText,
     ReasoningPart,
     SearchResultPart,
@@ -35,14 +36,17 @@ from modelplex.core.request import (
 from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import given_id
 from modelplex.dialects.core.envelope import MARK, unwrap
-from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import decode_member
+from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
+from modelplex.dialects.core.members import decode_member, decode_open
 
 SUMMARIES = frozenset({"openai-responses-v1"})
-"""Seals whose readable text is a summary of the reasoning, which this dialect has no word for."""
+"""Formats of opaque state whose text is a summary, which this dialect does not mark as one."""
 
-_MESSAGE_MEMBERS = frozenset({"role", "content"})
-_ABSENT = msgspec.Raw()
+_TEXT = COMMON_NAMES | {"annotations": "citations"}
+_SIGNED = {"state": "signature"}
+_REDACTED = {"state": "data"}
+_TOOL_USE = COMMON_NAMES | {"arguments": "input"}
+"""What the members of a part are called here, for Place."""
 
 
 class AnthropicCacheControl(msgspec.Struct):
@@ -50,47 +54,56 @@ class AnthropicCacheControl(msgspec.Struct):
     ttl: str | None = None
 
 
-class _Block(msgspec.Struct):
-    """Any block: the members of all kinds, as far as they are read. What a kind needs is asked for
-    where it is read.
-    """
+class _CacheControl(AnthropicCacheControl, forbid_unknown_fields=True):
+    pass
+
+
+class _Block(msgspec.Struct, forbid_unknown_fields=True):
+    """A block of any kind, with the members of all kinds."""
 
     type: str
     text: str | None = None
-    cache_control: AnthropicCacheControl | None = None
-    citations: msgspec.Raw = _ABSENT
-    source: msgspec.Raw = _ABSENT
+    cache_control: _CacheControl | None = None
+    citations: msgspec.Raw = ABSENT
+    source: msgspec.Raw = ABSENT
     title: str | None = None
     context: str | None = None
-    content: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = ABSENT
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = ABSENT
     tool_use_id: str | None = None
     is_error: bool | None = None
-    caller: msgspec.Raw = _ABSENT
-    toolset_name: msgspec.Raw = _ABSENT
+    caller: msgspec.Raw = ABSENT
+    toolset_name: msgspec.Raw = ABSENT
 
 
-class _Source(msgspec.Struct):
+class _Source(msgspec.Struct, forbid_unknown_fields=True):
     type: str
     media_type: str | None = None
     data: str | None = None
     url: str | None = None
     file_id: str | None = None
-    content: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = ABSENT
+
+
+class _ResultText(msgspec.Struct):
+    text: str | None = None
 
 
 class _Citations(msgspec.Struct):
     enabled: bool = False
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
     role: str
-    content: msgspec.Raw = _ABSENT
+    content: str | list[msgspec.Raw] | None = None
+
+
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
 def read_cache(control: AnthropicCacheControl | None) -> CacheBreakpoint | None:
@@ -104,40 +117,47 @@ def read_system(raw: msgspec.Raw | None) -> tuple[Message, ...]:
     """`system`: a string, or text blocks. An empty one says nothing."""
     if raw is None:
         return ()
-    parts = _content(raw, path="system")
-    for n, part in enumerate(parts):
+    parts = _content(_decode_content(raw, "system"), Place("system"))
+    for part in parts:
         if not isinstance(part, TextPart):
-            raise BadRequest(f"'system[{n}]' is no text block.", param=f"system[{n}]")
+            raise BadRequest(f"'{part.at}' is no text block.", param=str(part.at))
     return (Message("system", parts, path="system"),) if parts else ()
 
 
 def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
-    """`messages`. The results of a user's turn become a message of their own before what else the
-    user says, where they must stand anyway.
+    """`messages`. The results in a user's message become a message of their own before the rest of
+    it, where they must stand anyway.
     """
-    given = decode_member(raw, list[_Message], path="messages")
-    whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
-    if not given:
-        raise BadRequest("'messages' is empty: at least one message is needed.", param="messages")
     messages: list[Message] = []
-    for n, (message, members) in enumerate(zip(given, whole, strict=True)):
+    for n, (message, extra) in enumerate(_decode(raw)):
         path = f"messages[{n}]"
-        extra = {name: value for name, value in members.items() if name not in _MESSAGE_MEMBERS}
-        if not is_given(message.content):
+        if message.content is None:
             raise BadRequest(f"'{path}.content' is missing.", param=f"{path}.content")
-        parts = _content(message.content, path=f"{path}.content")
+        parts = _content(message.content, Place(path, ".content"))
         match message.role:
             case "user":
                 messages += _user(parts, extra, path=path)
             case "assistant":
-                messages.append(Message("assistant", _resealed(parts), path=path, extra=extra))
+                messages.append(Message("assistant", _with_signatures(parts), path=path, extra=extra))
             case "system":
                 messages.append(Message("system", parts, path=path, extra=extra))
             case role:
                 raise BadRequest(
                     f"'{path}.role' is {role!r}: it must be user, assistant or system.", param=f"{path}.role"
                 )
+    if not messages:
+        raise BadRequest("'messages' is empty: at least one message is needed.", param="messages")
     return tuple(messages)
+
+
+def _decode(raw: msgspec.Raw) -> list[tuple[_Message, dict[str, msgspec.Raw]]]:
+    """Each message, and its members that are not read."""
+    try:
+        return [(message, {}) for message in _decode_messages(raw)]
+    except MALFORMED:
+        each = decode_member(raw, list[msgspec.Raw], path="messages")
+        read = [decode_open(message, _Message, path=f"messages[{n}]") for n, message in enumerate(each)]
+        return [(message, dict(extra)) for message, extra in read]
 
 
 def _user(parts: tuple[Part, ...], extra: dict[str, msgspec.Raw], *, path: str) -> list[Message]:
@@ -145,14 +165,16 @@ def _user(parts: tuple[Part, ...], extra: dict[str, msgspec.Raw], *, path: str) 
     if not results:
         return [Message("user", parts, path=path, extra=extra)]
     rest = tuple(part for part in parts if not isinstance(part, ToolResultPart))
-    said = [Message("user", rest, path=path)] if rest else []
-    return [Message("tool", results, path=path, extra=extra), *said]
+    after = [Message("user", rest, path=path)] if rest else []
+    return [Message("tool", results, path=path, extra=extra), *after]
 
 
-def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The turn with each signature back on the call that it was taken from: its block names that
-    call (see the answer's writer).
+def _with_signatures(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The turn with each signature back on the call that it was taken from, which its block names
+    (see `response_out`).
     """
+    if not any(isinstance(part, ReasoningPart) and part.redacted for part in parts):
+        return parts
     calls = {part.id for part in parts if isinstance(part, ToolCallPart)}
     states: dict[str, OpaqueState] = {}
     kept: list[Part] = []
@@ -173,168 +195,189 @@ def _resealed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
 # --- blocks ---------------------------------------------------------------------------------------
 
 
-def _content(raw: msgspec.Raw, *, path: str) -> tuple[Part, ...]:
-    """A string, or blocks."""
+def _decode_content(raw: msgspec.Raw, path: str) -> str | list[msgspec.Raw]:
     if bytes(raw).startswith(b'"'):
-        text = decode_member(raw, str, path=path)
-        return (TextPart(text),) if text else ()
-    blocks = decode_member(raw, list[msgspec.Raw], path=path)
-    return tuple(_block(block, f"{path}[{n}]") for n, block in enumerate(blocks))
+        return decode_member(raw, str, path=path)
+    return decode_member(raw, list[msgspec.Raw], path=path)
 
 
-def _block(raw: msgspec.Raw, path: str) -> Part:
-    block = decode_member(raw, _Block, path=path)
+def _content(content: str | list[msgspec.Raw], place: Place) -> tuple[Part, ...]:
+    """The parts of a string or of blocks, which stand at `place`."""
+    if isinstance(content, str):
+        return (TextPart(content, at=place),) if content else ()
+    parent, step = place.parent, place.step
+    return tuple(_block(block, Place(parent, step, n)) for n, block in enumerate(content))
+
+
+def _block(raw: msgspec.Raw, place: Place) -> Part:
+    block, extra = decode_open(raw, _Block, path=place)
     read = _BLOCKS.get(block.type)
-    part = read(block, path) if read is not None else None
-    return ForeignPart(DIALECT, block.type, raw) if part is None else part
+    part = read(block, place, extra) if read is not None else None
+    return ForeignPart(DIALECT, block.type, raw, at=place) if part is None else part
 
 
-def _needed(value: str | None, path: str) -> str:
+def _needed(value: str | None, place: Place, member: str) -> str:
     if value is None:
-        raise BadRequest(f"'{path}' is missing.", param=path)
+        raise BadRequest(f"'{place}.{member}' is missing.", param=f"{place}.{member}")
     return value
 
 
-def _text(block: _Block, path: str) -> Part:
-    cited = block.citations if is_given(block.citations) else None
-    return TextPart(
-        _needed(block.text, f"{path}.text"),
-        read_cache(block.cache_control),
-        annotations=cited,
-        annotations_of=None if cited is None else DIALECT,
-    )
+def _named(place: Place, names: Mapping[str, str]) -> Place:
+    return Place(place.parent, place.step, place.index, names)
 
 
-def _thinking(block: _Block, path: str) -> Part:
-    text = _needed(block.thinking, f"{path}.thinking")
+def _text(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    text = _needed(block.text, place, "text")
+    cache = read_cache(block.cache_control)
+    if not is_given(block.citations):
+        return TextPart(text, cache, at=place, extra=extra)
+    return TextPart(text, cache, block.citations, DIALECT, at=_named(place, _TEXT), extra=extra)
+
+
+def _thinking(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    text = _needed(block.thinking, place, "thinking")
     state = _opaque_state(block.signature or "")
-    return ReasoningPart(text, state, summary=state is not None and state.format in SUMMARIES)
+    is_summary = state is not None and state.format in SUMMARIES
+    return ReasoningPart(text, state, summary=is_summary, at=_named(place, _SIGNED), extra=extra)
 
 
-def _redacted(block: _Block, path: str) -> Part:
-    return ReasoningPart("", _opaque_state(_needed(block.data, f"{path}.data")), redacted=True)
+def _redacted(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    state = _opaque_state(_needed(block.data, place, "data"))
+    return ReasoningPart("", state, redacted=True, at=_named(place, _REDACTED), extra=extra)
 
 
 def _opaque_state(text: str) -> OpaqueState | None:
-    """What is in an envelope is another provider's, or nobody's; a damaged envelope states
-    nothing.
-    """
+    """State of another provider from its envelope, or Anthropic's; None for a damaged envelope."""
     if not text.startswith(MARK):
         return OpaqueState(STATE_FORMAT, text) if text else None
     state = unwrap(text)
     return state if state is not None and state.data else None
 
 
-def _tool_use(block: _Block, path: str) -> Part:
+def _tool_use(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
     input_ = block.input if is_given(block.input) else msgspec.Raw(b"{}")
-    decode_member(input_, dict[str, msgspec.Raw], path=f"{path}.input")
+    if not bytes(input_).startswith(b"{"):
+        decode_member(input_, dict[str, msgspec.Raw], path=f"{place}.input")
     return ToolCallPart(
-        given_id(_needed(block.id, f"{path}.id")),
-        _needed(block.name, f"{path}.name"),
+        given_id(_needed(block.id, place, "id")),
+        _needed(block.name, place, "name"),
         bytes(input_).decode(),
         cache=read_cache(block.cache_control),
-        extra=_own(block),
+        at=_named(place, _TOOL_USE),
+        extra=_with_own(block, extra),
     )
 
 
-def _own(block: _Block) -> dict[str, msgspec.Raw]:
-    members = {"caller": block.caller, "toolset_name": block.toolset_name}
-    return {name: value for name, value in members.items() if is_given(value)}
+def _with_own(block: _Block, extra: Mapping[str, msgspec.Raw]) -> Mapping[str, msgspec.Raw]:
+    """The unread members with those that only this dialect's calls and results have."""
+    for name, value in (("caller", block.caller), ("toolset_name", block.toolset_name)):
+        if is_given(value):
+            extra = {**extra, name: value}
+    return extra
 
 
-def _tool_result(block: _Block, path: str) -> Part:
+def _tool_result(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
     content = block.content
-    parts = _content(content, path=f"{path}.content") if is_given(content) else ()
-    for n, part in enumerate(parts):
+    inside = Place(place, ".content")
+    parts = _content(_decode_content(content, str(inside)), inside) if is_given(content) else ()
+    for part in parts:
         if isinstance(part, ToolCallPart | ToolResultPart | ReasoningPart):
-            place = f"{path}.content[{n}]"
-            raise BadRequest(f"'{place}' cannot be part of a tool's result.", param=place)
+            raise BadRequest(f"'{part.at}' cannot be part of a tool's result.", param=str(part.at))
     return ToolResultPart(
-        given_id(_needed(block.tool_use_id, f"{path}.tool_use_id")),
+        given_id(_needed(block.tool_use_id, place, "tool_use_id")),
         parts,
         is_error=block.is_error or False,
         cache=read_cache(block.cache_control),
-        extra=_own(block),
+        at=place,
+        extra=_with_own(block, extra),
     )
 
 
-def _search_result(block: _Block, path: str) -> Part:
-    source = decode_member(block.source, str, path=f"{path}.source") if is_given(block.source) else None
-    texts = decode_member(block.content, list[_Block], path=f"{path}.content")
+def _search_result(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    source = decode_member(block.source, str, path=f"{place}.source") if is_given(block.source) else None
+    texts = decode_member(block.content, list[_ResultText], path=f"{place}.content")
     return SearchResultPart(
-        _needed(source, f"{path}.source"),
-        _needed(block.title, f"{path}.title"),
-        tuple(_needed(text.text, f"{path}.content[{n}].text") for n, text in enumerate(texts)),
-        citations=_cites(block, path),
+        _needed(source, place, "source"),
+        _needed(block.title, place, "title"),
+        tuple(_needed(text.text, Place(place, ".content", n), "text") for n, text in enumerate(texts)),
+        citations=_cites(block, place),
         cache=read_cache(block.cache_control),
+        at=place,
+        extra=extra,
     )
 
 
-def _cites(block: _Block, path: str) -> bool:
+def _cites(block: _Block, place: Place) -> bool:
     if not is_given(block.citations):
         return False
-    return decode_member(block.citations, _Citations, path=f"{path}.citations").enabled
+    return decode_member(block.citations, _Citations, path=f"{place}.citations").enabled
 
 
-def _image(block: _Block, path: str) -> Part:
-    source = _source(block, path)
-    return ImagePart(_place(source, f"{path}.source"), cache=read_cache(block.cache_control))
+def _image(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    source, extra = _source(block, place, extra)
+    read = _read_source(source, f"{place}.source")
+    return ImagePart(read, cache=read_cache(block.cache_control), at=place, extra=extra)
 
 
-def _document(block: _Block, path: str) -> Part | None:
-    """None where it is made of blocks that are not all text: no other dialect has such a
-    document.
-    """
-    source = _source(block, path)
-    place = f"{path}.source"
+def _document(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part | None:
+    """None for one of blocks that are not all text: no other dialect has such a document."""
+    source, extra = _source(block, place, extra)
+    where = Place(place, ".source")
     read: Source | PlainText | None
     match source.type:
         case "text":
-            read = PlainText(_needed(source.data, f"{place}.data"))
+            read = PlainText(_needed(source.data, where, "data"))
         case "content":
-            read = _as_text(source, place)
+            read = _as_text(source, Place(where, ".content"))
         case _:
-            read = _place(source, place)
+            read = _read_source(source, str(where))
     if read is None:
         return None
     return DocumentPart(
         read,
         title=block.title,
         context=block.context,
-        citations=_cites(block, path),
+        citations=_cites(block, place),
         cache=read_cache(block.cache_control),
+        at=place,
+        extra=extra,
     )
 
 
-def _as_text(source: _Source, path: str) -> PlainText | None:
-    parts = _content(source.content, path=f"{path}.content")
+def _as_text(source: _Source, place: Place) -> PlainText | None:
+    parts = _content(_decode_content(source.content, str(place)), place)
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     return PlainText("\n\n".join(texts)) if len(texts) == len(parts) else None
 
 
-def _source(block: _Block, path: str) -> _Source:
+def _source(
+    block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]
+) -> tuple[_Source, Mapping[str, msgspec.Raw]]:
+    """The source, and the block's unread members with those of the source."""
     if not is_given(block.source):
-        raise BadRequest(f"'{path}.source' is missing.", param=f"{path}.source")
-    return decode_member(block.source, _Source, path=f"{path}.source")
+        raise BadRequest(f"'{place}.source' is missing.", param=f"{place}.source")
+    source, rest = decode_open(block.source, _Source, path=Place(place, ".source"))
+    return source, {**extra, **{f"source.{name}": raw for name, raw in rest.items()}} if rest else extra
 
 
-def _place(source: _Source, path: str) -> Source:
+def _read_source(source: _Source, path: str) -> Source:
+    place = Place(path)
     match source.type:
         case "base64":
-            media_type = _needed(source.media_type, f"{path}.media_type")
-            return InlineData(media_type, _needed(source.data, f"{path}.data"))
+            media_type = _needed(source.media_type, place, "media_type")
+            return InlineData(media_type, _needed(source.data, place, "data"))
         case "url":
-            url = _needed(source.url, f"{path}.url")
+            url = _needed(source.url, place, "url")
             if not url.startswith(("http://", "https://")):
                 raise BadRequest(f"'{path}.url' must be an http or https URL.", param=f"{path}.url")
             return UrlReference(url)
         case "file":
-            return FileReference(_needed(source.file_id, f"{path}.file_id"))
+            return FileReference(_needed(source.file_id, place, "file_id"))
         case kind:
             raise BadRequest(f"'{path}.type' is {kind!r}, which is no source.", param=f"{path}.type")
 
 
-_BLOCKS: dict[str, Callable[[_Block, str], Part | None]] = {
+_BLOCKS: dict[str, Callable[[_Block, Place, Mapping[str, msgspec.Raw]], Part | None]] = {
     "text": _text,
     "image": _image,
     "document": _document,

@@ -39,7 +39,6 @@ def read_call(raw_request: RawRequest) -> ChatRequest:
     _check_thinking(values)
     system = values.take("system")
     tools, choice, form = read_tools(values), read_choice(values), _read_format(values)
-    values.paths["system.content"] = "system"
     return ChatRequest(
         dialect=DIALECT,
         model=raw_request.model,

@@ -15,7 +15,12 @@ from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, ResponseFormat
 from modelplex.dialects.anthropic.blocks import Block, TextBlock, ToolResultBlock
 from modelplex.dialects.anthropic.fields import FIELDS
-from modelplex.dialects.anthropic.messages_out import FIRST_VERSION, AnthropicLosses, AnthropicMessageWriter
+from modelplex.dialects.anthropic.messages_out import (
+    DIALECT,
+    FIRST_VERSION,
+    AnthropicLosses,
+    AnthropicMessageWriter,
+)
 from modelplex.dialects.anthropic.thinking import ThinkingWriter
 from modelplex.dialects.anthropic.tools import ToolsWriter
 from modelplex.dialects.core.ledger import Ledger, check_one_choice
@@ -46,16 +51,15 @@ class _RequestWriter:
         self._call = call
         self._attempt = attempt
         self._facts = attempt.facts
-        self._losses = AnthropicLosses(call, attempt)
         self._ledger = Ledger(call)
-        self._losses.share(self._ledger.changes)
+        self._losses = AnthropicLosses(self._ledger.changes, attempt, native=call.dialect == DIALECT)
         self._tools = ToolsWriter(call, self._ledger, self._losses, attempt.facts)
         self._answer_tool: str | None = None
 
     def write(self) -> ProviderRequest:
         ledger, losses = self._ledger, self._losses
         check_one_choice(ledger)
-        top_mark = losses.mark(ledger.take("cache"), "")
+        top_mark = losses.mark(ledger.take("cache"), "cache_control")
         losses.marks.clear()  # it is counted apart, since it is always kept
         # Tools come first: the service's order of the cached prefix is tools, system, messages.
         tools = self._tools.write()
@@ -82,7 +86,7 @@ class _RequestWriter:
             "tools": [_unmarked_tool(tool, surplus) for tool in tools] or None,
             "tool_choice": choice,
             "messages": [
-                {"role": turn.role, "content": [_unmarked(block, surplus) for block in turn.content]}
+                {"role": turn.role, "content": _unmarked_content(turn.content, surplus)}
                 for turn in history.turns
             ],
             "thinking": thinking,
@@ -208,6 +212,10 @@ def _answer_schema(form: ResponseFormat, path: str) -> msgspec.Raw:
     if form.schema is None:
         raise BadRequest("A schema is demanded, but there is none.", param=path)
     return form.schema
+
+
+def _unmarked_content(content: list[Block], surplus: frozenset[int]) -> list[Block]:
+    return [_unmarked(block, surplus) for block in content] if surplus else content
 
 
 def _unmarked(block: Block, surplus: frozenset[int]) -> Block:

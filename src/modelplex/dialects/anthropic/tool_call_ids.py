@@ -1,10 +1,8 @@
-"""Ids that Anthropic's form takes, and that lead back to what a provider said.
+"""Tool call ids that Messages clients accept, and that lead back to the provider's ids.
 
-Above it stand the reader of requests and the writer of answers; below it nothing. A client sends
-each call's id back with its result, and keeps calls apart by it over the whole conversation.
-Providers of other dialects use other characters, and some number their calls anew in every turn.
-What fits goes as it is; the rest is packed so that it can be unpacked from the id alone: nothing is
-remembered.
+A client sends each call's id back with its result, and tells calls apart by it over the whole
+conversation. Other providers use other characters, and some number their calls anew in every turn.
+An id that is accepted stays; any other is packed so that the id alone is enough to unpack it.
 """
 
 from __future__ import annotations
@@ -14,8 +12,8 @@ import binascii
 import re
 
 PACKED = "mpx_"
-"""Opens every id that was packed. A provider's own id that begins so is packed as well, so that no
-id is unpacked that was not packed.
+"""Begins each packed id. A provider's own id that begins so is packed as well, so that only packed
+ids are unpacked.
 """
 
 _accepted = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -23,9 +21,7 @@ _refused = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
 
 
 def call_id(given: str, *, times: int) -> str:
-    """The id of a call as its client gets it. `times` is how often the conversation has this id
-    already.
-    """
+    """The id of a call for the client. `times` is how often the conversation has it already."""
     if times == 0 and _accepted.fullmatch(given) and not given.startswith(PACKED):
         return given
     packed = base64.urlsafe_b64encode(f"{times}:{given}".encode("utf-8", "surrogatepass"))
@@ -33,7 +29,7 @@ def call_id(given: str, *, times: int) -> str:
 
 
 def given_id(sent: str) -> str:
-    """The id as its provider said it; the one that was sent where that is not packed."""
+    """The provider's id; `sent` itself if it is not packed."""
     if not sent.startswith(PACKED):
         return sent
     packed = sent[len(PACKED) :]
@@ -46,7 +42,5 @@ def given_id(sent: str) -> str:
 
 
 def message_id(given: str) -> str:
-    """An answer's id, with the prefix that every id of this form has; what the provider said stays
-    readable in it.
-    """
+    """A response's id with the prefix that Messages ids have; the provider's id stays readable."""
     return given if given.startswith("msg_") else "msg_" + _refused.sub("_", given)

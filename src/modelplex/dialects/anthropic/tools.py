@@ -161,7 +161,7 @@ class ToolsWriter:
 
     def _function(self, tool: Tool) -> dict[str, Any]:
         losses = self._losses
-        written: dict[str, Any] = {"name": losses.name(tool.name, tool_path(tool, "name"))}
+        written: dict[str, Any] = {"name": losses.names.sent(tool.name, path=tool_path(tool, "name"))}
         if tool.description:
             written["description"] = tool.description
         written["input_schema"] = self.input_schema(tool.parameters, tool_path(tool, "parameters"))
@@ -172,7 +172,7 @@ class ToolsWriter:
         if losses.native:
             written = {**tool.extra, **written}
         self._ledger.report_tool(tool, takes=_OWN_LEAVES if losses.native else _TOOL_LEAVES)
-        if (mark := losses.mark(tool.cache, tool.path)) is not None:
+        if (mark := losses.mark(tool.cache, f"{tool.path}.cache_control")) is not None:
             written["cache_control"] = mark
         return written
 
@@ -198,7 +198,7 @@ class ToolsWriter:
 
     def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
         self._losses.lower(tool.path, WRAPS)
-        name = self._losses.name(tool.name, tool_path(tool, "name"))
+        name = self._losses.names.sent(tool.name, path=tool_path(tool, "name"))
         self.free.add(name)
         self._ledger.report_tool(tool, takes=LEAVES)
         described = {"description": text} if (text := description_of(tool)) else {}
@@ -234,7 +234,7 @@ class ToolsWriter:
             case "required":
                 return {"type": "any"}
             case "named":
-                return {"type": "tool", "name": self._losses.name(choice.names[0], path)}
+                return {"type": "tool", "name": self._losses.names.sent(choice.names[0], path=path)}
             case "subset":
                 return {"type": "any" if choice.required else "auto"}
             case _:

@@ -94,7 +94,7 @@ def _check_arguments(call: ChatRequest) -> None:
             if isinstance(part, ToolCallPart) and not part.free and is_too_deep(part.arguments):
                 raise BadRequest(
                     f"The arguments of the call {part.id!r} are nested more than {MAX_DEPTH} levels deep.",
-                    param=message.path,
+                    param=part.at.member("arguments"),
                 )
 
 

@@ -8,7 +8,7 @@ silence. Reports name the place in the client's body, which the reader recorded 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Literal, cast
@@ -23,12 +23,10 @@ from modelplex.core.request import (
     CompletionRequest,
     FreeformTool,
     HostedTool,
-    Message,
     ReasoningOptions,
     ResponseFormat,
     Sampling,
     Tool,
-    ToolCallPart,
 )
 from modelplex.dialects.core.members import PRESENCE, is_empty
 
@@ -156,10 +154,7 @@ class Ledger:
         for name, raw in self._extra.items():
             if name in PRESENCE or not is_empty(raw):
                 self.changes.append(Change("drop", self._paths.get(name, name), NO_PARAMETER))
-        return tuple(
-            msgspec.structs.replace(change, path=client_place(self._paths, change.path))
-            for change in self.changes
-        )
+        return tuple(self.changes)
 
 
 def check_one_choice(ledger: Ledger) -> None:
@@ -175,29 +170,6 @@ def tool_path(tool: AnyTool, leaf: str) -> str:
     """Where a leaf of a tool stands in the client's body."""
     members: Mapping[str, str] = {} if isinstance(tool, HostedTool) else tool.members
     return f"{tool.path}.{members.get(leaf, leaf)}"
-
-
-def part_paths(messages: Iterable[Message]) -> dict[str, str]:
-    """Where the tool calls of messages stand that have them in `tool_calls`."""
-    paths: dict[str, str] = {}
-    for message in messages:
-        calls = [n for n, part in enumerate(message.parts) if isinstance(part, ToolCallPart)]
-        for place, n in enumerate(calls):
-            paths[f"{message.path}.content[{n}]"] = f"{message.path}.tool_calls[{place}]"
-    return paths
-
-
-def client_place(paths: Mapping[str, str], path: str) -> str:
-    """Where a part of a message stands, whose path begins with the longest known one."""
-    head, tail = path, ""
-    while head:
-        if (known := paths.get(head)) is not None and ("[" in path or "." in head):
-            return known + tail
-        cut = max(head.rfind("["), head.rfind("."))
-        if cut < 0:
-            break
-        head, tail = head[:cut], head[cut:] + tail
-    return path
 
 
 def client_path(paths: Mapping[str, str], leaf: str) -> str:

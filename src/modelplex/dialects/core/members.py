@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar, cast, get_args
 
 import msgspec
 
 from modelplex.core.errors import BadRequest
+from modelplex.core.request import NO_MEMBERS, Place
 from modelplex.dialects.core.json import MALFORMED, is_given
 
 Wanted = TypeVar("Wanted")
+Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
-def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wanted:
+def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str | Place) -> Wanted:
     """The value at `path`, typed. Raises BadRequest that names the wrong place inside it."""
     decoder = _decoders.get(wanted)
     if decoder is None:
@@ -24,10 +27,66 @@ def decode_member(raw: msgspec.Raw, wanted: type[Wanted], *, path: str) -> Wante
         return cast("Wanted", decoder.decode(raw))
     except msgspec.ValidationError as error:
         reason, at, inside = str(error).rpartition(" - at `$")
-        reason, place = (reason, path + inside.removesuffix("`")) if at else (str(error), path)
+        reason, place = (reason, f"{path}{inside.removesuffix('`')}") if at else (str(error), str(path))
         raise BadRequest(f"'{place}': {reason[:1].lower()}{reason[1:]}.", param=place) from None
     except MALFORMED as error:
-        raise BadRequest(f"'{path}' is not valid JSON: {error}.", param=path) from None
+        raise BadRequest(f"'{path}' is not valid JSON: {error}.", param=str(path)) from None
+
+
+def decode_open(
+    raw: msgspec.Raw, wanted: type[Shape], *, path: str | Place
+) -> tuple[Shape, Mapping[str, msgspec.Raw]]:
+    """The value, and the members that `wanted` and the structs in it do not have: unread, by their
+    path in the value ("function.surprise"). `wanted` forbids unknown fields, so that a value
+    without any is decoded once.
+    """
+    decoder = _decoders.get(wanted)
+    if decoder is None:
+        decoder = _decoders[wanted] = msgspec.json.Decoder(wanted)
+    rest: Mapping[str, msgspec.Raw] = NO_MEMBERS
+    try:
+        return cast("Shape", decoder.decode(raw)), rest
+    except MALFORMED:
+        members = decode_member(raw, dict[str, msgspec.Raw], path=path)
+    with suppress(*MALFORMED):  # a list of unlike values, which the decoder names
+        raw, rest = _split(members, wanted)
+    return decode_member(raw, wanted, path=path), rest
+
+
+def _split(
+    members: Mapping[str, msgspec.Raw], wanted: type[msgspec.Struct]
+) -> tuple[msgspec.Raw, dict[str, msgspec.Raw]]:
+    """The object without the members that the struct does not have, and those members."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(wanted)}
+    known: dict[str, msgspec.Raw] = {}
+    rest: dict[str, msgspec.Raw] = {}
+    for name, value in members.items():
+        if name not in fields:
+            rest[name] = value
+            continue
+        known[name] = value
+        inner = next(_structs_in(fields[name]), None)
+        if inner is not None and bytes(value).startswith(b"{"):
+            known[name], lost = _split(_decode_object(value), inner)
+            rest |= {f"{name}.{each}": raw for each, raw in lost.items()}
+        elif inner is not None and bytes(value).startswith(b"[{"):
+            entries = [_split(_decode_object(entry), inner) for entry in _decode_list(value)]
+            known[name] = msgspec.Raw(msgspec.json.encode([entry for entry, _ in entries]))
+            for n, (_, lost) in enumerate(entries):
+                rest |= {f"{name}[{n}].{each}": raw for each, raw in lost.items()}
+    return msgspec.Raw(msgspec.json.encode(known)), rest
+
+
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _structs_in(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """The structs in an annotation: `Function | None`, `list[Detail] | None`."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for inner in get_args(kind):
+        yield from _structs_in(inner)
 
 
 def convert_member(value: object, wanted: type[Wanted], *, path: str) -> Wanted:

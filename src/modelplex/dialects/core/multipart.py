@@ -14,17 +14,13 @@ _named = re.compile(
     rb'^content-disposition:[^\r\n]*[;\s]name="?model"?\s*(?:;|$)', re.IGNORECASE | re.MULTILINE
 )
 MAX_HEAD = 16_384
-"""Bytes of a part's headers: a name and a file's name, of which a client's system allows some
-thousand bytes at most.
-"""
+"""Bytes of a part's headers: a name and a file name, which has some thousand bytes at most."""
 MAX_PARTS = 64
-"""A form of these endpoints has under twenty members; a hostile one shall not cost more than a
-look.
-"""
+"""A form of these endpoints has under twenty members. Bounds the work for a hostile form."""
 
 
 def find_model(body: bytes, content_type: str) -> tuple[int, int]:
-    """Where the value of the member `model` begins and ends in `body`. Raises BadRequest."""
+    """Start and end of the value of the field `model` in `body`. Raises BadRequest."""
     found = _boundary.search(content_type.encode("latin-1", "replace"))
     if found is None:
         raise BadRequest("The content-type multipart/form-data has no boundary.")

@@ -1,8 +1,6 @@
-"""Calls that want a result, and the one that a result is of, where a dialect's clients need not say
-which.
+"""Matches tool results to calls for dialects whose clients need not name it (Gemini, Ollama).
 
-Above it stand the readers of Gemini's and Ollama's requests; below it nothing. Each look costs the
-same, however many calls wait.
+Each lookup takes constant time, however many calls are pending.
 """
 
 from __future__ import annotations
@@ -22,9 +20,7 @@ class _Entry(Generic[Call]):
 
 
 class PendingCalls(Generic[Call]):
-    """Calls in their order, found by id, by name, or the first of all. A call that was taken is
-    passed over wherever else it stands.
-    """
+    """Calls in order, found by id, by name, or the first of all. A call is taken once."""
 
     def __init__(self) -> None:
         self._all: deque[_Entry[Call]] = deque()
@@ -32,7 +28,7 @@ class PendingCalls(Generic[Call]):
         self._by_name: dict[str, deque[_Entry[Call]]] = {}
 
     def __repr__(self) -> str:
-        return f"<Waiting {sum(not entry.is_taken for entry in self._all)}>"
+        return f"<PendingCalls {sum(not entry.is_taken for entry in self._all)}>"
 
     def add(self, id_: str, name: str, call: Call) -> None:
         entry = _Entry(call)

@@ -57,7 +57,7 @@ def _may_have_halves(body: bytes) -> bool:
 
 def mended_text(text: str) -> str:
     """`mended` for JSON in a str."""
-    return mended(text.encode("utf-8", "replace")).decode() if "\\ud" in text.lower() else text
+    return mended(text.encode("utf-8", "replace")).decode() if "\\ud" in text or "\\uD" in text else text
 
 
 def _end(expression: re.Pattern[bytes], body: bytes, start: int) -> int:

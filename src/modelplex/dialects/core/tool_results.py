@@ -1,7 +1,7 @@
-"""Tool results that follow one another, as one message.
+"""Joins neighbouring tool results into one message.
 
-Above it stand the dialects' readers; below it the vocabulary. Readers append one message a result,
-and join them once at the end: a message that grew by a result at a time would be copied for each.
+Readers append one message for each result and join them once at the end; a message that grew by one
+result at a time would be copied for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from modelplex.core.request import Message
 
 
 def joined_results(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages, with neighbours of role "tool" made into one at the place of the first."""
+    """The messages, with neighbours of role "tool" joined at the path of the first."""
     for is_tool, run in groupby(messages, key=lambda message: message.role == "tool"):
         if not is_tool:
             yield from run

@@ -1,34 +1,26 @@
-"""A conversation in Gemini's words: `systemInstruction` and `contents` of a request.
+"""Writes the messages of a ChatRequest as `systemInstruction` and `contents` of a Gemini request.
 
-Above it stands `gemini.request_out`, below it the vocabulary. It refuses to know of tools that are
-offered, of limits and of sampling.
-
-What the service insists on, and the vocabulary does not, is settled here
-(docs/reference/wire-formats.md#gemini and docs/reference/translation.md):
+What the service demands of a conversation (docs/reference/wire-formats.md#gemini and
+docs/reference/translation.md), beside the rules of `core.turns`:
 
 - instructions stand beside the conversation, never inside it;
-- a turn of calls is followed by one user turn with a result for each, in their order and by their
-  names, and by nothing else;
-- a signature goes back on the part that it came on, and only to who made it (R16); where a call of
-  a model that insists on one has none, it is marked as made elsewhere;
-- no part is an empty text, but for one that carries a signature.
+- a turn of calls is followed by one user turn with their results, by name, and nothing else;
+- a signature goes back on the part that it came on, and only to its maker (R16); a call without one
+  is marked as made elsewhere, for models that insist on a signature;
+- no part is an empty text, except one that carries a signature.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Sequence
-from itertools import groupby, takewhile
-from typing import assert_never
+from collections.abc import Mapping
+from typing import Any, ClassVar, assert_never
 
 import msgspec
 
-from modelplex.core.errors import BadRequest, StatePinned, Unsupported
+from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
     Attempt,
     AudioPart,
-    CacheBreakpoint,
     Change,
     ChatRequest,
     DocumentPart,
@@ -48,20 +40,21 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
-from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.core.call_arguments import as_object
+from modelplex.dialects.core.json import MALFORMED
+from modelplex.dialects.core.losses import Losses
+from modelplex.dialects.core.media import decode_text, document_text, search_text
 from modelplex.dialects.core.tool_names import ToolAliases
+from modelplex.dialects.core.turns import OPENING, SYSTEM_NOTE, TurnWriter
 from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
 
 MADE_ELSEWHERE = "skip_thought_signature_validator"
-"""The signature that the service documents for calls in a history that none of its models made
+"""The signature that the service documents for calls that none of its models made
 (ai.google.dev/gemini-api/docs/thought-signatures).
 """
-SYSTEM_NOTE = "[System note, not written by the user]\n"
-OPENING = "(The conversation begins with the assistant.)"
 SOUNDS = {"wav": "audio/wav", "mp3": "audio/mp3"}
-"""What Gemini calls OpenAI's two kinds of sound; any other is its subtype already."""
-
-_INSTRUCTIONS = ("system", "developer")
+"""Media types of OpenAI's two audio formats; any other format is a subtype already."""
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 # --- what is sent
@@ -102,152 +95,80 @@ class SentPart(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 AnyPart = SentPart | msgspec.Raw
 
 
-class GeminiContent(msgspec.Struct):
-    """One entry of `contents`. `path` is where it began in the client's body; `holds_results` keeps
-    other parts out of it.
-    """
+class GeminiLosses(Losses):
+    """The report of one request, and its tool names."""
 
-    role: str
-    parts: list[AnyPart]
-    path: str = ""
-    holds_results: bool = False
+    reasons: ClassVar[Mapping[str, str]] = {
+        "annotations": "citations of earlier answers have no form here",
+        "cache": "Gemini caches prefixes by itself",
+        "citations": "citations cannot be asked for here",
+        "context": "data has no context here",
+        "detail": "images have no level of detail here",
+        "filename": "data has no name here",
+        "name": "messages have no names here",
+        "namespace": "tools have no namespaces here",
+        "state": "a signature that is not Gemini's has no place here",
+        "title": "data has no name here",
+    }
 
-
-# --- what is kept while writing
-
-
-class GeminiLosses:
-    """What writing leaves behind beside the body: changes, and names that were replaced."""
-
-    def __init__(self, call: ChatRequest, attempt: Attempt) -> None:
-        self.native = call.dialect == DIALECT
-        self.attempt = attempt
-        self.share([])
-
-    def drop(self, path: str, reason: str) -> None:
-        self.changes.append(Change("drop", path, reason))
-
-    def lower(self, path: str, reason: str) -> None:
-        self.changes.append(Change("lower", path, reason))
-
-    def clamp(self, path: str, reason: str) -> None:
-        self.changes.append(Change("clamp", path, reason))
-
-    def add(self, path: str, reason: str) -> None:
-        self.changes.append(Change("add", path, reason))
-
-    def uncache(self, cache: CacheBreakpoint | None, path: str) -> None:
-        if cache is not None:
-            self.drop(f"{path}.cache_control", "Gemini caches prefixes by itself")
-
-    def share(self, changes: list[Change]) -> None:
-        """Add to these changes from now on."""
-        self.changes = changes
-        self.names = ToolAliases(changes, native=self.native, letter_first=True)
-
-    def name(self, name: str, path: str) -> str:
-        """A tool's name as it is sent."""
-        return self.names.sent(name, path=path)
+    def __init__(self, changes: list[Change], attempt: Attempt, *, native: bool) -> None:
+        self.names = ToolAliases(changes, native=native, letter_first=True)
+        super().__init__(changes, attempt, native=native, name_of=self.names.sent)
 
 
-# --- the conversation
+class GeminiContentWriter(TurnWriter[AnyPart]):
+    """Writes the messages of a request; see TurnWriter."""
 
+    assistant = "model"
+    separates_results = True
+    late_result = "results follow their calls at once here"
 
-class GeminiContentWriter:
-    """Writes `Call.messages`. After `write`, `system` and `contents` are what is sent."""
-
-    def __init__(self, call: ChatRequest, notes: GeminiLosses) -> None:
-        self._call = call
-        self._notes = notes
-        self.system: list[AnyPart] = []
-        self.contents: list[GeminiContent] = []
-        self._asked: dict[str, str] = {}  # ids of the open turn's calls: names as sent
-        self._asked_at = ""
-
-    def __repr__(self) -> str:
-        turns = ", ".join(f"{content.role} {len(content.parts)}" for content in self.contents)
-        return f"<History system {len(self.system)}; {turns}>"
+    def __init__(self, call: ChatRequest, losses: GeminiLosses) -> None:
+        super().__init__(call, losses)
+        self._losses: GeminiLosses = losses
 
     def write(self) -> None:
-        """Raises BadRequest for a conversation that no model could continue, Unsupported for parts
-        without words here, StatePinned.
-        """
-        at = [
-            message if message.path else msgspec.structs.replace(message, path=f"messages[{n}]")
-            for n, message in enumerate(self._call.messages)
-        ]
-        kept = [message for message in at if not self._is_hollow(message)]
-        leading = list(takewhile(lambda message: message.role in _INSTRUCTIONS, kept))
-        for message in leading:
-            self.system += self._instructions(message)
-        for is_answer, run in groupby(kept[len(leading) :], key=lambda message: message.role == "assistant"):
-            if is_answer:
-                for message in run:
-                    self._answer(message)
-            else:
-                self._reply(list(run))
-        if self._asked:
-            self._refuse_unmatched(list(self._asked), (), path=self._asked_at)
-        if not self.contents:
-            raise BadRequest("The conversation has no message with content.", param="messages")
-        if self.contents[0].role == "model" and not self._notes.native:
-            self._notes.add(self.contents[0].path, "a conversation begins with the user here")
-            self.contents.insert(0, GeminiContent("user", [SentPart(text=OPENING)]))
-        if not self._notes.native and self._notes.attempt.facts.thinking == "adaptive":
-            self._mark_calls()
-
-    def _is_hollow(self, message: Message) -> bool:
-        if any(not isinstance(part, TextPart | RefusalPart) or part.text for part in message.parts):
-            return False
-        self._notes.drop(message.path, "a message without content is refused here")
-        return True
+        super().write()
+        if not self._losses.native:
+            self._begin_with_user(SentPart(text=OPENING))
+            if self._attempt.facts.thinking == "adaptive":
+                self._mark_calls()
 
     def _mark_calls(self) -> None:
-        """Of each turn the first call must be signed; parallel ones after it need not be."""
-        for content in self.contents:
-            if content.role != "model":
+        """Sign the first call of each turn; parallel calls after it need no signature."""
+        for turn in self.turns:
+            if turn.role != "model":
                 continue
-            for n, part in enumerate(content.parts):
+            for n, part in enumerate(turn.content):
                 if isinstance(part, SentPart) and part.function_call is not None:
                     if part.thought_signature is None:
-                        content.parts[n] = msgspec.structs.replace(part, thought_signature=MADE_ELSEWHERE)
-                        self._notes.add(
-                            content.path, "a call without Gemini's signature is marked as made elsewhere"
+                        turn.content[n] = msgspec.structs.replace(part, thought_signature=MADE_ELSEWHERE)
+                        self._losses.report(
+                            "add", turn.path, "a call without Gemini's signature is marked as made elsewhere"
                         )
                     break
 
-    def _append(self, role: str, parts: Sequence[AnyPart], path: str, *, holds_results: bool = False) -> None:
-        if not parts:
-            return
-        last = self.contents[-1] if self.contents else None
-        if last is not None and last.role == role and last.holds_results == holds_results:
-            last.parts += parts
-        else:
-            self.contents.append(GeminiContent(role, list(parts), path, holds_results))
+    def _is_blank(self, text: str) -> bool:
+        return not text
 
     # --- instructions
 
     def _instructions(self, message: Message) -> list[AnyPart]:
-        """One part for each text."""
-        self._unname(message)
-        parts: list[AnyPart] = []
-        for n, part in enumerate(message.parts):
-            path = f"{message.path}.content[{n}]"
-            if isinstance(part, TextPart):
-                self._notes.uncache(part.cache, path)
-                parts += [SentPart(text=part.text)] if part.text else []
-            elif isinstance(part, ForeignPart) and self._notes.native:
-                parts.append(part.raw)
-            else:
-                raise Unsupported("Instructions can only be text here.", param=path)
-        return parts
+        return [part for each in message.parts for part in self._written(each, self._instruction)]
+
+    def _instruction(self, part: Part, members: dict[str, Any]) -> list[AnyPart]:
+        if isinstance(part, TextPart):
+            return [SentPart(text=part.text)] if part.text else []
+        if isinstance(part, ForeignPart) and self._losses.native:
+            return [part.raw]
+        raise Unsupported("Instructions can only be text here.", param=str(part.at))
 
     def _later_instructions(self, message: Message) -> None:
         parts = self._instructions(message)
-        if not self.contents:
+        if not self.turns:
             self.system += parts
             return
-        self._notes.lower(
+        self._losses.lower(
             message.path, "Gemini takes no instructions inside a conversation: sent as a user's note"
         )
         noted = [
@@ -257,310 +178,190 @@ class GeminiContentWriter:
         ]
         self._append("user", noted, message.path)
 
-    # --- what the assistant said
+    # --- the assistant
 
-    def _answer(self, message: Message) -> None:
-        self._unname(message)
-        turn = _Turn()
-        for n, part in enumerate(message.parts):
-            self._answer_part(part, turn, f"{message.path}.content[{n}]")
-        self._append("model", turn.whole(), message.path)
+    def _assistant(self, run: list[Message]) -> None:
+        for message in run:
+            self._settle(message)
+            turn = _Turn()
+            for part in message.parts:
+                members = self._losses.members(part)
+                self._assistant_part(part, members, turn)
+                if members:
+                    self._losses.settle(part, members)
+            self._append("model", turn.whole(), message.path)
 
-    def _answer_part(self, part: Part, turn: _Turn, path: str) -> None:
-        notes = self._notes
+    def _assistant_part(self, part: Part, members: dict[str, Any], turn: _Turn) -> None:
         match part:
             case TextPart():
-                notes.uncache(part.cache, path)
-                if part.annotations is not None and bytes(part.annotations) not in {b"[]", b"null"}:
-                    notes.drop(f"{path}.annotations", "citations of earlier answers have no form here")
-                turn.say(part.text)
-            case RefusalPart():
-                notes.lower(path, "an earlier refusal is told as text")
-                turn.say(part.text)
-            case ReasoningPart():
-                self._thinking(part, turn, path)
+                turn.add_text(part.text)
             case ToolCallPart():
-                turn.parts.append(self._call_part(part, path))
+                turn.parts.append(self._call_part(part, members))
+            case ReasoningPart():
+                self._thinking(part, members, turn)
+            case RefusalPart():
+                self._losses.lower(part.at, "an earlier refusal is sent as text")
+                turn.add_text(part.text)
             case ForeignPart():
-                turn.parts.append(self._foreign(part, path))
+                turn.parts.append(self._losses.foreign(part, dialect=DIALECT))
             case ImagePart() | AudioPart() | DocumentPart() | SearchResultPart():
-                raise Unsupported(
-                    f"{type(part).__name__} is not possible in an assistant's message here.", param=path
-                )
+                self._refuse(part)
             case ToolResultPart():
-                raise BadRequest("A tool's result stands in an assistant's message.", param=path)
+                self._misplaced(part)
             case _:
-                assert_never(part)
+                self._losses.drop_unknown(part)
 
-    def _thinking(self, part: ReasoningPart, turn: _Turn, path: str) -> None:
-        state = part.state
+    def _thinking(self, part: ReasoningPart, members: dict[str, Any], turn: _Turn) -> None:
+        state: OpaqueState | None = members.pop("state", None)
         if state is not None:
-            self._guard(state, path)
+            self._losses.check_origin(state, part.at)
         if state is not None and state.format != STATE_FORMAT:
-            self._notes.drop(path, "sealed reasoning is of use to its maker alone")
+            self._losses.drop(part.at, "sealed reasoning is of use to its maker alone")
         elif state is not None and not part.text and state.id in {ON_TEXT, ON_ITS_OWN}:
             turn.sign(state)
-        elif state is not None and not part.text:
-            turn.parts.append(SentPart(text="", thought=True, thought_signature=state.data))
         elif state is not None:
             turn.parts.append(SentPart(text=part.text, thought=True, thought_signature=state.data))
-        elif self._notes.native:
+        elif self._losses.native:
             turn.parts.append(SentPart(text=part.text, thought=True))
         else:
-            self._notes.drop(path, "earlier reasoning without Gemini's own signature is not sent back")
+            self._losses.drop(part.at, "earlier reasoning without Gemini's own signature is not sent back")
 
-    def _guard(self, state: OpaqueState, path: str) -> None:
-        """The route sends sealed state home; this is the last door, so that a mistake there fails
-        instead of leaking.
-        """
-        attempt = self._notes.attempt
-        is_other_provider = state.provider is not None and state.provider != attempt.provider
-        is_other_account = state.account is not None and state.account != attempt.account
-        if is_other_provider or is_other_account:
-            raise StatePinned(
-                f"The conversation holds sealed reasoning of {state.provider or 'another account'}, which only its maker can read.",
-                param=path,
-            )
-
-    def _call_part(self, part: ToolCallPart, path: str) -> SentPart:
-        notes = self._notes
-        if part.id in self._asked:
-            raise BadRequest(f"Two calls of one turn have the id {part.id!r}.", param=path)
-        notes.uncache(part.cache, path)
-        if part.namespace is not None:
-            notes.drop(f"{path}.namespace", "tools have no namespaces here")
-        for member in part.extra:
-            notes.drop(f"{path}.{member}", "it has no place here")
+    def _call_part(self, part: ToolCallPart, members: dict[str, Any]) -> SentPart:
         signature = None
         if part.state is not None:
-            self._guard(part.state, path)
+            self._losses.check_origin(part.state, part.at)
             if part.state.format == STATE_FORMAT:
-                signature = part.state.data
-            else:
-                notes.drop(path, "a signature that is not Gemini's has no place here")
-        name = self._asked[part.id] = notes.name(part.name, f"{path}.name")
-        self._asked_at = path
-        made = FunctionCall(part.id, name, self._arguments(part, path))
+                signature = members.pop("state").data
+        name = self._losses.tool_name(part)
+        self._open_call(part, name)
+        made = FunctionCall(part.id, name, as_object(part, self._losses))
         return SentPart(function_call=made, thought_signature=signature)
 
-    def _arguments(self, part: ToolCallPart, path: str) -> msgspec.Raw:
-        text = part.arguments
-        if part.free:
-            return msgspec.Raw(msgspec.json.encode({"input": text}))
-        text = mended_text(text)
-        if not text.strip():
-            return msgspec.Raw(b"{}")
-        try:
-            msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            self._notes.lower(path, 'arguments that are not a JSON object are sent as {"_raw": text}')
-            return msgspec.Raw(msgspec.json.encode({"_raw": text}))
-        return msgspec.Raw(text.encode())
+    # --- the user and the tools
 
-    # --- what the user and the tools said
-
-    def _reply(self, run: list[Message]) -> None:
-        self._append("user", self._results(run), run[0].path, holds_results=True)
-        for message in run:
-            if message.role in _INSTRUCTIONS:
-                self._later_instructions(message)
-                continue
-            self._unname(message)
-            parts = [
-                written
-                for n, part in enumerate(message.parts)
-                for written in self._user_part(part, f"{message.path}.content[{n}]")
-            ]
-            self._append("user", parts, message.path)
-
-    def _results(self, run: list[Message]) -> list[AnyPart]:
-        """The results that belong to the open turn's calls, in the order of the calls."""
-        given: dict[str, tuple[ToolResultPart, str]] = {}
-        is_late = False
-        for message in run:
-            for n, part in enumerate(message.parts):
-                path = f"{message.path}.content[{n}]"
-                if not isinstance(part, ToolResultPart):
-                    is_late = True
-                    continue
-                if part.id in given:
-                    raise BadRequest(f"The call {part.id!r} has two results.", param=path)
-                if is_late:
-                    self._notes.changes.append(
-                        Change("move", path, "results follow their calls at once here")
-                    )
-                given[part.id] = (part, path)
-        missing = [id_ for id_ in self._asked if id_ not in given]
-        unasked = [id_ for id_ in given if id_ not in self._asked]
-        if missing or unasked:
-            self._refuse_unmatched(missing, unasked, path=run[0].path)
-        results: list[AnyPart] = [self._result(*given[id_], name=name) for id_, name in self._asked.items()]
-        self._asked = {}
-        return results
-
-    def _refuse_unmatched(self, missing: Sequence[str], unasked: Sequence[str], *, path: str) -> None:
-        told = [f"calls without a result: {', '.join(missing)}"] if missing else []
-        told += [f"results without a call: {', '.join(unasked)}"] if unasked else []
-        raise BadRequest(f"Tool calls and results do not match; {'; '.join(told)}.", param=path)
-
-    def _result(self, part: ToolResultPart, path: str, *, name: str) -> SentPart:
-        self._notes.uncache(part.cache, path)
-        for member in part.extra:
-            self._notes.drop(f"{path}.{member}", "it has no place here")
+    def _result(self, part: ToolResultPart, members: dict[str, Any], sent: str) -> list[AnyPart]:
         texts: list[str] = []
         others: list[SentPart] = []
-        for n, inner in enumerate(part.parts):
-            for written in self._user_part(inner, f"{path}.content[{n}]"):
+        for inner in part.parts:
+            for written in self._written(inner, self._user_part):
                 if isinstance(written, SentPart) and written.text is not None:
                     texts.append(written.text)
                 elif isinstance(written, SentPart):
                     others.append(written)
                 else:
-                    raise Unsupported("A tool's result may hold text and data here.", param=path)
-        response = self._response("\n".join(texts), is_error=part.is_error)
-        return SentPart(function_response=FunctionResponse(part.id, name, response, others or None))
+                    raise Unsupported("A tool's result may hold text and data here.", param=str(inner.at))
+        response = self._response("\n".join(texts), is_error=members.pop("is_error", False))
+        return [SentPart(function_response=FunctionResponse(part.id, sent, response, others or None))]
 
     def _response(self, text: str, *, is_error: bool) -> msgspec.Raw:
-        """A result is an object; `output` and `error` are the two names that mean something. What a
-        client of this dialect gave as an object goes on as one.
+        """A result is an object; `output` and `error` are the names that the service knows. An
+        object from a client of this dialect stays as it is.
         """
-        if self._notes.native and not is_error and text.startswith("{"):
+        if self._losses.native and not is_error and text.startswith("{"):
             try:
-                msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                _decode_object(text)
+            except MALFORMED:
                 pass
             else:
                 return msgspec.Raw(text.encode())
         return msgspec.Raw(msgspec.json.encode({"error" if is_error else "output": text}))
 
-    def _user_part(self, part: Part, path: str) -> list[AnyPart]:
+    def _user_part(self, part: Part, members: dict[str, Any]) -> list[AnyPart]:
         match part:
-            case TextPart():
-                self._notes.uncache(part.cache, path)
+            case TextPart() | RefusalPart():
                 return [SentPart(text=part.text)] if part.text else []
-            case RefusalPart(text=text):
-                return [SentPart(text=text)] if text else []
             case ImagePart():
-                return [self._image(part, path)]
+                return [self._image(part)]
             case AudioPart():
-                return [self._audio(part, path)]
+                return [self._audio(part)]
             case DocumentPart():
-                return [self._document(part, path)]
+                return [self._document(part, members)]
             case SearchResultPart():
-                self._notes.uncache(part.cache, path)
-                if part.citations:
-                    self._notes.drop(f"{path}.citations", "citations cannot be asked for here")
-                return [SentPart(text="\n".join([f"{part.title}\n{part.source}", *part.texts]))]
+                return [SentPart(text=search_text(part))]
             case ForeignPart():
-                return [self._foreign(part, path)]
-            case ToolResultPart():
-                return []  # written by _results
-            case ReasoningPart() | ToolCallPart():
-                raise BadRequest(
-                    f"{type(part).__name__} stands in a message that is not the assistant's.", param=path
-                )
+                return [self._losses.foreign(part, dialect=DIALECT)]
+            case ReasoningPart() | ToolCallPart() | ToolResultPart():
+                return self._misplaced(part)
             case _:
-                assert_never(part)
+                return self._losses.drop_unknown(part)
 
     # --- single parts
 
-    def _unname(self, message: Message) -> None:
-        if message.name is not None:
-            self._notes.drop(f"{message.path}.name", "messages have no names here")
-        for member in message.extra:
-            self._notes.drop(f"{message.path}.{member}", "it has no place here")
-
-    def _foreign(self, part: ForeignPart, path: str) -> msgspec.Raw:
-        if part.dialect != DIALECT:
-            raise Unsupported(f"{part.type} has no words in this provider's dialect.", param=path)
-        return part.raw
-
-    def _kept(self, source: UrlReference | FileReference, path: str) -> SentPart:
-        """What a client of this dialect asked to be fetched is its own affair, and the policy's; no
-        other dialect means that by an address.
+    def _reference(self, source: UrlReference | FileReference, part: Part) -> SentPart:
+        """An address that a client of this dialect asks to be fetched; in no other dialect does a
+        client ask Google for that.
         """
-        if isinstance(source, UrlReference) and self._notes.native:
+        if isinstance(source, UrlReference) and self._losses.native:
             return SentPart(file_data=GeminiFile(source.url))
-        what = (
-            "an address that is to be fetched"
-            if isinstance(source, UrlReference)
-            else "a file kept elsewhere"
-        )
-        raise Unsupported(f"Gemini is sent data, not {what}.", param=path)
+        is_url = isinstance(source, UrlReference)
+        what = "an address that is to be fetched" if is_url else "a file kept elsewhere"
+        raise Unsupported(f"Gemini is sent data, not {what}.", param=str(part.at))
 
-    def _image(self, part: ImagePart, path: str) -> SentPart:
-        if part.detail not in {None, "auto"}:
-            self._notes.drop(f"{path}.detail", "images have no level of detail here")
-        self._notes.uncache(part.cache, path)
+    def _image(self, part: ImagePart) -> SentPart:
         if isinstance(part.source, InlineData):
             return SentPart(inline_data=GeminiBlob(part.source.media_type, part.source.data))
-        return self._kept(part.source, path)
+        return self._reference(part.source, part)
 
-    def _audio(self, part: AudioPart, path: str) -> SentPart:
+    def _audio(self, part: AudioPart) -> SentPart:
         if not part.data:
-            raise Unsupported("An earlier answer's sound is kept at another provider.", param=path)
+            raise Unsupported("An earlier answer's sound is kept at another provider.", param=str(part.at))
         return SentPart(inline_data=GeminiBlob(SOUNDS.get(part.format, f"audio/{part.format}"), part.data))
 
-    def _document(self, part: DocumentPart, path: str) -> SentPart:
-        self._notes.uncache(part.cache, path)
-        if part.citations:
-            self._notes.drop(f"{path}.citations", "citations cannot be asked for here")
+    def _document(self, part: DocumentPart, members: dict[str, Any]) -> SentPart:
         source = part.source
         match source:
             case PlainText(text=text):
-                return SentPart(text=_titled(part, text))
-            case InlineData(media_type=media_type, data=data) if (
-                media_type.startswith("text/") and not self._notes.native
+                return SentPart(text=document_text(text, members))
+            case InlineData(media_type=media_type) if (
+                media_type.startswith("text/") and not self._losses.native
             ):
-                return SentPart(text=_titled(part, _decoded(data, path)))
+                return SentPart(text=document_text(decode_text(source, part.at), members))
             case InlineData(media_type=media_type, data=data):
-                if part.filename or part.title or part.context:
-                    self._notes.drop(f"{path}.filename", "data has no name here")
                 return SentPart(inline_data=GeminiBlob(media_type, data))
             case UrlReference() | FileReference():
-                return self._kept(source, path)
+                return self._reference(source, part)
             case _:
                 assert_never(source)
 
 
 class _Turn:
-    """One assistant message in the making. A signature may come before the text that it sat on:
+    """The parts of one assistant message. A signature may come before the text that it was on:
     other dialects keep no order between the two.
     """
 
     def __init__(self) -> None:
         self.parts: list[AnyPart] = []
         self._waiting: list[OpaqueState] = []
-        self._said: int | None = None
-        """Where the text that was said last stands."""
+        self._last_text: int | None = None
+        """The index of the last text."""
         self._behind: dict[int, list[AnyPart]] = {}
-        """Signatures that follow a text, by its place."""
+        """Signatures that follow a text, by its index."""
 
     def __repr__(self) -> str:
         return f"<_Turn {len(self.parts)} parts, {len(self._waiting)} states waiting>"
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if not text:
             return
-        self._said = len(self.parts)
+        self._last_text = len(self.parts)
         self.parts.append(SentPart(text=text))
         waiting, self._waiting = self._waiting, []
         for state in waiting:
             self.sign(state)
 
     def sign(self, state: OpaqueState) -> None:
-        """Puts a signature on the text that was said last, or after it; where none was said, on the
-        one that comes.
-        """
-        if self._said is None:
+        """Put a signature on the last text or after it; if there is none yet, on the next one."""
+        if self._last_text is None:
             self._waiting.append(state)
             return
-        part = self.parts[self._said]
+        part = self.parts[self._last_text]
         assert isinstance(part, SentPart)
         if state.id == ON_TEXT and part.thought_signature is None:
-            self.parts[self._said] = msgspec.structs.replace(part, thought_signature=state.data)
+            self.parts[self._last_text] = msgspec.structs.replace(part, thought_signature=state.data)
         else:
-            self._behind.setdefault(self._said, []).append(SentPart(text="", thought_signature=state.data))
+            self._behind.setdefault(self._last_text, []).append(
+                SentPart(text="", thought_signature=state.data)
+            )
 
     def whole(self) -> list[AnyPart]:
         whole: list[AnyPart] = []
@@ -568,15 +369,3 @@ class _Turn:
             whole.append(part)
             whole += reversed(self._behind.get(n, ()))  # the last one stands nearest to its text
         return [*whole, *(SentPart(text="", thought_signature=state.data) for state in self._waiting)]
-
-
-def _titled(part: DocumentPart, text: str) -> str:
-    heads = [head for head in (part.title or part.filename, part.context) if head]
-    return "\n".join([*heads, text])
-
-
-def _decoded(data: str, path: str) -> str:
-    try:
-        return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise BadRequest("The text document is not base64 of UTF-8.", param=path) from error

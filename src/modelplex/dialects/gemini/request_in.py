@@ -19,6 +19,7 @@ from modelplex.core.request import (
     Effort,
     EmbeddingRequest,
     HostedTool,
+    Message,
     RawRequest,
     ResponseFormat,
     Tool,
@@ -29,7 +30,7 @@ from modelplex.dialects.core.json import ABSENT, is_given
 from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.gemini.fields import FIELDS
 from modelplex.dialects.gemini.json import DIALECT, camel, members_of, read, read_list
-from modelplex.dialects.gemini.messages_in import Dialogue, read_instructions
+from modelplex.dialects.gemini.messages_in import ContentReader, read_instructions
 from modelplex.dialects.gemini.schema import json_schema
 from modelplex.dialects.openai_chat.prompts import check_inputs
 
@@ -75,12 +76,15 @@ def _read(raw_request: RawRequest, given: Mapping[str, msgspec.Raw]) -> ChatRequ
     contents, instructions = values.take("contents"), values.take("systemInstruction")
     if contents is None:
         raise BadRequest("The body has no 'contents'.", param="contents")
-    messages = [] if instructions is None else [each for each in (read_instructions(instructions),) if each]
-    messages += Dialogue().read(contents)
+    messages: list[Message] = []
+    if instructions is not None:
+        path = "system_instruction" if "system_instruction" in given else "systemInstruction"
+        if (system := read_instructions(instructions, path=path)) is not None:
+            messages.append(system)
+    messages += ContentReader().read(contents)
     tools, choice = _read_tools(values.take("tools")), _read_choice(values)
     form = _read_format(values)
     _read_thinking(values)
-    values.paths |= {f"{message.path}.content": f"{message.path}.parts" for message in messages}
     return ChatRequest(
         dialect=DIALECT,
         model=raw_request.model,

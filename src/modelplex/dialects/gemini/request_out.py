@@ -94,9 +94,8 @@ class _RequestWriter:
         self._call = call
         self._facts = attempt.facts
         self._refuses = attempt.quirks.refuses
-        self._notes = GeminiLosses(call, attempt)
         self._ledger = Ledger(call)
-        self._notes.share(self._ledger.changes)
+        self._notes = GeminiLosses(self._ledger.changes, attempt, native=call.dialect == DIALECT)
         self._free: set[str] = set()
 
     def write(self) -> ProviderRequest:
@@ -105,7 +104,7 @@ class _RequestWriter:
         history = GeminiContentWriter(self._call, notes)
         history.write()
         body: dict[str, Any] = {
-            "contents": [{"role": content.role, "parts": content.parts} for content in history.contents],
+            "contents": [{"role": turn.role, "parts": turn.content} for turn in history.turns],
             "systemInstruction": {"parts": history.system} if history.system else None,
             "tools": tools or None,
             "toolConfig": self._tool_config(has_tools=bool(tools)),
@@ -145,7 +144,7 @@ class _RequestWriter:
         return [*([{"functionDeclarations": functions}] if functions else []), *hosted]
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
-        written: dict[str, Any] = {"name": self._notes.name(tool.name, tool_path(tool, "name"))}
+        written: dict[str, Any] = {"name": self._notes.names.sent(tool.name, path=tool_path(tool, "name"))}
         if tool.description:
             written["description"] = tool.description
         if (parameters := _parameters(tool, tool_path(tool, "parameters"))) is not None:
@@ -159,7 +158,7 @@ class _RequestWriter:
 
     def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
         self._notes.lower(tool.path, WRAPS)
-        name = self._notes.name(tool.name, tool_path(tool, "name"))
+        name = self._notes.names.sent(tool.name, path=tool_path(tool, "name"))
         self._free.add(name)
         self._ledger.report_tool(tool, takes=LEAVES)
         described = {"description": text} if (text := description_of(tool)) else {}
@@ -179,7 +178,7 @@ class _RequestWriter:
         """docs/reference/translation.md#tools-and-tool-choice. Only ANY and VALIDATED take a list
         of names; VALIDATED is AUTO with calls that fit their schema.
         """
-        allowed = [self._notes.name(name, self._ledger.path("choice")) for name in choice.names]
+        allowed = [self._notes.names.sent(name, path=self._ledger.path("choice")) for name in choice.names]
         match choice.mode:
             case "none":
                 return {"mode": "NONE"}

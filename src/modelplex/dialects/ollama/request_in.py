@@ -9,9 +9,8 @@ https://github.com/ollama/ollama/blob/main/docs/api.md; docs/reference/wire-form
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import get_args
 
 import msgspec
 
@@ -23,25 +22,19 @@ from modelplex.core.request import (
     Effort,
     EmbeddingRequest,
     HostedTool,
-    ImagePart,
-    InlineData,
     Message,
     Part,
+    Place,
     RawRequest,
-    ReasoningPart,
     ResponseFormat,
     TextPart,
     Tool,
-    ToolCallPart,
-    ToolResultPart,
 )
 from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.ledger import part_paths
 from modelplex.dialects.core.members import RequestMembers, decode_member, unknown_members
-from modelplex.dialects.core.pending_calls import PendingCalls
-from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.ollama.fields import FIELDS, GENERATE_FIELDS
+from modelplex.dialects.ollama.messages_in import read_image, read_messages
 from modelplex.dialects.openai_chat.prompts import read_prompts
 
 DIALECT = "ollama"
@@ -52,37 +45,6 @@ GENERATE = "ollama_generate"
 
 _EFFORTS = frozenset(get_args(Effort))
 _TOOL_MEMBERS = {name: f"function.{name}" for name in ("name", "description", "parameters")}
-_MESSAGE_MEMBERS = frozenset("role content thinking images tool_calls tool_name name tool_call_id".split())
-_HEAD = 24
-"""Characters of base64 that hold the bytes by which an image's kind is told."""
-_KINDS: tuple[tuple[bytes, int, str], ...] = (
-    (b"\x89PNG", 0, "image/png"),
-    (b"\xff\xd8\xff", 0, "image/jpeg"),
-    (b"GIF8", 0, "image/gif"),
-    (b"WEBP", 8, "image/webp"),
-    (b"BM", 0, "image/bmp"),
-)
-
-
-class _Function(msgspec.Struct):
-    name: str
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Call(msgspec.Struct):
-    function: _Function
-    id: str | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | None = None
-    thinking: str | None = None
-    images: list[str] | None = None
-    tool_calls: list[_Call] | None = None
-    tool_name: str | None = None
-    name: str | None = None  # what `tool_name` was called at first
-    tool_call_id: str | None = None
 
 
 class _OfferedFunction(msgspec.Struct):
@@ -123,8 +85,7 @@ def read_call(raw_request: RawRequest) -> ChatRequest:
     given = values.take("messages")
     if given is None:
         raise BadRequest("The body has no 'messages'.", param="messages")
-    messages, tools = _Dialogue(given).read(), _read_tools(values)
-    values.paths |= part_paths(messages)
+    messages, tools = read_messages(given), _read_tools(values)
     return _chat_request(raw_request, values, dialect=DIALECT, messages=messages, tools=tools)
 
 
@@ -167,10 +128,10 @@ def read_generate(raw_request: RawRequest) -> CompletionRequest | ChatRequest:
         )
     messages: list[Message] = []
     if system:
-        messages.append(Message("system", (TextPart(system),), path="system"))
-    parts: list[Part] = [_image(data, path=f"images[{n}]") for n, data in enumerate(images)]
+        messages.append(Message("system", (TextPart(system, at=Place("system")),), path="system"))
+    parts: list[Part] = [read_image(data, Place("images", "", n)) for n, data in enumerate(images)]
     if prompt or not parts:
-        parts.append(TextPart(prompt))
+        parts.append(TextPart(prompt, at=Place("prompt")))
     messages.append(Message("user", tuple(parts), path="prompt"))
     return _chat_request(raw_request, values, dialect=GENERATE, messages=tuple(messages), tools=())
 
@@ -264,89 +225,4 @@ def _read_tool(raw: msgspec.Raw, *, path: str) -> AnyTool:
         extra=unknown_members(whole, _Offered) | unknown_members(inner, _OfferedFunction, within="function."),
         path=path,
         members=_TOOL_MEMBERS,
-    )
-
-
-# --- the conversation
-
-
-class _Dialogue:
-    """The messages, and which calls still want a result: many clients name a result's tool and not
-    its call.
-    """
-
-    def __init__(self, raw: msgspec.Raw) -> None:
-        self._given = decode_member(raw, list[_Message], path="messages")
-        self._whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
-        self._waiting: PendingCalls[ToolCallPart] = PendingCalls()
-        self._made = 0
-
-    def read(self) -> tuple[Message, ...]:
-        messages: list[Message] = []
-        for n, (message, members) in enumerate(zip(self._given, self._whole, strict=True)):
-            path = f"messages[{n}]"
-            if message.role == "tool":
-                messages.append(Message("tool", (self._result(message, path=path),), path=path))
-                continue
-            if message.role not in {"system", "user", "assistant"}:
-                raise BadRequest(
-                    f"'{path}.role' must be system, user, assistant or tool.", param=f"{path}.role"
-                )
-            extra = {name: raw for name, raw in members.items() if name not in _MESSAGE_MEMBERS}
-            role = cast("Any", message.role)
-            messages.append(Message(role, tuple(self._parts(message, path=path)), path=path, extra=extra))
-        return tuple(joined_results(messages))
-
-    def _parts(self, message: _Message, *, path: str) -> list[Part]:
-        parts: list[Part] = []
-        if message.thinking:
-            parts.append(ReasoningPart(message.thinking))
-        parts += [_image(data, path=f"{path}.images[{n}]") for n, data in enumerate(message.images or ())]
-        calls = [
-            self._call(call, path=f"{path}.tool_calls[{n}]")
-            for n, call in enumerate(message.tool_calls or ())
-        ]
-        if message.content or not (parts or calls):
-            parts.append(TextPart(message.content or ""))
-        for call in calls:
-            self._waiting.add(call.id, call.name, call)
-        return [*parts, *calls]
-
-    def _call(self, call: _Call, *, path: str) -> ToolCallPart:
-        arguments = bytes(call.function.arguments).strip()
-        if arguments in {b"", b"null"}:
-            arguments = b"{}"
-        if not arguments.startswith(b"{"):
-            raise BadRequest(
-                f"'{path}.function.arguments' must be an object.", param=f"{path}.function.arguments"
-            )
-        id_ = call.id or f"call_{self._made}"
-        self._made += 1
-        return ToolCallPart(id_, call.function.name, arguments.decode())
-
-    def _result(self, message: _Message, *, path: str) -> ToolResultPart:
-        name = message.tool_name or message.name
-        call = self._waiting.take(message.tool_call_id, name or None, or_any=True)
-        if call is None:
-            told = message.tool_call_id or name or "a tool"
-            raise BadRequest(f"'{path}' is the result of {told}, for which no call is waiting.", param=path)
-        parts: list[Part] = []
-        if message.content or not message.images:
-            parts.append(TextPart(message.content or ""))
-        parts += [_image(data, path=f"{path}.images[{n}]") for n, data in enumerate(message.images or ())]
-        return ToolResultPart(call.id, tuple(parts), name=call.name)
-
-
-def _image(data: str, *, path: str) -> ImagePart:
-    """Bare base64; what kind of image it is, its first bytes tell."""
-    try:
-        head = b64decode(data[:_HEAD])
-    except ValueError:
-        head = b""
-    for mark, at, media_type in _KINDS:
-        if head[at : at + len(mark)] == mark:
-            return ImagePart(InlineData(media_type, data))
-    raise BadRequest(
-        f"'{path}' must be the base64 of a PNG, JPEG, GIF, WebP or BMP image, without a data: prefix.",
-        param=path,
     )

@@ -62,7 +62,7 @@ _TOOL_REASONS = {"cache": FIELDS.reasons["cache"]}
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """The body of POST /api/chat. Raises as `registry.write_request`."""
     ledger = Ledger(call)
-    losses = OllamaLosses(ledger.changes, native=call.dialect in KIN)
+    losses = OllamaLosses(ledger.changes, attempt, native=call.dialect in KIN)
     check_one_choice(ledger)
     body: dict[str, Any] = {
         "model": attempt.model,

@@ -1,8 +1,8 @@
-"""OpenAI's embeddings, both halves and the untouched way.
+"""OpenAI's embeddings, both ways, and observation of passthrough responses.
 
-Above it stands the passage; below it the vocabulary. Vectors are floats or base64 of little-endian
-float32 (docs/reference/wire-formats.md#completions-and-embeddings), and change between the two
-without a loss where the floats are float32's own.
+Vectors are floats or base64 of little-endian float32
+(docs/reference/wire-formats.md#completions-and-embeddings). Between the two, values that float32
+can represent do not change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DIALECT = "openai_embeddings"
 
 
 class _Marker(msgspec.Struct, gc=False):
-    """A vector that is there; looking on does not read it."""
+    """A vector; observation does not read its numbers."""
 
 
 class _Looked(msgspec.Struct):
@@ -65,7 +65,7 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def read_embedding(raw_request: RawRequest) -> EmbeddingRequest:
-    """The whole request, understood. Raises BadRequest with `param` naming the field."""
+    """Raises BadRequest with `param` naming the field."""
     members = RequestMembers(raw_request.fields)
     given = members.unread("input")
     if given is None:
@@ -104,7 +104,7 @@ def write_embedding(call: EmbeddingRequest, attempt: Attempt) -> ProviderRequest
 
 
 def observe(body: bytes) -> ObservedResponse:
-    """An answer that passes untouched: its model and usage, and why it is none."""
+    """Model, usage and error of a passthrough response."""
     answer = decode_mended(body, _decode_looked)
     error = _fault(answer, body)
     if answer is None:
@@ -113,9 +113,7 @@ def observe(body: bytes) -> ObservedResponse:
 
 
 def read_embedded(body: bytes) -> EmbeddingResponse:
-    """The vectors in the order of the inputs. Raises UpstreamBroken, or the error that stands in
-    the answer's place.
-    """
+    """The vectors in the order of the inputs. Raises UpstreamBroken, or the provider's error."""
     answer = decode_mended(body, _decode_answer)
     error = _fault(answer, body)
     if error is not None or answer is None or answer.data is None:
@@ -140,7 +138,7 @@ def _fault(answer: _Looked | _Answer | None, body: bytes) -> ModelplexError | No
 
 
 def write_embedded(embedded: EmbeddingResponse, call: EmbeddingRequest, model: str) -> bytes:
-    """The client's answer, in the encoding that it asked for."""
+    """The response body, in the encoding that the client asked for."""
     data = [
         {"object": "embedding", "index": n, "embedding": encode_vector(vector, call.encoding)}
         for n, vector in enumerate(embedded.vectors)

@@ -1,19 +1,19 @@
-"""The messages of a chat completions request, read into the vocabulary.
-
-Above it stands _openai_chat_read; below it the vocabulary. Roles, content parts, tool calls and
-their results, and reasoning that is sent back (docs/reference/wire-formats.md#chat-completions and
-#openai-compatible-servers), in the order in which a model makes them.
+"""Reads `messages` of a chat completions request: roles, content parts, tool calls, results and
+earlier reasoning, in the order in which a model makes them
+(docs/reference/wire-formats.md#chat-completions and #openai-compatible-servers).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
+    COMMON_NAMES,
+    NO_MEMBERS,
     AudioPart,
     CacheBreakpoint,
     DocumentPart,
@@ -24,6 +24,7 @@ from modelplex.core.request import (
     Message,
     OpaqueState,
     Part,
+    Place,
     ReasoningPart,
     RefusalPart,
     Role,
@@ -34,8 +35,8 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.core.envelope import unwrap
-from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import convert_member, decode_member
+from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
+from modelplex.dialects.core.members import decode_member, decode_open
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.passthrough import GEMINI, google_signature
 
@@ -47,17 +48,23 @@ _ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
-_MESSAGE_MEMBERS = frozenset(
-    "role content name tool_calls function_call tool_call_id refusal audio "
-    "reasoning reasoning_content reasoning_details annotations".split()
-)
+_TEXT = COMMON_NAMES | {"annotations": "/annotations"}
+_IMAGE = COMMON_NAMES | {"detail": "image_url.detail"}
+_FILE = COMMON_NAMES | {"filename": "file.filename"}
+_STATE = {"state": "extra_content.google.thought_signature"}
+_FUNCTION = COMMON_NAMES | _STATE | {"name": "function.name", "arguments": "function.arguments"}
+_CUSTOM = COMMON_NAMES | _STATE | {"name": "custom.name", "arguments": "custom.input"}
+_SIGNED = {"state": "signature"}
+_ENCRYPTED = {"state": "data"}
+_ALONE = {"state": ""}
+"""What the members of a part are called here, for Place."""
 MAX_DATA_HEAD = 1_024
-"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few
+"""Characters of a data: URL before its data: a media type of at most 255 (RFC 4288) and a few
 parameters.
 """
 DEFAULT_TTL = "30m"
-"""How long a `prompt_cache_breakpoint` lives that does not say it. Being set, it tells such a
-marker from a `cache_control`.
+"""The lifetime of a `prompt_cache_breakpoint` without one. It tells such a breakpoint from a
+`cache_control`, which may have none.
 """
 
 
@@ -66,53 +73,58 @@ class ChatCacheControl(msgspec.Struct):
     ttl: str | None = None
 
 
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: Any = None
-    input_audio: Any = None
-    file: Any = None
-    cache_control: ChatCacheControl | None = None
-    prompt_cache_breakpoint: ChatCacheControl | None = None
+class _CacheControl(ChatCacheControl, forbid_unknown_fields=True):
+    mode: str | None = None
 
 
-class _ImageUrl(msgspec.Struct):
+class _ImageUrl(msgspec.Struct, forbid_unknown_fields=True):
     url: str
     detail: str | None = None
 
 
-class _InputAudio(msgspec.Struct):
+class _InputAudio(msgspec.Struct, forbid_unknown_fields=True):
     data: str
     format: str
 
 
-class _File(msgspec.Struct):
+class _File(msgspec.Struct, forbid_unknown_fields=True):
     filename: str | None = None
     file_data: str | None = None
     file_id: str | None = None
 
 
-class _Function(msgspec.Struct):
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | _ImageUrl | None = None
+    input_audio: _InputAudio | None = None
+    file: _File | None = None
+    cache_control: _CacheControl | None = None
+    prompt_cache_breakpoint: _CacheControl | None = None
+
+
+class _Function(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     arguments: str | None = None
 
 
-class _Custom(msgspec.Struct):
+class _Custom(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     input: str = ""
 
 
-class _ToolCall(msgspec.Struct):
+class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
     type: str | None = None
+    index: int | None = None  # of a stream's chunk; clients that join chunks keep it
     function: _Function | None = None
     custom: _Custom | None = None
     extra_content: Any = None
-    cache_control: ChatCacheControl | None = None
+    cache_control: _CacheControl | None = None
 
 
-class _Detail(msgspec.Struct):
+class _Detail(msgspec.Struct, forbid_unknown_fields=True):
     type: str = "reasoning.text"
     text: str | None = None
     summary: str | None = None
@@ -123,15 +135,15 @@ class _Detail(msgspec.Struct):
     index: int | None = None
 
 
-class _AudioId(msgspec.Struct):
+class _AudioId(msgspec.Struct, forbid_unknown_fields=True):
     id: str
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
     role: str
     content: str | list[msgspec.Raw] | None = None
     name: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[msgspec.Raw] | None = None
     function_call: _Function | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
@@ -139,8 +151,11 @@ class _Message(msgspec.Struct):
     reasoning: str | None = None
     reasoning_content: str | None = None
     reasoning_details: list[_Detail] | None = None
-    annotations: msgspec.Raw = msgspec.Raw()
-    extra_content: Any = None
+    annotations: msgspec.Raw = ABSENT
+    extra_content: msgspec.Raw = ABSENT
+
+
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
 def read_cache(
@@ -155,101 +170,126 @@ def read_cache(
 
 
 def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
-    given = decode_member(raw, list[_Message], path="messages")
-    whole = decode_member(raw, list[dict[str, msgspec.Raw]], path="messages")
     messages: list[Message] = []
     last_call: dict[str, str] = {}
     """Of the old form, which has no ids: the id that was made for the latest call of each function.
     """
-    for n, (message, members) in enumerate(zip(given, whole, strict=True)):
+    for n, (message, extra) in enumerate(_decode(raw)):
         path = f"messages[{n}]"
         if message.role in {"tool", "function"}:
-            messages.append(Message("tool", (_read_result(message, last_call, path=path),), path=path))
+            result = _read_result(message, extra, last_call, path=path)
+            messages.append(Message("tool", (result,), path=path))
             continue
         role = _ROLES.get(message.role)
         if role is None:
             raise BadRequest(f"'{path}.role' is {message.role!r}, which is no role.", param=f"{path}.role")
-        extra = {name: value for name, value in members.items() if name not in _MESSAGE_MEMBERS}
-        parts = _read_content(message, path=path)
+        parts = _read_content(message, path)
         if role == "assistant":
-            if google_signature(message.extra_content):
-                del extra["extra_content"]  # state has its maker, and members ride along to anybody
             if message.function_call is not None:
                 last_call[message.function_call.name] = f"call_{n}"
             parts = _read_assistant(message, parts, number=n, path=path)
-        messages.append(Message(role, tuple(parts), name=message.name, path=path, extra=extra))
+        rest = dict(extra)
+        if is_given(message.extra_content) and not _signature(message):
+            rest["extra_content"] = message.extra_content
+        messages.append(Message(role, tuple(parts), name=message.name, path=path, extra=rest))
     return tuple(joined_results(messages))
 
 
-def _read_result(message: _Message, last_call: dict[str, str], *, path: str) -> ToolResultPart:
-    parts = tuple(_read_content(message, path=path))
+def _decode(raw: msgspec.Raw) -> list[tuple[_Message, Mapping[str, msgspec.Raw]]]:
+    """Each message, and its members that are not read."""
+    try:
+        return [(message, NO_MEMBERS) for message in _decode_messages(raw)]
+    except MALFORMED:
+        each = decode_member(raw, list[msgspec.Raw], path="messages")
+        return [decode_open(message, _Message, path=f"messages[{n}]") for n, message in enumerate(each)]
+
+
+def _read_result(
+    message: _Message, extra: Mapping[str, msgspec.Raw], last_call: dict[str, str], *, path: str
+) -> ToolResultPart:
+    id_ = message.tool_call_id
     if message.role == "function":
         if message.name is None or message.name not in last_call:
             raise BadRequest(f"'{path}.name' names no function that was called before.", param=f"{path}.name")
-        return ToolResultPart(last_call[message.name], parts, name=message.name)
-    if message.tool_call_id is None:
+        id_ = last_call[message.name]
+    if id_ is None:
         raise BadRequest(f"'{path}.tool_call_id' is missing.", param=f"{path}.tool_call_id")
-    return ToolResultPart(message.tool_call_id, parts, name=message.name)
+    parts = tuple(_read_content(message, path))
+    return ToolResultPart(id_, parts, name=message.name, at=Place(path), extra=extra)
 
 
 def _read_assistant(message: _Message, parts: list[Part], *, number: int, path: str) -> list[Part]:
     """The parts in the order in which a model makes them: thinking, text, refusal, calls."""
     if is_given(message.annotations) and parts and isinstance(parts[0], TextPart):
         parts[0] = msgspec.structs.replace(parts[0], annotations=message.annotations, annotations_of=DIALECT)
-    whole: list[Part] = [*_read_thinking(message), *parts]
-    signature = google_signature(message.extra_content)
-    if signature:
-        whole.insert(0, ReasoningPart("", _opaque_state(GEMINI, signature, None), redacted=True))
+    whole: list[Part] = [*_read_thinking(message, path), *parts]
+    if signature := _signature(message):
+        at = Place(path, f".{_STATE['state']}", members=_ALONE)
+        whole.insert(0, ReasoningPart("", _opaque_state(GEMINI, signature, None), redacted=True, at=at))
     if message.refusal:
-        whole.append(RefusalPart(message.refusal))
+        whole.append(RefusalPart(message.refusal, at=Place(path, ".refusal")))
     if message.audio is not None:
-        whole.append(AudioPart("", "", id=message.audio.id))
+        whole.append(AudioPart("", "", id=message.audio.id, at=Place(path, ".audio")))
     for n, call in enumerate(message.tool_calls or ()):
-        whole.append(_read_tool_call(call, path=f"{path}.tool_calls[{n}]"))
+        whole.append(_read_tool_call(call, path, n))
     if message.function_call is not None:
         old = message.function_call
-        whole.append(ToolCallPart(f"call_{number}", old.name, _arguments(old.arguments)))
+        at = Place(path, ".function_call")
+        whole.append(ToolCallPart(f"call_{number}", old.name, _arguments(old.arguments), at=at))
     return whole
+
+
+def _signature(message: _Message) -> str | None:
+    extra = message.extra_content
+    return google_signature(msgspec.json.decode(extra)) if is_given(extra) else None
 
 
 def _arguments(text: str | None) -> str:
     return text if text and text.strip() else "{}"
 
 
-def _read_tool_call(call: _ToolCall, *, path: str) -> ToolCallPart:
+def _read_tool_call(raw: msgspec.Raw, path: str, n: int) -> ToolCallPart:
+    place = Place(path, ".tool_calls", n, _FUNCTION)
+    call, extra = decode_open(raw, _ToolCall, path=place)
     if call.id is None:
-        raise BadRequest(f"'{path}.id' is missing.", param=f"{path}.id")
+        raise BadRequest(f"'{place}.id' is missing.", param=f"{place}.id")
     cache = read_cache(call.cache_control, None)
     if call.custom is not None:
-        return ToolCallPart(call.id, call.custom.name, call.custom.input, free=True, cache=cache)
+        place = Place(path, ".tool_calls", n, _CUSTOM)
+        custom = call.custom
+        return ToolCallPart(call.id, custom.name, custom.input, free=True, cache=cache, at=place, extra=extra)
     if call.function is None:
-        raise BadRequest(f"'{path}.function' is missing.", param=f"{path}.function")
-    signature = google_signature(call.extra_content)
+        raise BadRequest(f"'{place}.function' is missing.", param=f"{place}.function")
+    signature = google_signature(call.extra_content) if call.extra_content is not None else None
     return ToolCallPart(
         call.id,
         call.function.name,
         _arguments(call.function.arguments),
         cache=cache,
         state=_opaque_state(GEMINI, signature, None) if signature else None,
+        at=place,
+        extra=extra,
     )
 
 
 def _opaque_state(format_: str | None, data: str, id_: str | None) -> OpaqueState:
-    """What was sealed here is opened; what comes from elsewhere keeps its secret, and its origin is
-    not known.
-    """
+    """State in an envelope of the gateway has its origin; of other state it is not known."""
     return unwrap(data) or OpaqueState(format_ or "unknown", data, id=id_)
 
 
-def _read_thinking(message: _Message) -> list[ReasoningPart]:
+def _read_thinking(message: _Message, path: str) -> list[ReasoningPart]:
     """`reasoning_details` is authoritative, else `reasoning_content`, else `reasoning`
     (docs/reference/translation.md#reasoning-and-opaque-state).
     """
     if not message.reasoning_details:
         text = message.reasoning_content or message.reasoning
-        return [ReasoningPart(text)] if text else []
+        if not text:
+            return []
+        member = ".reasoning_content" if message.reasoning_content else ".reasoning"
+        return [ReasoningPart(text, at=Place(path, member))]
     pieces: list[list[_Detail]] = []
-    for detail in message.reasoning_details:
+    places: list[int] = []
+    for n, detail in enumerate(message.reasoning_details):
         # Clients that keep a stream's details send them back in pieces: the same index is the same
         # detail.
         last = pieces[-1][0] if pieces else None
@@ -261,13 +301,16 @@ def _read_thinking(message: _Message) -> list[ReasoningPart]:
             pieces[-1].append(detail)
         else:
             pieces.append([detail])
-    return [thinking for run in pieces if (thinking := _thinking(_joined(run))) is not None]
+            places.append(n)
+    return [
+        thinking
+        for n, run in zip(places, pieces, strict=True)
+        if (thinking := _thinking(_joined(run), path, n)) is not None
+    ]
 
 
 def _joined(pieces: list[_Detail]) -> _Detail:
-    """One detail of its pieces. Of a signature the last word counts, of a format and an id the
-    first.
-    """
+    """One detail from its pieces: the last signature, the first format and id."""
     if len(pieces) == 1:
         return pieces[0]
     return _Detail(
@@ -284,85 +327,105 @@ def _joined(pieces: list[_Detail]) -> _Detail:
 
 def _text_of(pieces: Iterable[str | None]) -> str | None:
     """The pieces as one text; None where there is none."""
-    said = [piece for piece in pieces if piece is not None]
-    return "".join(said) if said else None
+    given = [piece for piece in pieces if piece is not None]
+    return "".join(given) if given else None
 
 
-def _thinking(detail: _Detail) -> ReasoningPart | None:
+def _thinking(detail: _Detail, path: str, n: int) -> ReasoningPart | None:
     secret = detail.signature or detail.data
     state = _opaque_state(detail.format, secret, detail.id) if secret else None
+    at = Place(path, ".reasoning_details", n, _SIGNED if detail.signature else _ENCRYPTED)
     if detail.type == "reasoning.summary" or (detail.summary and not detail.text):
-        return ReasoningPart(detail.summary or "", state, summary=True)
+        return ReasoningPart(detail.summary or "", state, summary=True, at=at)
     if detail.text:
-        return ReasoningPart(detail.text, state)
+        return ReasoningPart(detail.text, state, at=at)
     if state is None:
         return None
     # A signature without text belongs to thinking that the provider did not show; encrypted data
     # has never had any.
-    return ReasoningPart("", state, redacted=detail.type == "reasoning.encrypted")
+    return ReasoningPart("", state, redacted=detail.type == "reasoning.encrypted", at=at)
 
 
 # --- content --------------------------------------------------------------------------------------
 
 
-def _read_content(message: _Message, *, path: str) -> list[Part]:
+def _read_content(message: _Message, path: str) -> list[Part]:
     content = message.content
     if content is None:
         return []
     if isinstance(content, str):
         # An assistant's "" beside its calls says nothing.
-        return [TextPart(content)] if content or not (message.tool_calls or message.function_call) else []
-    return [_read_part(raw, path=f"{path}.content[{n}]") for n, raw in enumerate(content)]
+        if not content and (message.tool_calls or message.function_call):
+            return []
+        return [TextPart(content, at=Place(path, ".content", -1, _TEXT))]
+    return [_read_part(raw, path, n) for n, raw in enumerate(content)]
 
 
-def _read_part(raw: msgspec.Raw, *, path: str) -> Part:
-    part = decode_member(raw, _Part, path=path)
+def _read_part(raw: msgspec.Raw, path: str, n: int) -> Part:
+    part, extra = decode_open(raw, _Part, path=Place(path, ".content", n))
     read = _PARTS.get(part.type)
-    return ForeignPart(DIALECT, part.type, raw) if read is None else read(part, path)
+    if read is None:
+        return ForeignPart(DIALECT, part.type, raw, at=Place(path, ".content", n))
+    return read(part, path, n, extra)
 
 
-def _read_text(part: _Part, path: str) -> Part:
+def _read_text(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw]) -> Part:
+    cache, names = _read_cache(part, _TEXT)
+    place = Place(path, ".content", n, names)
     if part.text is None:
-        raise BadRequest(f"'{path}.text' is missing.", param=f"{path}.text")
-    return TextPart(part.text, read_cache(part.cache_control, part.prompt_cache_breakpoint))
+        raise BadRequest(f"'{place}.text' is missing.", param=f"{place}.text")
+    return TextPart(part.text, cache, at=place, extra=extra)
 
 
-def _read_refusal(part: _Part, path: str) -> Part:
-    del path
-    return RefusalPart(part.refusal or "")
+def _read_refusal(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw]) -> Part:
+    return RefusalPart(part.refusal or "", at=Place(path, ".content", n), extra=extra)
 
 
-def _read_image(part: _Part, path: str) -> Part:
-    path = f"{path}.image_url"
-    if isinstance(part.image_url, str):  # not the documented form, but one that clients use
-        image = _ImageUrl(part.image_url)
-    else:
-        image = convert_member(part.image_url, _ImageUrl, path=path)
-    cache = read_cache(part.cache_control, part.prompt_cache_breakpoint)
-    return ImagePart(read_url(image.url, path=path), detail=image.detail, cache=cache)
+def _read_image(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw]) -> Part:
+    cache, names = _read_cache(part, _IMAGE)
+    place = Place(path, ".content", n, names)
+    where = f"{place}.image_url"
+    image = part.image_url
+    if image is None:
+        raise BadRequest(f"'{where}' is missing.", param=where)
+    if isinstance(image, str):  # not the documented form, but one that clients use
+        image = _ImageUrl(image)
+    url = read_url(image.url, path=where)
+    return ImagePart(url, detail=image.detail, cache=cache, at=place, extra=extra)
 
 
-def _read_audio(part: _Part, path: str) -> Part:
-    audio = convert_member(part.input_audio, _InputAudio, path=f"{path}.input_audio")
-    return AudioPart(audio.data, audio.format)
+def _read_audio(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw]) -> Part:
+    place = Place(path, ".content", n)
+    audio = part.input_audio
+    if audio is None:
+        raise BadRequest(f"'{place}.input_audio' is missing.", param=f"{place}.input_audio")
+    return AudioPart(audio.data, audio.format, at=place, extra=extra)
 
 
-def _read_file(part: _Part, path: str) -> Part:
-    file = convert_member(part.file, _File, path=f"{path}.file")
-    cache = read_cache(part.cache_control, part.prompt_cache_breakpoint)
+def _read_file(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw]) -> Part:
+    cache, names = _read_cache(part, _FILE)
+    place = Place(path, ".content", n, names)
+    file = part.file or _File()
     source: Source
     if file.file_id is not None:
         source = FileReference(file.file_id)
     elif file.file_data is None:
-        raise BadRequest(f"'{path}.file' has neither `file_data` nor `file_id`.", param=f"{path}.file")
+        raise BadRequest(f"'{place}.file' has neither `file_data` nor `file_id`.", param=f"{place}.file")
     elif file.file_data.startswith(("data:", "http://", "https://")):
-        source = read_url(file.file_data, path=f"{path}.file.file_data")
+        source = read_url(file.file_data, path=f"{place}.file.file_data")
     else:
         source = InlineData("application/pdf", file.file_data)
-    return DocumentPart(source, filename=file.filename, cache=cache)
+    return DocumentPart(source, filename=file.filename, cache=cache, at=place, extra=extra)
 
 
-_PARTS: dict[str, Callable[[_Part, str], Part]] = {
+def _read_cache(part: _Part, names: Mapping[str, str]) -> tuple[CacheBreakpoint | None, Mapping[str, str]]:
+    """The cache breakpoint, and the names with that of the member that has it."""
+    if part.prompt_cache_breakpoint is not None:
+        names = {**names, "cache": "prompt_cache_breakpoint"}
+    return read_cache(part.cache_control, part.prompt_cache_breakpoint), names
+
+
+_PARTS: dict[str, Callable[[_Part, str, int, Mapping[str, msgspec.Raw]], Part]] = {
     "text": _read_text,
     "refusal": _read_refusal,
     "image_url": _read_image,

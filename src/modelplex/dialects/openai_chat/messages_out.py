@@ -1,14 +1,13 @@
-"""The messages of a Call, written for a chat completions provider.
+"""Writes the messages of a ChatRequest as `messages` of a chat completions request.
 
-Above it stands _openai_chat_write; below it the vocabulary. What a tool message cannot hold
-(images, files) follows in the next user message (docs/reference/translation.md#content-parts);
-sealed state goes to its maker and to nobody else.
+What a tool message cannot hold (images, files) follows in the next user message
+(docs/reference/translation.md#content-parts). Opaque state goes to its maker only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol, assert_never
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -16,7 +15,6 @@ from modelplex.core.errors import Unsupported
 from modelplex.core.request import (
     Attempt,
     AudioPart,
-    CacheBreakpoint,
     Change,
     ChatRequest,
     DocumentPart,
@@ -37,10 +35,11 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.losses import Losses, ToolNaming
+from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
 from modelplex.dialects.openai_chat.passthrough import GEMINI
 
 DIALECT = "openai_chat"
-ERROR_MARK = "[tool error] "
 _PLAIN = {"type", "text"}
 _OPENAI_LIFETIMES = frozenset({"30m", "12h"})
 
@@ -48,13 +47,22 @@ _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
 
 
-class ChatToolNames(Protocol):
-    def __call__(self, name: str, *, path: str) -> str: ...
+class _ChatLosses(Losses):
+    reasons: ClassVar[Mapping[str, str]] = {
+        "annotations": "citations of earlier answers have no form here",
+        "cache": "this service takes no cache markers",
+        "citations": "citations cannot be asked for here",
+        "context": "a file has no context here",
+        "namespace": "this dialect has no namespaces",
+        "phase": "this dialect has no phases",
+        "state": "sealed state is of use to its maker alone",
+        "title": "a file has its name alone here",
+    }
 
 
 class ChatMessageWriter:
-    """The messages of one request. `changes` is added to; `free` are the tools, as sent, whose text
-    is wrapped.
+    """The messages of one request. It adds to `changes`. `free` are the free-form tools, as sent,
+    whose text is wrapped in an object.
     """
 
     def __init__(
@@ -62,7 +70,7 @@ class ChatMessageWriter:
         call: ChatRequest,
         attempt: Attempt,
         *,
-        name_of: ChatToolNames,
+        name_of: ToolNaming,
         changes: list[Change],
         free: set[str],
     ) -> None:
@@ -70,8 +78,7 @@ class ChatMessageWriter:
         self._attempt = attempt
         self._quirks = attempt.quirks
         self._own = call.dialect == DIALECT
-        self._name_of = name_of
-        self._changes = changes
+        self._losses = _ChatLosses(changes, attempt, native=self._own, name_of=name_of)
         self._free = free
         self._moved: list[_AnyPart] = []
         """Parts of tool results that wait for the next user message."""
@@ -89,15 +96,12 @@ class ChatMessageWriter:
             messages.append({"role": "user", "content": self._take_moved()})
         last = self._call.messages[-1] if self._call.messages else None
         if last is not None and last.role == "assistant" and not self._own:
-            self._lose(last.path, "an answer that is begun may not be continued here", "lower")
+            self._losses.lower(last.path, "an answer that is begun may not be continued here")
         return messages
 
     def _take_moved(self) -> list[_AnyPart]:
         moved, self._moved = self._moved, []
         return moved
-
-    def _lose(self, path: str, reason: str, op: Any = "drop") -> None:
-        self._changes.append(Change(op, path, reason))
 
     def _message(self, message: Message) -> _Written:
         role: str = message.role
@@ -106,26 +110,28 @@ class ChatMessageWriter:
         written: _Written = {"role": role}
         if message.role == "assistant":
             self._assistant(message, written)
+        elif (text := self._losses.only_text(message.parts)) is not None and not self._moved:
+            written["content"] = text
         else:
-            parts = [
-                self._part(part, path=f"{message.path}.content[{n}]") for n, part in enumerate(message.parts)
-            ]
-            written["content"] = self._content(
-                [*self._take_moved(), *parts] if role == "user" else parts, role=role
-            )
-        if message.name is not None:
-            written["name"] = message.name
-        if message.phase is not None:
-            self._lose(f"{message.path}.phase", "this dialect has no phases")
-        for name, value in message.extra.items():
-            if self._own:
-                written.setdefault(name, value)
-            else:
-                self._lose(f"{message.path}.{name}", "this dialect has no such member")
+            parts = self._parts(message.parts)
+            if self._moved:
+                parts = [*self._take_moved(), *parts]
+            written["content"] = self._content(parts, role=role)
+        self._write_members(message, written)
         return written
 
+    def _write_members(self, message: Message, written: _Written) -> None:
+        members = self._losses.members(message)
+        if not members:
+            return
+        if "name" in members:
+            written["name"] = members.pop("name")
+        for name, value in self._losses.take_extra(members).items():
+            written.setdefault(name, value)
+        self._losses.settle(message, members)
+
     def _content(self, parts: Sequence[_AnyPart], *, role: str) -> object:
-        """A plain string where one text is all there is: the form that every server reads."""
+        """A plain string where one text is all there is: every server reads that form."""
         texts: list[str] = [
             part["text"] for part in parts if isinstance(part, dict) and part.keys() == _PLAIN
         ]
@@ -138,29 +144,36 @@ class ChatMessageWriter:
                 return "\n\n".join(texts)
         return parts
 
-    # --- the assistant's turns ---
+    # --- the assistant
 
     def _assistant(self, message: Message, written: _Written) -> None:
         parts: list[_AnyPart] = []
         calls: list[_Written] = []
         thoughts: list[ReasoningPart] = []
         refusals: list[str] = []
-        for n, part in enumerate(message.parts):
-            path = f"{message.path}.content[{n}]"
+        for part in message.parts:
+            members = self._losses.members(part)
             match part:
-                case ReasoningPart():
-                    thoughts.append(part)
                 case ToolCallPart():
-                    calls.append(self._tool_call(part, path=f"{message.path}.tool_calls[{len(calls)}]"))
-                case AudioPart() if part.id is not None:
-                    written["audio"] = {"id": part.id}
-                case TextPart():
-                    parts.append(self._text(part, path=path))
-                    self._write_annotations(part, written, path=path)
+                    calls.append(self._tool_call(part, members))
+                case ReasoningPart():
+                    members.pop("state", None)  # _write_thoughts reports it
+                    thoughts.append(part)
                 case RefusalPart():
                     refusals.append(part.text)
+                case AudioPart() if part.id is not None:
+                    written["audio"] = {"id": members.pop("id")}
                 case _:
-                    parts.append(self._part(part, path=path))
+                    if (
+                        "annotations" in members
+                        and isinstance(part, TextPart)
+                        and part.annotations_of == DIALECT
+                    ):
+                        written["annotations"] = members.pop("annotations")
+                    if (other := self._part(part, members)) is not None:
+                        parts.append(other)
+            if members:
+                self._losses.settle(part, members)
         if refusals:
             written["refusal"] = "".join(refusals)
         written["content"] = self._content(parts, role="assistant") if parts else None
@@ -169,46 +182,31 @@ class ChatMessageWriter:
         if calls:
             written["tool_calls"] = calls
         if thoughts:
-            self._write_thoughts(thoughts, written, path=message.path)
+            self._write_thoughts(thoughts, written)
 
-    def _write_annotations(self, text: TextPart, written: _Written, *, path: str) -> None:
-        if text.annotations is None:
-            return
-        if text.annotations_of == DIALECT:
-            written["annotations"] = text.annotations
-        else:
-            self._lose(f"{path}.citations", "citations of earlier answers have no form here")
-
-    def _tool_call(self, call: ToolCallPart, *, path: str) -> _Written:
-        name = self._name_of(call.name, path=f"{path}.name")
+    def _tool_call(self, call: ToolCallPart, members: dict[str, Any]) -> _Written:
+        name = self._losses.tool_name(call)
         written: _Written
         if call.free and name not in self._free:
             written = {"id": call.id, "type": "custom", "custom": {"name": name, "input": call.arguments}}
         else:
             arguments = encode({"input": call.arguments}).decode() if call.free else call.arguments or "{}"
             written = {"id": call.id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        if call.state is not None:
-            if self._is_theirs(call.state):
-                written["extra_content"] = {"google": {"thought_signature": call.state.data}}
-            else:
-                self._lose_seal(f"{path}.signature")
-        if call.cache is not None:
-            self._lose(f"{path}.cache_control", "calls have no cache markers here")
-        return written
+        if call.state is not None and self._is_theirs(call.state):
+            members.pop("state")
+            written["extra_content"] = {"google": {"thought_signature": call.state.data}}
+        return {**self._losses.take_extra(members), **written} if members else written
 
     def _is_theirs(self, state: OpaqueState) -> bool:
-        """Whether this provider made it. One whose maker is not known came from a client of this
-        dialect, untouched, and goes on so.
+        """Whether this provider made it. State of an unknown maker came from a client of this
+        dialect and goes on unchanged.
         """
         if state.provider is None:
             return self._own
         return state.provider == self._attempt.provider and state.account in {None, self._attempt.account}
 
-    def _lose_seal(self, path: str) -> None:
-        self._lose(path, "sealed state is of use to its maker alone")
-
-    def _write_thoughts(self, thoughts: list[ReasoningPart], written: _Written, *, path: str) -> None:
-        """Back to its maker as it came; to others as text, where the service takes it
+    def _write_thoughts(self, thoughts: list[ReasoningPart], written: _Written) -> None:
+        """Opaque state goes to its maker; the text goes to services that take it
         (docs/reference/wire-formats.md#openai-compatible-servers and
         docs/reference/translation.md#reasoning-and-opaque-state).
         """
@@ -217,7 +215,7 @@ class ChatMessageWriter:
             if thought.state is not None and self._is_theirs(thought.state):
                 theirs.append(thought)
             elif thought.state is not None:
-                self._lose_seal(f"{path}.reasoning_details")
+                self._losses.drop(thought.at.member("state"), self._losses.reasons["state"])
         for thought in theirs:
             if thought.state is not None and thought.state.format == GEMINI and not thought.text:
                 written["extra_content"] = {"google": {"thought_signature": thought.state.data}}
@@ -235,151 +233,152 @@ class ChatMessageWriter:
             ]
             if field in {"", "reasoning_details"}:
                 return
-        text = "".join(thought.text for thought in thoughts)
-        if not text:
-            return
+        said = [thought for thought in thoughts if thought.text]
         if not field:
-            self._lose(f"{path}.reasoning_content", "this service does not take earlier reasoning")
-        elif "tool_calls" in written or not self._quirks.reasoning_back_for_tools_only:
-            written[field] = text
+            for thought in said:
+                self._losses.drop(thought.at, "this service does not take earlier reasoning")
+        elif said and ("tool_calls" in written or not self._quirks.reasoning_back_for_tools_only):
+            written[field] = "".join(thought.text for thought in said)
 
-    # --- results ---
+    # --- results
 
     def _results(self, message: Message) -> list[_Written]:
         written: list[_Written] = []
         for part in message.parts:
-            if isinstance(part, ToolResultPart):
-                written.append(self._result(part, path=message.path))
-            else:
-                raise Unsupported("A tool's message may hold results only.", param=message.path)
+            if not isinstance(part, ToolResultPart):
+                raise Unsupported("A tool's message may hold results only.", param=str(part.at))
+            members = self._losses.members(part)
+            result = self._result(part, is_error=members.pop("is_error", False) if members else False)
+            if members:
+                result = {**self._losses.take_extra(members), **result}
+                self._losses.settle(part, members)
+            written.append(result)
         return written
 
-    def _result(self, result: ToolResultPart, *, path: str) -> _Written:
+    def _result(self, result: ToolResultPart, *, is_error: bool) -> _Written:
+        content: object = None if is_error else self._losses.only_text(result.parts)
+        if content is None:
+            content = self._result_content(result, is_error=is_error)
+        return {"role": "tool", "tool_call_id": result.id, "content": content}
+
+    def _result_content(self, result: ToolResultPart, *, is_error: bool) -> object:
         texts: list[_Written] = []
-        pictures = 0
-        for n, part in enumerate(result.parts):
-            place = f"{path}.content[{n}]"
+        moved = 0
+        for part in result.parts:
             match part:
-                case TextPart():
-                    texts.append(self._text(part, path=place))
-                case SearchResultPart():
-                    texts.append(self._search_result(part, path=place))
-                case DocumentPart(source=PlainText()):
-                    texts.append(self._document(part, path=place))
-                case ImagePart() | DocumentPart():
-                    pictures += 1
+                case ImagePart() | DocumentPart(source=InlineData() | UrlReference() | FileReference()):
+                    moved += 1
                     kind = "image" if isinstance(part, ImagePart) else "file"
-                    texts.append({"type": "text", "text": f"[{kind} {pictures} of call {result.id} follows]"})
-                    self._moved.append(self._part(part, path=place))
-                    self._lose(
-                        place,
-                        f"a tool's message holds text only: the {kind} follows in a user message",
+                    texts.append({"type": "text", "text": f"[{kind} {moved} of call {result.id} follows]"})
+                    self._moved += self._parts((part,))
+                    self._losses.report(
                         "move",
+                        part.at,
+                        f"a tool's message holds text only: the {kind} follows in a user message",
                     )
+                case TextPart() | SearchResultPart() | DocumentPart():
+                    texts += [each for each in self._parts((part,)) if isinstance(each, dict)]
                 case _:
-                    raise Unsupported(f"'{place}' cannot be part of a tool's result here.", param=place)
-        if result.is_error:
+                    raise Unsupported(
+                        f"'{part.at}' cannot be part of a tool's result here.", param=str(part.at)
+                    )
+        if is_error:
             head = texts[0]["text"] if texts else ""
             texts[:1] = [{"type": "text", "text": ERROR_MARK + head}]
-        if result.cache is not None:
-            self._lose(f"{path}.cache_control", "tool results have no cache markers here")
         content = self._content(texts, role="tool")
         if not self._own and not isinstance(content, str):
             content = "\n".join(text["text"] for text in texts)
-        return {"role": "tool", "tool_call_id": result.id, "content": content}
+        return content
 
-    # --- parts ---
+    # --- parts
 
-    def _part(self, part: Part, *, path: str) -> _AnyPart:
-        match part:
-            case TextPart():
-                return self._text(part, path=path)
-            case ImagePart():
-                return self._with_cache(self._image(part, path=path), part.cache, path=path)
-            case AudioPart():
-                return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-            case DocumentPart():
-                return self._with_cache(self._document(part, path=path), part.cache, path=path)
-            case SearchResultPart():
-                return self._search_result(part, path=path)
-            case RefusalPart():
-                return {"type": "refusal", "refusal": part.text}
-            case ForeignPart():
-                if part.dialect != DIALECT:
-                    raise Unsupported(
-                        f"'{path}' ({part.type}) is known to its own provider alone.", param=path
-                    )
-                return part.raw
-            case ReasoningPart() | ToolCallPart() | ToolResultPart():
-                raise Unsupported(f"'{path}' stands where it cannot be said.", param=path)
-            case _:
-                assert_never(part)
-
-    def _text(self, part: TextPart, *, path: str) -> _Written:
-        return self._with_cache({"type": "text", "text": part.text}, part.cache, path=path)
-
-    def _search_result(self, found: SearchResultPart, *, path: str) -> _Written:
-        if found.citations:
-            self._lose(f"{path}.citations", "citations cannot be asked for here")
-        text = "\n".join([f"{found.title} ({found.source})", *found.texts])
-        return self._with_cache({"type": "text", "text": text}, found.cache, path=path)
-
-    def _with_cache(self, written: _Written, cache: CacheBreakpoint | None, *, path: str) -> _Written:
-        if cache is None:
-            return written
-        if self._quirks.cache_control:
-            written["cache_control"] = cache_control(cache.ttl)
-        elif cache.ttl in _OPENAI_LIFETIMES:
-            written["prompt_cache_breakpoint"] = {"mode": "explicit", "ttl": cache.ttl}
-        else:
-            self._lose(f"{path}.cache_control", "this service takes no cache markers")
+    def _parts(self, parts: Sequence[Part]) -> list[_AnyPart]:
+        written: list[_AnyPart] = []
+        for part in parts:
+            members = self._losses.members(part)
+            if (each := self._part(part, members)) is not None:
+                written.append(each)
+            if members:
+                self._losses.settle(part, members)
         return written
 
-    def _image(self, image: ImagePart, *, path: str) -> _Written:
-        source = image.source
-        if isinstance(source, FileReference):
-            raise Unsupported(
-                f"'{path}': an image that is kept at a provider cannot be named here.", param=path
-            )
-        url = (
-            source.url
-            if isinstance(source, UrlReference)
-            else f"data:{source.media_type};base64,{source.data}"
+    def _part(self, part: Part, members: dict[str, Any]) -> _AnyPart | None:
+        """The part without the members that it pops; None for a part that is not sent."""
+        written: _Written
+        match part:
+            case TextPart():
+                written = {"type": "text", "text": part.text}
+            case ImagePart():
+                written = {"type": "image_url", "image_url": _image(part, members)}
+            case DocumentPart(source=PlainText(text=text)):
+                written = {"type": "text", "text": document_text(text, members)}
+            case DocumentPart():
+                written = {"type": "file", "file": _file(part, members, native=self._own)}
+            case SearchResultPart():
+                written = {"type": "text", "text": search_text(part)}
+            case AudioPart():
+                written = {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
+            case RefusalPart():
+                written = {"type": "refusal", "refusal": part.text}
+            case ForeignPart():
+                return self._losses.foreign(part, dialect=DIALECT)
+            case ReasoningPart() | ToolCallPart() | ToolResultPart():
+                raise Unsupported(f"'{part.at}' cannot stand in this message.", param=str(part.at))
+            case _:
+                self._losses.drop_unknown(part)
+                return None
+        return (
+            self._with_cache({**self._losses.take_extra(members), **written}, members) if members else written
         )
-        named = {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
-        return {"type": "image_url", "image_url": named}
 
-    def _document(self, document: DocumentPart, *, path: str) -> _Written:
-        source = document.source
-        if document.citations:
-            self._lose(f"{path}.citations", "citations cannot be asked for here")
-        if isinstance(source, PlainText):
-            heads = [head for head in (document.title or document.filename, document.context) if head]
-            return {"type": "text", "text": "\n".join([*heads, source.text])}
-        file: _Written = {}
-        if isinstance(source, InlineData):
-            file["filename"] = document.filename or document.title or "document.pdf"
-            file["file_data"] = f"data:{source.media_type};base64,{source.data}"
-        elif isinstance(source, FileReference):
-            if not self._own:
-                raise Unsupported(
-                    f"'{path}': a file that is kept at another provider cannot be read.", param=path
-                )
-            file["file_id"] = source.id
-        elif self._own:
-            file["file_data"] = source.url
+    def _with_cache(self, written: _Written, members: dict[str, Any]) -> _Written:
+        if "cache" not in members:
+            return written
+        ttl: str | None = members["cache"].ttl
+        if self._quirks.cache_control:
+            written["cache_control"] = cache_control(ttl)
+        elif ttl in _OPENAI_LIFETIMES:
+            written["prompt_cache_breakpoint"] = {"mode": "explicit", "ttl": ttl}
         else:
-            raise Unsupported(f"'{path}': a document cannot be named by its address here.", param=path)
-        if isinstance(source, FileReference) and document.filename is not None:
-            file["filename"] = document.filename
-        if document.context is not None:
-            self._lose(f"{path}.context", "a file has no context here")
-        return {"type": "file", "file": file}
+            return written
+        del members["cache"]
+        return written
+
+
+def _image(image: ImagePart, members: dict[str, Any]) -> _Written:
+    source = image.source
+    if isinstance(source, FileReference):
+        raise Unsupported(
+            f"'{image.at}': an image that is kept at a provider cannot be named here.",
+            param=str(image.at),
+        )
+    url = source.url if isinstance(source, UrlReference) else data_url(source)
+    detail = members.pop("detail", image.detail)
+    return {"url": url} if detail is None else {"url": url, "detail": detail}
+
+
+def _file(document: DocumentPart, members: dict[str, Any], *, native: bool) -> _Written:
+    source, place = document.source, document.at
+    filename: str | None = members.pop("filename", None)
+    match source:
+        case InlineData():
+            name = filename or members.pop("title", None) or "document.pdf"
+            return {"filename": name, "file_data": data_url(source)}
+        case FileReference() if native:
+            return {"file_id": source.id, **({} if filename is None else {"filename": filename})}
+        case FileReference():
+            raise Unsupported(
+                f"'{place}': a file that is kept at another provider cannot be read.", param=str(place)
+            )
+        case UrlReference() if native:
+            return {"file_data": source.url}
+        case UrlReference() | PlainText():
+            raise Unsupported(f"'{place}': a document cannot be named by its address here.", param=str(place))
 
 
 def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
-    """One of `reasoning_details`, in the form that
-    docs/reference/wire-formats.md#openai-compatible-servers names.
+    """One entry of `reasoning_details`
+    (docs/reference/wire-formats.md#openai-compatible-servers).
     """
     detail: _Written = {}
     state = thought.state if is_theirs else None
@@ -400,8 +399,8 @@ def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
 
 
 def cache_control(ttl: str | None) -> dict[str, str]:
-    """Anthropic's marker. OpenAI's lifetimes are longer: both become its longest
+    """Anthropic's marker. OpenAI's two lifetimes are longer and become Anthropic's longest
     (docs/reference/translation.md#caching-identity-and-tier).
     """
-    known = {"30m": "1h", "12h": "1h"}
-    return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": known.get(ttl, ttl)}
+    longest = {"30m": "1h", "12h": "1h"}
+    return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": longest.get(ttl, ttl)}

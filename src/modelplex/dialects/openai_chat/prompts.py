@@ -13,9 +13,9 @@ Prompt = str | tuple[int, ...]
 
 
 MAX_INPUTS = 10_000
-"""Texts of one request that is translated. OpenAI takes 2,048
-(platform.openai.com/docs/api-reference/embeddings/create); each becomes an object of its own in
-Gemini's form, thirty times as large as a text of one letter.
+"""Texts of a translated request. OpenAI takes 2,048
+(platform.openai.com/docs/api-reference/embeddings/create). In Gemini's form each becomes an object,
+thirty times as large as a text of one letter.
 """
 
 
@@ -26,9 +26,7 @@ def check_inputs(count: int, *, path: str) -> None:
 
 
 def read_prompts(raw: msgspec.Raw, *, path: str) -> tuple[Prompt, ...]:
-    """The texts, or lists of token ids, in their order. Raises BadRequest for anything else, and
-    for none at all.
-    """
+    """The texts or lists of token ids, in order. Raises BadRequest for others, and for none."""
     text = bytes(raw).lstrip()
     if text.startswith(b'"'):
         return (decode_member(raw, str, path=path),)

@@ -25,7 +25,6 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import MALFORMED, is_given
-from modelplex.dialects.core.ledger import part_paths
 from modelplex.dialects.core.members import decode_member, unknown_members
 from modelplex.dialects.openai_chat.fields import FIELDS
 from modelplex.dialects.openai_chat.messages_in import DIALECT, ChatCacheControl, read_cache, read_messages
@@ -140,7 +139,6 @@ def read_call(raw_request: RawRequest) -> ChatRequest:
     tools = (*_read_tools(values.take("tools")), *_read_functions(functions))
     choice = _read_choice(values)
     form = _read_format(values)
-    values.paths |= part_paths(conversation)
     return ChatRequest(
         dialect=DIALECT,
         model=raw_request.model,

@@ -307,15 +307,16 @@ def check_pairs(messages: tuple[Message, ...]) -> None:
     """Calls without results, and results without calls, are the client's mistake
     (docs/reference/translation.md#tool-calls-and-results). Raises BadRequest with the ids.
     """
-    open_calls: dict[str, str] = {}
+    open_calls: dict[str, ToolCallPart] = {}
     for message in messages:
         for part in message.parts:
             if isinstance(part, ToolCallPart):
-                open_calls[part.id] = message.path
+                open_calls[part.id] = part
             elif isinstance(part, ToolResultPart) and open_calls.pop(part.id, None) is None:
                 raise BadRequest(
-                    f"The tool result {part.id!r} answers no call before it.", param=message.path
+                    f"The tool result {part.id!r} answers no call before it.", param=str(part.at)
                 )
     if open_calls:
         ids = ", ".join(repr(each) for each in open_calls)
-        raise BadRequest(f"These tool calls have no result: {ids}.", param=next(iter(open_calls.values())))
+        first = next(iter(open_calls.values()))
+        raise BadRequest(f"These tool calls have no result: {ids}.", param=str(first.at))

@@ -1,20 +1,22 @@
-"""The input of a Responses request, read into the vocabulary: a flat list of items into turns.
+"""Reads `input` of a Responses request: a flat list of items, or one text.
 
-Above it stands _openai_responses_read; below it the vocabulary. A run of what a model makes
-(reasoning, messages, calls) is one turn of the assistant, a run of outputs is one turn of the
-tools, in the order in which they stand. Items that only this form has ride along unread.
+Neighbouring items that a model makes (reasoning, messages, calls) become one message of the
+assistant; neighbouring outputs become one message of tool results. Items that only this dialect has
+stay unread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
+    COMMON_NAMES,
+    NO_MEMBERS,
     AudioPart,
+    CacheBreakpoint,
     DocumentPart,
     FileReference,
     ForeignPart,
@@ -23,6 +25,7 @@ from modelplex.core.request import (
     Message,
     OpaqueState,
     Part,
+    Place,
     ReasoningPart,
     RefusalPart,
     Role,
@@ -32,8 +35,8 @@ from modelplex.core.request import (
     ToolResultPart,
 )
 from modelplex.dialects.core.envelope import unwrap
-from modelplex.dialects.core.json import is_given
-from modelplex.dialects.core.members import convert_member, decode_member
+from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
+from modelplex.dialects.core.members import convert_member, decode_member, decode_open
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, read_cache, read_url
 from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, OF_CALL, STATE_FORMAT
@@ -44,12 +47,16 @@ _ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "developer",
 }
-_MESSAGE_MEMBERS = frozenset("type role content id status phase".split())
-_CALL_MEMBERS = frozenset("type id call_id name namespace arguments input status".split())
-_OUTPUT_MEMBERS = frozenset("type id call_id output status name".split())
+_CALLS = frozenset({"function_call", "custom_tool_call"})
+_OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+_READ = _CALLS | _OUTPUTS | {"message", "reasoning", "compaction"}
+"""Types of items that are read."""
+_PART = COMMON_NAMES | {"cache": "prompt_cache_breakpoint"}
+_CUSTOM_CALL = {"arguments": "input"}
+_ENCRYPTED_STATE = {"state": "encrypted_content"}
+"""What the members of a part are called here, for Place."""
 _PLAIN_FILES = (".txt", ".md", ".csv", ".json", ".html", ".xml", ".log")
-"""Names of files whose bare base64 is text; of everything else it is taken for a PDF, the one kind
-that OpenAI documents.
+"""Names of files whose bare base64 is text; any other is a PDF, the one kind that OpenAI documents.
 """
 
 
@@ -59,189 +66,225 @@ class _Kind(msgspec.Struct):
     id: str | None = None
 
 
-class _MessageItem(msgspec.Struct):
-    role: str
-    content: str | list[msgspec.Raw] | None = None
-    id: str | None = None
-    phase: str | None = None
-
-
-class _CallItem(msgspec.Struct):
-    call_id: str
-    name: str
-    arguments: str | None = None
-    input: str = ""
-    namespace: str | None = None
-
-
-class _OutputItem(msgspec.Struct):
-    call_id: str
-    output: str | list[msgspec.Raw] | None = None
-    name: str | None = None
-
-
-class _ReasoningText(msgspec.Struct):
+class _ReasoningText(msgspec.Struct, forbid_unknown_fields=True):
     text: str = ""
+    type: str | None = None
 
 
-class _ReasoningItem(msgspec.Struct):
+class _Item(msgspec.Struct, forbid_unknown_fields=True):
+    """An item of any type that is read, with the members of all of them."""
+
+    type: str | None = None
     id: str | None = None
+    status: str | None = None
+    role: str | None = None
+    content: str | list[msgspec.Raw] | None = None
+    phase: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    namespace: str | None = None
+    output: str | list[msgspec.Raw] | None = None
     summary: list[_ReasoningText] | None = None
-    content: list[_ReasoningText] | None = None
     encrypted_content: str | None = None
 
 
-class _Part(msgspec.Struct):
+class _CacheControl(ChatCacheControl, forbid_unknown_fields=True):
+    mode: str | None = None
+
+
+class _InputAudio(msgspec.Struct, forbid_unknown_fields=True):
+    data: str
+    format: str
+
+
+class _Part(msgspec.Struct, forbid_unknown_fields=True):
     type: str
     text: str | None = None
     refusal: str | None = None
-    annotations: msgspec.Raw = msgspec.Raw()
+    annotations: msgspec.Raw = ABSENT
+    logprobs: msgspec.Raw = ABSENT
     image_url: str | None = None
     detail: str | None = None
     file_id: str | None = None
     file_data: str | None = None
     file_url: str | None = None
     filename: str | None = None
-    input_audio: Any = None
-    prompt_cache_breakpoint: ChatCacheControl | None = None
+    input_audio: _InputAudio | None = None
+    prompt_cache_breakpoint: _CacheControl | None = None
 
 
-class _InputAudio(msgspec.Struct):
-    data: str
-    format: str
+_decode_item = msgspec.json.Decoder(_Item).decode
 
 
 def read_input(raw: msgspec.Raw) -> list[Message]:
     """The conversation. Raises BadRequest with `param` like "input[2].content[0].image_url"."""
     if bytes(raw).lstrip().startswith(b'"'):
         text = decode_member(raw, str, path="input")
-        return [Message("user", (TextPart(text),), path="input")]
-    reading = _Reading()
+        return [Message("user", (TextPart(text, at=Place("input")),), path="input")]
+    reader = _InputReader()
     for n, item in enumerate(decode_member(raw, list[msgspec.Raw], path="input")):
-        reading.read(item, path=f"input[{n}]")
-    return reading.finished()
+        reader.read(item, path=f"input[{n}]")
+    return reader.finish()
 
 
-class _Reading:
-    """One input as far as it was read. What the model made is held until something else follows."""
+class _InputReader:
+    """Reads item after item. What the model made is collected until another item follows."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._made: list[Part] = []
-        self._says = self._calls = False
-        """Whether what was made so far holds text, and whether it holds a call."""
-        self._extra: dict[str, msgspec.Raw] = {}
-        self._head = Message("assistant", ())
+        self._has_text = self._has_calls = False
+        """Of what was made so far."""
+        self._start("")
 
-    def finished(self) -> list[Message]:
+    def _start(self, path: str) -> None:
+        self._path = path
+        self._id: str | None = None
+        self._phase: str | None = None
+        self._extra: dict[str, msgspec.Raw] = {}
+        self._places: dict[str, str] = {}
+        self._has_text = self._has_calls = False
+
+    def finish(self) -> list[Message]:
         self._flush()
         return list(joined_results(self._messages))
 
     def read(self, raw: msgspec.Raw, *, path: str) -> None:
-        kind = decode_member(raw, _Kind, path=path)
-        type_ = kind.type or ("message" if kind.role is not None else "item_reference")
+        item, extra = _decode(raw, path)
+        type_ = item.type or ("message" if item.role is not None else "item_reference")
         match type_:
             case "message":
-                self._read_message(raw, path=path)
+                self._read_message(item, extra, path=path)
             case "function_call" | "custom_tool_call":
-                self._make(_read_call(raw, free=type_ == "custom_tool_call", path=path), path=path)
+                self._make(_read_call(item, extra, free=type_ == "custom_tool_call", path=path), path=path)
             case "function_call_output" | "custom_tool_call_output":
-                self._read_output(raw, free=type_ == "custom_tool_call_output", path=path)
+                free = type_ == "custom_tool_call_output"
+                self._flush()
+                self._messages.append(
+                    Message("tool", (_read_output(item, extra, free=free, path=path),), path=path)
+                )
             case "reasoning":
-                self._make(_read_reasoning(raw, path=path), path=path)
+                self._make(_read_reasoning(item, extra, path=path), path=path)
             case "compaction":
-                item = decode_member(raw, _ReasoningItem, path=path)
                 state = OpaqueState(COMPACTED, item.encrypted_content or "", id=item.id)
-                self._make(ReasoningPart("", state, redacted=True), path=path)
+                at = Place(path, members=_ENCRYPTED_STATE)
+                self._make(ReasoningPart("", state, redacted=True, at=at, extra=extra), path=path)
             case _ if type_.endswith(("_call", "_list_tools", "_request", "program")):
-                self._make(ForeignPart(DIALECT, type_, raw), path=path)
+                self._make(ForeignPart(DIALECT, type_, raw, at=Place(path)), path=path)
             case _:
                 self._flush()
-                self._messages.append(Message("user", (ForeignPart(DIALECT, type_, raw),), path=path))
+                part = ForeignPart(DIALECT, type_, raw, at=Place(path))
+                self._messages.append(Message("user", (part,), path=path))
 
     def _make(self, part: Part, *, path: str) -> None:
         if not self._made:
-            self._head = Message("assistant", (), path=path)
-            self._says = self._calls = False
-            self._extra = {}
-        self._says = self._says or isinstance(part, TextPart | RefusalPart)
-        self._calls = self._calls or isinstance(part, ToolCallPart)
+            self._start(path)
+        self._has_text = self._has_text or isinstance(part, TextPart | RefusalPart)
+        self._has_calls = self._has_calls or isinstance(part, ToolCallPart)
         self._made.append(part)
 
     def _flush(self) -> None:
         if self._made:
-            parts = tuple(_with_signatures(self._made))
-            self._messages.append(msgspec.structs.replace(self._head, parts=parts, extra=self._extra))
+            self._messages.append(
+                Message(
+                    "assistant",
+                    tuple(_with_signatures(self._made)),
+                    phase=self._phase,
+                    id=self._id,
+                    path=self._path,
+                    extra=self._extra,
+                    places=self._places,
+                )
+            )
             self._made = []
 
-    def _read_message(self, raw: msgspec.Raw, *, path: str) -> None:
-        item = decode_member(raw, _MessageItem, path=path)
-        role = _ROLES.get(item.role)
+    def _read_message(self, item: _Item, extra: Mapping[str, msgspec.Raw], *, path: str) -> None:
+        role = _ROLES.get(item.role or "")
         if role is None:
             raise BadRequest(f"'{path}.role' is {item.role!r}, which is no role.", param=f"{path}.role")
-        parts = read_content(item.content, path=f"{path}.content")
-        members = decode_member(raw, dict[str, msgspec.Raw], path=path)
-        extra = {n: v for n, v in members.items() if n not in _MESSAGE_MEMBERS and is_given(v)}
+        parts = _read_content(item.content, path, ".content")
+        given = {name: value for name, value in extra.items() if is_given(value)}
         if role != "assistant":
             self._flush()
-            self._messages.append(Message(role, tuple(parts), path=path, extra=extra))
+            self._messages.append(Message(role, tuple(parts), path=path, extra=given))
             return
-        if self._made and self._says and not self._calls:
+        if self._made and self._has_text and not self._has_calls:
             self._flush()  # two messages in a row are two, unless calls that are still open stand between
-        first = not self._made
-        for part in parts or [TextPart("")]:
+        for part in parts or [TextPart("", at=Place(path, ".content"))]:
             self._make(part, path=path)
-        self._head = msgspec.structs.replace(
-            self._head,
-            path=path if first else self._head.path,
-            id=self._head.id or item.id,
-            phase=self._head.phase or item.phase,
-        )
-        self._extra |= extra
-
-    def _read_output(self, raw: msgspec.Raw, *, free: bool, path: str) -> None:
-        item = decode_member(raw, _OutputItem, path=path)
-        members = decode_member(raw, dict[str, msgspec.Raw], path=path)
-        result = ToolResultPart(
-            item.call_id,
-            tuple(read_content(item.output, path=f"{path}.output")),
-            name=item.name,
-            free=free,
-            extra={n: v for n, v in members.items() if n not in _OUTPUT_MEMBERS and is_given(v)},
-        )
-        self._flush()
-        self._messages.append(Message("tool", (result,), path=path))
+        self._id = self._id or item.id
+        if item.phase is not None and self._phase is None:
+            self._phase = item.phase
+            self._places["phase"] = f"{path}.phase"
+        for name, value in given.items():
+            place = f"{path}.{name}"
+            key = name if name not in self._extra else place
+            self._extra[key], self._places[key] = value, place
 
 
-def _read_call(raw: msgspec.Raw, *, free: bool, path: str) -> ToolCallPart:
-    item = decode_member(raw, _CallItem, path=path)
-    members = decode_member(raw, dict[str, msgspec.Raw], path=path)
-    arguments = item.arguments if item.arguments and item.arguments.strip() else "{}"
-    return ToolCallPart(
-        item.call_id,
-        item.name,
-        item.input if free else arguments,
+def _decode(raw: msgspec.Raw, path: str) -> tuple[_Item, Mapping[str, msgspec.Raw]]:
+    """The item, and its members that are not read. Of a type that is not read, just the type."""
+    try:
+        return _decode_item(raw), NO_MEMBERS
+    except MALFORMED:
+        kind = decode_member(raw, _Kind, path=path)
+        type_ = kind.type or ("message" if kind.role is not None else "item_reference")
+        if type_ in _READ:
+            return decode_open(raw, _Item, path=path)
+        return _Item(type_), NO_MEMBERS
+
+
+def _needed(value: str | None, path: str) -> str:
+    if value is None:
+        raise BadRequest(f"'{path}' is missing.", param=path)
+    return value
+
+
+def _read_output(item: _Item, extra: Mapping[str, msgspec.Raw], *, free: bool, path: str) -> ToolResultPart:
+    return ToolResultPart(
+        _needed(item.call_id, f"{path}.call_id"),
+        tuple(_read_content(item.output, path, ".output")),
+        name=item.name,
         free=free,
-        namespace=item.namespace,
-        extra={n: v for n, v in members.items() if n not in _CALL_MEMBERS and is_given(v)},
+        at=Place(path),
+        extra=extra,
     )
 
 
-def _read_reasoning(raw: msgspec.Raw, *, path: str) -> ReasoningPart:
-    """A readable content is the reasoning itself, and says more than its summary. An item without
-    either was never readable; one whose summary is empty text was, and its text was left out.
+def _read_call(item: _Item, extra: Mapping[str, msgspec.Raw], *, free: bool, path: str) -> ToolCallPart:
+    arguments = item.arguments if item.arguments and item.arguments.strip() else "{}"
+    return ToolCallPart(
+        _needed(item.call_id, f"{path}.call_id"),
+        _needed(item.name, f"{path}.name"),
+        (item.input or "") if free else arguments,
+        free=free,
+        namespace=item.namespace,
+        at=Place(path, members=_CUSTOM_CALL) if free else Place(path),
+        extra=extra,
+    )
+
+
+def _read_reasoning(item: _Item, extra: Mapping[str, msgspec.Raw], *, path: str) -> ReasoningPart:
+    """`content` is the reasoning itself, `summary` a summary of it. An item without either was
+    never readable; one whose summary is empty was, and its text was left out.
     """
-    item = decode_member(raw, _ReasoningItem, path=path)
+    at = Place(path, members=_ENCRYPTED_STATE)
     secret = item.encrypted_content
-    state = None
-    if secret:
-        state = unwrap(secret) or OpaqueState(STATE_FORMAT, secret, id=item.id)
+    state = (unwrap(secret) or OpaqueState(STATE_FORMAT, secret, id=item.id)) if secret else None
     if item.content:
-        return ReasoningPart("".join(part.text for part in item.content), state)
+        content = convert_member(item.content, list[_ReasoningText], path=f"{path}.content")
+        return ReasoningPart("".join(part.text for part in content), state, at=at, extra=extra)
     text = "\n\n".join(part.text for part in item.summary or ())
     is_ours = state is not None and state.format != STATE_FORMAT
     return ReasoningPart(
-        text, state, redacted=state is not None and not item.summary, summary=bool(text) and not is_ours
+        text,
+        state,
+        redacted=state is not None and not item.summary,
+        summary=bool(text) and not is_ours,
+        at=at,
+        extra=extra,
     )
 
 
@@ -269,67 +312,75 @@ def _signed(part: ReasoningPart) -> str | None:
 # --- content --------------------------------------------------------------------------------------
 
 
-def read_content(content: str | list[msgspec.Raw] | None, *, path: str) -> list[Part]:
+def _read_content(content: str | list[msgspec.Raw] | None, path: str, member: str) -> list[Part]:
     if content is None:
         return []
     if isinstance(content, str):
-        return [TextPart(content)] if content else []
-    return [_read_part(raw, path=f"{path}[{n}]") for n, raw in enumerate(content)]
+        return [TextPart(content, at=Place(path, member))] if content else []
+    return [_read_part(raw, Place(path, member, n, _PART)) for n, raw in enumerate(content)]
 
 
-def _read_part(raw: msgspec.Raw, *, path: str) -> Part:
-    part = decode_member(raw, _Part, path=path)
+def _read_part(raw: msgspec.Raw, place: Place) -> Part:
+    part, extra = decode_open(raw, _Part, path=place)
     read = _PARTS.get(part.type)
-    return ForeignPart(DIALECT, part.type, raw) if read is None else read(part, path)
+    return ForeignPart(DIALECT, part.type, raw, at=place) if read is None else read(part, place, extra)
 
 
-def _read_text(part: _Part, path: str) -> Part:
+def _cache(part: _Part) -> CacheBreakpoint | None:
+    return read_cache(None, part.prompt_cache_breakpoint)
+
+
+def _read_text(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
     if part.text is None:
-        raise BadRequest(f"'{path}.text' is missing.", param=f"{path}.text")
-    cache = read_cache(None, part.prompt_cache_breakpoint)
+        raise BadRequest(f"'{place}.text' is missing.", param=f"{place}.text")
+    if is_given(part.logprobs) and bytes(part.logprobs) != b"[]":
+        extra = {**extra, "logprobs": part.logprobs}
     if not is_given(part.annotations) or bytes(part.annotations) == b"[]":
-        return TextPart(part.text, cache)
-    return TextPart(part.text, cache, annotations=part.annotations, annotations_of=DIALECT)
+        return TextPart(part.text, _cache(part), at=place, extra=extra)
+    return TextPart(part.text, _cache(part), part.annotations, DIALECT, at=place, extra=extra)
 
 
-def _read_refusal(part: _Part, path: str) -> Part:
-    del path
-    return RefusalPart(part.refusal or "")
+def _read_refusal(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    return RefusalPart(part.refusal or "", at=place, extra=extra)
 
 
-def _read_image(part: _Part, path: str) -> Part:
-    cache = read_cache(None, part.prompt_cache_breakpoint)
+def _read_image(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    source: Source
     if part.file_id is not None:
-        return ImagePart(FileReference(part.file_id), part.detail, cache)
-    if part.image_url is None:
-        raise BadRequest(f"'{path}' has neither `image_url` nor `file_id`.", param=f"{path}.image_url")
-    return ImagePart(read_url(part.image_url, path=f"{path}.image_url"), part.detail, cache)
+        source = FileReference(part.file_id)
+    elif part.image_url is not None:
+        source = read_url(part.image_url, path=f"{place}.image_url")
+    else:
+        raise BadRequest(f"'{place}' has neither `image_url` nor `file_id`.", param=f"{place}.image_url")
+    return ImagePart(source, part.detail, _cache(part), at=place, extra=extra)
 
 
-def _read_file(part: _Part, path: str) -> Part:
+def _read_file(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
     source: Source
     if part.file_id is not None:
         source = FileReference(part.file_id)
     elif part.file_url is not None:
-        source = read_url(part.file_url, path=f"{path}.file_url")
+        source = read_url(part.file_url, path=f"{place}.file_url")
     elif part.file_data is None:
         raise BadRequest(
-            f"'{path}' has none of `file_data`, `file_url` and `file_id`.", param=f"{path}.file_data"
+            f"'{place}' has none of `file_data`, `file_url` and `file_id`.", param=f"{place}.file_data"
         )
     elif part.file_data.startswith(("data:", "http://", "https://")):
-        source = read_url(part.file_data, path=f"{path}.file_data")
+        source = read_url(part.file_data, path=f"{place}.file_data")
     else:
         is_plain = (part.filename or "").lower().endswith(_PLAIN_FILES)
         source = InlineData("text/plain" if is_plain else "application/pdf", part.file_data)
-    return DocumentPart(source, filename=part.filename, cache=read_cache(None, part.prompt_cache_breakpoint))
+    return DocumentPart(source, filename=part.filename, cache=_cache(part), at=place, extra=extra)
 
 
-def _read_audio(part: _Part, path: str) -> Part:
-    audio = convert_member(part.input_audio, _InputAudio, path=f"{path}.input_audio")
-    return AudioPart(audio.data, audio.format)
+def _read_audio(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    audio = part.input_audio
+    if audio is None:
+        raise BadRequest(f"'{place}.input_audio' is missing.", param=f"{place}.input_audio")
+    return AudioPart(audio.data, audio.format, at=place, extra=extra)
 
 
-_PARTS: dict[str, Callable[[_Part, str], Part]] = {
+_PARTS: dict[str, Callable[[_Part, Place, Mapping[str, msgspec.Raw]], Part]] = {
     "input_text": _read_text,
     "output_text": _read_text,
     "text": _read_text,

@@ -15,6 +15,7 @@ from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
     ChatRequest,
     Message,
+    Place,
     RawRequest,
     ResponseFormat,
     TextPart,
@@ -73,7 +74,9 @@ def _read_messages(values: FieldValues) -> tuple[Message, ...]:
         raise BadRequest("The body has no 'input'.", param="input")
     messages = [] if given is None else read_input(given)
     if instructions:
-        messages.insert(0, Message("system", (TextPart(instructions),), path=INSTRUCTIONS))
+        messages.insert(
+            0, Message("system", (TextPart(instructions, at=Place(INSTRUCTIONS)),), path=INSTRUCTIONS)
+        )
     return tuple(messages)
 
 

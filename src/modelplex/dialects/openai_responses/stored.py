@@ -1,8 +1,5 @@
-"""What the gateway needs to keep answers: the response object with which one ends, and items that
-are named by an id alone.
-
-Above it stands `keeping`; below it the framing. It looks at whole events, as they leave, and reads
-only the one that ends an answer well.
+"""What the response store reads: the response object at the end of a stream, and the items that a
+request names by id alone.
 """
 
 from __future__ import annotations
@@ -39,7 +36,7 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 
 
 def final_response(events: bytes) -> bytes | None:
-    """The whole response object, where these events hold the one that ends an answer well."""
+    """The response object, if these events have the one that ends a successful response."""
     if not any(mark in events for mark in _MARKS):
         return None
     for event in SseReader().feed(events):

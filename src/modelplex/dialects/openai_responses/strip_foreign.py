@@ -105,17 +105,17 @@ def _leave_message(message: Message, changes: list[Change]) -> Message | None:
         match part:
             case ForeignPart() if part.type in INERT:
                 changes.append(
-                    Change("drop", message.path, f"what a provider did earlier ({part.type}) is not sent")
+                    Change("drop", str(part.at), f"what a provider did earlier ({part.type}) is not sent")
                 )
             case ForeignPart(type="item_reference"):
                 raise Unsupported(
-                    f"'{message.path}' names an item that is kept at a provider. Send the item itself.",
-                    param=message.path,
+                    f"'{part.at}' names an item that is kept at a provider. Send the item itself.",
+                    param=str(part.at),
                 )
             case ReasoningPart() if part.state is not None and part.state.format == COMPACTED:
                 raise Unsupported(
-                    f"'{message.path}' is a compacted conversation, which its maker alone can read.",
-                    param=message.path,
+                    f"'{part.at}' is a compacted conversation, which its maker alone can read.",
+                    param=str(part.at),
                 )
             case ToolCallPart() if part.namespace is not None:
                 name = qualified(part.namespace, part.name)
