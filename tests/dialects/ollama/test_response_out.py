@@ -311,3 +311,18 @@ def test_models_a_model_and_a_version_are_told_in_ollamas_form() -> None:
     assert [model.id for model in ollama.read_models(ollama.write_tags({"a": ""}))] == ["a"]
     assert "tools" in (ShowResponse.model_validate_json(ollama.write_show("a")).capabilities or ())
     assert json.loads(ollama.write_version()) == {"version": ollama.SPOKEN}
+
+
+@pytest.mark.parametrize("generate", [False, True])
+def test_a_text_has_the_same_line_however_it_is_written(*, generate: bool) -> None:
+    """Text with log probabilities is encoded as a whole, other text into a frame."""
+    asked = _generated(prompt="Hi") if generate else _call()
+    writer = ollama.OllamaStreamWriter(asked, id="", created=0, model="m")
+    assert writer.send(TextDelta(0, "")) == b"", "nothing before the first text"
+    lines = [
+        json.loads(writer.send(TextDelta(0, 'a"\u2028b', logprobs=logprobs)))
+        for logprobs in (None, None, msgspec.Raw(b"[]"))
+    ]
+    assert lines[0] == lines[1]
+    assert {**lines[1], "logprobs": []} == lines[2]
+    assert b"\\u2028" in writer.send(TextDelta(0, "\u2028"))

@@ -84,6 +84,11 @@ class OllamaStreamWriter:
         del id  # responses of this dialect have none
         self.changes: list[Change] = []
         self._generate = call.dialect == GENERATE
+        self._text_line = (
+            b'%s"response":%s,"done":false}'
+            if self._generate
+            else b'%s"message":{"role":"assistant","content":%s},"done":false}'
+        )
         self._model = model
         self._created = created
         self._head = b""
@@ -114,7 +119,10 @@ class OllamaStreamWriter:
             case TextDelta():
                 if not event.text and event.logprobs is None:
                     return b""
-                return self._line({"content": event.text}, logprobs=event.logprobs)
+                if event.logprobs is not None or not self._head:
+                    return self._line({"content": event.text}, logprobs=event.logprobs)
+                # Nearly all lines are these, so that the frame is not encoded anew.
+                return ndjson.line(self._text_line % (self._head, encode(event.text)))
             case RefusalDelta():
                 self._refused = True
                 self._lose("lower", "message.content", "a refusal is sent as plain text")
