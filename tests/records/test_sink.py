@@ -52,6 +52,7 @@ def test_log_metrics_and_price_warnings_are_the_sinks_of_a_process(tmp_path: Pat
     file = tmp_path / "config.toml"
     file.write_text(f'{DEMO}[log]\nfile = "{tmp_path / "log"}"\n')
     process = GatewayProcess(load(str(file), environ={}), config_path=str(file), verbose=False)
+    process._log.close()
     assert [type(each).__name__ for each in process.sinks] == ["Metrics", "Log", "UnpricedWarnings"]
 
 
