@@ -42,6 +42,7 @@ from tests.upstreams import (
 
 HERE = "tests/test_requirements.py"
 GATEWAY = "tests/pipeline/test_gateway.py"
+ATTEMPT = "tests/pipeline/test_attempt.py"
 TRANSLATED = "tests/test_translated_providers.py"
 ANTHROPIC_WIRE = "tests/dialects/anthropic/test_request_out.py"
 CHAT_REQUESTS = "tests/dialects/openai_chat/test_request_out.py"
@@ -78,9 +79,9 @@ REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
     "R24": (f"{TRANSLATED}::test_every_way_to_stop_is_told_in_the_clients_words", f"{HERE}::test_r24_no_refusal_full_context_or_pause_is_a_plain_stop"),
     "R25": (f"{HERE}::test_r25_half_arguments_of_a_whole_answer_are_length_or_an_error", f"{GATEWAY}::test_tool_arguments_that_do_not_parse_are_never_a_finished_call"),
     "R26": (f"{GATEWAY}::test_a_stream_reset_at_any_byte_never_looks_whole", f"{TRANSLATED}::test_a_stream_cut_at_any_event_raises", f"{TRANSLATED}::test_ollamas_broken_streams_raise"),
-    "R27": (f"{GATEWAY}::test_before_the_first_output_of_a_stream_the_next_provider_is_tried", f"{TRANSLATED}::test_an_error_inside_a_200_before_output_fails_over_unseen", f"{HERE}::test_r27_r53_an_error_line_of_ollama_before_output_fails_over"),
-    "R28": (f"{GATEWAY}::test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait", f"{HERE}::test_r28_after_failover_the_limits_and_the_shortest_wait_reach_the_client", f"{HERE}::test_r28_the_headers_of_a_limit_are_forwarded_as_received"),
-    "R29": (f"{GATEWAY}::test_no_retry_after_is_ever_invented", f"{HERE}::test_r29_a_limit_without_its_time_does_not_cool_the_account_down"),
+    "R27": (f"{ATTEMPT}::test_before_the_first_output_of_a_stream_the_next_provider_is_tried", f"{TRANSLATED}::test_an_error_inside_a_200_before_output_fails_over_unseen", f"{HERE}::test_r27_r53_an_error_line_of_ollama_before_output_fails_over"),
+    "R28": (f"{ATTEMPT}::test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait", f"{HERE}::test_r28_after_failover_the_limits_and_the_shortest_wait_reach_the_client", f"{HERE}::test_r28_the_headers_of_a_limit_are_forwarded_as_received"),
+    "R29": (f"{ATTEMPT}::test_no_retry_after_is_ever_invented", f"{HERE}::test_r29_a_limit_without_its_time_does_not_cool_the_account_down"),
     "R30": (f"{GATEWAY}::test_a_silent_stream_gets_comments_and_then_times_out", f"{GATEWAY}::test_before_the_first_byte_of_the_upstream_nothing_is_sent", f"{HERE}::test_r30_a_caller_to_whom_nothing_goes_gets_pings_though_its_provider_speaks", f"{HERE}::test_r30_silence_is_bridged_for_15_s_by_default"),
     "R31": (f"{GATEWAY}::test_a_caller_that_hangs_up_while_it_waits_ends_the_upstream_at_once", f"{GATEWAY}::test_a_caller_that_hangs_up_in_mid_stream_ends_the_upstream_and_leaves_a_record", f"{HERE}::test_r31_what_went_before_a_hang_up_is_in_the_record"),
     "R32": (f"{TRANSLATED}::test_thinking_and_its_signature_go_back_byte_for_byte", f"{TRANSLATED}::test_a_conversation_with_ollama_goes_on", f"{HERE}::test_r32_no_address_is_fetched"),
@@ -108,7 +109,7 @@ REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
     "R54": (f"{FORMS}::test_r54_prompt_tokens_are_fresh_and_read_and_written_ones_together", f"{PAIRS}::test_each_client_is_told_what_each_provider_says"),
     "R55": (f"{FORMS}::test_r55_a_provider_that_counts_is_asked_and_its_count_passes", f"{FORMS}::test_r55_where_nobody_counts_an_estimate_is_marked_as_one", f"{FORMS}::test_r55_of_several_providers_the_one_that_counts_is_asked", f"{FORMS}::test_r55_a_provider_that_turns_out_not_to_count_gets_an_estimate_in_its_place", f"{FORMS}::test_r55_a_count_that_fails_is_no_estimate"),
     "R56": (f"{HERE}::test_r56_vectors_keep_order_dimensions_and_values", f"{TRANSLATED}::test_ollama_embeds_in_both_of_the_clients_forms", "tests/dialects/openai_chat/test_embeddings.py::test_vectors_keep_order_dimensions_and_values_between_both_encodings"),
-    "R57": (f"{GATEWAY}::test_a_rejected_key_rotates_and_never_shows_as_401", f"{HERE}::test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect"),
+    "R57": (f"{ATTEMPT}::test_a_rejected_key_rotates_and_never_shows_as_401", f"{HERE}::test_r57_the_next_key_is_tried_at_a_provider_of_any_dialect"),
     "R58": (f"{HERE}::test_r42_r58_long_names_and_free_tools_come_back_as_they_went",),
     "R59": ("tests/test_sealed_bodies.py::test_s22_s26_a_tool_that_the_provider_would_run_is_gone_and_the_turn_succeeds", "tests/test_sealed_requirements.py::test_the_tests_of_a_requirement_exist"),
     "R60": (f"{HERE}::test_r60_every_loss_is_in_header_and_record_and_refused_where_the_config_says_so",),
