@@ -1,7 +1,7 @@
-"""The cost of a request in US dollars, where its price is known.
+"""The cost of a request in US dollars, if its price is known.
 
-Unknown is None and never 0. The config's own prices come first, then the cost that the provider
-itself reports, then the price list of this package. Nothing is fetched.
+An unknown cost is None, never 0. The config's prices come first, then the cost that the provider
+reports, then the price list of this package. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from modelplex.providers.types import TYPES
 from modelplex.records.price_list import Price, PriceQuery, PriceRow, PriceTable, bundled, fixed_prices
 
 CACHE_LIMIT = 4_096
-"""Models that are remembered, about 1 KB each. Clients can make up model names that a provider
-accepts; the oldest are forgotten.
+"""Models in the cache, about 1 KB each; the oldest are dropped. Clients can invent model names that
+a provider accepts.
 """
 
 
 class Seller(msgspec.Struct, frozen=True):
-    """A provider, as far as prices depend on it: its name and type in the config, and its address
-    ("" for the usual one of its type).
+    """What prices depend on of a provider: name and type in the config, and the base URL ("" for
+    the default of the type).
     """
 
     name: str
@@ -38,7 +38,7 @@ class Seller(msgspec.Struct, frozen=True):
 
 
 class PricedProvider(Protocol):
-    """A provider's config, or the provider at run time."""
+    """The config of a provider, or the provider at run time."""
 
     @property
     def name(self) -> str: ...
@@ -53,7 +53,7 @@ def seller_of(provider: PricedProvider) -> Seller:
 
 
 class Prices:
-    """The prices that hold under one config. `find` is the list, and is replaced in tests."""
+    """The prices of one config. `find` looks a model up in the price list."""
 
     def __init__(
         self,
@@ -63,24 +63,24 @@ class Prices:
     ) -> None:
         self._own = own
         self._find = find
-        self._known: dict[tuple[Seller, str], PriceTable | None] = {}
+        self._cache: dict[tuple[Seller, str], PriceTable | None] = {}
 
     def __repr__(self) -> str:
-        return f"<Prices {len(self._own)} own, {len(self._known)} known>"
+        return f"<Prices {len(self._own)} own, {len(self._cache)} cached>"
 
     def table(self, seller: Seller, model: str) -> PriceTable | None:
-        """A model's prices: the first entry of the config that fits, else the list's; None where
-        neither knows it.
+        """A model's prices: of the first entry of the config that matches, else of the list; None
+        if neither has it.
         """
         key = (seller, model)
-        if key in self._known:
-            return self._known[key]
+        if key in self._cache:
+            return self._cache[key]
         table = self._own_table(seller, model)
-        if table is None and (question := price_query(seller.type, model, seller.base_url)) is not None:
-            table = (self._find or bundled().find)(question)
-        while len(self._known) >= CACHE_LIMIT:
-            del self._known[next(iter(self._known))]
-        self._known[key] = table
+        if table is None and (query := price_query(seller.type, model, seller.base_url)) is not None:
+            table = (self._find or bundled().find)(query)
+        while len(self._cache) >= CACHE_LIMIT:
+            del self._cache[next(iter(self._cache))]
+        self._cache[key] = table
         return table
 
     def _own_table(self, seller: Seller, model: str) -> PriceTable | None:
@@ -98,10 +98,10 @@ class Prices:
         conditions: Mapping[str, str] | None = None,
         at: float | None = None,
     ) -> float | None:
-        """US dollars, or None where that is not known, or the tokens are an estimate.
+        """US dollars; None if the price is unknown or the tokens are an estimate.
 
-        `said` is what the request says that prices depend on ("service_tier", "speed"); `at` the
-        call's time in Unix seconds, now by default.
+        `conditions` are members of the request that prices depend on ("service_tier", "speed");
+        `at` is the time of the call in Unix seconds, now by default.
         """
         if self._own_table(seller, model) is None and (reported := reported_cost(usage)) is not None:
             return reported
@@ -116,8 +116,8 @@ class Prices:
         conditions: Mapping[str, str] | None = None,
         at: float | None = None,
     ) -> float | None:
-        """The same by the tables alone, for an estimate too. Each of several samplings is charged
-        by its own model's prices.
+        """Like `cost`, but from price tables only, and for estimated tokens too. Each iteration is
+        charged at its own model's prices.
         """
         at = time.time() if at is None else at
         if not usage.iterations:
@@ -138,7 +138,9 @@ class Prices:
 
 
 def _usage_of(one: Iteration, whole: Usage, number: int) -> Usage:
-    """What is told of the whole answer alone is charged once."""
+    """The usage of one iteration. Web searches are reported for the whole response, and charged
+    once.
+    """
     return Usage(
         fresh=one.fresh,
         cache_read=one.cache_read,
@@ -156,16 +158,17 @@ def _table(entry: PriceConfig, model: str) -> PriceTable:
     return fixed_prices(given, service="config", model=model)
 
 
-# --- whose price ----------------------------------------------------------------------------------
+# --- which price ----------------------------------------------------------------------------------
 
 
 def price_query(provider_type: str, model: str, base_url: str | None) -> PriceQuery | None:
-    """The query for the price list, or None where nobody bills: own machines and private addresses.
+    """The query for the price list; None for local servers and private addresses, which bill
+    nothing.
 
-    Where many services have the API of the type, the address tells whose prices hold.
+    For a type whose API many services have, the address selects the service.
     """
     row = TYPES.get(provider_type)
-    if (row is not None and row.local) or (base_url and _is_own(base_url)):
+    if (row is not None and row.local) or (base_url and _is_private(base_url)):
         return None
     if base_url and row is not None and row.prices_by_address:
         return PriceQuery(model.lower(), url=base_url)
@@ -173,10 +176,8 @@ def price_query(provider_type: str, model: str, base_url: str | None) -> PriceQu
     return PriceQuery(model.lower(), service=service or provider_type)
 
 
-def _is_own(base_url: str) -> bool:
-    """Whether the address is on this machine or in a private network: nobody sends a bill that a
-    list could tell.
-    """
+def _is_private(base_url: str) -> bool:
+    """Whether the address is on this machine or in a private network."""
     try:
         host = urlsplit(base_url).hostname or ""
     except ValueError:
@@ -187,11 +188,11 @@ def _is_own(base_url: str) -> bool:
         return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan"))
 
 
-# --- how much -------------------------------------------------------------------------------------
+# --- amounts -------------------------------------------------------------------------------------
 
 
 class _ReportedCost(msgspec.Struct):
-    """What some providers say beside the token counts (OpenRouter, Perplexity). Dollars."""
+    """The cost in dollars that some providers report with usage (OpenRouter, Perplexity)."""
 
     cost: float | _Sum | None = None
     is_byok: bool | None = None
@@ -210,10 +211,10 @@ _decode_reported = msgspec.json.Decoder(_ReportedCost)
 
 
 def reported_cost(usage: Usage) -> float | None:
-    """What the provider says that the call cost, where its usage object says it.
+    """The cost that the provider reports in its usage object, or None.
 
-    With a key of the user's own at OpenRouter (`is_byok`), `cost` is its fee alone, and what the
-    model's maker charges stands beside it. https://openrouter.ai/docs/use-cases/usage-accounting
+    With a user's own key at OpenRouter (`is_byok`), `cost` is OpenRouter's fee only; the price of
+    the model is in `cost_details`. https://openrouter.ai/docs/use-cases/usage-accounting
     """
     if usage.raw is None or b'"cost"' not in bytes(usage.raw):
         return None
@@ -232,13 +233,13 @@ def reported_cost(usage: Usage) -> float | None:
 def total(
     table: PriceTable, usage: Usage, *, conditions: Mapping[str, str] | None = None, at: float
 ) -> float | None:
-    """Dollars for these counts at that time (Unix seconds), or None where there are tokens that the
-    table has no price for.
+    """Dollars for these counts at that time (Unix seconds); None if the table lacks a price for
+    some of the tokens.
 
-    A count without a price of its own costs what the count that contains it costs: cached tokens
-    are input, reasoning is output.
+    A count without its own price is charged like the count that contains it: cached tokens are
+    input, reasoning is output.
     """
-    row = _row(table, said=conditions or {}, at=at)
+    row = _row(table, conditions=conditions or {}, at=at)
     whole = usage.input
     hour = usage.cache_write_1h if row.cache_write_1h else 0
     sides: tuple[tuple[int, Price | None, tuple[tuple[int, Price | None], ...]], ...] = (
@@ -281,17 +282,17 @@ def total(
     return sum(max(0, count) * price.at(whole) for count, price in charged)
 
 
-def _row(table: PriceTable, *, said: Mapping[str, str], at: float) -> PriceRow:
+def _row(table: PriceTable, *, conditions: Mapping[str, str], at: float) -> PriceRow:
     row = table.periods[0].prices
     for period in reversed(table.periods):
         if period.applies(at):
             row = period.prices
             break
-    if not said:
+    if not conditions:
         return row
     found: dict[str, Price] = {}
     for period in table.tiers:
-        if said.items() >= period.when.items() and period.applies(at):
+        if conditions.items() >= period.when.items() and period.applies(at):
             for name in PriceRow.__struct_fields__:
                 if (price := getattr(period.prices, name)) is not None:
                     found.setdefault(name, price)

@@ -1,8 +1,7 @@
 """The price list that comes with this package: `prices.json`, looked up by service and model.
 
-`make prices` writes the file from genai-prices (https://github.com/pydantic/genai-prices), whose
-rules of matching are followed here. This module reads it at the first look-up and never again. It
-knows no gateway and no network.
+`make prices` writes the file from genai-prices (https://github.com/pydantic/genai-prices); this
+module follows its rules of matching. The file is read once, at the first look-up.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ PER_THOUSAND = 1e3
 
 
 class PriceQuery(msgspec.Struct, frozen=True):
-    """Which model's price. `service` is the list's id of the service, or None where `url` (the base
-    URL) is to tell it.
-    """
+    """A look-up by `service`, an id of the list, or by `url`, the base URL, if that is None."""
 
     model: str
     service: str | None = None
@@ -31,8 +28,8 @@ class PriceQuery(msgspec.Struct, frozen=True):
 
 
 class Price(msgspec.Struct, frozen=True, array_like=True):
-    """US dollars a piece. `tiers` are (tokens, price), rising: the last one whose tokens the whole
-    input exceeds is the price of every piece.
+    """US dollars per piece. `tiers` are (tokens, price), ascending: the last one whose tokens the
+    whole input exceeds is the price of every piece.
     """
 
     base: float
@@ -40,19 +37,19 @@ class Price(msgspec.Struct, frozen=True, array_like=True):
 
     def at(self, input_tokens: int) -> float:
         price = self.base
-        for start, dearer in self.tiers:
+        for start, tier_price in self.tiers:
             if input_tokens > start:
-                price = dearer
+                price = tier_price
         return price
 
     def per_piece(self, pieces: float) -> Price:
-        """The price of one, where this is the price of so many."""
-        return Price(self.base / pieces, tuple((start, dearer / pieces) for start, dearer in self.tiers))
+        """The price of one piece, if this is the price of so many."""
+        return Price(self.base / pieces, tuple((start, price / pieces) for start, price in self.tiers))
 
 
 class PriceRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the counts of our Usage cost, and each request. None where there is no price of its own
-    for it. In the file tokens are priced by the million, the last two by the thousand.
+    """The prices of the counts of Usage, and of a request; None for a count without its own price.
+    In the file tokens are priced per million, the last two per thousand.
     """
 
     input: Price | None = None
@@ -69,7 +66,7 @@ class PriceRow(msgspec.Struct, frozen=True, omit_defaults=True):
     request: Price | None = None
 
     def per_piece(self) -> PriceRow:
-        """Of one piece, where these are by the million and the thousand."""
+        """The prices per piece, if these are those of the file."""
         return PriceRow(
             **{
                 name: price.per_piece(PER_THOUSAND if name in {"web_search", "request"} else PER_MILLION)
@@ -80,15 +77,15 @@ class PriceRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Period(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When prices hold: from `start` (Unix seconds) on, or each day (UTC) between two seconds of
-    the day, which may span midnight.
+    """When prices apply: from `start` (Unix seconds) on, or daily (UTC) between two seconds of the
+    day, which may span midnight.
     """
 
     prices: PriceRow
     start: float | None = None
     daily: tuple[int, int] | None = None
     when: dict[str, str] = {}
-    """What the request must say for these prices, such as a service tier; only in `Table.tiers`."""
+    """Members that the request must have, such as a service tier; only in `PriceTable.tiers`."""
 
     def applies(self, at: float) -> bool:
         if self.start is not None:
@@ -101,8 +98,8 @@ class Period(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PriceTable(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One model's prices. Of `periods` the last that holds counts, and the first where none does.
-    Of `tiers` the first that holds, key by key.
+    """One model's prices: those of the last of `periods` that applies, or of the first one if none
+    does. Each price of `tiers` overrides it, the first that applies.
     """
 
     service: str
@@ -112,8 +109,8 @@ class PriceTable(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Clause(msgspec.Struct, frozen=True, array_like=True):
-    """Whether a name is meant: `kind` is "equals", "starts", "ends", "contains" or "regex" with a
-    text, "or" or "and" with clauses.
+    """A condition on a name: `kind` is "equals", "starts", "ends", "contains" or "regex" with a
+    text, or "or" or "and" with clauses.
     """
 
     kind: str
@@ -142,7 +139,7 @@ class Clause(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PricedModel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of the file."""
+    """A model in the file."""
 
     id: str
     match: Clause
@@ -150,8 +147,8 @@ class PricedModel(msgspec.Struct, frozen=True, omit_defaults=True):
     tiers: tuple[Period, ...] = ()
 
 
-class _Matched(msgspec.Struct):
-    """The same, its prices unread."""
+class _UndecodedModel(msgspec.Struct):
+    """A PricedModel whose prices are not decoded."""
 
     id: str
     match: Clause
@@ -160,7 +157,7 @@ class _Matched(msgspec.Struct):
 
 
 class PricedService(msgspec.Struct, frozen=True):
-    """`url` is a regular expression that the base URL begins with; `others` are services whose
+    """`url` is a regular expression for the start of the base URL; `others` are services whose
     models this one sells too.
     """
 
@@ -171,7 +168,7 @@ class PricedService(msgspec.Struct, frozen=True):
 
 
 class PriceFile(msgspec.Struct, frozen=True):
-    """Where the list is from, and the list. `licence` is that of the source."""
+    """The list and its source. `licence` is that of the source."""
 
     source: str
     version: str
@@ -181,14 +178,14 @@ class PriceFile(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(PriceFile).decode
-_models = msgspec.json.Decoder(list[_Matched]).decode
+_models = msgspec.json.Decoder(list[_UndecodedModel]).decode
 _periods = msgspec.json.Decoder(tuple[Period, ...]).decode
 _compact_date = re.compile(r"(-)(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 
 
 class PriceList:
-    """One file of prices. Of a service's models nothing is kept: a look-up reads them again, which
-    takes a millisecond or two, and whoever asks remembers the answer.
+    """One file of prices. A look-up decodes a service's models again, which takes a millisecond or
+    two; the caller caches the result.
     """
 
     def __init__(self, path: Path = FILE) -> None:
@@ -198,29 +195,29 @@ class PriceList:
     def file(self) -> PriceFile:
         return _decode(self._path.read_bytes())
 
-    def find(self, question: PriceQuery) -> PriceTable | None:
-        """The prices of a model, None where the service or the model is not listed."""
-        service = self._service(question)
+    def find(self, query: PriceQuery) -> PriceTable | None:
+        """The prices of a model; None if the service or the model is not listed."""
+        service = self._service(query)
         if service is None:
             return None
-        name = question.model.lower()
+        name = query.model.lower()
         for spelled in dict.fromkeys((name, _compact_date.sub(_dashed, name))):
             for seller in (service, *self._others(service)):
                 if (found := _find(seller, spelled)) is not None:
-                    # What a seller of another's models charges for a tier is not known.
+                    # Tier prices of a reseller are unknown.
                     return found if seller is service else msgspec.structs.replace(found, tiers=())
         return None
 
-    def has_service(self, question: PriceQuery) -> bool:
-        """Whether the service of this question is listed."""
-        return self._service(question) is not None
+    def has_service(self, query: PriceQuery) -> bool:
+        """Whether the service of this query is listed."""
+        return self._service(query) is not None
 
-    def _service(self, question: PriceQuery) -> PricedService | None:
+    def _service(self, query: PriceQuery) -> PricedService | None:
         for service in self.file.services:
-            if question.service is not None:
-                if service.id == question.service:
+            if query.service is not None:
+                if service.id == query.service:
                     return service
-            elif question.url is not None and re.match(service.url, question.url):
+            elif query.url is not None and re.match(service.url, query.url):
                 return service
         return None
 
@@ -231,7 +228,6 @@ class PriceList:
 
 @lru_cache(maxsize=1)
 def bundled() -> PriceList:
-    """The list of this package."""
     return PriceList()
 
 
@@ -249,7 +245,7 @@ def _each(periods: tuple[Period, ...]) -> tuple[Period, ...]:
 
 
 def _dashed(found: re.Match[str]) -> str:
-    """OpenRouter and LiteLLM write dates as `-20251211`, most services as `-2025-12-11`."""
+    """`-2025-12-11` for `-20251211`, as OpenRouter and LiteLLM write dates; most services do not."""
     year, month, day = (int(found.group(n)) for n in (2, 3, 4))
     try:
         date(year, month, day)
@@ -259,6 +255,6 @@ def _dashed(found: re.Match[str]) -> str:
 
 
 def fixed_prices(own: Mapping[str, float], *, service: str, model: str) -> PriceTable:
-    """A table of prices that do not change: dollars per million tokens, by the names of Prices."""
+    """A table of constant prices: dollars per million tokens, by the fields of PriceRow."""
     prices = PriceRow(**{name: Price(price) for name, price in own.items()})
     return PriceTable(service, model, (Period(prices.per_piece()),))

@@ -110,8 +110,8 @@ def _of_agent(
                 yield candidate.provider, candidate.model
     for served in directory.served:
         seller = sellers[served.provider]
-        question = price_query(seller.type, "", seller.base_url)
-        if not _is_open(served) or (question is not None and bundled().has_service(question)):
+        query = price_query(seller.type, "", seller.base_url)
+        if not _is_open(served) or (query is not None and bundled().has_service(query)):
             continue
         if any(entry.provider in {None, served.provider} and "*" in entry.model for entry in config.prices):
             continue
