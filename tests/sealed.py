@@ -1,8 +1,7 @@
-"""A gateway before a provider of each dialect, asked over its Unix socket, whose callers are
-sealed: what the tests of the sealed policy share.
+"""A gateway with a provider of each dialect and sealed callers on its Unix socket.
 
-A body is written in one of five forms, goes to one of five dialects, and what arrived there is
-looked at as bytes. A canary is a word that must not be among them.
+A body is written in one of five dialects, goes to one of five dialects, and is compared as bytes. A
+canary is a word that must not reach the provider.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Bodies made from the SDKs' own types: what leaves after judgement names no address, host or id of
-the agent's where a provider would act on it.
+"""Bodies made from the SDKs' own types: an amended body has no URL, host or id of the agent where a
+provider would act on it.
 
-Every string of a body is a canary. Which places a provider acts on is listed here by hand from the
-providers' references, and knows nothing of the policy's own tables.
+Every string of a body is a canary. The places that a provider acts on are listed by hand from the
+providers' references, independent of the policy's tables.
 """
 
 from __future__ import annotations

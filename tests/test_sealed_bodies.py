@@ -1,5 +1,5 @@
-"""The sealed policy through a whole gateway, on real sockets: what bodies lose, keep and are
-refused for, before providers of every dialect (docs/reference/isolation-requirements.md).
+"""The sealed policy through a whole gateway, on real sockets: what is stripped from bodies, kept
+and refused, with providers of every dialect (docs/reference/isolation-requirements.md).
 """
 
 from __future__ import annotations

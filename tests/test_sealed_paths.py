@@ -1,5 +1,5 @@
 """The sealed policy through a whole gateway, on real sockets: paths, queries, headers, framing and
-what comes back (docs/reference/isolation-requirements.md#served-endpoints and
+response headers (docs/reference/isolation-requirements.md#served-endpoints and
 #headers-and-framing).
 """
 

@@ -1,5 +1,5 @@
-"""The probes of all official SDKs through a whole gateway: what arrives at a provider of any
-dialect is on the reviewed list.
+"""The probes of all official SDKs through a whole gateway: every place that reaches a provider is
+on the reviewed list.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""docs/reference/isolation-requirements.md#sealed-policy-requirements, S1 to S50: where each
-requirement of the sealed policy is tested, and what of them cannot hold.
+"""docs/reference/isolation-requirements.md#sealed-policy-requirements, S1 to S50: the tests of each
+requirement of the sealed policy, and its limits.
 
-The policy alone is tested in tests/policy, a whole gateway on real sockets in
-tests/test_sealed_*.py. `LIMITS` says where a requirement is met by something else than its words.
+tests/policy tests the policy alone, tests/test_sealed_*.py a whole gateway on real sockets.
+`LIMITS` says where a requirement is not met literally.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The sealed policy through a whole gateway, on real sockets: models, switches, and rules that are
-open for some (docs/reference/isolation-requirements.md#compatible-providers, S18 to S21, S48).
+allowed for some callers (docs/reference/isolation-requirements.md#compatible-providers, S18 to S21,
+S48).
 """
 
 from __future__ import annotations

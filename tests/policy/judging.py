@@ -1,5 +1,5 @@
-"""What the tests of the policy share: bodies of each dialect around one thing, and what became of
-them.
+"""Shared by the tests of the policy: bodies of each dialect around one value, and assertions on the
+verdict.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ def judge(body: bytes, *, dialect: str, facts: Facts) -> Verdict:
     return sealed.judge(body, table=TABLES[dialect], facts=facts)
 
 
-def judged(body: Json | bytes, dialect: str, known: Facts = FACTS) -> Verdict:
+def judge_body(body: Json | bytes, dialect: str, known: Facts = FACTS) -> Verdict:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return judge(raw, dialect=dialect, facts=known)
 
 
-def passed(body: Json, dialect: str, known: Facts = FACTS) -> None:
+def assert_allowed(body: Json, dialect: str, known: Facts = FACTS) -> None:
     """No rule fires."""
-    assert judged(body, dialect, known) == Allow()
+    assert judge_body(body, dialect, known) == Allow()
 
 
-def left(body: Json, dialect: str, known: Facts = FACTS) -> tuple[Json, dict[str, str]]:
+def amended(body: Json, dialect: str, known: Facts = FACTS) -> tuple[Json, dict[str, str]]:
     """The body after its judgement, and what was stripped by which rule."""
-    verdict = judged(body, dialect, known)
+    verdict = judge_body(body, dialect, known)
     assert isinstance(verdict, Amend), verdict
     return json.loads(verdict.body), {item.pointer: item.rule for item in verdict.stripped}
 
 
 def refused(body: Json | bytes, dialect: str, known: Facts = FACTS) -> tuple[str, str]:
     """Rule and path."""
-    verdict = judged(body, dialect, known)
+    verdict = judge_body(body, dialect, known)
     assert isinstance(verdict, Refuse), verdict
     assert verdict.message.startswith("Refused by policy: ")
     assert f"(rule {verdict.rule})" in verdict.message

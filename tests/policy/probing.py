@@ -1,8 +1,8 @@
-"""Bodies made from the request types of the official SDKs, each with one probe in it: an address,
-an id, or an object that no type has.
+"""Bodies made from the request types of the official SDKs, each with one probe: a URL, an id, or an
+object of no known type.
 
-Every member of every type is tried at every place where the type may stand, and every entry of a
-list and key of a map. A place is named by the type that holds it: `chat_params.ImageURL.url`.
+Every member of every type is probed at every place where the type is used, and so is every entry of
+a list and key of a map. A place is named by its type: `chat_params.ImageURL.url`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Bodies as real agents send them: they work, and what they send by habit is gone (S25,
-S36, S50).
-"""
+"""Bodies that real agents send: they work, and lose only what the policy strips (S25, S36, S50)."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 
 from modelplex.policy.verdict import Allow, Amend, Facts
-from tests.policy.judging import FACTS, Json, judge, left, passed
+from tests.policy.judging import FACTS, Json, amended, assert_allowed, judge
 
 CODING_AGENT = (
     Path(__file__).parent.parent / "transcripts" / "messages_requests" / "coding_agent" / "request.json"
@@ -104,7 +102,7 @@ CODEX: Json = {
 
 
 def test_codex_works_without_its_search_and_with_its_namespace() -> None:
-    body, stripped = left(CODEX, "openai_responses")
+    body, stripped = amended(CODEX, "openai_responses")
     assert body["tools"] == [SHELL, PATCH, NAMESPACE]
     assert body["tool_choice"] == "auto"
     assert body["input"] == CODEX["input"]
@@ -117,7 +115,7 @@ def test_codex_works_without_its_search_and_with_its_namespace() -> None:
 
 
 def test_codex_is_judged_alike_over_a_websocket() -> None:
-    body, stripped = left({"type": "response.create", "generate": False, **CODEX}, "openai_responses")
+    body, stripped = amended({"type": "response.create", "generate": False, **CODEX}, "openai_responses")
     assert body["type"] == "response.create"
     assert set(stripped) == {"/tools/2", "/prompt_cache_key", "/client_metadata"}
 
@@ -143,14 +141,14 @@ def _claude_code() -> Json:
 
 def test_claude_code_works_and_loses_nothing_but_the_ids_of_its_device() -> None:
     sent = _claude_code()
-    body, stripped = left(sent, "anthropic_messages")
+    body, stripped = amended(sent, "anthropic_messages")
     assert stripped == {"/metadata/user_id": "identity"}
     assert {**body, "metadata": None} == {**sent, "metadata": None}
     assert "canary" not in json.dumps(body)
 
 
 def test_a_recorded_body_of_a_coding_agent_passes_but_for_its_id_and_the_providers_search() -> None:
-    _, stripped = left(json.loads(CODING_AGENT.read_text()), "anthropic_messages")
+    _, stripped = amended(json.loads(CODING_AGENT.read_text()), "anthropic_messages")
     assert stripped == {"/metadata/user_id": "identity", "/tools/2": "web-search"}
 
 
@@ -267,7 +265,7 @@ QWEN: Json = {
     ids=["opencode", "pi", "qwen-code", "gemini-cli", "gemini-cli as an array"],
 )
 def test_an_agent_that_sends_nothing_of_the_kind_is_left_alone(body: Json, dialect: str) -> None:
-    passed(body, dialect)
+    assert_allowed(body, dialect)
 
 
 @pytest.mark.parametrize("spacing", [(",", ":"), (", ", ": "), (" ,\n", "\t: ")])

@@ -13,13 +13,13 @@ from modelplex.policy.bounds import bounds_of, rule_names
 from modelplex.policy.verdict import Facts
 from tests.policy.judging import (
     Json,
+    amended,
+    assert_allowed,
     chat,
     gemini,
     item,
-    judged,
-    left,
+    judge_body,
     messages,
-    passed,
     refused,
     responses,
 )
@@ -58,12 +58,12 @@ def tool_of(body: Json) -> Json:
     "kind", ["web_search_20250305", "web_search_20260318", "web_fetch_20250910", "web_fetch_20260318"]
 )
 def test_anthropics_tools_get_the_bounds_that_they_do_not_say(kind: str) -> None:
-    body, told = left(claude(kind), "anthropic_messages", BOTH)
+    body, told = amended(claude(kind), "anthropic_messages", BOTH)
     assert tool_of(body)["allowed_domains"] == list(DOCS)
     assert tool_of(body)["max_uses"] == 3
     rule = kind[:10].rstrip("_").replace("_", "-")
     assert told == {"/tools/0/allowed_domains": rule, "/tools/0/max_uses": rule}
-    passed(body, "anthropic_messages", BOTH)
+    assert_allowed(body, "anthropic_messages", BOTH)
 
 
 def test_two_tools_may_not_be_used_twice_as_often() -> None:
@@ -72,22 +72,24 @@ def test_two_tools_may_not_be_used_twice_as_often() -> None:
     added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool_of(claude())}}
     hidden = {**claude(), "messages": [{"role": "user", "content": [{"type": "text", "text": "t"}, added]}]}
     assert refused(hidden, "anthropic_messages", USES)[0] == SEARCH
-    after, _ = left(two, "anthropic_messages", DOMAINS)
+    after, _ = amended(two, "anthropic_messages", DOMAINS)
     assert [tool["allowed_domains"] for tool in after["tools"]] == [list(DOCS), list(DOCS)]
 
 
 @pytest.mark.parametrize("dialect", ["anthropic_messages", "anthropic_count"])
 def test_a_request_to_anthropic_narrows_and_does_not_widen(dialect: str) -> None:
-    passed(claude(allowed_domains=["a.docs.example.com"], max_uses=1), dialect, BOTH)
-    passed(claude(allowed_domains=list(DOCS), max_uses=3), dialect, BOTH)
+    assert_allowed(claude(allowed_domains=["a.docs.example.com"], max_uses=1), dialect, BOTH)
+    assert_allowed(claude(allowed_domains=list(DOCS), max_uses=3), dialect, BOTH)
     wide = claude(allowed_domains=["example.com", "evil.example", "EXAMPLE.ORG."], max_uses=99)
-    body, _ = left(wide, dialect, BOTH)
+    body, _ = amended(wide, dialect, BOTH)
     assert tool_of(body)["allowed_domains"] == list(DOCS)
     assert tool_of(body)["max_uses"] == 3
 
 
 def test_what_is_blocked_is_taken_from_what_is_allowed() -> None:
-    body, told = left(claude(blocked_domains=["example.org", "evil.example"]), "anthropic_messages", DOMAINS)
+    body, told = amended(
+        claude(blocked_domains=["example.org", "evil.example"]), "anthropic_messages", DOMAINS
+    )
     assert tool_of(body) == {
         "type": "web_search_20250305",
         "name": "web_search",
@@ -108,7 +110,7 @@ def test_what_is_blocked_is_taken_from_what_is_allowed() -> None:
 )
 def test_an_empty_intersection_is_refused(members: Json, path: str) -> None:
     assert refused(claude(**members), "anthropic_messages", DOMAINS) == (SEARCH, path)
-    verdict = judged(claude(**members), "anthropic_messages", DOMAINS)
+    verdict = judge_body(claude(**members), "anthropic_messages", DOMAINS)
     assert "names no allowed domain" in getattr(verdict, "message", "")
 
 
@@ -133,25 +135,25 @@ def test_an_unknown_member_of_a_bounded_tool_is_stripped() -> None:
         (claude(allowed_domains=list(DOCS), also_search=["evil.example"]), "anthropic_messages"),
         (openai(filters={"allowed_domains": list(DOCS)}, also_search=["evil.example"]), "openai_responses"),
     ):
-        _, told = left(body, dialect, DOMAINS)
+        _, told = amended(body, dialect, DOMAINS)
         assert told == {"/tools/0/also_search": "unknown-field"}
 
 
 def test_the_responses_form_gets_filters_and_a_number_of_calls() -> None:
-    body, told = left(openai(), "openai_responses", BOTH)
+    body, told = amended(openai(), "openai_responses", BOTH)
     assert tool_of(body)["filters"] == {"allowed_domains": list(DOCS)}
     assert body["max_tool_calls"] == 3
     assert told == {"/tools/0/filters": SEARCH, "/max_tool_calls": SEARCH}
-    passed(body, "openai_responses", BOTH)
+    assert_allowed(body, "openai_responses", BOTH)
     wide = {**openai(filters={"allowed_domains": ["com"]}), "max_tool_calls": 50}
-    body, _ = left(wide, "openai_responses", BOTH)
+    body, _ = amended(wide, "openai_responses", BOTH)
     assert tool_of(body)["filters"] == {"allowed_domains": ["docs.example.com"]}
     assert body["max_tool_calls"] == 3
     narrow = {
         **openai("web_search_2025_08_26", filters={"allowed_domains": ["a.example.org"]}),
         "max_tool_calls": 1,
     }
-    passed(narrow, "openai_responses", BOTH)
+    assert_allowed(narrow, "openai_responses", BOTH)
     assert refused(openai(filters={"allowed_domains": ["e.example"]}), "openai_responses", DOMAINS) == (
         SEARCH,
         "tools[0].filters.allowed_domains",
@@ -165,13 +167,13 @@ def test_a_tool_of_the_responses_form_is_bounded_wherever_it_hides() -> None:
         item({"type": "tool_search_output", "tools": tools}),
         responses(tools=[{"type": "namespace", "name": "n", "tools": tools}]),
     ):
-        after, _ = left(body, "openai_responses", BOTH)
+        after, _ = amended(body, "openai_responses", BOTH)
         assert "docs.example.com" in str(after)
         assert after["max_tool_calls"] == 3
 
 
 def test_a_count_is_told_no_number_of_calls() -> None:
-    body, _ = left({"model": "m", "input": "i", "tools": [{"type": "web_search"}]}, "openai_count", BOTH)
+    body, _ = amended({"model": "m", "input": "i", "tools": [{"type": "web_search"}]}, "openai_count", BOTH)
     assert "max_tool_calls" not in body
 
 
@@ -198,20 +200,20 @@ def test_a_form_without_words_for_a_bound_is_refused_with_a_sentence(
     dialect: str, rule: str, body: Json, known: Facts, path: str
 ) -> None:
     assert refused(body, dialect, known) == (rule, path)
-    sentence = getattr(judged(body, dialect, known), "message", "")
+    sentence = getattr(judge_body(body, dialect, known), "message", "")
     assert "this form has no member for" in sentence
     assert "[policy.allow]" in sentence
 
 
 def test_the_older_search_of_the_responses_form_can_be_counted() -> None:
-    body, told = left(openai("web_search_preview"), "openai_responses", USES)
+    body, told = amended(openai("web_search_preview"), "openai_responses", USES)
     assert body["max_tool_calls"] == 3
     assert told == {"/max_tool_calls": SEARCH}
 
 
 def test_perplexitys_list_of_domains_is_narrowed() -> None:
-    passed(chat(search_domain_filter=["example.org"]), "openai_chat", DOMAINS)
-    body, told = left(chat(search_domain_filter=["com"]), "openai_chat", DOMAINS)
+    assert_allowed(chat(search_domain_filter=["example.org"]), "openai_chat", DOMAINS)
+    body, told = amended(chat(search_domain_filter=["com"]), "openai_chat", DOMAINS)
     assert body["search_domain_filter"] == ["docs.example.com"]
     assert told == {"/search_domain_filter": SEARCH}
     assert refused(chat(search_domain_filter=["-example.org"]), "openai_chat", DOMAINS)[0] == "unknown-form"
@@ -221,9 +223,9 @@ def test_perplexitys_list_of_domains_is_narrowed() -> None:
 def test_openrouters_own_switches_do_not_widen_what_is_bounded(dialect: str) -> None:
     known = bounded(Bound(SEARCH, DOCS), Bound("web-fetch", DOCS), rules=("provider-switch",))
     base = chat if dialect == "openai_chat" else responses
-    body, _ = left(base(plugins=[{"id": "web"}, {"id": "file-parser"}]), dialect, known)
+    body, _ = amended(base(plugins=[{"id": "web"}, {"id": "file-parser"}]), dialect, known)
     assert body["plugins"] == [{"id": "web", "include_domains": list(DOCS)}, {"id": "file-parser"}]
-    body, _ = left(base(tools=[{"type": "openrouter:web_search"}]), dialect, known)
+    body, _ = amended(base(tools=[{"type": "openrouter:web_search"}]), dialect, known)
     assert tool_of(body)["parameters"] == {"allowed_domains": list(DOCS)}
     assert refused(base(tools=[{"type": "openrouter:web_fetch"}]), dialect, known)[0] == "web-fetch"
     counted = bounded(Bound(SEARCH, max_uses=1), rules=("provider-switch",))
@@ -231,19 +233,21 @@ def test_openrouters_own_switches_do_not_widen_what_is_bounded(dialect: str) -> 
 
 
 def test_a_search_that_is_null_is_none() -> None:
-    passed(chat(web_search_options=None, enable_search=None), "openai_chat", BOTH)
+    assert_allowed(chat(web_search_options=None, enable_search=None), "openai_chat", BOTH)
 
 
 def test_a_rule_without_bounds_is_as_it_was() -> None:
     known = bounded(rules=(SEARCH, "web-fetch"))
-    passed(claude(allowed_domains=["any.example"], anything={"x": 1}), "anthropic_messages", known)
-    passed(openai(filters={"allowed_domains": ["any.example"]}), "openai_responses", known)
-    passed(gemini(tools=[{"googleSearch": {}}, {"urlContext": {}}]), "gemini", known)
-    passed(chat(web_search_options={"x": 1}, search_domain_filter=["-a.example"]), "openai_chat", known)
+    assert_allowed(claude(allowed_domains=["any.example"], anything={"x": 1}), "anthropic_messages", known)
+    assert_allowed(openai(filters={"allowed_domains": ["any.example"]}), "openai_responses", known)
+    assert_allowed(gemini(tools=[{"googleSearch": {}}, {"urlContext": {}}]), "gemini", known)
+    assert_allowed(
+        chat(web_search_options={"x": 1}, search_domain_filter=["-a.example"]), "openai_chat", known
+    )
 
 
 def test_a_bound_of_one_rule_opens_no_other() -> None:
-    _, told = left(claude("web_fetch_20250910"), "anthropic_messages", bounded(Bound(SEARCH, DOCS)))
+    _, told = amended(claude("web_fetch_20250910"), "anthropic_messages", bounded(Bound(SEARCH, DOCS)))
     assert set(told.values()) == {"web-fetch"}
 
 

@@ -1,6 +1,4 @@
-"""Content comes inline: no address, no id of something stored, nothing of a kind that no table
-knows (S30 to S37).
-"""
+"""Content must be inline: no URL, no id of a stored object, no unknown type (S30 to S37)."""
 
 from __future__ import annotations
 
@@ -15,6 +13,8 @@ from tests.policy.judging import (
     TABLES,
     Json,
     Place,
+    amended,
+    assert_allowed,
     block,
     chat,
     chat_part,
@@ -22,11 +22,9 @@ from tests.policy.judging import (
     gemini,
     gemini_part,
     item,
-    judged,
-    left,
+    judge_body,
     messages,
     ollama,
-    passed,
     refused,
     responses,
 )
@@ -319,20 +317,20 @@ def test_an_address_is_refused_in_every_place_and_disguise(place: str, address: 
 )
 def test_a_data_url_passes_in_every_place(place: str, url: str) -> None:
     dialect, make, _ = ADDRESSES[place]
-    passed(make(url), dialect)
+    assert_allowed(make(url), dialect)
 
 
 @pytest.mark.parametrize("place", sorted(ADDRESSES))
 def test_an_address_passes_where_the_rule_is_open(place: str) -> None:
     dialect, make, _ = ADDRESSES[place]
-    passed(make("https://e.example/x.png"), dialect, facts("remote-url"))
+    assert_allowed(make("https://e.example/x.png"), dialect, facts("remote-url"))
 
 
 @pytest.mark.parametrize("place", sorted(ADDRESSES))
 @pytest.mark.parametrize("value", [["https://e"], {"href": "https://e"}, 7, True])
 def test_an_address_of_another_type_is_refused(place: str, value: Any) -> None:
     dialect, make, _ = ADDRESSES[place]
-    verdict = judged(make(value), dialect)
+    verdict = judge_body(make(value), dialect)
     assert "https" not in str(getattr(verdict, "body", b""))
     if isinstance(value, dict) and place in {
         "chat image as a string",
@@ -359,7 +357,7 @@ def test_file_data_that_is_neither_base64_nor_a_data_url_is_refused(place: str, 
 @pytest.mark.parametrize("said", [BYTES, DATA, "/9j/4AAQSkZJRg==", "AA-_", "QUJD\r\nREVG"])
 def test_bytes_that_come_along_pass(place: str, said: str) -> None:
     dialect, make, _ = INLINE[place]
-    passed(make(said), dialect)
+    assert_allowed(make(said), dialect)
 
 
 # --- S34: ids of what is stored -------------------------------------------------------------------
@@ -706,17 +704,17 @@ KEPT_PARTS: list[Json] = [
 @pytest.mark.parametrize("it", KEPT_ITEMS, ids=lambda it: it["type"])
 @pytest.mark.parametrize("dialect", ["openai_responses", "openai_count"])
 def test_an_inert_item_of_the_history_passes_unchanged(it: Json, dialect: str) -> None:
-    passed({"model": "m", "input": [{"role": "user", "content": "hi"}, it]}, dialect)
+    assert_allowed({"model": "m", "input": [{"role": "user", "content": "hi"}, it]}, dialect)
 
 
 @pytest.mark.parametrize("it", KEPT_BLOCKS, ids=lambda it: it["type"])
 def test_an_inert_block_of_the_history_passes_unchanged(it: Json) -> None:
-    passed(block(it, role="assistant"), "anthropic_messages")
+    assert_allowed(block(it, role="assistant"), "anthropic_messages")
 
 
 @pytest.mark.parametrize("part", KEPT_PARTS)
 def test_an_inert_part_of_the_history_passes_unchanged(part: Json) -> None:
-    passed(gemini_part(part), "gemini")
+    assert_allowed(gemini_part(part), "gemini")
 
 
 # --- S36: opaque ----------------------------------------------------------------------------------
@@ -849,7 +847,7 @@ OPAQUE: list[tuple[str, Json]] = [
 
 @pytest.mark.parametrize(("dialect", "body"), OPAQUE)
 def test_words_that_look_like_fields_pass_byte_for_byte(dialect: str, body: Json) -> None:
-    passed(body, dialect)
+    assert_allowed(body, dialect)
 
 
 # --- S37 ------------------------------------------------------------------------------------------
@@ -930,7 +928,7 @@ def test_content_of_another_shape_is_refused(dialect: str, body: Json) -> None:
     ],
 )
 def test_a_member_that_its_kind_does_not_have_is_stripped(dialect: str, body: Json, pointer: str) -> None:
-    after, stripped = left(body, dialect)
+    after, stripped = amended(body, dialect)
     assert stripped == {pointer: "unknown-field"}
     assert "https" not in str(after)
 

@@ -14,7 +14,7 @@ from modelplex.policy.leaves import TEXT
 from modelplex.policy.value_rules import OverwriteRule, RefuseRule, StripRule
 from modelplex.policy.verdict import ALLOW, Amend, Refuse, Verdict
 from modelplex.policy.walk import Json, PolicyWalk
-from tests.policy.judging import FACTS, TABLES, judge, judged
+from tests.policy.judging import FACTS, TABLES, judge, judge_body
 
 
 def test_every_form_that_is_spoken_has_a_table_and_there_is_no_other() -> None:
@@ -28,7 +28,7 @@ def test_a_dialect_without_a_table_is_judged_by_none() -> None:
 
 
 def test_a_refusal_never_holds_the_value() -> None:
-    verdict = judged({"model": "m", "previous_response_id": "resp_canary"}, "openai_responses")
+    verdict = judge_body({"model": "m", "previous_response_id": "resp_canary"}, "openai_responses")
     assert isinstance(verdict, Refuse)
     assert "canary" not in verdict.message
     assert verdict.message == (

@@ -1,3 +1,5 @@
+"""Types of single values: what they accept, and what they strip or refuse."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -18,14 +20,14 @@ from modelplex.policy.leaves import (
 from tests.policy.judging import (
     TABLES,
     Json,
+    amended,
+    assert_allowed,
     chat,
     facts,
     gemini,
-    left,
     messages,
     nodes,
     ollama,
-    passed,
     refused,
     responses,
 )
@@ -96,12 +98,12 @@ def test_a_word_of_an_api_is_no_place_for_an_address_or_an_id(
     value: Any = said
     for name in reversed(place):
         value = {name: value}
-    _, stripped = left({**bodies[dialect], **value}, dialect)
+    _, stripped = amended({**bodies[dialect], **value}, dialect)
     assert stripped == {"/" + "/".join(place): "unknown-value"}
 
 
 def test_an_unknown_word_passes_where_the_rule_is_open() -> None:
-    passed(chat(reasoning_effort="level-11 please"), "openai_chat", facts("unknown-value"))
+    assert_allowed(chat(reasoning_effort="level-11 please"), "openai_chat", facts("unknown-value"))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_an_unknown_word_passes_where_the_rule_is_open() -> None:
 )
 def test_a_version_of_a_tool_has_no_room_for_text(dialect: str, tool: Json) -> None:
     bodies = {"anthropic_messages": messages, "openai_responses": responses, "openai_chat": chat}
-    body, stripped = left(bodies[dialect](tools=[tool]), dialect)
+    body, stripped = amended(bodies[dialect](tools=[tool]), dialect)
     assert "tools" not in body
     assert set(stripped.values()) == {"unknown-tool"}
 
@@ -172,7 +174,7 @@ def test_a_schema_that_refers_to_another_document_is_refused(key: str, said: str
     schema = {"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}, {key: said}]}}}
     for dialect, body, path in _schemas(schema):
         assert refused(body, dialect) == ("remote-url", f"{path}.properties.a.anyOf[1].{key}")
-        passed(body, dialect, facts("remote-url"))
+        assert_allowed(body, dialect, facts("remote-url"))
 
 
 def test_what_a_schema_says_of_itself_passes() -> None:
@@ -188,7 +190,7 @@ def test_what_a_schema_says_of_itself_passes() -> None:
         "examples": [{"ref": "refs/heads/main", "id": URL}],
     }
     for dialect, body, _ in _schemas(schema):
-        passed(body, dialect)
+        assert_allowed(body, dialect)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_what_a_schema_says_of_itself_passes() -> None:
 def test_a_base_for_references_is_stripped(key: str, said: str) -> None:
     schema = {"type": "object", "properties": {"a": {key: said, "type": "string"}}}
     for dialect, body, path in _schemas(schema):
-        _, stripped = left(body, dialect)
+        _, stripped = amended(body, dialect)
         (pointer,) = stripped
         assert pointer.replace("/", ".").replace("..", ".").endswith(f"properties.a.{key}"), path
         assert stripped == {pointer: "remote-url"}

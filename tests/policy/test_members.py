@@ -1,6 +1,4 @@
-"""Members beside the content: what is kept at a provider, who is told of, what it costs, and which
-other models read along (S18, S38 to S45).
-"""
+"""Members besides content: stored state, labels, identity, price, other models (S18, S38 to S45)."""
 
 from __future__ import annotations
 
@@ -13,14 +11,14 @@ from tests.policy.judging import (
     TABLES,
     Json,
     Place,
+    amended,
+    assert_allowed,
     chat,
     facts,
     gemini,
-    judged,
-    left,
+    judge_body,
     messages,
     ollama,
-    passed,
     refused,
     responses,
 )
@@ -54,7 +52,7 @@ def test_every_table_is_tried() -> None:
 
 @pytest.mark.parametrize("dialect", sorted(PLAIN))
 def test_a_plain_body_passes(dialect: str) -> None:
-    passed(PLAIN[dialect], dialect)
+    assert_allowed(PLAIN[dialect], dialect)
 
 
 # --- S38, S39, S40: nothing is kept, nothing kept is read -----------------------------------------
@@ -62,7 +60,7 @@ def test_a_plain_body_passes(dialect: str) -> None:
 
 @pytest.mark.parametrize("said", [True, None, "true", 1])
 def test_a_response_is_not_stored_whatever_the_client_says(said: Any) -> None:
-    body, stripped = left(responses(store=said), "openai_responses")
+    body, stripped = amended(responses(store=said), "openai_responses")
     assert body["store"] is False
     assert stripped == {"/store": "store"}
 
@@ -70,20 +68,20 @@ def test_a_response_is_not_stored_whatever_the_client_says(said: Any) -> None:
 @pytest.mark.parametrize("said", [True, "true", 1])
 @pytest.mark.parametrize("dialect", ["openai_chat", "openai_completions", "openai_count"])
 def test_a_store_flag_is_gone_where_services_have_no_such_member(said: Any, dialect: str) -> None:
-    body, stripped = left({**PLAIN[dialect], "store": said}, dialect)
+    body, stripped = amended({**PLAIN[dialect], "store": said}, dialect)
     assert "store" not in body
     assert stripped == {"/store": "store"}
 
 
 def test_a_client_that_stores_nothing_is_left_alone() -> None:
-    passed(chat(store=False), "openai_chat")
-    passed(responses(store=False), "openai_responses")
-    passed(gemini(store=False), "gemini")
+    assert_allowed(chat(store=False), "openai_chat")
+    assert_allowed(responses(store=False), "openai_responses")
+    assert_allowed(gemini(store=False), "gemini")
 
 
 @pytest.mark.parametrize("dialect", GEMINI)
 def test_gemini_does_not_log_the_request_for_later(dialect: str) -> None:
-    body, stripped = left(gemini(store=True), dialect)
+    body, stripped = amended(gemini(store=True), dialect)
     assert body["store"] is False
     assert stripped == {"/store": "store"}
 
@@ -117,7 +115,7 @@ KEPT_STATE: list[tuple[str, Json, str]] = [
 def test_what_continues_stored_state_is_refused_and_told_to_send_the_whole_history(
     dialect: str, member: Json, path: str
 ) -> None:
-    verdict = judged({**PLAIN[dialect], **member}, dialect)
+    verdict = judge_body({**PLAIN[dialect], **member}, dialect)
     assert refused({**PLAIN[dialect], **member}, dialect) == ("stored-state", path)
     assert "Send the whole history" in getattr(verdict, "message", "")
 
@@ -126,12 +124,12 @@ def test_what_continues_stored_state_is_refused_and_told_to_send_the_whole_histo
 def test_what_continues_stored_state_passes_where_the_rule_is_open(
     dialect: str, member: Json, path: str
 ) -> None:
-    passed({**PLAIN[dialect], **member}, dialect, facts("stored-state"))
+    assert_allowed({**PLAIN[dialect], **member}, dialect, facts("stored-state"))
 
 
 @pytest.mark.parametrize("dialect", ["openai_responses", "openai_count"])
 def test_no_state_at_all_may_be_said_with_null(dialect: str) -> None:
-    passed(
+    assert_allowed(
         {
             **PLAIN[dialect],
             "previous_response_id": None,
@@ -162,7 +160,7 @@ def test_a_response_in_the_background_is_refused(said: Any) -> None:
 
 
 def test_a_response_in_the_foreground_passes() -> None:
-    passed(responses(background=False), "openai_responses")
+    assert_allowed(responses(background=False), "openai_responses")
 
 
 @pytest.mark.parametrize("name", ["generationOutputConfig", "generation_output_config"])
@@ -188,7 +186,7 @@ def test_a_video_of_geminis_is_not_written_to_a_bucket_either() -> None:
 @pytest.mark.parametrize("dialect", MESSAGES)
 def test_anthropic_calls_no_server_of_the_agents(member: Json, dialect: str) -> None:
     assert refused({**PLAIN[dialect], **member}, dialect) == ("remote-mcp", "mcp_servers")
-    passed({**PLAIN[dialect], **member}, dialect, facts("remote-mcp"))
+    assert_allowed({**PLAIN[dialect], **member}, dialect, facts("remote-mcp"))
 
 
 def test_azure_asks_no_index_of_the_agents() -> None:
@@ -258,11 +256,11 @@ MEMBERS: list[tuple[list[str], Json, str]] = [
 def test_a_member_that_is_not_the_agents_to_say_is_gone_and_told(
     dialect: str, member: Json, rule: str
 ) -> None:
-    body, stripped = left({**PLAIN[dialect], **member}, dialect)
+    body, stripped = amended({**PLAIN[dialect], **member}, dialect)
     (name,) = member
     assert body == PLAIN[dialect]
     assert stripped == {f"/{name}": rule}
-    assert judged({**PLAIN[dialect], **member}, dialect, facts(rule)) == Allow()
+    assert judge_body({**PLAIN[dialect], **member}, dialect, facts(rule)) == Allow()
 
 
 @pytest.mark.parametrize("config", ["toolConfig", "tool_config"])
@@ -277,14 +275,14 @@ def test_a_member_that_is_not_the_agents_to_say_is_gone_and_told(
 )
 def test_geminis_tool_config_keeps_only_what_chooses_functions(config: str, inner: str, rule: str) -> None:
     kept = {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}}
-    body, stripped = left(gemini(**{config: {**kept, inner: True}}), "gemini")
+    body, stripped = amended(gemini(**{config: {**kept, inner: True}}), "gemini")
     assert body[config] == kept
     assert stripped == {f"/{config}/{inner}": rule}
 
 
 @pytest.mark.parametrize("name", ["routingConfig", "model_selection_config", "modelConfig", "brandNew"])
 def test_geminis_generation_config_chooses_no_model(name: str) -> None:
-    body, _ = left(gemini(generationConfig={"temperature": 1, name: {"modelName": "x"}}), "gemini")
+    body, _ = amended(gemini(generationConfig={"temperature": 1, name: {"modelName": "x"}}), "gemini")
     assert body["generationConfig"] == {"temperature": 1}
 
 
@@ -330,12 +328,12 @@ SHAPES_MESSAGES: Json = {
 
 @pytest.mark.parametrize("name", sorted(SHAPES_RESPONSES))
 def test_what_shapes_an_answer_of_the_responses_form_passes(name: str) -> None:
-    passed(responses(**{name: SHAPES_RESPONSES[name]}), "openai_responses")
+    assert_allowed(responses(**{name: SHAPES_RESPONSES[name]}), "openai_responses")
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES_MESSAGES))
 def test_what_shapes_an_answer_of_anthropics_form_passes(name: str) -> None:
-    passed(messages(**{name: SHAPES_MESSAGES[name]}), "anthropic_messages")
+    assert_allowed(messages(**{name: SHAPES_MESSAGES[name]}), "anthropic_messages")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +351,7 @@ def test_what_shapes_an_answer_of_anthropics_form_passes(name: str) -> None:
 )
 def test_what_shapes_an_answer_takes_no_member_that_is_not_known(dialect: str, name: str) -> None:
     """Issue 9: these took any object, whatever stood inside."""
-    body, stripped = left({**PLAIN[dialect], name: {"zz_invented": {"url": "https://e"}}}, dialect)
+    body, stripped = amended({**PLAIN[dialect], name: {"zz_invented": {"url": "https://e"}}}, dialect)
     assert body[name] == {}
     assert stripped == {f"/{name}/zz_invented": "unknown-field"}
     assert refused({**PLAIN[dialect], name: "https://e"}, dialect) == ("unknown-form", name)
@@ -361,7 +359,7 @@ def test_what_shapes_an_answer_takes_no_member_that_is_not_known(dialect: str, n
 
 
 def test_everything_that_ollama_knows_passes() -> None:
-    passed(
+    assert_allowed(
         ollama(
             stream=True,
             format="json",
@@ -373,7 +371,7 @@ def test_everything_that_ollama_knows_passes() -> None:
         ),
         "ollama",
     )
-    passed(
+    assert_allowed(
         {
             **PLAIN["ollama_generate"],
             "suffix": "s",
@@ -384,11 +382,13 @@ def test_everything_that_ollama_knows_passes() -> None:
         },
         "ollama_generate",
     )
-    passed({**PLAIN["ollama_embed"], "truncate": True, "dimensions": 8, "options": {}}, "ollama_embed")
+    assert_allowed(
+        {**PLAIN["ollama_embed"], "truncate": True, "dimensions": 8, "options": {}}, "ollama_embed"
+    )
 
 
 def test_bodies_without_a_conversation_pass_with_all_that_they_know() -> None:
-    passed(
+    assert_allowed(
         {
             "model": "m",
             "prompt": "p",
@@ -400,13 +400,13 @@ def test_bodies_without_a_conversation_pass_with_all_that_they_know() -> None:
         },
         "openai_json",
     )
-    passed(
+    assert_allowed(
         {"model": "m", "query": "q", "documents": ["d"], "top_n": 3, "return_documents": True}, "openai_json"
     )
-    passed(
+    assert_allowed(
         {"model": "m", "input": "hi", "voice": "alloy", "response_format": "mp3", "speed": 1.0}, "openai_json"
     )
-    passed(
+    assert_allowed(
         {"model": "m", "input": [[1, 2], [3]], "dimensions": 8, "encoding_format": "base64"},
         "openai_embeddings",
     )
@@ -422,7 +422,9 @@ IDENTITY: list[tuple[str, str, str | None]] = [
 
 
 def _hash(dialect: str, name: str, inner: str | None, said: Any, known: Any) -> Any:
-    body, stripped = left({**PLAIN[dialect], name: said if inner is None else {inner: said}}, dialect, known)
+    body, stripped = amended(
+        {**PLAIN[dialect], name: said if inner is None else {inner: said}}, dialect, known
+    )
     assert set(stripped.values()) == {"identity"}
     return body[name] if inner is None else body[name][inner]
 
@@ -455,7 +457,7 @@ def test_two_agents_cannot_meet_by_choosing_their_names() -> None:
 
 
 def test_other_members_of_anthropics_metadata_are_gone() -> None:
-    body, stripped = left(messages(metadata={"user_id": "u", "team": "t"}), "anthropic_messages")
+    body, stripped = amended(messages(metadata={"user_id": "u", "team": "t"}), "anthropic_messages")
     assert set(body["metadata"]) == {"user_id"}
     assert stripped == {"/metadata/user_id": "identity", "/metadata/team": "labels"}
 
@@ -464,9 +466,9 @@ def test_other_members_of_anthropics_metadata_are_gone() -> None:
     ("dialect", "name"), [("openai_chat", "safety_identifier"), ("openai_responses", "prompt_cache_key")]
 )
 def test_an_id_that_nobody_sent_is_not_added(dialect: str, name: str) -> None:
-    passed(PLAIN[dialect], dialect)
-    passed({**PLAIN[dialect], name: None}, dialect)
-    passed({**PLAIN[dialect], name: "as it is"}, dialect, facts("identity"))
+    assert_allowed(PLAIN[dialect], dialect)
+    assert_allowed({**PLAIN[dialect], name: None}, dialect)
+    assert_allowed({**PLAIN[dialect], name: "as it is"}, dialect, facts("identity"))
 
 
 # --- S18: names of models within bodies -----------------------------------------------------------
@@ -522,20 +524,20 @@ MODEL_PLACES: list[tuple[str, str, Place]] = [
 def test_a_model_named_within_a_body_is_stripped_and_where_it_may_stand_must_be_the_callers(
     dialect: str, rule: str, make: Any
 ) -> None:
-    body, stripped = left(make("other-model"), dialect, facts(models=("mine-*",)))
+    body, stripped = amended(make("other-model"), dialect, facts(models=("mine-*",)))
     assert "other-model" not in str(body)
     assert set(stripped.values()) == {rule}
     opened = facts(rule, models=("mine-*",))
     found, path = refused(make("other-model"), dialect, opened)
     assert found == "unlisted-model"
     assert path
-    passed(make("mine-1"), dialect, opened)
-    passed(make("other-model"), dialect, facts(rule))
+    assert_allowed(make("mine-1"), dialect, opened)
+    assert_allowed(make("other-model"), dialect, facts(rule))
 
 
 @pytest.mark.parametrize("tool", ["web_search_20250305", "web_fetch_20250910"])
 def test_an_opened_tool_is_still_called_by_the_model_alone(tool: str) -> None:
-    body, _ = left(
+    body, _ = amended(
         messages(tools=[{"type": tool, "name": "w", "allowed_callers": ["code_execution_20250825"]}]),
         "anthropic_messages",
         facts("web-search", "web-fetch"),
@@ -549,7 +551,7 @@ def test_an_opened_interpreter_still_reads_no_stored_file() -> None:
         "stored-file",
         "tools[0].container.file_ids",
     )
-    passed(
+    assert_allowed(
         responses(tools=[{"type": "code_interpreter", "container": {"type": "auto"}}]),
         "openai_responses",
         facts("code-execution"),

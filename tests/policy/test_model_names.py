@@ -1,4 +1,4 @@
-"""Betas, names of models that reach out by themselves, and switches that say no (S13, S19, S20)."""
+"""Betas, models that send data elsewhere on their own, and off switches (S13, S19, S20)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelplex.dialects.anthropic.policy_betas import DATE, KEPT, OPENED_BY, sea
 from modelplex.dialects.registry import DIALECTS
 from modelplex.policy.model_names import refuse_model, required_switches
 from modelplex.providers import all_specs
-from tests.policy.judging import facts, left, messages
+from tests.policy.judging import amended, facts, messages
 
 DROPPED = (
     "mcp-client-2025-04-04 mcp-tunnels-2026-01-01 code-execution-2025-05-22 files-api-2025-04-14 skills-2025-10-02 inline-tools-2026-09-15 "
@@ -76,7 +76,7 @@ def test_a_beta_goes_on_with_one_date() -> None:
 def test_even_where_betas_are_open_none_has_room_for_text(value: str) -> None:
     assert sealed_betas(value, facts("beta")) == ((), (value,))
     body = messages(betas=[value, "brand-new-2030-01-01"])
-    after, stripped = left(body, "anthropic_messages", facts("beta"))
+    after, stripped = amended(body, "anthropic_messages", facts("beta"))
     assert after["betas"] == ["brand-new-2030-01-01"]
     assert stripped == {"/betas/0": "unknown-value"}
 

@@ -6,11 +6,11 @@ import pytest
 
 from modelplex.policy.path import KEY_LIMIT, Path, dotted, pointer, steps
 from modelplex.policy.verdict import Amend
-from tests.policy.judging import judged
+from tests.policy.judging import judge_body
 
 
 def test_a_pointer_shows_no_more_of_a_key_than_is_good_in_a_header() -> None:
-    verdict = judged({"model": "m", "messages": [], "a/b~\r\n,=é" + "x" * 500: 1}, "openai_chat")
+    verdict = judge_body({"model": "m", "messages": [], "a/b~\r\n,=é" + "x" * 500: 1}, "openai_chat")
     assert isinstance(verdict, Amend)
     (item,) = verdict.stripped
     assert item.pointer.startswith("/a~1b~0%0D%0A%2C%3D%C3%A9x")

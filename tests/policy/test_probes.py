@@ -1,7 +1,7 @@
-"""What passes the sealed policy of all that the newest official SDKs can say: each place is on a
-reviewed list, with its reason.
+"""Every place of the official SDKs that passes the sealed policy is on a reviewed list, with its
+reason.
 
-A new release of an SDK that has a member which passes unread fails here, by the name of the member.
+A new release of an SDK with a member that passes unread fails here, by the name of the member.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rules by name: each is used, each is documented, and a refusal's sentence says what to do."""
+"""Every rule is used and documented, and the message of a refusal says what to do."""
 
 from __future__ import annotations
 

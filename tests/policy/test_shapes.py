@@ -1,5 +1,5 @@
-"""What stands inside of a member that passes is judged as well: the tables name a type for
-everything, at any depth.
+"""Values inside a member that passes are checked too: the tables have a type for everything, at
+every depth.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from modelplex.policy.walk import ANY_VALUE, AnyValueRule, CustomRule, DeferredR
 from tests.policy.judging import (
     TABLES,
     Json,
+    amended,
+    assert_allowed,
     block,
     chat,
     chat_part,
     facts,
     gemini,
     item,
-    left,
     messages,
     nodes,
-    passed,
     refused,
     responses,
 )
@@ -161,12 +161,12 @@ def test_an_address_inside_of_a_member_is_refused(dialect: str, rule: str, body:
 
 
 def test_pictures_that_come_along_may_be_embedded_and_ranked() -> None:
-    passed({"model": "m", "input": [{"text": "t", "image": DATA}, "u"]}, "openai_embeddings")
-    passed({"model": "m", "input": [[1, 2], [3]]}, "openai_embeddings")
-    passed({"model": "m", "input": [1, 2, 3]}, "openai_embeddings")
-    passed({"model": "m", "prompt": [[1, 2]]}, "openai_completions")
+    assert_allowed({"model": "m", "input": [{"text": "t", "image": DATA}, "u"]}, "openai_embeddings")
+    assert_allowed({"model": "m", "input": [[1, 2], [3]]}, "openai_embeddings")
+    assert_allowed({"model": "m", "input": [1, 2, 3]}, "openai_embeddings")
+    assert_allowed({"model": "m", "prompt": [[1, 2]]}, "openai_completions")
     ranked = {"text": "t", "image_url": {"url": DATA}}
-    passed({"model": "m", "query": ranked, "documents": [ranked, "d"]}, "openai_json")
+    assert_allowed({"model": "m", "query": ranked, "documents": [ranked, "d"]}, "openai_json")
 
 
 BY_ID: list[Json] = [
@@ -198,7 +198,7 @@ that all agents share.
 def test_an_item_that_is_only_an_id_is_refused(it: Json, dialect: str) -> None:
     body = {"model": "m", "input": [{"role": "user", "content": "hi"}, it]}
     assert refused(body, dialect) == ("stored-state", "input[1]")
-    passed(body, dialect, facts("stored-state"))
+    assert_allowed(body, dialect, facts("stored-state"))
 
 
 @pytest.mark.parametrize(
@@ -214,19 +214,19 @@ def test_thinking_that_is_only_an_id_is_stripped(it: Json) -> None:
     asked for.
     """
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
-    body, stripped = left(responses(input=[it, call]), "openai_responses")
+    body, stripped = amended(responses(input=[it, call]), "openai_responses")
     assert body["input"] == [call]
     assert stripped == {"/input/0": "stored-state"}
-    passed(responses(input=[it, call]), "openai_responses", facts("stored-state"))
+    assert_allowed(responses(input=[it, call]), "openai_responses", facts("stored-state"))
 
 
 def test_a_summary_alone_goes_without_the_id_of_its_thinking() -> None:
     said = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "s"}]}
-    body, stripped = left(item(said), "openai_responses")
+    body, stripped = amended(item(said), "openai_responses")
     assert "id" not in body["input"][1]
     assert stripped == {"/input/1/id": "stored-state"}
     for whole in ({"encrypted_content": "e"}, {"content": [{"type": "reasoning_text", "text": "t"}]}):
-        passed(item({**said, **whole}), "openai_responses")
+        assert_allowed(item({**said, **whole}), "openai_responses")
 
 
 @pytest.mark.parametrize(
@@ -247,25 +247,25 @@ def test_a_summary_alone_goes_without_the_id_of_its_thinking() -> None:
 def test_what_is_told_without_content_loses_its_id(kind: str, content: Json) -> None:
     bare: Json = {"type": kind, "status": "completed"}
     for empty in ({}, dict.fromkeys(content)):
-        body, stripped = left(item({**bare, "id": "x_1", **empty}), "openai_responses")
+        body, stripped = amended(item({**bare, "id": "x_1", **empty}), "openai_responses")
         assert body["input"][1] == {**bare, **empty}
         assert stripped == {"/input/1/id": "stored-state"}
-        passed(item({**bare, "id": "x_1", **empty}), "openai_responses", facts("stored-state"))
-    passed(item(bare), "openai_responses")
+        assert_allowed(item({**bare, "id": "x_1", **empty}), "openai_responses", facts("stored-state"))
+    assert_allowed(item(bare), "openai_responses")
     if content:
-        passed(item({**bare, "id": "x_1", **content}), "openai_responses")
+        assert_allowed(item({**bare, "id": "x_1", **content}), "openai_responses")
 
 
 @pytest.mark.parametrize("name", ["chat_template", "tools", "documents", "zz_new"])
 def test_no_template_of_the_callers_is_run(name: str) -> None:
     kept = {"enable_thinking": False, "reasoning_effort": "low", "thinking_budget": 9}
-    body, stripped = left(chat(chat_template_kwargs={**kept, name: "{{ x }}"}), "openai_chat")
+    body, stripped = amended(chat(chat_template_kwargs={**kept, name: "{{ x }}"}), "openai_chat")
     assert body["chat_template_kwargs"] == kept
     assert stripped == {f"/chat_template_kwargs/{name}": "unknown-field"}
 
 
 def test_a_kind_of_edit_or_format_that_is_not_known_is_stripped() -> None:
-    body, stripped = left(
+    body, stripped = amended(
         messages(
             context_management={"edits": [{"type": f"clear_tool_uses_{URL}"}, {"type": "new_20300101"}]}
         ),
@@ -273,7 +273,7 @@ def test_a_kind_of_edit_or_format_that_is_not_known_is_stripped() -> None:
     )
     assert body["context_management"] == {"edits": []}
     assert set(stripped.values()) == {"unknown-value"}
-    _, stripped = left(chat(response_format={"type": "remote", "url": URL}), "openai_chat")
+    _, stripped = amended(chat(response_format={"type": "remote", "url": URL}), "openai_chat")
     assert stripped == {"/response_format": "unknown-value"}
 
 
@@ -285,7 +285,7 @@ def test_a_change_of_tools_says_nothing_but_what_it_changes() -> None:
 
 def test_a_direct_caller_carries_nothing_along() -> None:
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {}, "caller": {"type": "direct", "x": URL}}
-    _, stripped = left(block(call, role="assistant"), "anthropic_messages")
+    _, stripped = amended(block(call, role="assistant"), "anthropic_messages")
     assert stripped == {"/messages/0/content/0/caller/x": "unknown-field"}
 
 
@@ -295,4 +295,4 @@ def test_a_model_within_a_body_is_a_name_and_no_object() -> None:
     assert refused(chat(models=["perplexity/sonar"]), "openai_chat", opened)[0] == "self-searching-model"
     vectors = {"requests": [{"model": "models/other", "content": {"parts": [{"text": "t"}]}}]}
     assert refused(vectors, "gemini_embed", facts(models=("mine",)))[0] == "unlisted-model"
-    passed(vectors, "gemini_embed", facts(models=("other",)))
+    assert_allowed(vectors, "gemini_embed", facts(models=("other",)))

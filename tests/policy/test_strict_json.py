@@ -1,6 +1,4 @@
-"""A body that two parsers could read differently goes nowhere, and one on which no rule fires keeps
-every byte.
-"""
+"""A body that two parsers could read differently is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from modelplex.policy import strict_json
 from modelplex.policy.strict_json import MAX_DEPTH, read_strict
 from modelplex.policy.verdict import Allow, Refuse
 from modelplex.policy.walk import PolicyRefusal
-from tests.policy.judging import TABLES, judged, refused
+from tests.policy.judging import TABLES, judge_body, refused
 
 # --- S5: keys that stand twice --------------------------------------------------------------------
 
@@ -151,9 +149,9 @@ def test_a_body_may_be_as_deep_as_the_named_limit_and_no_deeper(opens: bytes) ->
         inner = levels - before.count(b"{") - before.count(b"[") - 1  # and one innermost list
         return before + opens * inner + b"[]" + closes * inner + b"}}]}]}"
 
-    assert judged(nested(MAX_DEPTH), "openai_chat") == Allow()
+    assert judge_body(nested(MAX_DEPTH), "openai_chat") == Allow()
     for levels in (MAX_DEPTH + 1, 2000, 200_000):
-        verdict = judged(nested(levels), "openai_chat")
+        verdict = judge_body(nested(levels), "openai_chat")
         assert isinstance(verdict, Refuse)
         assert verdict.rule == "too-deep"
         assert str(MAX_DEPTH) in verdict.message

@@ -1,4 +1,4 @@
-"""Tools that a provider runs do not go out, wherever they hide (S22 to S29)."""
+"""Tools that a provider runs are stripped or refused, wherever they are (S22 to S29)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from modelplex.policy.verdict import Allow
 from tests.policy.judging import (
     Json,
     Place,
+    amended,
+    assert_allowed,
     chat,
     facts,
     gemini,
-    judged,
-    left,
+    judge_body,
     messages,
     ollama,
-    passed,
     refused,
     responses,
 )
@@ -203,7 +203,7 @@ def test_a_tool_that_the_provider_would_run_is_gone_and_the_others_stay(
     dialect: str, tool: Json, rule: str
 ) -> None:
     first, last = CLIENTS[dialect][0], CLIENTS[dialect][-1]
-    body, stripped = left(_with(dialect, [first, tool, last]), dialect)
+    body, stripped = amended(_with(dialect, [first, tool, last]), dialect)
     assert body["tools"] == [first, last]
     (pointer,) = stripped
     assert pointer.startswith("/tools/1")
@@ -213,11 +213,11 @@ def test_a_tool_that_the_provider_would_run_is_gone_and_the_others_stay(
 @pytest.mark.parametrize(("dialect", "tool", "rule"), _rows(STRIPPED))
 def test_an_opened_rule_lets_its_tool_pass(dialect: str, tool: Json, rule: str) -> None:
     everything = facts(rule, "remote-url")
-    assert judged(_with(dialect, [tool]), dialect, everything) == Allow()
+    assert judge_body(_with(dialect, [tool]), dialect, everything) == Allow()
 
 
 def test_one_tool_of_several_in_an_entry_goes_alone() -> None:
-    body, stripped = left(gemini(tools=[{**DECLARED, "googleSearch": {}}]), "gemini")
+    body, stripped = amended(gemini(tools=[{**DECLARED, "googleSearch": {}}]), "gemini")
     assert body["tools"] == [DECLARED]
     assert stripped == {"/tools/0/googleSearch": "web-search"}
 
@@ -234,7 +234,7 @@ def test_a_tool_that_names_a_destination_is_refused_at_its_path(dialect: str, to
 
 @pytest.mark.parametrize("dialect", sorted(CLIENTS))
 def test_tools_that_the_client_runs_pass_untouched(dialect: str) -> None:
-    passed(_with(dialect, CLIENTS[dialect]), dialect)
+    assert_allowed(_with(dialect, CLIENTS[dialect]), dialect)
 
 
 # --- S24: where tools hide ------------------------------------------------------------------------
@@ -285,7 +285,7 @@ _ANTHROPIC_PLACES["compaction"] = lambda tool: messages(
 @pytest.mark.parametrize(("tool", "rule"), STRIPPED["openai_responses"])
 def test_a_stripped_tool_is_gone_from_each_hiding_place(place: str, tool: Json, rule: str) -> None:
     make = _RESPONSES_PLACES[place]
-    body, stripped = left(make([FUNCTION, tool, FUNCTION]), "openai_responses")
+    body, stripped = amended(make([FUNCTION, tool, FUNCTION]), "openai_responses")
     assert body == make([FUNCTION, FUNCTION])
     assert set(stripped.values()) == {rule}
 
@@ -303,7 +303,7 @@ def test_a_refused_tool_is_refused_in_each_hiding_place(place: str, tool: Json, 
 def test_a_tool_that_is_added_in_a_message_is_stripped_with_its_block(
     place: str, tool: Json, rule: str
 ) -> None:
-    body, stripped = left(_ANTHROPIC_PLACES[place](tool), "anthropic_messages")
+    body, stripped = amended(_ANTHROPIC_PLACES[place](tool), "anthropic_messages")
     content = body["messages"][-1]["content"]
     assert "tool_definition" not in str(content) or place == "compaction"
     assert str(tool["type"]) not in str(content)
@@ -314,7 +314,7 @@ def test_a_tool_that_is_added_in_a_message_is_stripped_with_its_block(
 
 @pytest.mark.parametrize("place", sorted(_ANTHROPIC_PLACES))
 def test_a_tool_that_a_client_runs_may_be_added_in_a_message(place: str) -> None:
-    passed(_ANTHROPIC_PLACES[place](CLIENT), "anthropic_messages")
+    assert_allowed(_ANTHROPIC_PLACES[place](CLIENT), "anthropic_messages")
 
 
 @pytest.mark.parametrize("place", sorted(_ANTHROPIC_PLACES))
@@ -342,7 +342,7 @@ def test_a_message_that_was_nothing_but_stripped_tools_is_gone() -> None:
         "type": "tool_addition",
         "tool": {"type": "tool_definition", "definition": {"type": "web_search_20250305", "name": "w"}},
     }
-    body, _ = left(
+    body, _ = amended(
         messages(messages=[{"role": "user", "content": "hi"}, {"role": "system", "content": [gone]}]),
         "anthropic_messages",
     )
@@ -351,7 +351,7 @@ def test_a_message_that_was_nothing_but_stripped_tools_is_gone() -> None:
 
 @pytest.mark.parametrize("count", ["generateContentRequest", "generate_content_request"])
 def test_a_count_of_a_whole_gemini_request_is_judged_like_the_request(count: str) -> None:
-    body, stripped = left({count: gemini(tools=[DECLARED, {"googleSearch": {}}])}, "gemini_count")
+    body, stripped = amended({count: gemini(tools=[DECLARED, {"googleSearch": {}}])}, "gemini_count")
     assert body == {count: gemini(tools=[DECLARED])}
     assert stripped == {f"/{count}/tools/1/googleSearch": "web-search"}
 
@@ -414,13 +414,13 @@ def test_a_choice_that_forces_a_stripped_tool_is_refused(
     ],
 )
 def test_a_choice_among_the_clients_tools_passes(dialect: str, choice: Any) -> None:
-    passed(_with(dialect, [CLIENTS[dialect][0]], tool_choice=choice), dialect)
+    assert_allowed(_with(dialect, [CLIENTS[dialect][0]], tool_choice=choice), dialect)
 
 
 def test_a_list_of_allowed_tools_loses_only_the_entry_that_is_gone() -> None:
     kept = {"type": "function", "name": "f"}
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, kept]}
-    body, stripped = left(
+    body, stripped = amended(
         responses(tools=[{"type": "web_search"}, FUNCTION], tool_choice=choice), "openai_responses"
     )
     assert body["tool_choice"] == {"type": "allowed_tools", "mode": "auto", "tools": [kept]}
@@ -433,7 +433,7 @@ def test_a_list_of_allowed_tools_in_the_form_of_chat_loses_only_that_entry() -> 
         "type": "allowed_tools",
         "allowed_tools": {"mode": "auto", "tools": [kept, {"type": "web_search"}]},
     }
-    body, _ = left(chat(tools=[CHAT_FUNCTION, {"type": "web_search"}], tool_choice=choice), "openai_chat")
+    body, _ = amended(chat(tools=[CHAT_FUNCTION, {"type": "web_search"}], tool_choice=choice), "openai_chat")
     assert body["tool_choice"]["allowed_tools"]["tools"] == [kept]
 
 
@@ -444,14 +444,14 @@ def test_a_list_of_allowed_tools_in_the_form_of_chat_loses_only_that_entry() -> 
     "callers", [["code_execution_20250825"], ["direct", "code_execution_20260120"], [], ["direct", "direct"]]
 )
 def test_no_tool_of_anthropics_form_may_be_called_by_code_of_the_provider(callers: list[str]) -> None:
-    body, stripped = left(messages(tools=[{**CLIENT, "allowed_callers": callers}]), "anthropic_messages")
+    body, stripped = amended(messages(tools=[{**CLIENT, "allowed_callers": callers}]), "anthropic_messages")
     assert body["tools"][0]["allowed_callers"] == ["direct"]
     assert stripped == {"/tools/0/allowed_callers": "code-execution"}
 
 
 @pytest.mark.parametrize("kind", ["function", "custom", "apply_patch"])
 def test_no_tool_of_the_responses_form_may_be_called_by_code_of_the_provider(kind: str) -> None:
-    body, _ = left(
+    body, _ = amended(
         responses(tools=[{"type": kind, "name": "f", "allowed_callers": ["programmatic"]}]),
         "openai_responses",
     )
@@ -460,12 +460,14 @@ def test_no_tool_of_the_responses_form_may_be_called_by_code_of_the_provider(kin
 
 def test_callers_within_a_namespace_are_judged_too() -> None:
     tool = {**FUNCTION, "allowed_callers": ["direct", "programmatic"]}
-    body, _ = left(responses(tools=[{"type": "namespace", "name": "n", "tools": [tool]}]), "openai_responses")
+    body, _ = amended(
+        responses(tools=[{"type": "namespace", "name": "n", "tools": [tool]}]), "openai_responses"
+    )
     assert body["tools"][0]["tools"][0]["allowed_callers"] == ["direct"]
 
 
 def test_a_tool_that_the_model_alone_calls_passes() -> None:
-    passed(messages(tools=[{**CLIENT, "allowed_callers": ["direct"]}]), "anthropic_messages")
+    assert_allowed(messages(tools=[{**CLIENT, "allowed_callers": ["direct"]}]), "anthropic_messages")
 
 
 # --- S29: none left -------------------------------------------------------------------------------
@@ -480,13 +482,13 @@ def test_when_every_tool_is_gone_so_are_the_list_and_the_choice(dialect: str, to
         "gemini": {"toolConfig": {"functionCallingConfig": {"mode": "AUTO"}}},
         "ollama": {},
     }
-    body, stripped = left(_with(dialect, [tool], **choices[dialect]), dialect)
+    body, stripped = amended(_with(dialect, [tool], **choices[dialect]), dialect)
     assert not {"tools", "tool_choice", "toolConfig"} & set(body)
     assert set(stripped.values()) == {rule}
 
 
 def test_a_namespace_that_lost_all_its_tools_is_gone() -> None:
-    body, _ = left(
+    body, _ = amended(
         responses(tools=[FUNCTION, {"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}]),
         "openai_responses",
     )

@@ -24,9 +24,9 @@ from modelplex.policy.verdict import Facts
 from modelplex.policy.walk import REMOVED, PolicyRefusal, PolicyWalk, ValueRule
 from tests.policy.judging import (
     Json,
+    assert_allowed,
     chat_part,
     facts,
-    passed,
     refused,
 )
 
@@ -35,8 +35,8 @@ def test_the_head_of_a_data_url_is_read_in_one_pass_and_not_beyond_its_limit() -
     def said(url: str) -> Json:
         return chat_part({"type": "image_url", "image_url": {"url": url}})
 
-    passed(said("data:image/png;charset=utf-8;base64,QUJD"), "openai_chat")
-    passed(said("data:image/png" + ";a=b" * 200 + ",QUJD"), "openai_chat")
+    assert_allowed(said("data:image/png;charset=utf-8;base64,QUJD"), "openai_chat")
+    assert_allowed(said("data:image/png" + ";a=b" * 200 + ",QUJD"), "openai_chat")
     for head in (";a=b" * 100_000, "a" * 100_000, ";a" * 100_000, "/" * 100_000):
         rule, _ = refused(said(f"data:{head},QUJD"), "openai_chat")
         assert rule == "remote-url"

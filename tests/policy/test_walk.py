@@ -21,10 +21,10 @@ from modelplex.policy.walk import (
     ValueRule,
 )
 from tests.policy.judging import (
+    amended,
+    assert_allowed,
     chat,
     facts,
-    left,
-    passed,
     refused,
     responses,
 )
@@ -32,12 +32,12 @@ from tests.policy.judging import (
 
 def test_a_body_may_lose_so_many_parts_and_no_more() -> None:
     words = ["reasoning.encrypted_content"]
-    body, stripped = left(responses(include=words + ["x"] * MAX_EDITS), "openai_responses")
+    body, stripped = amended(responses(include=words + ["x"] * MAX_EDITS), "openai_responses")
     assert body["include"] == words
     assert len(stripped) == MAX_EDITS
     more = responses(include=["x"] * (MAX_EDITS + 1))
     assert refused(more, "openai_responses") == ("unknown-value", f"include[{MAX_EDITS}]")
-    passed(chat(logit_bias={str(n): 1 for n in range(leaves.MAX_KEYS)}), "openai_chat")
+    assert_allowed(chat(logit_bias={str(n): 1 for n in range(leaves.MAX_KEYS)}), "openai_chat")
     many = {str(n): 1 for n in range(leaves.MAX_KEYS + 1)}
     assert refused(chat(logit_bias=many), "openai_chat") == ("unknown-form", "logit_bias")
 

@@ -1,3 +1,5 @@
+"""Facts about models, by name and dialect."""
+
 import tomllib
 
 import msgspec

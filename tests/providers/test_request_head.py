@@ -1,3 +1,5 @@
+"""Request target and header lines."""
+
 import msgspec
 import pytest
 

@@ -1,6 +1,4 @@
-"""What the demo makes of schemas is judged by a small judge of our own, which knows no more than
-these schemas use.
-"""
+"""Example values of JSON Schemas, checked by a small validator of our own."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What is signed is what is sent: the final body, path and headers."""
+"""A signer sees the final body, path and headers."""
 
 from __future__ import annotations
 

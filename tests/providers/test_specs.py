@@ -1,3 +1,5 @@
+"""The catalog of providers."""
+
 import ast
 import re
 import tomllib

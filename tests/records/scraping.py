@@ -34,22 +34,22 @@ def record(**changes: Any) -> Record:
     return Record(**(fields | changes))
 
 
-def read(told: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def read(counts: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample of the text as Prometheus reads it: (name, labels) -> value."""
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in text_string_to_metric_families(told.render().decode()):
+    for family in text_string_to_metric_families(counts.render().decode()):
         for sample in family.samples:
             key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in samples, f"{key} is told twice"
+            assert key not in samples, f"{key} appears twice"
             samples[key] = sample.value
     return samples
 
 
-def value(told: Metrics, name: str, **labels: str) -> float:
+def value(counts: Metrics, name: str, **labels: str) -> float:
     """The sum of the samples with that name that have at least these labels."""
     found = [
         number
-        for (sample, its), number in read(told).items()
+        for (sample, its), number in read(counts).items()
         if sample == name and frozenset(labels.items()) <= its
     ]
     assert found, f"no {name} with {labels}"

@@ -1,4 +1,4 @@
-"""A call's notes become its Record."""
+"""A RecordBuilder collects the events of a call."""
 
 from modelplex.core.caller import Caller
 from modelplex.core.errors import UpstreamTimeout

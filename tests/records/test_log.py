@@ -1,3 +1,5 @@
+"""The log: masking of secrets, events, the bounded queue, shutdown."""
+
 import io
 import logging
 import os

@@ -1,6 +1,4 @@
-"""A line says each thing once: the provider's name, the tool server's, and whether there was an
-answer.
-"""
+"""The fields of a log line, and that no line repeats the name of a provider or tool server."""
 
 from __future__ import annotations
 

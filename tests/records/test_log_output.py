@@ -1,3 +1,5 @@
+"""Outputs of the log: full disks, broken pipes, rotation."""
+
 import os
 import subprocess
 import sys

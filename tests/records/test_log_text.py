@@ -1,3 +1,5 @@
+"""Log lines for people."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 

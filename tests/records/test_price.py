@@ -1,3 +1,5 @@
+"""The cost of a call."""
+
 import random
 from datetime import UTC, datetime
 

@@ -1,3 +1,5 @@
+"""The price list of the package, compared with the library that it is written from."""
+
 import json
 import random
 

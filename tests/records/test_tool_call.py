@@ -1,4 +1,4 @@
-"""What is kept of a tool call, and how the log and the metrics tell it."""
+"""The record of a tool call, and how log and metrics show it."""
 
 import json
 from pathlib import Path

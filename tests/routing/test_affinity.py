@@ -1,4 +1,4 @@
-"""Opaque state and stored objects go only to the provider and account that have made them."""
+"""Opaque state and stored objects go only to the provider and account that made them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names become candidates."""
+"""Resolving model names to candidates."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Circuits: what each is of, and whom it keeps away."""
+"""Circuits: their scopes, and which callers they block."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Who is tried next."""
+"""The order of attempts."""
 
 from collections.abc import Callable, Sequence
 

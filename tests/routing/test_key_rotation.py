@@ -1,4 +1,4 @@
-"""The key that is tried first."""
+"""Which key is tried first."""
 
 from __future__ import annotations
 

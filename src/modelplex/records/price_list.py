@@ -245,7 +245,7 @@ def _each(periods: tuple[Period, ...]) -> tuple[Period, ...]:
 
 
 def _dashed(found: re.Match[str]) -> str:
-    """`-2025-12-11` for `-20251211`, as OpenRouter and LiteLLM write dates; most services do not."""
+    """`-2025-12-11` for `-20251211`: OpenRouter and LiteLLM write dates without dashes."""
     year, month, day = (int(found.group(n)) for n in (2, 3, 4))
     try:
         date(year, month, day)
