@@ -1,4 +1,4 @@
-"""Members besides content: stored state, labels, identity, price, other models (S18, S38 to S45)."""
+"""Members besides content: stored state, labels, identity, price, models (S18, S38 to S45)."""
 
 from __future__ import annotations
 

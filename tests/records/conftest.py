@@ -6,7 +6,7 @@ import pytest
 from tests.records.lines import WAIT_S
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_writer_stays() -> Iterator[None]:
     yield
     for thread in threading.enumerate():

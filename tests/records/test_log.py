@@ -21,6 +21,8 @@ from tests.records.lines import (
     record,
 )
 
+pytestmark = pytest.mark.usefixtures("no_writer_stays")
+
 # --- secrets --------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,8 @@ import pytest
 from modelplex.records.log import Log
 from tests.records.lines import WAIT_S, lines, record, until, write_lines
 
+pytestmark = pytest.mark.usefixtures("no_writer_stays")
+
 
 def test_a_full_disk_is_told_once_counted_and_outlived(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

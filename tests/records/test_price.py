@@ -123,7 +123,7 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     assert asked == ["a", "b"]
     for number in range(100):
         prices.cost(OPENAI, f"m{number}", Usage(fresh=1))
-    assert repr(prices) == "<Prices 0 own, 8 known>"
+    assert repr(prices) == "<Prices 0 own, 8 cached>"
 
 
 # --- whose price ----------------------------------------------------------------------------------
