@@ -68,7 +68,7 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """
     writer = provider_dialect(attempt.dialect)
     if not same_family(call.dialect, attempt.dialect):
-        call = cross_dialect.leave(call, DIALECTS)
+        call = cross_dialect.prepare(call, DIALECTS)
     return writer.write_call(call, attempt)
 
 

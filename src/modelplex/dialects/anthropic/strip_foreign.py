@@ -22,10 +22,10 @@ LONGEST_USER = 64
 """Characters of an end user's name that OpenAI takes; agents send more than twice as many."""
 
 _INERT = frozenset({"caller"})
-"""Members of a call that say who made it. No other form has any but the client's own."""
+"""Members of a call that name its caller. Other dialects have calls of the client only."""
 
 
-def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
+def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The request as every dialect can express it, and what it lost. Raises Unsupported naming what
     is stored at Anthropic.
     """
@@ -37,14 +37,14 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
             )
     left = msgspec.structs.replace(
         call,
-        messages=tuple(_leave_message(message) for message in call.messages),
-        tools=tuple(_leave_tool(tool, changes) for tool in call.tools),
-        user=_leave_user(call.user, changes),
+        messages=tuple(_strip_message(message) for message in call.messages),
+        tools=tuple(_strip_tool(tool, changes) for tool in call.tools),
+        user=_strip_user(call.user, changes),
     )
     return left, tuple(changes)
 
 
-def _leave_user(user: str | None, changes: list[Change]) -> str | None:
+def _strip_user(user: str | None, changes: list[Change]) -> str | None:
     """The same user has the same name on every turn, and two users are not taken for one, as they
     would be if their names were cut.
     """
@@ -54,13 +54,13 @@ def _leave_user(user: str | None, changes: list[Change]) -> str | None:
     return hashlib.blake2s(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _leave_message(message: Message) -> Message:
+def _strip_message(message: Message) -> Message:
     if not any(isinstance(part, ToolCallPart) and part.extra for part in message.parts):
         return message
-    return msgspec.structs.replace(message, parts=tuple(map(_leave_part, message.parts)))
+    return msgspec.structs.replace(message, parts=tuple(map(_strip_part, message.parts)))
 
 
-def _leave_part(part: Part) -> Part:
+def _strip_part(part: Part) -> Part:
     if not isinstance(part, ToolCallPart) or not part.extra:
         return part
     kept = {name: value for name, value in part.extra.items() if name not in _INERT}
@@ -147,7 +147,7 @@ KNOWN: dict[str, _Known] = {
 """By type. A client runs them by their name and their input, so that it cannot tell who called."""
 
 
-def _leave_tool(tool: AnyTool, changes: list[Change]) -> AnyTool:
+def _strip_tool(tool: AnyTool, changes: list[Change]) -> AnyTool:
     known = KNOWN.get(tool.type) if isinstance(tool, HostedTool) else None
     if known is None:
         return tool

@@ -28,7 +28,7 @@ STATEFUL = frozenset({"previous_response_id", "conversation", "background", "pro
 """
 
 
-def leave(call: ChatRequest, dialects: Mapping[str, Dialect]) -> ChatRequest:
+def prepare(call: ChatRequest, dialects: Mapping[str, Dialect]) -> ChatRequest:
     """The request without what only its own dialect has. What it lost is in its `changes`.
 
     Raises:

@@ -45,7 +45,7 @@ class Field(msgspec.Struct, frozen=True):
              the first row that is present counts; another value of the others is reported as lost
     type     the type of a plain value, which the table decodes. None: a function of the dialect
              reads the member
-    read     converts the decoded value. None says nothing; ValueError(reason) becomes a BadRequest
+    read     converts the decoded value. None is absent; ValueError(reason) becomes a BadRequest
     writes   whether the table writes the leaf to this member, or a function of the dialect does
     most     the largest value that providers take, or the longest list. More is cut and reported
     rides    a value that loses to another member of its leaf goes unread to a provider of the same
@@ -221,7 +221,7 @@ class FieldTable:
 
     policy   the sealed policy's rule of a body with these rows
     kin      dialects whose values mean the same as here; see `Field.foreign`
-    reasons  why a leaf without a row is dropped, where more can be said than that
+    reasons  why a leaf without a row is dropped, where a plain reason is not enough
     spell    the canonical spelling of a member's name, where a dialect takes several
     respell  the other spelling of a row's name
     """
@@ -274,10 +274,10 @@ class FieldTable:
             if reader is not None and reader.kind == "plain":
                 reader.add(values, raw, at + name)
             elif reader is None or reader.kind == "extra":
-                known = key + (name if spell is None else spell(name))
-                values.extra[known] = raw
-                if spell is not None and known != at + name:
-                    values.paths[known] = at + name
+                canonical = key + (name if spell is None else spell(name))
+                values.extra[canonical] = raw
+                if spell is not None and canonical != at + name:
+                    values.paths[canonical] = at + name
             elif reader.kind == "object":
                 self._read_object(reader, raw, values, at + name, key + reader.name)
             elif reader.kind == "special":

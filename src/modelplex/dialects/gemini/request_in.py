@@ -130,7 +130,7 @@ def _read_thinking(values: FieldValues) -> None:
             raise BadRequest(f"'{at_level}' is {level!r}, which is no level.", param=at_level)
         values.set("reasoning.effort", EFFORTS[level], path=at_level)
     elif budget == 0:
-        values.groups.pop("reasoning", None)  # what is shown of none says nothing
+        values.groups.pop("reasoning", None)  # nothing can be shown of it
         values.set("reasoning.effort", "none", path=at_budget)
     elif budget is not None and budget > 0:
         values.set("reasoning.budget", budget, path=at_budget)

@@ -221,27 +221,27 @@ class _RequestWriter:
             raise BadRequest("A schema is demanded, but there is none.", param=self._ledger.path("format"))
         return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
 
-    def _thinking(self, asked: ReasoningOptions) -> dict[str, Any] | None:
+    def _thinking(self, reasoning: ReasoningOptions) -> dict[str, Any] | None:
         """A level for models that take levels, a budget for those before them; never both, which is
         an error (docs/reference/translation.md#reasoning-effort).
         """
         self._ledger.take_all(*(f"reasoning.{name}" for name in ("effort", "budget", "mode", "show")))
-        if asked.effort == "none" or asked.mode == "disabled" or asked.budget == 0:
+        if reasoning.effort == "none" or reasoning.mode == "disabled" or reasoning.budget == 0:
             return self._disabled()
         if self._facts.thinking == "none":
             self._ledger.drop("reasoning", "this model does not think")
             return None
-        if asked.mode == "between_tools":
+        if reasoning.mode == "between_tools":
             self._ledger.lower("reasoning", "Gemini thinks where it sees fit")
         config: dict[str, Any] = {}
         takes_budget = self._facts.thinking == "manual" or (
-            self._facts.thinking == "both" and asked.budget is not None
+            self._facts.thinking == "both" and reasoning.budget is not None
         )
         if takes_budget:
-            config |= self._budget(asked)
-        elif (effort := self._effort(asked)) is not None:
+            config |= self._budget(reasoning)
+        elif (effort := self._effort(reasoning)) is not None:
             config["thinkingLevel"] = LEVELS[effort]
-        shown = self._shown(asked)
+        shown = self._shown(reasoning)
         return config if shown is None else {**config, "includeThoughts": shown}
 
     def _disabled(self) -> dict[str, Any] | None:
@@ -255,21 +255,21 @@ class _RequestWriter:
         self._ledger.clamp("reasoning", "this model always thinks: the least level is asked for")
         return {"thinkingLevel": LEVELS[self._nearest("minimal")]}
 
-    def _budget(self, asked: ReasoningOptions) -> dict[str, Any]:
-        if asked.budget is not None and asked.mode != "adaptive":
-            return {"thinkingBudget": asked.budget}
-        if asked.effort is None:
-            return {"thinkingBudget": DYNAMIC} if asked.mode is not None else {}
-        budget = budget_of(asked.effort, most=MOST_BUDGET)
-        if budget < budget_of(asked.effort):
+    def _budget(self, reasoning: ReasoningOptions) -> dict[str, Any]:
+        if reasoning.budget is not None and reasoning.mode != "adaptive":
+            return {"thinkingBudget": reasoning.budget}
+        if reasoning.effort is None:
+            return {"thinkingBudget": DYNAMIC} if reasoning.mode is not None else {}
+        budget = budget_of(reasoning.effort, most=MOST_BUDGET)
+        if budget < budget_of(reasoning.effort):
             self._ledger.clamp("reasoning.effort", f"the largest budget is {budget} tokens here")
         return {"thinkingBudget": budget}
 
-    def _effort(self, asked: ReasoningOptions) -> Effort | None:
-        effort = asked.effort
-        if effort is None and asked.budget is not None:
+    def _effort(self, reasoning: ReasoningOptions) -> Effort | None:
+        effort = reasoning.effort
+        if effort is None and reasoning.budget is not None:
             self._ledger.lower("reasoning.budget", "this model takes a level instead of a budget")
-            effort = effort_of(asked.budget)
+            effort = effort_of(reasoning.budget)
         if effort is None:
             return None
         nearest = self._nearest(effort)
@@ -291,12 +291,12 @@ class _RequestWriter:
                 nearest = level
         return nearest
 
-    def _shown(self, asked: ReasoningOptions) -> bool | None:
+    def _shown(self, reasoning: ReasoningOptions) -> bool | None:
         """Whoever asks for thinking in another dialect gets to see it, as there."""
-        if asked.show in {"concise", "detailed"}:
+        if reasoning.show in {"concise", "detailed"}:
             self._ledger.lower("reasoning.show", "summaries have no length here")
-        if asked.show is not None:
-            return asked.show != "omitted"
+        if reasoning.show is not None:
+            return reasoning.show != "omitted"
         return None if self._notes.native else True
 
 

@@ -40,7 +40,7 @@ class _OfferedTool(msgspec.Struct):
     type: str = "function"
 
 
-# Ollama's levels. It has no "minimal" and no "xhigh": the nearest one is taken, and said so.
+# Ollama's levels. It has no "minimal" and no "xhigh": the nearest one is taken and reported.
 _THINK: dict[Effort, bool | str] = {
     "none": False,
     "minimal": "low",

@@ -289,9 +289,7 @@ CHOICE = UnionRule(
         }
     ),
 )
-"""The shape of a choice. Whether it may be made is judged at the end, when it is known which tools
-are left.
-"""
+"""The shape of a choice. A final check judges the choice itself, by the tools that are left."""
 _SHAPE = ObjectRule({"name": NAME, "description": TEXT, "schema": SCHEMA, "strict": FLAG})
 RESPONSE_FORMAT = VariantRule(
     {

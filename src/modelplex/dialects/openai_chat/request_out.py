@@ -48,7 +48,7 @@ NO_CACHE_ON_TOOLS = {"cache": "tools have no cache markers here"}
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
-    """The request body. Raises Unsupported or BadRequest naming the part that cannot be said."""
+    """The request body. Raises as `registry.write_request`."""
     return _RequestWriter(call, attempt).write()
 
 
@@ -216,7 +216,7 @@ class _RequestWriter:
             return
         if effort is None and (budget := ledger.take("reasoning.budget")) is not None:
             effort = effort_of(budget)
-            ledger.lower("reasoning.budget", f"a budget of {budget} tokens is told as effort {effort!r}")
+            ledger.lower("reasoning.budget", f"a budget of {budget} tokens becomes effort {effort!r}")
         ledger.take_all("reasoning.budget")
         if effort is not None or where == "thinking":
             ledger.take_all("reasoning.mode")
@@ -240,7 +240,7 @@ class _RequestWriter:
 
 
 def schema_members(form: ResponseFormat) -> dict[str, Any]:
-    """What a request says of a schema, beside its name."""
+    """The members of a schema in a request, beside its name."""
     given = {"description": form.description, "schema": form.schema, "strict": form.strict}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -69,4 +69,4 @@ FIELDS = FieldTable(
     },
 )
 COUNT_BODY = ObjectRule(FIELDS.policy.fields | {"store": StripRule("store")})
-"""What is only counted is not stored, and has no member to say so with."""
+"""The rule of a body that is only counted: it has no member `store`."""

@@ -121,7 +121,7 @@ class _RequestWriter:
         if tools:
             self.body["tools"] = tools
         elif not self.own:
-            return  # without tools they say nothing
+            return  # without tools they have no meaning
         if parallel is not None:
             self.body["parallel_tool_calls"] = parallel
         if self.own and "tool_choice" in self.call.extra:
@@ -209,7 +209,7 @@ class _RequestWriter:
             effort = "none"
         if effort is None and (budget := ledger.take("reasoning.budget")) is not None:
             effort = effort_of(budget)
-            ledger.lower("reasoning.budget", f"a budget of {budget} tokens is told as effort {effort!r}")
+            ledger.lower("reasoning.budget", f"a budget of {budget} tokens becomes effort {effort!r}")
         ledger.take_all("reasoning.budget")
         written: dict[str, Any] = {}
         if effort is not None:

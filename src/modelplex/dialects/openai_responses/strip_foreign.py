@@ -32,14 +32,14 @@ _DISABLED = b'"disabled"'
 """What `truncation` says where it asks for nothing."""
 
 
-def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
+def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     """The request as every dialect can express it, and what it lost. Raises Unsupported naming what
     is stored at a provider.
     """
     changes: list[Change] = []
-    extra = _leave_members(call)
+    extra = _strip_members(call)
     messages = tuple(
-        kept for message in call.messages if (kept := _leave_message(message, changes)) is not None
+        kept for message in call.messages if (kept := _strip_message(message, changes)) is not None
     )
     names = {
         tool.name: qualified(tool.namespace, tool.name)
@@ -61,15 +61,15 @@ def leave(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     left = msgspec.structs.replace(
         call,
         messages=messages,
-        tools=tuple(_leave_tool(tool) for tool in call.tools),
+        tools=tuple(_strip_tool(tool) for tool in call.tools),
         namespaces={},
-        choice=_leave_choice(call.choice, names),
+        choice=_strip_choice(call.choice, names),
         extra=extra,
     )
     return left, tuple(changes)
 
 
-def _leave_members(call: ChatRequest) -> dict[str, msgspec.Raw]:
+def _strip_members(call: ChatRequest) -> dict[str, msgspec.Raw]:
     extra: dict[str, msgspec.Raw] = {}
     for name, raw in without_empty(call.extra).items():
         if bytes(raw) == _DISABLED or name.startswith(_SILENT):
@@ -87,19 +87,19 @@ def _leave_members(call: ChatRequest) -> dict[str, msgspec.Raw]:
     return extra
 
 
-def _leave_tool(tool: AnyTool) -> AnyTool:
+def _strip_tool(tool: AnyTool) -> AnyTool:
     if isinstance(tool, HostedTool) or tool.namespace is None:
         return tool
     return msgspec.structs.replace(tool, name=qualified(tool.namespace, tool.name), namespace=None)
 
 
-def _leave_choice(choice: ToolChoice | None, names: dict[str, str]) -> ToolChoice | None:
+def _strip_choice(choice: ToolChoice | None, names: dict[str, str]) -> ToolChoice | None:
     if choice is None or not names:
         return choice
     return msgspec.structs.replace(choice, names=tuple(names.get(name, name) for name in choice.names))
 
 
-def _leave_message(message: Message, changes: list[Change]) -> Message | None:
+def _strip_message(message: Message, changes: list[Change]) -> Message | None:
     parts: list[Part] = []
     for part in message.parts:
         match part:
