@@ -16,10 +16,7 @@ import pytest_asyncio
 from modelplex.core import events as hub
 from modelplex.core.events import ReasoningDelta, RefusalDelta, ResponseEnded, ResponseFailed, ToolCallStarted
 from modelplex.core.request import Attempt, ProviderRequest
-from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.gemini import dialect as gemini
-from modelplex.dialects.ollama import dialect as ollama
-from modelplex.dialects.openai_chat import dialect as openai_chat
+from modelplex.dialects.registry import provider_dialect
 from tests.official import Exchange
 from tests.pairs import (
     CACHED,
@@ -156,14 +153,12 @@ def _has_no_end(form: str, exchange: Exchange) -> None:
 # --- recorded streams -----------------------------------------------------------------------------
 
 RECORDED = {
-    "chat": ("openai_chat", "stream.sse", openai_chat),
-    "messages": ("anthropic_messages", "stream.sse", anthropic),
-    "gemini": ("gemini", "stream.sse", gemini),
-    "ollama": ("ollama", "response.ndjson", ollama),
+    "chat": ("openai_chat", "stream.sse"),
+    "messages": ("anthropic_messages", "stream.sse"),
+    "gemini": ("gemini", "stream.sse"),
+    "ollama": ("ollama", "response.ndjson"),
 }
-"""Where each dialect's recorded streams are, and who reads them: tests/dialects/ holds the readers
-to what was recorded.
-"""
+"""The dialect, and the file of each recorded stream, which tests/dialects reads too."""
 ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
 """Another endpoint's answer, more than one choice, and answers without any part."""
 ENDS = {
@@ -181,7 +176,7 @@ SAME_END = {"model_context_window_exceeded": "length", "pause_turn": "length", "
 
 
 def recorded(dialect: str) -> list[tuple[str, bytes]]:
-    folder, name, _ = RECORDED[dialect]
+    folder, name = RECORDED[dialect]
     return [
         (each.name, (each / name).read_bytes())
         for each in sorted((TRANSCRIPTS / folder).iterdir())
@@ -195,8 +190,8 @@ async def test_recorded_streams_reach_every_other_client(everywhere: World, form
     if form == dialect:
         return  # it passes, as its provider's own peer would see it
     for case, data in recorded(dialect):
-        name, _, wire = RECORDED[dialect]
-        reader = wire.reader(Attempt("p", "m", name), ProviderRequest(b"{}"))
+        name, _ = RECORDED[dialect]
+        reader = provider_dialect(name).reader(Attempt("p", "m", name), ProviderRequest(b"{}"))
         events = [*reader.feed(data), *reader.end()]
         asked = everywhere.ask(form, dialect, played(dialect, data))
         if any(isinstance(event, ResponseFailed) for event in events):
