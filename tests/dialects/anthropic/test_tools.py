@@ -39,15 +39,15 @@ def test_members_that_are_not_known_ride_along() -> None:
     assert tool.extra == {"defer_loading": Raw(b"true")}
 
 
-@pytest.mark.parametrize(
-    ("tools", "param"),
-    [
-        ([{"input_schema": {}}], "tools[0].name"),
-        ([5], "tools[0]"),
-        ({}, "tools"),
-        ([{"name": 1}], "tools[0].name"),
-    ],
-)
+WRONG: list[tuple[Any, str]] = [
+    ([{"input_schema": {}}], "tools[0].name"),
+    ([5], "tools[0]"),
+    ({}, "tools"),
+    ([{"name": 1}], "tools[0].name"),
+]
+
+
+@pytest.mark.parametrize(("tools", "param"), WRONG)
 def test_a_wrong_tool_is_named_by_its_path(tools: Any, param: str) -> None:
     with pytest.raises(BadRequest) as caught:
         read_tools(values(tools=tools))
