@@ -314,7 +314,7 @@ class Message(msgspec.Struct, frozen=True):
     phase: str | None = None
     id: str | None = None
     path: str = ""
-    extra: dict[str, msgspec.Raw] = {}
+    extra: Mapping[str, msgspec.Raw] = NO_MEMBERS
     places: dict[str, str] = {}
 
     def member(self, name: str) -> str:

@@ -36,8 +36,8 @@ from modelplex.core.request import (
 from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import given_id
 from modelplex.dialects.core.envelope import MARK, unwrap
-from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
-from modelplex.dialects.core.members import decode_member, decode_open
+from modelplex.dialects.core.json import ABSENT, is_given
+from modelplex.dialects.core.members import decode_each, decode_member, decode_open
 
 SUMMARIES = frozenset({"openai-responses-v1"})
 """Formats of opaque state whose text is a summary, which this dialect does not mark as one."""
@@ -103,9 +103,6 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
     content: str | list[msgspec.Raw] | None = None
 
 
-_decode_messages = msgspec.json.Decoder(list[_Message]).decode
-
-
 def read_cache(control: AnthropicCacheControl | None) -> CacheBreakpoint | None:
     return None if control is None else CacheBreakpoint(control.ttl)
 
@@ -129,7 +126,7 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     it, where they must stand anyway.
     """
     messages: list[Message] = []
-    for n, (message, extra) in enumerate(_decode(raw)):
+    for n, (message, extra) in enumerate(decode_each(raw, _Message, path="messages")):
         path = f"messages[{n}]"
         if message.content is None:
             raise BadRequest(f"'{path}.content' is missing.", param=f"{path}.content")
@@ -150,17 +147,7 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _decode(raw: msgspec.Raw) -> list[tuple[_Message, dict[str, msgspec.Raw]]]:
-    """Each message, and its members that are not read."""
-    try:
-        return [(message, {}) for message in _decode_messages(raw)]
-    except MALFORMED:
-        each = decode_member(raw, list[msgspec.Raw], path="messages")
-        read = [decode_open(message, _Message, path=f"messages[{n}]") for n, message in enumerate(each)]
-        return [(message, dict(extra)) for message, extra in read]
-
-
-def _user(parts: tuple[Part, ...], extra: dict[str, msgspec.Raw], *, path: str) -> list[Message]:
+def _user(parts: tuple[Part, ...], extra: Mapping[str, msgspec.Raw], *, path: str) -> list[Message]:
     results = tuple(part for part in parts if isinstance(part, ToolResultPart))
     if not results:
         return [Message("user", parts, path=path, extra=extra)]

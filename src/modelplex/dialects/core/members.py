@@ -53,6 +53,17 @@ def decode_open(
     return decode_member(raw, wanted, path=path), rest
 
 
+def decode_each(
+    raw: msgspec.Raw, wanted: type[Shape], *, path: str
+) -> list[tuple[Shape, Mapping[str, msgspec.Raw]]]:
+    """`decode_open` for each entry of a list."""
+    try:
+        return [(value, NO_MEMBERS) for value in decode_member(raw, list[wanted], path=path)]  # type: ignore[valid-type]
+    except BadRequest:
+        entries = decode_member(raw, list[msgspec.Raw], path=path)
+        return [decode_open(entry, wanted, path=f"{path}[{n}]") for n, entry in enumerate(entries)]
+
+
 def _split(
     members: Mapping[str, msgspec.Raw], wanted: type[msgspec.Struct]
 ) -> tuple[msgspec.Raw, dict[str, msgspec.Raw]]:

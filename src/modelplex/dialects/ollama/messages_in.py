@@ -11,7 +11,6 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
-    NO_MEMBERS,
     ImagePart,
     InlineData,
     Message,
@@ -23,8 +22,7 @@ from modelplex.core.request import (
     ToolCallPart,
     ToolResultPart,
 )
-from modelplex.dialects.core.json import MALFORMED
-from modelplex.dialects.core.members import decode_member, decode_open
+from modelplex.dialects.core.members import decode_each, decode_open
 from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
 
@@ -64,21 +62,9 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
     tool_call_id: str | None = None
 
 
-_decode_messages = msgspec.json.Decoder(list[_Message]).decode
-
-
 def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     """Raises BadRequest with `param` like "messages[2].images[0]"."""
     return _MessageReader().read(raw)
-
-
-def _decode(raw: msgspec.Raw) -> list[tuple[_Message, Mapping[str, msgspec.Raw]]]:
-    """Each message, and its members that are not read."""
-    try:
-        return [(message, NO_MEMBERS) for message in _decode_messages(raw)]
-    except MALFORMED:
-        each = decode_member(raw, list[msgspec.Raw], path="messages")
-        return [decode_open(message, _Message, path=f"messages[{n}]") for n, message in enumerate(each)]
 
 
 class _MessageReader:
@@ -92,7 +78,7 @@ class _MessageReader:
 
     def read(self, raw: msgspec.Raw) -> tuple[Message, ...]:
         messages: list[Message] = []
-        for n, (message, extra) in enumerate(_decode(raw)):
+        for n, (message, extra) in enumerate(decode_each(raw, _Message, path="messages")):
             path = f"messages[{n}]"
             if message.role == "tool":
                 result = self._result(message, extra, path=path)
@@ -104,7 +90,7 @@ class _MessageReader:
                     f"'{path}.role' must be system, user, assistant or tool.", param=f"{path}.role"
                 )
             parts = tuple(self._parts(message, path))
-            messages.append(Message(role, parts, path=path, extra=dict(extra)))
+            messages.append(Message(role, parts, path=path, extra=extra))
         return tuple(joined_results(messages))
 
     def _parts(self, message: _Message, path: str) -> list[Part]:

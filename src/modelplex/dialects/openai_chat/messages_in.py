@@ -13,7 +13,6 @@ import msgspec
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import (
     COMMON_NAMES,
-    NO_MEMBERS,
     AudioPart,
     CacheBreakpoint,
     DocumentPart,
@@ -35,8 +34,8 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.core.envelope import unwrap
-from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
-from modelplex.dialects.core.members import decode_member, decode_open
+from modelplex.dialects.core.json import ABSENT, is_given
+from modelplex.dialects.core.members import decode_each, decode_open
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.passthrough import GEMINI, google_signature
 
@@ -155,9 +154,6 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
     extra_content: msgspec.Raw = ABSENT
 
 
-_decode_messages = msgspec.json.Decoder(list[_Message]).decode
-
-
 def read_cache(
     control: ChatCacheControl | None, breakpoint_: ChatCacheControl | None
 ) -> CacheBreakpoint | None:
@@ -174,7 +170,7 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
     last_call: dict[str, str] = {}
     """Of the old form, which has no ids: the id that was made for the latest call of each function.
     """
-    for n, (message, extra) in enumerate(_decode(raw)):
+    for n, (message, extra) in enumerate(decode_each(raw, _Message, path="messages")):
         path = f"messages[{n}]"
         if message.role in {"tool", "function"}:
             result = _read_result(message, extra, last_call, path=path)
@@ -188,20 +184,11 @@ def read_messages(raw: msgspec.Raw) -> tuple[Message, ...]:
             if message.function_call is not None:
                 last_call[message.function_call.name] = f"call_{n}"
             parts = _read_assistant(message, parts, number=n, path=path)
-        rest = dict(extra)
+        rest = extra
         if is_given(message.extra_content) and not _signature(message):
-            rest["extra_content"] = message.extra_content
+            rest = {**extra, "extra_content": message.extra_content}
         messages.append(Message(role, tuple(parts), name=message.name, path=path, extra=rest))
     return tuple(joined_results(messages))
-
-
-def _decode(raw: msgspec.Raw) -> list[tuple[_Message, Mapping[str, msgspec.Raw]]]:
-    """Each message, and its members that are not read."""
-    try:
-        return [(message, NO_MEMBERS) for message in _decode_messages(raw)]
-    except MALFORMED:
-        each = decode_member(raw, list[msgspec.Raw], path="messages")
-        return [decode_open(message, _Message, path=f"messages[{n}]") for n, message in enumerate(each)]
 
 
 def _read_result(
