@@ -1592,7 +1592,11 @@ async def test_r17_of_state_whose_maker_is_not_known_only_a_single_candidate_get
         gateway(two(up, other), folder=tmp_path) as gw,
     ):
         got = await gw.chat(messages=asked)
-        assert (got.status, got.error["code"], got.error["param"]) == (503, "state_pinned", "messages[1]")
+        assert (got.status, got.error["code"], got.error["param"]) == (
+            503,
+            "state_pinned",
+            "messages[1].reasoning_details[0]",
+        )
         assert (up.seen, other.seen) == ([], [])
         assert (await gw.chat("b/m", messages=asked)).status == 200
         assert other.seen[0].json["messages"] == asked
@@ -1671,7 +1675,7 @@ async def test_r16_a_signature_that_came_through_the_hub_goes_home_too(tmp_path:
         for message in (turn, {"role": "assistant", "content": "Hm."} | signed):
             got = await gw.chat("b/m", messages=[user("Hi"), message, user("And?")])
             assert other.seen[-1].json["messages"][1] == {"role": "assistant", "content": "Hm."}
-            assert changes(got) == {"drop=messages[1]"}
+            assert changes(got) == {"drop=messages[1].reasoning_details[0]"}
 
 
 async def test_r17_one_state_that_is_known_tells_where_all_of_a_conversation_was(tmp_path: Path) -> None:
@@ -1699,13 +1703,14 @@ async def test_what_is_kept_at_a_provider_goes_to_no_other(what: str, tmp_path: 
     has to say.
     """
     asked = [user("Hi"), KEPT[what], user("And?")]
+    path = {"a file": "messages[1].content[0]", "an answer's sound": "messages[1].audio"}[what]
     async with (
         provider(answer(chat_answer())) as up,
         provider(answer(chat_answer())) as other,
         gateway(two(up, other), folder=tmp_path) as gw,
     ):
         got = await gw.chat(messages=asked)
-        assert (got.status, got.error["code"], got.error["param"]) == (503, "state_pinned", "messages[1]")
+        assert (got.status, got.error["code"], got.error["param"]) == (503, "state_pinned", path)
         assert (up.seen, other.seen) == ([], [])
         assert "provider/model" in got.error["message"]
         assert (await gw.chat("b/m", messages=asked)).status == 200
