@@ -1672,10 +1672,13 @@ async def test_r16_a_signature_that_came_through_the_hub_goes_home_too(tmp_path:
         got = await gw.chat("a/m", messages=[user("Hi"), turn, user("And?")])
         assert up.seen[1].json["messages"][1] == {"role": "assistant", "content": "Hm."} | signed
         assert "x-modelplex-changes" not in got.headers
-        for message in (turn, {"role": "assistant", "content": "Hm."} | signed):
+        for message, place in (
+            (turn, "reasoning_details[0]"),
+            ({"role": "assistant", "content": "Hm."} | signed, "extra_content.google.thought_signature"),
+        ):
             got = await gw.chat("b/m", messages=[user("Hi"), message, user("And?")])
             assert other.seen[-1].json["messages"][1] == {"role": "assistant", "content": "Hm."}
-            assert changes(got) == {"drop=messages[1].reasoning_details[0]"}
+            assert changes(got) == {f"drop=messages[1].{place}"}
 
 
 async def test_r17_one_state_that_is_known_tells_where_all_of_a_conversation_was(tmp_path: Path) -> None:
