@@ -88,6 +88,8 @@ class ResponseStream:
         self._keep = callbacks.keep
         self._is_plain = False
         """What the exchange returns is sent, and nothing else happens."""
+        self._worked = 0.0
+        """Seconds of relaying large chunks since the last rest."""
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -145,8 +147,10 @@ class ResponseStream:
                 return None
 
     async def _relay_pieces(self, data: bytes) -> None:
-        """Relay a large chunk in pieces, and let other tasks run wherever it took long."""
-        began = perf_counter()
+        """Relay a large chunk in pieces, and let other tasks run wherever it took long: this chunk
+        and those before it, since a stream without end comes in chunks.
+        """
+        began = perf_counter() - self._worked
         for start in range(0, len(data), PIECE):
             await self._send(self._exchange.feed(data[start : start + PIECE]))
             if self._exchange.failed is not None:
@@ -154,6 +158,7 @@ class ResponseStream:
             if perf_counter() - began > TURN_S:
                 await asyncio.sleep(REST_S)
                 began = perf_counter()
+        self._worked = perf_counter() - began
 
     async def _send(self, out: bytes, *, last: bool = False) -> None:
         """Send what the exchange returned, or hold it until the first output."""
