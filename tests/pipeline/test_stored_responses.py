@@ -87,16 +87,16 @@ async def test_a_response_is_kept_unless_the_request_says_no() -> None:
 
 async def test_a_response_is_read_and_deleted_by_its_owner() -> None:
     store = await _store()
-    assert await answer_view(store, "resp_1", method="GET", owner="a") == BODY
-    items = await answer_view(store, "resp_1/input_items", method="GET", owner="a")
+    assert await answer_view(store, "responses/resp_1", method="GET", owner="a") == BODY
+    items = await answer_view(store, "responses/resp_1/input_items", method="GET", owner="a")
     assert json.loads(items or b"")["data"][0]["content"][0]["text"] == "First"
     with pytest.raises(NotFound):
-        await answer_view(store, "resp_1", method="GET", owner="b")
+        await answer_view(store, "responses/resp_1", method="GET", owner="b")
     with pytest.raises(BadRequest, match="cancelled"):
-        await answer_view(store, "resp_1/cancel", method="POST", owner="a")
-    assert await answer_view(store, "resp_1/other", method="GET", owner="a") is None
-    deleted = await answer_view(store, "resp_1", method="DELETE", owner="a")
+        await answer_view(store, "responses/resp_1/cancel", method="POST", owner="a")
+    assert await answer_view(store, "responses/resp_1/other", method="GET", owner="a") is None
+    deleted = await answer_view(store, "responses/resp_1", method="DELETE", owner="a")
     assert json.loads(deleted or b"")["deleted"] is True
     with pytest.raises(NotFound):
-        await answer_view(store, "resp_1", method="GET", owner="a")
+        await answer_view(store, "responses/resp_1", method="GET", owner="a")
     await store.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.dialects.anthropic.policy_betas import KEPT, OPENED_BY
+from modelplex.dialects.anthropic.betas import KEPT, OPENED_BY
 from modelplex.policy import rules
 from modelplex.policy.model_names import HIDDEN, MARKS, NAMES, TAGS
 from modelplex.policy.rules import OPENABLE, RULES, refusal_message

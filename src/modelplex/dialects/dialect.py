@@ -133,6 +133,39 @@ class StoredContext(msgspec.Struct, frozen=True):
     previous: str | None = None
 
 
+class ResponseStorage(msgspec.Struct, frozen=True):
+    """The functions of a dialect whose clients name earlier responses.
+
+    client            the client half for a response that is stored
+    check_state       raises BadRequest for a state that is not stored; True: responses are stored
+    previous_response the id of the response that the request continues
+    wants_storing     whether the response is to be stored
+    input_items       the items of the request
+    with_items        the request with these items
+    with_history      the request with the items of earlier turns before its own
+    read_reference    the id that an item refers to; None for any other item
+    response_id       the id of a response; "" if it has none
+    output_items      the items of a response
+    final_response    the response in the last events of a stream; None in others
+    write_item_list   the items of the request with this id
+    write_deleted     the confirmation that the response with this id is deleted
+    """
+
+    client: Callable[[StoredContext], ClientDialect]
+    check_state: Callable[[RawRequest, bool], None]
+    previous_response: Callable[[RawRequest], str | None]
+    wants_storing: Callable[[RawRequest], bool]
+    input_items: Callable[[RawRequest], list[msgspec.Raw]]
+    with_items: Callable[[RawRequest, Sequence[msgspec.Raw]], RawRequest]
+    with_history: Callable[[RawRequest, Sequence[msgspec.Raw]], RawRequest]
+    read_reference: Callable[[msgspec.Raw], str | None]
+    response_id: Callable[[bytes], str]
+    output_items: Callable[[bytes], list[msgspec.Raw]]
+    final_response: Callable[[bytes], bytes | None]
+    write_item_list: Callable[[Sequence[msgspec.Raw], str], bytes]
+    write_deleted: Callable[[str], bytes]
+
+
 class StreamFraming(msgspec.Struct, frozen=True):
     """What the gateway itself adds to a stream that passes unchanged: its content type, a
     keep-alive that no client reads as data, and an error (`error(error, request_id)`).
@@ -341,7 +374,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Functions, None where the dialect has no such side:
 
-    storing           the client half for a response that the gateway stores
+    storage           the functions for responses that the gateway stores, below `folder`
     reframe           this form is its `variant_of` in another stream framing
     answer_locally    (request, Unix seconds): the response to a request that needs no provider,
                       else None
@@ -387,7 +420,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     client: ClientDialect | None = None
     provider: ProviderDialect | None = None
     passthrough: PassthroughDialect | None = None
-    storing: Callable[[StoredContext], ClientDialect] | None = None
+    storage: ResponseStorage | None = None
     reframe: Callable[[], Framing] | None = None
     completions_client: ClientCompletions | None = None
     completions_provider: ProviderCompletions | None = None

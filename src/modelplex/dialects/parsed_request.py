@@ -52,7 +52,7 @@ class ParsedRequest:
         self.raw_request = raw_request
         self._dialect = dialect = DIALECTS[raw_request.dialect]
         self._client = (
-            dialect.storing(kept) if kept is not None and dialect.storing is not None else dialect.client
+            dialect.client if kept is None or dialect.storage is None else dialect.storage.client(kept)
         )
         self._id = id
         self._created = created

@@ -44,8 +44,8 @@ class CandidateSelection:
         """The attempts in order, and the policy of a sealed caller.
 
         Raises:
-            UnknownModel: no provider is serving to serve the model.
-            BudgetExceeded: no candidate has a serving price, and the caller's budget needs one.
+            UnknownModel: no provider is known to serve the model.
+            BudgetExceeded: no candidate has a known price, and the caller's budget needs one.
             PolicyDenied: the sealed policy refuses the request.
         """
         candidates = await self._catalog.candidates(request.model, globs=caller.models)
@@ -71,7 +71,7 @@ class CandidateSelection:
         return permitted, policy
 
     def _priced(self, candidates: tuple[Candidate, ...], caller: Caller) -> tuple[Candidate, ...]:
-        """The candidates with a serving price, for an agent with a budget in dollars."""
+        """The candidates with a known price, for an agent with a budget in dollars."""
         priced = tuple(
             each
             for each in candidates
@@ -80,7 +80,7 @@ class CandidateSelection:
         if candidates and not priced:
             names = ", ".join(dict.fromkeys(f"{each.provider}/{each.model}" for each in candidates))
             raise BudgetExceeded(
-                f'Policy: no price is serving of {names}, and the agent {caller.agent!r} has a budget in dollars with on_unpriced = "refuse". '
+                f'Policy: no price is known of {names}, and the agent {caller.agent!r} has a budget in dollars with on_unpriced = "refuse". '
                 "The gateway's owner can name a price in [[prices]].",
                 code="no_price_known",
                 param="model",
@@ -88,7 +88,7 @@ class CandidateSelection:
         return priced
 
     def _known_to_serve(self, candidates: tuple[Candidate, ...], model: str) -> tuple[Candidate, ...]:
-        """Under the sealed policy a model name goes only to providers serving to serve it: an
+        """Under the sealed policy a model name goes only to providers known to serve it: an
         invented name is a covert channel.
         """
         spelled = self._egress.spelled
@@ -100,7 +100,7 @@ class CandidateSelection:
         if candidates and not serving:
             names = ", ".join(dict.fromkeys(each.provider for each in candidates))
             raise UnknownModel(
-                f"The model {model!r} is not serving here: the model list of {names} could not be fetched, and the sealed policy does not guess. "
+                f"The model {model!r} is not known here: the model list of {names} could not be fetched, and the sealed policy does not guess. "
                 "The gateway's owner can name it in [[providers]] models.",
                 param="model",
             )

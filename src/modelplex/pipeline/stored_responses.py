@@ -14,8 +14,7 @@ import msgspec
 
 from modelplex.core.errors import BadRequest, NotFound
 from modelplex.core.request import RawRequest
-from modelplex.dialects.dialect import StoredContext
-from modelplex.dialects.openai_responses import dialect as openai_responses
+from modelplex.dialects.dialect import ResponseStorage, StoredContext
 from modelplex.dialects.registry import DIALECTS
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_store import ResponseStore, StoredResponse
@@ -34,17 +33,21 @@ async def open_stored(
     """The request with the earlier turns that it names, and its access to the store; None in a
     dialect other than Responses. Raises BadRequest for a state that is not stored here.
     """
-    if DIALECTS[request.dialect].storing is None:
+    dialect = DIALECTS[request.dialect].storage
+    if dialect is None:
         return request, None
-    stored = StoredResponses(store, owner=owner, offload=offload)
+    stored = StoredResponses(store, dialect=dialect, owner=owner, offload=offload)
     return await stored.open(request), stored
 
 
 class StoredResponses:
     """One request's access to the store. `owner` is its listener or agent."""
 
-    def __init__(self, answers: ResponseStore | None, *, owner: str, offload: Offload) -> None:
+    def __init__(
+        self, answers: ResponseStore | None, *, dialect: ResponseStorage, owner: str, offload: Offload
+    ) -> None:
         self._answers = answers
+        self._dialect = dialect
         self._owner = owner
         self._offload = offload
         self._input: list[msgspec.Raw] = []
@@ -54,9 +57,9 @@ class StoredResponses:
         """The request with the earlier turns that it names. Raises BadRequest for a response that
         is not stored here.
         """
-        openai_responses.check_state(raw_request, keeps=self._answers is not None)
-        previous = openai_responses.previous_response(raw_request)
-        store = self._answers is not None and openai_responses.wants_keeping(raw_request)
+        self._dialect.check_state(raw_request, self._answers is not None)
+        previous = self._dialect.previous_response(raw_request)
+        store = self._answers is not None and self._dialect.wants_storing(raw_request)
         self.kept = StoredContext(store=store, previous=previous)
         if self._answers is not None and previous is not None:
             earlier = await self._answers.find(previous, owner=self._owner)
@@ -67,7 +70,7 @@ class StoredResponses:
                     code="previous_response_not_found",
                 )
             raw_request = await self._offload.run(
-                partial(openai_responses.with_history, raw_request, earlier.items),
+                partial(self._dialect.with_history, raw_request, earlier.items),
                 body=raw_request.body if len(raw_request.body) > len(earlier.body) else earlier.body,
                 owner=self._owner,
             )
@@ -79,7 +82,7 @@ class StoredResponses:
 
     async def _items(self, raw_request: RawRequest) -> list[msgspec.Raw]:
         return await self._offload.run(
-            partial(openai_responses.input_items, raw_request), body=raw_request.body, owner=self._owner
+            partial(self._dialect.input_items, raw_request), body=raw_request.body, owner=self._owner
         )
 
     async def _resolved(self, answers: ResponseStore, raw_request: RawRequest) -> RawRequest:
@@ -88,7 +91,7 @@ class StoredResponses:
         """
         items: list[msgspec.Raw] = []
         found = await self._offload.run(
-            partial(_with_references, raw_request), body=raw_request.body, owner=self._owner
+            partial(_with_references, self._dialect, raw_request), body=raw_request.body, owner=self._owner
         )
         if sum(reference is not None for _, reference in found) > MAX_REFERENCES:
             raise BadRequest(
@@ -103,19 +106,19 @@ class StoredResponses:
                     param=f"input[{at}].id",
                 )
             items.append(item)
-        return openai_responses.with_items(raw_request, items)
+        return self._dialect.with_items(raw_request, items)
 
     async def keep(self, body: bytes | None) -> None:
         """Store this response object, if the request wants it stored."""
         if body is None or self._answers is None or self.kept is None or not self.kept.store:
             return
-        name = openai_responses.response_id(body)
+        name = self._dialect.response_id(body)
         if not name:
             return
         await self._answers.keep(
             name,
             input=self._input,
-            output=openai_responses.output_items(body),
+            output=self._dialect.output_items(body),
             body=body,
             owner=self._owner,
         )
@@ -127,12 +130,14 @@ class StoredResponses:
         return self._keep_final if self.kept is not None and self.kept.store else None
 
     async def _keep_final(self, events: bytes) -> None:
-        await self.keep(openai_responses.final_response(events))
+        await self.keep(self._dialect.final_response(events))
 
 
-def _with_references(raw_request: RawRequest) -> list[tuple[msgspec.Raw, str | None]]:
+def _with_references(
+    dialect: ResponseStorage, raw_request: RawRequest
+) -> list[tuple[msgspec.Raw, str | None]]:
     """Each item of the request, with the id where it is a reference and nothing else."""
-    return [(raw, openai_responses.read_reference(raw)) for raw in openai_responses.input_items(raw_request)]
+    return [(raw, dialect.read_reference(raw)) for raw in dialect.input_items(raw_request)]
 
 
 async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -> StoredResponse:
@@ -144,21 +149,32 @@ async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -
     return found
 
 
-async def answer_view(answers: ResponseStore | None, rest: str, *, method: str, owner: str) -> bytes | None:
-    """The body of a response to a path below `responses/`: the response, its input items, or that
-    it is deleted. None where there is no such path.
+def storage_at(path: str) -> tuple[ResponseStorage, str] | None:
+    """The storage functions of the dialect in whose folder this path is, and the path in there."""
+    for dialect in DIALECTS.values():
+        if dialect.storage is not None and path.startswith(dialect.folder):
+            return dialect.storage, path.removeprefix(dialect.folder)
+    return None
+
+
+async def answer_view(answers: ResponseStore | None, path: str, *, method: str, owner: str) -> bytes | None:
+    """The body of a response to a path below a base ("responses/resp_1"): the response, its input
+    items, or that it is deleted. None where there is no such path.
     """
+    if (found_at := storage_at(path)) is None:
+        return None
+    dialect, rest = found_at
     name, _, part = rest.partition("/")
     match method, part:
         case "GET" | "HEAD", "":
             return (await kept_answer(answers, name, owner=owner)).body
         case "GET" | "HEAD", "input_items":
             found = await kept_answer(answers, name, owner=owner)
-            return openai_responses.write_item_list(found.input, response_id=name)
+            return dialect.write_item_list(found.input, name)
         case "DELETE", "" if answers is not None:
             await kept_answer(answers, name, owner=owner)
             await answers.delete(name, owner=owner)
-            return openai_responses.write_deleted(name)
+            return dialect.write_deleted(name)
         case "POST", "cancel":
             await kept_answer(answers, name, owner=owner)
             raise BadRequest(

@@ -246,12 +246,9 @@ class App:
             body = await response.body(limit=self.max_body, declared=head.length)
             return await self.admin.show(self.gateway, body, head.caller, write=own[0].model_views[own[1]])
         rest = below_base(head.path)
-        if rest is not None and rest.startswith("responses/"):
+        if rest is not None:
             stored = await answer_view(
-                self.gateway.responses,
-                rest.removeprefix("responses/"),
-                method=head.method,
-                owner=head.caller.owner,
+                self.gateway.responses, rest, method=head.method, owner=head.caller.owner
             )
             if stored is not None:
                 return JSON, stored

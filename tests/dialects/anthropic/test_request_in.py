@@ -28,7 +28,6 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.anthropic import dialect as anthropic
-from modelplex.dialects.anthropic.betas import allowed_betas
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.parsed_request import holds_envelopes
 from modelplex.dialects.registry import write_request
@@ -394,11 +393,3 @@ def test_a_body_with_an_envelope_is_told_from_one_that_may_pass() -> None:
     )
     assert not holds_envelopes(make_ask([*HELLO, own]))
     assert holds_envelopes(make_ask([*HELLO, other]))
-
-
-# --- betas ----------------------------------------------------------------------------------------
-
-
-def test_betas_go_on_in_their_order_and_each_once() -> None:
-    header = "claude-code-20250219, mcp-client-2025-04-04,context-1m-2025-08-07,,claude-code-20250219"
-    assert allowed_betas(header) == "claude-code-20250219,mcp-client-2025-04-04,context-1m-2025-08-07"

@@ -19,7 +19,6 @@ from pydantic import BaseModel
 from modelplex.core.events import Iteration, Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.usage import read_usage as read_anthropic
-from modelplex.dialects.core.estimate import READ_LIMIT, billed, estimated
 from modelplex.dialects.core.usage import MOST_TOKENS, usage_inside
 from modelplex.dialects.gemini import usage as gemini_usage
 from modelplex.dialects.openai_chat import embeddings
@@ -378,35 +377,7 @@ def test_embeddings_and_images_have_the_counts_that_are_read() -> None:
     }
 
 
-# --- estimates ------------------------------------------------------------------------------------
-
-ASK = RawRequest(
-    "chat/completions", "openai_chat", "m", b"", {"messages": msgspec.Raw(b'[{"content":"abcdefgh"}]')}
-)
-
-
-def test_output_after_the_last_count_is_estimated_and_the_larger_counts() -> None:
-    early = Usage(fresh=50, output=1, raw=msgspec.Raw(b"{}"), raw_of="anthropic_messages")
-    late = billed(ASK, early, characters=2000, counted_at=0)
-    assert (late.fresh, late.output, late.estimated, late.raw) == (50, 500, True, None)
-    assert billed(ASK, early, characters=2000, counted_at=2000) is early
-    assert billed(ASK, early, characters=4, counted_at=0) is early
-    assert billed(ASK, Usage(output=1), characters=400, counted_at=0).fresh == 2
-    assert billed(ASK, None, characters=400, counted_at=0) == Usage(fresh=2, output=100, estimated=True)
-
-
-@pytest.mark.parametrize("mark", ['"url":"data:image/png;base64,', '"type":"base64","data":"', '"data" : "'])
-def test_a_long_prompt_is_estimated_by_its_bytes_without_pictures(mark: str) -> None:
-    def about(messages: str) -> int:
-        ask = msgspec.structs.replace(ASK, fields={"messages": msgspec.Raw(messages.encode())})
-        return estimated(ask, characters=0).fresh
-
-    text = "word " * READ_LIMIT
-    plain = about('[{"role":"user","content":"' + text + '"}]')
-    assert plain == pytest.approx(len(text) / 4, rel=0.01)
-    picture = "A" * 4_000_000
-    assert about('[{"content":"' + text + '"},{' + mark + picture + '"}]') == pytest.approx(plain, rel=0.01)
-    assert about('[{"content":"' + text + '"},{' + mark + picture) == pytest.approx(plain, rel=0.01)
+ASK = RawRequest("chat/completions", "openai_chat", "m", b"", {})
 
 
 def test_what_prices_depend_on_is_read_of_a_request() -> None:

@@ -316,9 +316,9 @@ def test_earlier_items_stand_before_the_requests_own() -> None:
 
 
 def test_an_answer_is_kept_unless_the_client_says_otherwise() -> None:
-    assert openai_responses.wants_keeping(make_ask())
-    assert openai_responses.wants_keeping(make_ask(store=True))
-    assert not openai_responses.wants_keeping(make_ask(store=False))
+    assert openai_responses.wants_storing(make_ask())
+    assert openai_responses.wants_storing(make_ask(store=True))
+    assert not openai_responses.wants_storing(make_ask(store=False))
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ import msgspec
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import ListedModel
 from modelplex.dialects.anthropic import fields, policy, strip_foreign
-from modelplex.dialects.anthropic.betas import allowed_betas
+from modelplex.dialects.anthropic.betas import allowed_betas, sealed_headers
 from modelplex.dialects.anthropic.errors import error_event, read_error, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
 from modelplex.dialects.anthropic.messages_out import DIALECT
 from modelplex.dialects.anthropic.passthrough import observe, observer
-from modelplex.dialects.anthropic.policy_betas import sealed_headers
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
 from modelplex.dialects.anthropic.response_in import AnthropicStreamReader, read_response
@@ -44,7 +43,6 @@ __all__ = [
     "PING",
     "AnthropicStreamReader",
     "AnthropicStreamWriter",
-    "allowed_betas",
     "error_event",
     "observe",
     "observer",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from modelplex.dialects.anthropic.policy_betas import BETA
+from modelplex.dialects.anthropic.betas import BETA
 from modelplex.policy.bounded_tools import BoundedToolRule, BoundFields
 from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (

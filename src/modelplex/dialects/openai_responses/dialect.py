@@ -25,6 +25,7 @@ from modelplex.dialects.dialect import (
     Dialect,
     PassthroughDialect,
     ProviderDialect,
+    ResponseStorage,
     StoredContext,
     StreamFraming,
 )
@@ -38,7 +39,7 @@ from modelplex.dialects.openai_responses.request_in import (
     output_items,
     previous_response,
     read_call,
-    wants_keeping,
+    wants_storing,
     with_history,
 )
 from modelplex.dialects.openai_responses.request_out import write_call
@@ -72,7 +73,7 @@ __all__ = [
     "read_reference",
     "read_response",
     "response_id",
-    "wants_keeping",
+    "wants_storing",
     "with_history",
     "with_items",
     "write_call",
@@ -101,7 +102,7 @@ _KEPT_ELSEWHERE = {
 }
 
 
-def check_state(raw_request: RawRequest, *, keeps: bool) -> None:
+def check_state(raw_request: RawRequest, keeps: bool) -> None:  # noqa: FBT001 - see ResponseStorage
     """Refuses what asks for a state that nobody here keeps; `keeps` tells whether the gateway keeps
     answers ([server] keep_responses).
 
@@ -124,7 +125,7 @@ def check_state(raw_request: RawRequest, *, keeps: bool) -> None:
         )
 
 
-def write_item_list(items: Sequence[msgspec.Raw], *, response_id: str) -> bytes:
+def write_item_list(items: Sequence[msgspec.Raw], response_id: str) -> bytes:
     """The answer of GET /responses/{id}/input_items. An item without an id gets one of its response
     and its place.
     """
@@ -169,7 +170,7 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     )
 
 
-def storing(kept: StoredContext) -> ClientDialect:
+def _storing_client(kept: StoredContext) -> ClientDialect:
     """The client half for a response that the gateway keeps."""
     return ClientDialect(
         read_call=read_call,
@@ -210,7 +211,21 @@ RESPONSES = Dialect(
         observe=observe,
         framing=StreamFraming("text/event-stream", b": ping\n\n", lambda error, _: write_error_event(error)),
     ),
-    storing=storing,
+    storage=ResponseStorage(
+        client=_storing_client,
+        check_state=check_state,
+        previous_response=previous_response,
+        wants_storing=wants_storing,
+        input_items=input_items,
+        with_items=with_items,
+        with_history=with_history,
+        read_reference=read_reference,
+        response_id=response_id,
+        output_items=output_items,
+        final_response=final_response,
+        write_item_list=write_item_list,
+        write_deleted=write_deleted,
+    ),
     write_error=write_error,
 )
 COUNT = Dialect(

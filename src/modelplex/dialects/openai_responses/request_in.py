@@ -149,7 +149,7 @@ def previous_response(raw_request: RawRequest) -> str | None:
     return decode_member(given, str, path="previous_response_id")
 
 
-def wants_keeping(raw_request: RawRequest) -> bool:
+def wants_storing(raw_request: RawRequest) -> bool:
     """Whether the response is to be stored: `store` is true by default
     (docs/reference/wire-formats.md#responses).
     """
