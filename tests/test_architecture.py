@@ -7,6 +7,7 @@ MAY_IMPORT, nothing else of ours.
 
 import ast
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,63 @@ def test_a_size_above_its_limit_is_named(tmp_path: Path) -> None:
     assert size_faults(lines, limit=3, exceptions={"module.py:Large": 3}) == [
         "module.py:Large: remove the exception"
     ]
+
+
+WITHOUT_A_TEST: dict[str, str] = {
+    **dict.fromkeys(("__init__.py", "__main__.py"), "re-exports and the entry point"),
+    "dialects/*/fields.py": "rows; dialects/test_sdk_members.py and tests/policy check all of them",
+    "dialects/*/policy.py": "rules; tests/policy checks all of them",
+    "dialects/*/dialect.py": "one Dialect value; dialects/test_registry.py and the pairs use all of them",
+    "dialects/dialect.py": "types",
+    "dialects/anthropic/blocks.py": "types",
+    "dialects/core/broken_responses.py": "sentences of errors",
+    "dialects/openai_chat/policy_endpoints.py": "rules; tests/policy checks all of them",
+    "dialects/openai_responses/constants.py": "constants",
+    **dict.fromkeys(("core/egress.py", "core/events.py", "core/request.py"), "types"),
+    **dict.fromkeys(("mcp/constants.py", "mcp/gateway_parts.py", "mcp/tool_server.py"), "types"),
+    "pipeline/response_output.py": "types",
+    "policy/verdict.py": "types",
+    "providers/types.py": "a constant",
+    "records/record.py": "types",
+    "sandbox/errors.py": "types",
+}
+"""Modules that need no test of their own, with the reason."""
+
+
+def untested(src: Path, tests: Path) -> list[str]:
+    """Each module below `src` without a test of its name at the same place below `tests`."""
+    modules = [file.relative_to(src) for file in sorted(src.rglob("*.py"))]
+    return [
+        module.as_posix()
+        for module in modules
+        if not (tests / module.with_name(f"test_{module.name.lstrip('_')}")).is_file()
+    ]
+
+
+def test_each_module_has_a_test_of_its_name() -> None:
+    lacking = untested(SRC, Path(__file__).parent)
+    assert [
+        name
+        for name in lacking
+        if not any(fnmatch(name, known) or Path(name).name == known for known in WITHOUT_A_TEST)
+    ] == []
+    assert [
+        known
+        for known in WITHOUT_A_TEST
+        if not any(fnmatch(name, known) or Path(name).name == known for name in lacking)
+    ] == []
+
+
+def test_a_module_without_a_test_is_named(tmp_path: Path) -> None:
+    src, tests = tmp_path / "src", tmp_path / "tests"
+    (src / "core").mkdir(parents=True)
+    (tests / "core").mkdir(parents=True)
+    for name in ("core/one.py", "core/two.py", "_three.py"):
+        (src / name).touch()
+    (tests / "core" / "test_one.py").touch()
+    (tests / "test_two.py").touch()
+    (tests / "test_three.py").touch()
+    assert untested(src, tests) == ["core/two.py"]
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,6 @@ def unused_names(sources: dict[str, str]) -> list[str]:
 USED_OUTSIDE = {
     "modelplex.records.sink: QueuedSink",  # wraps a sink that may block; no sink of ours does
     "modelplex.records.price_list: PricedModel",  # the script that writes prices.json
-    "modelplex.routing.circuit_breaker: before",  # the tests of the circuit breaker's table
     "modelplex.sandbox.check: main",  # imported by name in the sandbox
 }
 

@@ -562,7 +562,7 @@ async def test_sealed_state_is_dropped_and_told_where_the_config_says_so(
         async with gateway(config, folder=tmp_path) as gw, official(gw) as client:
             messages = await _first_turn(client, streamed=streamed)
             await client.chat(model=model, messages=messages, tools=TOOLS)
-            assert "drop=messages[1]" in client.exchanges[-1].changes
+            assert "drop=messages[1].reasoning_details[0]" in client.exchanges[-1].changes
             (seen,) = other.seen + gpt.seen
             assert SIGNATURE.encode() not in seen.body
             assert b"mpx1." not in seen.body
