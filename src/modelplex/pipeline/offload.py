@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from modelplex.core.fair_queue import FairQueue
-from modelplex.dialects.core.bounds import most_values
+from modelplex.dialects.core.bounds import may_have_more_values
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,7 @@ MANY_VALUES = 4_000
 def is_heavy(body: bytes) -> bool:
     """Whether parsing this takes longer than others should wait."""
     size = len(body)
-    return size > LARGE or (size > SMALL and most_values(body) > MANY_VALUES)
+    return size > LARGE or (size > SMALL and may_have_more_values(body, MANY_VALUES))
 
 
 Outcome = tuple[Any, BaseException | None]

@@ -18,6 +18,8 @@ from modelplex.dialects.core.bounds import (
     MAX_VALUES,
     SLICE,
     count_values,
+    may_have_more_values,
+    most_values,
 )
 from modelplex.dialects.raw_request import read_request
 
@@ -48,6 +50,12 @@ def test_values_are_counted_without_reading_them_however_the_body_is_cut(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bounds, "SLICE", slice_)
         assert count_values(body, enough=1000) == values(value)
+
+
+@given(st.text(alphabet="a,[]{}", max_size=40), st.integers(0, 20))
+def test_whether_there_may_be_more_values_agrees_with_their_number(text: str, most: int) -> None:
+    body = text.encode()
+    assert may_have_more_values(body, most) == (most_values(body) > most)
 
 
 def test_counting_takes_a_few_steps_for_each_slice() -> None:
