@@ -17,6 +17,7 @@ AGENTS = "tests/policy/test_agents.py"
 CONTENT = "tests/policy/test_content.py"
 MEMBERS = "tests/policy/test_members.py"
 NAMES = "tests/policy/test_model_names.py"
+BETAS = "tests/dialects/anthropic/test_betas.py"
 TOOLS = "tests/policy/test_tools.py"
 WHOLE = "tests/policy/test_strict_json.py"
 SPLICE = "tests/policy/test_splice.py"
@@ -40,7 +41,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "S10": (f"{PATHS}::test_s10_a_knock_at_a_base_is_answered_here", f"{PATHS}::test_s10_the_inside_is_not_on_the_socket", f"{ABUSE}::test_no_spelling_of_a_path_reaches_the_admin_api_from_the_socket"),
     "S11": (f"{PATHS}::test_s11_s12_s14_nothing_of_the_clients_headers_goes_on",),
     "S12": (f"{PATHS}::test_s11_s12_s14_nothing_of_the_clients_headers_goes_on",),
-    "S13": (f"{PATHS}::test_s13_betas_that_reach_out_are_dropped_and_told", f"{PATHS}::test_s13_a_version_that_is_none_does_not_go_on", f"{NAMES}::test_betas_keep_their_order_and_say_which_are_gone"),
+    "S13": (f"{PATHS}::test_s13_betas_that_reach_out_are_dropped_and_told", f"{PATHS}::test_s13_a_version_that_is_none_does_not_go_on", f"{BETAS}::test_betas_keep_their_order_and_say_which_are_gone"),
     "S14": (f"{PATHS}::test_s11_s12_s14_nothing_of_the_clients_headers_goes_on",),
     "S15": (f"{PATHS}::test_s15_a_redirect_is_a_502_and_nobody_follows_it",),
     "S16": (f"{PATHS}::test_s16_of_the_providers_headers_only_its_limits_come_back", f"{PATHS}::test_s16_of_a_streams_headers_too"),

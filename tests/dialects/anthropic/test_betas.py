@@ -1,4 +1,4 @@
-"""Values of `anthropic-beta` of open and of sealed callers (S19)."""
+"""Values of `anthropic-beta` of open and of sealed callers (S13)."""
 
 from __future__ import annotations
 
