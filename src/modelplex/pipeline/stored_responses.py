@@ -144,7 +144,7 @@ async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -
     """The response with this id. Raises NotFound."""
     found = await answers.find(name, owner=owner) if answers is not None else None
     if found is None:
-        why = "" if answers is not None else " Answers are not kept; [server] keep_responses would."
+        why = "" if answers is not None else " Responses are not stored without [server] keep_responses."
         raise NotFound(f"There is no response {name!r} here.{why}")
     return found
 
@@ -178,7 +178,7 @@ async def answer_view(answers: ResponseStore | None, path: str, *, method: str, 
         case "POST", "cancel":
             await kept_answer(answers, name, owner=owner)
             raise BadRequest(
-                "Only a response that runs in the background can be cancelled, and none does here: hang up instead."
+                "Only background responses can be cancelled, and this gateway has none: close the connection instead."
             )
         case _:
             return None

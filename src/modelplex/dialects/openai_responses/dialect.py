@@ -115,7 +115,8 @@ def check_state(raw_request: RawRequest, keeps: bool) -> None:  # noqa: FBT001 -
             raise BadRequest(f"'{name}' is not served: {sentence}", param=name)
     if bytes(fields.get("background", b"null")) not in {b"null", b"false"}:
         raise BadRequest(
-            "'background' is not served: answers are given on the connection that asked.", param="background"
+            "'background' is not supported: a response is sent on the connection of its request.",
+            param="background",
         )
     if not keeps and previous_response(raw_request) is not None:
         raise BadRequest(
