@@ -1,0 +1,462 @@
+"""Reads the store: calls, conversations, bodies, runs and usage, as plain values.
+
+Every function takes a Database, blocks, and raises StoreUnavailable. Times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from modelplex.records.store import parts
+from modelplex.records.store.database import Database, Row
+from modelplex.records.store.rows import CallDetail, read_detail
+
+MAX_CALLS: Final = 1_000
+"""Rows of one page of calls."""
+MAX_HASHES: Final = 500
+"""Hashes in one query."""
+
+GroupName = Literal["agent", "model", "provider", "tag", "day", "run", "kind", "outcome", "tool", "server"]
+"""What usage is grouped by. "tag" has a row for each tag as name=value: a call with two tags counts
+in both; "tag.NAME" has one for each value of a tag.
+"""
+
+
+class CallSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table `calls`, without its detail. `tokens_in` is None where the provider
+    counted nothing; then, `cost` None is no unknown price.
+    """
+
+    id: str
+    started: float
+    kind: str
+    run: str
+    parent: str | None
+    relation: str
+    agent: str
+    listener: str
+    client: str
+    pid: int
+    reach: str
+    dialect: str
+    endpoint: str
+    requested_model: str
+    model: str
+    provider: str
+    server: str
+    tool: str
+    stream: bool
+    status: int
+    outcome: str
+    blame: str | None
+    code: str | None
+    error: str | None
+    finish_reason: str | None
+    tokens_in: int | None
+    cache_read: int | None
+    cache_write: int | None
+    tokens_out: int | None
+    reasoning: int | None
+    cost: float | None
+    seconds: float
+    first_output: float | None
+    overhead: float
+    attempts: int
+    changes: int
+    stripped: int
+    bytes_in: int
+    bytes_out: int
+    messages: int
+
+    @property
+    def is_unpriced(self) -> bool:
+        return self.tokens_in is not None and self.cost is None
+
+
+class StoredCall(msgspec.Struct, frozen=True):
+    call: CallSummary
+    detail: CallDetail
+    has_request: bool
+    has_response: bool
+
+
+class RequestPart(msgspec.Struct, frozen=True):
+    """A piece of a request body, in its order. `kind` is "message", "part" (another member, such as
+    the system prompt or the tools) or "rest" (what is between them). `content` are the bytes as
+    they were sent; `hash` is "" for "rest", and alike in every request that has the same piece.
+    """
+
+    kind: Literal["message", "part", "rest"]
+    content: bytes
+    hash: str = ""
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run with what its calls add up to. `last` is when its last call began. `kind` is "run" for
+    one of `modelplex run`, "conversation" for one that was found.
+    """
+
+    id: str
+    started: float
+    ended: float | None
+    kind: str
+    agent: str
+    command: str
+    folder: str
+    repository: str
+    branch: str
+    tags: dict[str, str]
+    calls: int
+    tool_calls: int
+    failed: int
+    refused: int
+    stripped: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+    unpriced: int
+    last: float
+
+
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that are alike in `group`, which has a value for each name that was grouped by.
+    `refused` were refused by the gateway, `failed` did not end well for another reason.
+    """
+
+    group: dict[str, str]
+    calls: int
+    failed: int
+    refused: int
+    tokens_in: int
+    cache_read: int
+    cache_write: int
+    tokens_out: int
+    reasoning: int
+    cost: float
+    unpriced: int
+    stripped: int
+
+
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Empty values select everything. `before` is `(started, id)` of the last call of the page
+    before, `after` of the newest call that was seen.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    kind: str = ""
+    run: str = ""
+    agent: str = ""
+    model: str = ""
+    provider: str = ""
+    server: str = ""
+    tool: str = ""
+    outcome: str = ""
+    unpriced: bool = False
+    before: tuple[float, str] | None = None
+    after: tuple[float, str] | None = None
+
+
+_COLUMNS = ", ".join(f"calls.{field.name}" for field in msgspec.structs.fields(CallSummary))
+_REFUSED = "calls.outcome = 'refused' OR calls.status IN (402, 403, 429) AND calls.attempts = 0"
+"""By the gateway: the policy, a limit or a budget."""
+_FAILED = f"calls.outcome <> 'ok' AND NOT ({_REFUSED})"
+_UNPRICED = "calls.tokens_in IS NOT NULL AND calls.cost IS NULL"
+
+
+def recent_calls(db: Database, where: CallFilter | None = None, *, limit: int = 100) -> list[CallSummary]:
+    """The newest calls first."""
+    conditions, values = _conditions(where or CallFilter())
+    rows = db.query(
+        f"SELECT {_COLUMNS} FROM calls WHERE {conditions} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608 - our own names
+        [*values, min(limit, MAX_CALLS)],
+    )
+    return [_call(row) for row in rows]
+
+
+def calls_of_run(db: Database, run: str) -> list[CallSummary]:
+    """All calls of a run, oldest first."""
+    rows = db.query(f"SELECT {_COLUMNS} FROM calls WHERE run = ? ORDER BY started, id", (run,))  # noqa: S608 - our own names
+    return [_call(row) for row in rows]
+
+
+def one_call(db: Database, id: str) -> StoredCall | None:
+    found = db.query(f"SELECT {_COLUMNS}, detail FROM calls WHERE id = ?", (id,))  # noqa: S608 - our own names
+    if not found:
+        return None
+    bodies = db.query("SELECT request IS NOT NULL, response IS NOT NULL FROM bodies WHERE call = ?", (id,))
+    has_request, has_response = bodies[0] if bodies else (False, False)
+    *row, detail = found[0]
+    return StoredCall(_call(row), read_detail(detail), bool(has_request), bool(has_response))
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+def request_parts(db: Database, id: str) -> list[RequestPart]:
+    """The pieces of a request body, which joined are the body; empty where none is stored."""
+    stored = _stored_body(db, id)
+    if stored is None:
+        return []
+    messages = _messages(db, stored)
+    hashes = parts.parts_of(stored, messages)
+    contents = _contents(db, hashes)
+    first, last = len(stored.before), len(stored.before) + len(messages)
+    pieces = [RequestPart("rest", stored.literals[0])]
+    for number, (hash_, literal) in enumerate(zip(hashes, stored.literals[1:], strict=True)):
+        content = parts.restored(contents[hash_], stored.cuts.get(number, ()))
+        pieces.append(RequestPart("message" if first <= number < last else "part", content, hash_.hex()))
+        pieces.append(RequestPart("rest", literal))
+    return [piece for piece in pieces if piece.content]
+
+
+def request_body(db: Database, id: str) -> bytes | None:
+    """Exactly the bytes that the client sent, unless the call's detail says that they were cut or
+    masked; None where none are stored.
+    """
+    if (stored := _stored_body(db, id)) is None:
+        return None
+    hashes = parts.parts_of(stored, _messages(db, stored))
+    return parts.join_body(stored, hashes, _contents(db, hashes).__getitem__)
+
+
+def response_body(db: Database, id: str) -> bytes | None:
+    """The bytes that the client received; None where none are stored."""
+    found = db.query("SELECT response FROM bodies WHERE call = ? AND response IS NOT NULL", (id,))
+    return parts.unpack(bytes(found[0][0])) if found else None
+
+
+def search(db: Database, run: str, text: str) -> Iterator[str]:
+    """The ids of the calls of a run whose request or response holds this text, oldest first. JSON
+    writes some characters in several ways; what is searched are the bytes.
+    """
+    wanted = text.encode().lower()
+    known: dict[str, bool] = {}
+    for call in calls_of_run(db, run):
+        found = False
+        for part in request_parts(db, call.id):
+            key = part.hash
+            hit = known.get(key) if key else None
+            if hit is None:
+                hit = wanted in part.content.lower()
+                if key:
+                    known[key] = hit
+            found = found or hit
+        if found or wanted in (response_body(db, call.id) or b"").lower():
+            yield call.id
+
+
+def _stored_body(db: Database, id: str) -> parts.StoredBody | None:
+    found = db.query("SELECT request FROM bodies WHERE call = ? AND request IS NOT NULL", (id,))
+    return parts.read_stored(bytes(found[0][0])) if found else None
+
+
+def _messages(db: Database, stored: parts.StoredBody) -> list[bytes]:
+    """The hashes of the parts from the first message to the body's last node."""
+    if not stored.node:
+        return []
+    rows = db.query(
+        "WITH RECURSIVE path (hash, parent, part, place) AS ("
+        "SELECT hash, parent, part, 0 FROM nodes WHERE hash = ? UNION ALL "
+        "SELECT nodes.hash, nodes.parent, nodes.part, path.place + 1 FROM nodes JOIN path ON nodes.hash = path.parent) "
+        "SELECT part FROM path ORDER BY place DESC",
+        (stored.node,),
+    )
+    return [bytes(part) for (part,) in rows]
+
+
+def _contents(db: Database, hashes: Sequence[bytes]) -> dict[bytes, bytes]:
+    wanted = list(dict.fromkeys(hashes))
+    found: dict[bytes, bytes] = {}
+    for start in range(0, len(wanted), MAX_HASHES):
+        some = wanted[start : start + MAX_HASHES]
+        marks = ", ".join("?" * len(some))
+        rows = db.query(f"SELECT hash, encoding, content FROM parts WHERE hash IN ({marks})", some)  # noqa: S608 - marks only
+        found.update((bytes(hash_), parts.decompress(code, bytes(content))) for hash_, code, content in rows)
+    return found
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+_SUMS = (
+    "SUM(CASE WHEN calls.kind = 'model' THEN 1 ELSE 0 END), SUM(CASE WHEN calls.kind = 'tool' THEN 1 ELSE 0 END), "
+    f"SUM(CASE WHEN {_FAILED} THEN 1 ELSE 0 END), SUM(CASE WHEN {_REFUSED} THEN 1 ELSE 0 END), "
+    "SUM(calls.stripped), SUM(COALESCE(calls.tokens_in, 0)), SUM(COALESCE(calls.tokens_out, 0)), "
+    f"SUM(COALESCE(calls.cost, 0.0)), SUM(CASE WHEN {_UNPRICED} THEN 1 ELSE 0 END), MAX(calls.started)"
+)
+_RUN = "runs.id, runs.started, runs.ended, runs.kind, runs.agent, runs.command, runs.folder, runs.repository, runs.branch"
+
+
+def recent_runs(
+    db: Database, *, since: float | None = None, agent: str = "", limit: int = 100
+) -> list[RunSummary]:
+    """The newest runs first."""
+    conditions, values = ["1 = 1"], list[Any]()
+    if since is not None:
+        conditions.append("runs.started >= ?")
+        values.append(since)
+    if agent:
+        conditions.append("runs.agent = ?")
+        values.append(agent)
+    return _runs(db, " AND ".join(conditions), values, limit=limit)
+
+
+def one_run(db: Database, id: str) -> RunSummary | None:
+    found = _runs(db, "runs.id = ?", [id], limit=1)
+    return found[0] if found else None
+
+
+def _runs(db: Database, conditions: str, values: Sequence[Any], *, limit: int) -> list[RunSummary]:
+    rows = db.query(
+        f"SELECT {_RUN}, {_SUMS} FROM runs LEFT JOIN calls ON calls.run = runs.id WHERE {conditions} "  # noqa: S608 - our own names
+        f"GROUP BY {_RUN} ORDER BY runs.started DESC, runs.id DESC LIMIT ?",
+        [*values, min(limit, MAX_CALLS)],
+    )
+    tags = _tags(db, [row[0] for row in rows])
+    return [
+        RunSummary(
+            id=row[0],
+            started=row[1],
+            ended=row[2],
+            kind=row[3],
+            agent=row[4],
+            command=row[5],
+            folder=row[6],
+            repository=row[7],
+            branch=row[8],
+            tags=tags.get(row[0], {}),
+            calls=int(row[9] or 0),
+            tool_calls=int(row[10] or 0),
+            failed=int(row[11] or 0),
+            refused=int(row[12] or 0),
+            stripped=int(row[13] or 0),
+            tokens_in=int(row[14] or 0),
+            tokens_out=int(row[15] or 0),
+            cost=float(row[16] or 0.0),
+            unpriced=int(row[17] or 0),
+            last=float(row[18] or row[1]),
+        )
+        for row in rows
+    ]
+
+
+def _tags(db: Database, runs: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for start in range(0, len(runs), MAX_HASHES):
+        some = runs[start : start + MAX_HASHES]
+        marks = ", ".join("?" * len(some))
+        rows = db.query(f"SELECT run, name, value FROM run_tags WHERE run IN ({marks}) ORDER BY name", some)  # noqa: S608 - marks only
+        for run, name, value in rows:
+            found.setdefault(run, {})[name] = value
+    return found
+
+
+# --- usage ----------------------------------------------------------------------------------------
+
+_USAGE_SUMS = (
+    f"COUNT(*), SUM(CASE WHEN {_FAILED} THEN 1 ELSE 0 END), SUM(CASE WHEN {_REFUSED} THEN 1 ELSE 0 END), "
+    "SUM(COALESCE(calls.tokens_in, 0)), SUM(COALESCE(calls.cache_read, 0)), SUM(COALESCE(calls.cache_write, 0)), "
+    "SUM(COALESCE(calls.tokens_out, 0)), SUM(COALESCE(calls.reasoning, 0)), SUM(COALESCE(calls.cost, 0.0)), "
+    f"SUM(CASE WHEN {_UNPRICED} THEN 1 ELSE 0 END), SUM(calls.stripped)"
+)
+
+
+def is_group(name: str) -> bool:
+    return name in get_args(GroupName) or (name.startswith("tag.") and len(name) > len("tag."))
+
+
+def usage(db: Database, *, by: Sequence[str] = (), where: CallFilter | None = None) -> list[UsageRow]:
+    """Sums over calls, one row for each combination of the values of `by`, the most expensive
+    first, then the most tokens. Raises ValueError for a name that `is_group` does not know.
+    """
+    columns, joins, joined = _groups(by)
+    conditions, values = _conditions(where or CallFilter())
+    selected = ", ".join([*columns, _USAGE_SUMS])
+    grouped = f" GROUP BY {', '.join(columns)}" if columns else ""
+    rows = db.query(
+        f"SELECT {selected} FROM calls{joins} WHERE {conditions}{grouped}",  # noqa: S608 - our own names
+        [*joined, *values],
+    )
+    count = len(columns)
+    found = [
+        UsageRow(
+            group=dict(zip(by, map(str, row[:count]), strict=True)),
+            calls=int(row[count]),
+            failed=int(row[count + 1]),
+            refused=int(row[count + 2]),
+            tokens_in=int(row[count + 3]),
+            cache_read=int(row[count + 4]),
+            cache_write=int(row[count + 5]),
+            tokens_out=int(row[count + 6]),
+            reasoning=int(row[count + 7]),
+            cost=round(float(row[count + 8]), 12),  # adding in another order gives another last digit
+            unpriced=int(row[count + 9]),
+            stripped=int(row[count + 10]),
+        )
+        for row in rows
+        if row[count]
+    ]
+    found.sort(key=lambda row: (-row.cost, -row.tokens_in - row.tokens_out, *row.group.values()))
+    return found
+
+
+def _groups(by: Sequence[str]) -> tuple[list[str], str, list[Any]]:
+    """The columns to group by, joins that they need, and values of the joins."""
+    columns, joins, values = list[str](), "", list[Any]()
+    for number, name in enumerate(by):
+        if not is_group(name):
+            raise ValueError(f"usage cannot be grouped by {name!r}")
+        if not name.startswith("tag"):
+            columns.append(f"calls.{name}")
+            continue
+        tags = f"tags{number}"
+        joins += f" LEFT JOIN run_tags AS {tags} ON {tags}.run = calls.run"
+        if name == "tag":
+            columns.append(f"COALESCE({tags}.name || '=' || {tags}.value, '')")
+        else:
+            joins += f" AND {tags}.name = ?"
+            values.append(name.removeprefix("tag."))
+            columns.append(f"COALESCE({tags}.value, '')")
+    return columns, joins, values
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+_EQUAL: Final = ("kind", "run", "agent", "provider", "server", "tool", "outcome")
+
+
+def _conditions(where: CallFilter) -> tuple[str, list[Any]]:
+    conditions, values = ["1 = 1"], list[Any]()
+
+    def add(sql: str, more: Sequence[Any]) -> None:
+        conditions.append(sql)
+        values.extend(more)
+
+    for name in _EQUAL:
+        if wanted := getattr(where, name):
+            add(f"calls.{name} = ?", [wanted])
+    if where.model:
+        add("(calls.model = ? OR calls.requested_model = ?)", [where.model, where.model])
+    if where.since is not None:
+        add("calls.started >= ?", [where.since])
+    if where.until is not None:
+        add("calls.started < ?", [where.until])
+    if where.unpriced:
+        add(_UNPRICED, [])
+    if where.before is not None:
+        add("(calls.started < ? OR calls.started = ? AND calls.id < ?)", [where.before[0], *where.before])
+    if where.after is not None:
+        add("(calls.started > ? OR calls.started = ? AND calls.id > ?)", [where.after[0], *where.after])
+    return " AND ".join(conditions), values
+
+
+def _call(row: Row | list[Any]) -> CallSummary:
+    values = dict(zip(_NAMES, row, strict=True))
+    values["stream"] = bool(values["stream"])
+    return CallSummary(**values)
+
+
+_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(CallSummary))

@@ -1,0 +1,225 @@
+"""The sink of the record store: a bounded queue, and a thread that writes what is in it.
+
+`record` appends to the queue and returns. While the database cannot be written, Records wait in the
+queue; what no longer fits is counted, and reported once writing works again. A process that is
+killed loses the Records of the last GATHER_S.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from modelplex.records.record import Record
+from modelplex.records.store.database import Database, StoreError
+from modelplex.records.store.retention import Retention, RetentionRules
+from modelplex.records.store.writer import RecordWriter, StoreOptions
+from modelplex.records.tool_call import ToolRecord
+
+QUEUE_LIMIT: Final = 10_000
+"""Records that wait: ten seconds of a busy gateway, some 20 MB without bodies."""
+QUEUED_BODIES_LIMIT: Final = 67_108_864
+"""Bytes of bodies that wait. Above it Records are queued without their bodies."""
+GATHER_S: Final = 0.5
+"""Seconds for which Records are gathered before they are written: what a crash can lose."""
+BATCH_LIMIT: Final = 500
+"""Records in one transaction."""
+BATCH_BYTES: Final = 16_777_216
+"""Bytes of bodies in one transaction, whose parts are in memory until its end."""
+RETRY_S: Final = 5.0
+"""Seconds between two attempts to write a database that cannot be written."""
+RETAIN_STEPS: Final = 10
+"""Steps of the retention after a batch: they must delete more than batches add."""
+CLOSE_LIMIT_S: Final = 5.0
+"""Seconds for which `close` waits for the last batch."""
+
+
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """place      where the records are; "" before the database was opened
+    waiting    Records in the queue
+    written    Records since the start
+    dropped    Records that were lost: by a full queue, or because the database refused them
+    without_bodies  Records that were queued without their bodies
+    failure    why the database cannot be written now; "" if it can
+    """
+
+    place: str
+    waiting: int
+    written: int
+    dropped: int
+    without_bodies: int
+    failure: str
+
+
+class Reporter(Protocol):
+    """Reports to whoever watches the gateway, on the sink's thread."""
+
+    def warning(self, event: str, **fields: object) -> object: ...
+    def info(self, event: str, **fields: object) -> object: ...
+
+
+class StoreSink:
+    """Writes Records to the database that `open_store` opens: on the sink's thread, again and again
+    until it succeeds. `now` returns Unix time.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], Database],
+        options: StoreOptions,
+        *,
+        rules: RetentionRules | None = None,
+        report: Reporter,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._open_store = open_store
+        self._options = options
+        self._retention = Retention(rules or RetentionRules())
+        self._report = report
+        self._now = now
+        self._queue: deque[Record | ToolRecord] = deque()
+        self._bodies_in = self._bodies_out = 0
+        self._dropped = self._without_bodies = self._written = self._reported = 0
+        self._failure = ""
+        self._place = ""
+        self._writer: RecordWriter | None = None
+        self._database: Database | None = None
+        self._is_signalled = False
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<StoreSink {self._place or 'not open'} {len(self._queue)} waiting, {self._dropped} dropped>"
+
+    # --- on the event loop ---
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        if len(self._queue) >= QUEUE_LIMIT:
+            self._dropped += 1
+            return
+        size = _body_size(record)
+        if self._bodies_in - self._bodies_out + size > QUEUED_BODIES_LIMIT:
+            self._without_bodies += 1
+            record = msgspec.structs.replace(record, request_body=None, response_body=None)
+            size = 0
+        self._bodies_in += size
+        self._queue.append(record)
+        if not self._is_signalled:
+            self._is_signalled = True
+            self._wake.set()
+
+    def configure(self, options: StoreOptions, rules: RetentionRules) -> None:
+        """For Records from now on."""
+        self._options = options
+        self._retention.rules = rules
+
+    def status(self) -> StoreStatus:
+        writer = self._writer
+        return StoreStatus(
+            place=self._place,
+            waiting=len(self._queue),
+            written=self._written,
+            dropped=self._dropped + (writer.refused if writer is not None else 0),
+            without_bodies=self._without_bodies,
+            failure=self._failure,
+        )
+
+    def close(self) -> bool:
+        """Write what waits, for at most CLOSE_LIMIT_S. Blocks. False if it could not be written."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_LIMIT_S)
+        return not self._thread.is_alive() and not self._queue
+
+    # --- on the sink's thread ---
+
+    def _run(self) -> None:
+        self._try(self._opened)
+        while not (self._closing.is_set() and (self._failure or not self._queue)):
+            if not self._wake.wait(self._retention.pause(self._now())):
+                self._try(self._retain)
+                continue
+            self._closing.wait(RETRY_S if self._failure else GATHER_S)
+            # In this order: a Record that is queued after the queue was seen empty sets the signal.
+            self._wake.clear()
+            self._is_signalled = False
+            while self._queue and self._try(self._write_batch):
+                pass
+            if self._queue:
+                self._wake.set()
+            elif not self._failure and not self._closing.is_set():
+                self._try(self._retain)
+        self._try(self._end_run)
+        if self._database is not None:
+            self._database.close()
+
+    def _try(self, work: Callable[[], object]) -> bool:
+        """Reports when the database begins to fail, and when it works again."""
+        try:
+            work()
+        except StoreError as error:
+            if not self._failure:
+                self._report.warning(
+                    "the record store cannot be written; calls are counted", reason=error.sentence
+                )
+            self._failure = error.sentence
+            return False
+        lost = self._dropped + self._without_bodies
+        if self._failure or lost > self._reported:
+            self._report.info(
+                "the record store is written",
+                place=self._place,
+                dropped=self._dropped,
+                without_bodies=self._without_bodies,
+            )
+            self._failure, self._reported = "", lost
+        return True
+
+    def _opened(self) -> RecordWriter:
+        if self._writer is None:
+            self._database = database = self._open_store()
+            self._place = database.place
+            writer = RecordWriter(database, self._options)
+            writer.open_run()
+            self._writer = writer
+        self._writer.options = self._options
+        return self._writer
+
+    def _end_run(self) -> None:
+        if self._writer is not None:
+            self._writer.end_run(self._now())
+
+    def _write_batch(self) -> None:
+        """The first Records of the queue. They stay in it until they are written."""
+        batch: list[Record | ToolRecord] = []
+        size = 0
+        for record in self._queue.copy():
+            batch.append(record)
+            size += _body_size(record)
+            if len(batch) >= BATCH_LIMIT or size >= BATCH_BYTES:
+                break
+        self._opened().write(batch, now=self._now())
+        for _ in batch:
+            self._queue.popleft()
+        self._bodies_out += size
+        self._written += len(batch)
+
+    def _retain(self) -> None:
+        self._opened()
+        if self._database is not None:
+            for _ in range(RETAIN_STEPS):
+                self._retention.step(self._database, now=self._now())
+
+
+def _body_size(record: Record | ToolRecord) -> int:
+    return len(record.request_body or b"") + len(record.response_body or b"")

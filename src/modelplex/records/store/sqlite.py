@@ -1,0 +1,142 @@
+"""The store in a SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from modelplex.config.state_folder import make_state_folder
+from modelplex.records.store.database import (
+    Row,
+    RowRefused,
+    Statement,
+    StoreOutdated,
+    StoreUnavailable,
+)
+from modelplex.records.store.schema import SQLITE, VERSION, statements_after
+
+BUSY_S: Final = 5.0
+"""Seconds to wait for another process that has locked the file."""
+VACUUM_PAGES: Final = 256
+"""Free pages, of 4 KiB, that one step returns to the system: some milliseconds."""
+CACHE_KIB: Final = 1024
+"""Of pages in memory. Rows are written in the order of time, so few pages are in use."""
+JOURNAL_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes that the write-ahead log keeps on disk after a checkpoint."""
+
+
+class SqliteDatabase:
+    """An open file. One that is written is created for this user alone."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Raises StoreUnavailable and StoreOutdated."""
+        self._path = path
+        try:
+            if not read_only:
+                make_state_folder(path.parent)
+                # With its mode from the start; the files beside it are created with the same one.
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            mode = "ro" if read_only else "rw"
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}?mode={mode}",
+                uri=True,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {_reason(error)}.") from None
+        try:
+            self._prepare(read_only=read_only)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise StoreUnavailable(f"{path} cannot be used: {_reason(error)}.") from None
+        except StoreOutdated:
+            self._connection.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<SqliteDatabase {self._path}>"
+
+    @property
+    def place(self) -> str:
+        return str(self._path)
+
+    def _prepare(self, *, read_only: bool) -> None:
+        run = self._connection.execute
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise StoreOutdated(f"{self._path} was written by a later version of Modelplex.")
+        run(f"PRAGMA cache_size = -{CACHE_KIB}")
+        if read_only:
+            if version < VERSION:
+                raise StoreUnavailable(f"{self._path} has no records yet, or those of an earlier version.")
+            return
+        run("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect while there are no tables
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT}")
+        run("BEGIN IMMEDIATE")
+        try:
+            (version,) = run("PRAGMA user_version").fetchone()  # another process may have been faster
+            for sql in statements_after(version, SQLITE):
+                run(sql)
+            run(f"PRAGMA user_version = {VERSION}")
+            run("COMMIT")
+        except sqlite3.Error:
+            self._roll_back()
+            raise
+
+    def query(self, sql: str, values: Sequence[Any] = (), /) -> list[Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self._path} cannot be read: {_reason(error)}.") from None
+
+    def write(self, statements: Iterable[Statement], /) -> None:
+        run = self._connection
+        try:
+            run.execute("BEGIN IMMEDIATE")
+            for sql, rows in statements:
+                run.executemany(sql, rows)
+            run.execute("COMMIT")
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError,
+                OverflowError, UnicodeError) as error:  # fmt: skip
+            self._roll_back()
+            raise RowRefused(f"{self._path} refuses a row: {error}.") from None
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise StoreUnavailable(f"{self._path} cannot be written: {_reason(error)}.") from None
+
+    def size(self) -> int:
+        ((pages,),) = self.query("PRAGMA page_count")
+        ((free,),) = self.query("PRAGMA freelist_count")
+        ((size,),) = self.query("PRAGMA page_size")
+        return int((pages - free) * size)
+
+    def vacuum(self) -> bool:
+        ((before,),) = self.query("PRAGMA freelist_count")
+        if not before:
+            return False
+        try:
+            # A statement without a result is executed to its first page only; a script to its end.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self._path} cannot be written: {_reason(error)}.") from None
+        ((after,),) = self.query("PRAGMA freelist_count")
+        return bool(after < before)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.rollback()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else str(error)

@@ -1,0 +1,321 @@
+"""Writes batches of Records into a database: rows, parts and nodes, in one transaction.
+
+Runs on the sink's thread, and there is everything that costs time: hashing, splitting, compressing.
+A batch that is written twice leaves the same rows: every row has a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from modelplex.records.record import Record
+from modelplex.records.store import parts, rows
+from modelplex.records.store.conversations import Call, Conversations, KnownCall, Recent
+from modelplex.records.store.database import Database, Row, RowRefused, Statement
+from modelplex.records.tool_call import ToolRecord
+
+FRESH_S: Final = 3600.0
+"""How exact `seen` is: a part that is used all the time is updated once an hour."""
+KNOWN_PARTS: Final = 20_000
+"""Hashes in memory, some 3 MB. What was forgotten is looked up or written again."""
+MAX_LOOKUP: Final = 500
+"""Hashes in one query."""
+FEW: Final = 4
+"""Unknown parts that are written without a query whether they exist: a turn adds two."""
+
+_INSERT_BODY = (
+    "INSERT INTO bodies (call, started, request, response) VALUES (?, ?, ?, ?) ON CONFLICT (call) DO NOTHING"
+)
+_INSERT_PART = (
+    "INSERT INTO parts (hash, seen, bytes, encoding, content) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (hash) DO UPDATE SET seen = excluded.seen"
+)
+_SEE_PART = "UPDATE parts SET seen = ? WHERE hash = ?"
+_INSERT_NODE = (
+    "INSERT INTO nodes (hash, seen, parent, part) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (hash) DO UPDATE SET seen = excluded.seen"
+)
+_INSERT_RUN = (
+    "INSERT INTO runs (id, started, kind, agent, command, folder, repository, branch) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
+_INSERT_TAG = "INSERT INTO run_tags (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO NOTHING"
+_END_RUN = "UPDATE runs SET ended = ? WHERE id = ?"
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of `modelplex run`: its program, and where it was started."""
+
+    id: str
+    started: float
+    agent: str = ""
+    command: str = ""
+    folder: str = ""
+    repository: str = ""
+    branch: str = ""
+    tags: dict[str, str] = {}
+
+
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How Records are stored.
+
+    content       whether bodies are stored
+    conversation  the members of a dialect's body that hold the conversation: the list of messages
+                  first, then those of the system prompt
+    tags          of each agent
+    mask          takes the config's secrets out of bytes
+    run           the run of every call
+    """
+
+    content: bool = False
+    conversation: Callable[[str], Sequence[str]] = lambda _: ()
+    tags: Mapping[str, Mapping[str, str]] = {}
+    mask: Callable[[bytes], bytes] = bytes
+    run: RunInfo | None = None
+
+
+class _Batch(msgspec.Struct):
+    """Rows that wait for one transaction, by statement, in the order of `_STATEMENTS`."""
+
+    rows: dict[str, list[Row]] = {}
+
+    def add(self, sql: str, row: Row) -> None:
+        self.rows.setdefault(sql, []).append(row)
+
+    def statements(self) -> list[Statement]:
+        return [(sql, self.rows[sql]) for sql in _STATEMENTS if sql in self.rows]
+
+
+_STATEMENTS: Final = (
+    *(_INSERT_RUN, _INSERT_TAG, _INSERT_PART, _SEE_PART, _INSERT_NODE, _INSERT_BODY, rows.INSERT_CALL),
+)
+
+
+class RecordWriter:
+    """Of one database, on one thread. `options` may be replaced between two batches."""
+
+    def __init__(self, database: Database, options: StoreOptions) -> None:
+        self.options = options
+        self.refused = 0
+        """Records that the database refused for good."""
+        self._database = database
+        self._now = 0.0
+        run = options.run
+        self._conversations = Conversations(self._known_call, run=run.id if run is not None else None)
+        self._parts: Recent[bytes, float] = Recent(KNOWN_PARTS)
+        self._nodes: Recent[bytes, float] = Recent(KNOWN_PARTS)
+        self._runs: Recent[str, float] = Recent()
+
+    def __repr__(self) -> str:
+        return f"<RecordWriter {self._database.place}>"
+
+    def open_run(self) -> None:
+        """Write the run that every call belongs to. Raises StoreUnavailable."""
+        run = self.options.run
+        if run is not None:
+            batch = _Batch()
+            self._add_run(batch, run, kind="run")
+            self._database.write(batch.statements())
+
+    def end_run(self, at: float) -> None:
+        if self.options.run is not None:
+            self._database.write([(_END_RUN, [(at, self.options.run.id)])])
+
+    def write(self, records: Sequence[Record | ToolRecord], *, now: float) -> None:
+        """Write all in one transaction. A Record that the database refuses is left out, and
+        counted. `now` is Unix time. Raises StoreUnavailable, and then nothing was written.
+        """
+        self._now = now
+        try:
+            self._write(records)
+        except RowRefused:
+            for record in records:
+                try:
+                    self._write([record])
+                except RowRefused:
+                    self.refused += 1
+
+    def _write(self, records: Sequence[Record | ToolRecord]) -> None:
+        batch = _Batch()
+        try:
+            for record in records:
+                if isinstance(record, ToolRecord):
+                    self._add_tool_call(batch, record)
+                else:
+                    self._add_call(batch, record)
+            self._database.write(batch.statements())
+        except BaseException:
+            # What was placed and noted as known is not in the database.
+            self._conversations.forget()
+            for known in (self._parts, self._nodes, self._runs):
+                known.clear()
+            raise
+
+    # --- one Record ---
+
+    def _add_call(self, batch: _Batch, record: Record) -> None:
+        body, masked = self._masked(record.request_body)
+        response, masked_out = self._masked(record.response_body)
+        split = parts.SplitBody((body,))
+        if body:
+            names = self.options.conversation(record.dialect)
+            seed = parts.hash_of(record.agent.encode())
+            split = parts.split_body(body, conversation=names, seed=seed)
+        place = self._conversations.place(
+            Call(
+                id=record.id,
+                at=record.started,
+                agent=record.agent,
+                listener=record.listener,
+                client=record.client,
+                pid=record.peer.pid if record.peer is not None else 0,
+                turns=split.turns,
+                context=split.context,
+            )
+        )
+        self._see_run(batch, place.run, record.started, record.agent)
+        row = rows.model_row(
+            record,
+            place,
+            messages=len(split.turns),
+            node=split.turns[-1] if split.turns else None,
+            context=split.context,
+            cut=("response",) if response and len(response) < record.bytes_out else (),
+            masked=masked or masked_out,
+        )
+        batch.add(rows.INSERT_CALL, self._masked_row(row))
+        if self.options.content and (body or response):
+            request = self._stored_request(batch, split, body) if body else None
+            self._add_body(batch, record, request, response)
+
+    def _add_tool_call(self, batch: _Batch, record: ToolRecord) -> None:
+        body, masked = self._masked(record.request_body)
+        response, masked_out = self._masked(record.response_body)
+        place = self._conversations.place(
+            Call(
+                id=record.id,
+                at=record.started,
+                kind="tool",
+                agent=record.agent,
+                listener=record.listener,
+                client=record.client,
+            )
+        )
+        self._see_run(batch, place.run, record.started, record.agent)
+        cut = tuple(
+            name
+            for name, content, size in (
+                ("request", body, record.bytes_in),
+                ("response", response, record.bytes_out),
+            )
+            if content and len(content) < size
+        )
+        row = rows.tool_row(record, place, cut=cut, masked=masked or masked_out)
+        batch.add(rows.INSERT_CALL, self._masked_row(row))
+        if self.options.content and (body or response):
+            request = parts.stored_body(parts.SplitBody((body,))) if body else None
+            self._add_body(batch, record, request, response)
+
+    def _add_body(
+        self, batch: _Batch, record: Record | ToolRecord, request: bytes | None, response: bytes
+    ) -> None:
+        stored = parts.pack(response) if response else None
+        batch.add(_INSERT_BODY, (record.id, record.started, request, stored))
+
+    def _stored_request(self, batch: _Batch, split: parts.SplitBody, body: bytes) -> bytes:
+        if len(body) <= parts.WHOLE_BODY:
+            return parts.stored_body(parts.SplitBody((body,)))
+        at = self._now
+        known = self._known_nodes(split, at)
+        self._add_parts(batch, [*split.parts[: split.first], *split.parts[split.first + known :]], at)
+        seen = self._nodes.get(split.nodes[known - 1]) if known else None
+        seen = at if seen is None else min(seen, at)
+        before = split.nodes[known - 1] if known else None
+        for node, part in zip(split.nodes[known:], split.messages[known:], strict=True):
+            batch.add(_INSERT_NODE, (node, at, before, part.hash))
+            self._nodes.put(node, seen)
+            before = node
+        return parts.stored_body(split)
+
+    def _known_nodes(self, split: parts.SplitBody, at: float) -> int:
+        """How many messages are in the store, with their parts, and were seen a short while ago."""
+        for count in range(len(split.nodes), 0, -1):
+            seen = self._nodes.get(split.nodes[count - 1])
+            if seen is not None:
+                return count if at - seen < FRESH_S else 0
+        return 0
+
+    def _add_parts(self, batch: _Batch, wanted: Sequence[parts.Part], at: float) -> None:
+        unknown = {
+            part.hash: part
+            for part in wanted
+            if (seen := self._parts.get(part.hash)) is None or at - seen >= FRESH_S
+        }
+        stored = self._stored_parts(list(unknown)) if len(unknown) > FEW else frozenset[bytes]()
+        for hash_, part in unknown.items():
+            if hash_ in stored:
+                batch.add(_SEE_PART, (at, hash_))
+            else:
+                encoding, content = parts.compress(part.content)
+                batch.add(_INSERT_PART, (hash_, at, len(part.content), encoding, content))
+            self._parts.put(hash_, at)
+
+    def _stored_parts(self, hashes: list[bytes]) -> frozenset[bytes]:
+        found: set[bytes] = set()
+        for start in range(0, len(hashes), MAX_LOOKUP):
+            some = hashes[start : start + MAX_LOOKUP]
+            marks = ", ".join("?" * len(some))
+            found.update(
+                bytes(row[0])
+                for row in self._database.query(f"SELECT hash FROM parts WHERE hash IN ({marks})", some)  # noqa: S608 - marks only
+            )
+        return frozenset(found)
+
+    # --- runs and secrets ---
+
+    def _see_run(self, batch: _Batch, run: str, at: float, agent: str) -> None:
+        if self._runs.get(run) is None:
+            own = self.options.run
+            if own is not None and own.id == run:
+                self._add_run(batch, own, kind="run")
+            else:
+                tags = dict(self.options.tags.get(agent, {}))
+                self._add_run(batch, RunInfo(id=run, started=at, agent=agent, tags=tags), kind="conversation")
+
+    def _add_run(self, batch: _Batch, run: RunInfo, *, kind: str) -> None:
+        texts = (run.agent, run.command, run.folder, run.repository, run.branch)
+        batch.add(_INSERT_RUN, (run.id, run.started, kind, *(self._masked_text(text) for text in texts)))
+        for name, value in run.tags.items():
+            batch.add(_INSERT_TAG, (run.id, self._masked_text(name), self._masked_text(value)))
+        self._runs.put(run.id, run.started)
+
+    def _masked(self, body: bytes | None) -> tuple[bytes, bool]:
+        if not body:
+            return b"", False
+        masked = self.options.mask(body)
+        return masked, masked != body
+
+    def _masked_text(self, text: str) -> str:
+        return self.options.mask((rows.clean(text) or "").encode()).decode("utf-8", "replace")
+
+    def _masked_row(self, row: Row) -> Row:
+        whole = "\0".join([each for each in row if isinstance(each, str)]).encode()
+        if self.options.mask(whole) == whole:
+            return row
+        return tuple(self._masked_text(each) if isinstance(each, str) else each for each in row)
+
+    def _known_call(self, turns: Sequence[bytes]) -> KnownCall | None:
+        if not turns:
+            return None
+        marks = ", ".join("?" * len(turns))
+        found = self._database.query(
+            f"SELECT id, run, parent, context, started FROM calls WHERE node IN ({marks}) "  # noqa: S608 - marks only
+            "ORDER BY messages DESC, started DESC LIMIT 1",
+            list(turns),
+        )
+        for id_, run, parent, context, at in found:
+            return KnownCall(id_, run, parent, None if context is None else bytes(context), at)
+        return None
