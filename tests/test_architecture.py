@@ -56,7 +56,7 @@ PURE_OF_MCP = frozenset(
 # Modules that wait, tell the time, throw dice, touch the machine or speak HTTP.
 WORLD = frozenset(
     "asyncio selectors socket ssl select threading multiprocessing concurrent subprocess signal "
-    "time random secrets uuid os logging structlog tempfile shutil sqlite3 "
+    "time random secrets uuid os logging tempfile shutil sqlite3 "
     "http urllib httptools uvicorn uvloop httpx aiohttp requests anyio".split()
 )
 # Pieces of those that only compute: quoting a URL's part is no I/O.

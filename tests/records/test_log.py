@@ -94,18 +94,6 @@ def test_lines_below_the_level_are_left_out_and_the_level_can_change(tmp_path: P
     assert [entry["event"] for entry in lines(tmp_path / "log2")] == ["yes"]
 
 
-def test_an_exception_comes_with_its_traceback(tmp_path: Path) -> None:
-    log = Log(file=tmp_path / "log")
-    try:
-        raise RuntimeError("boom")
-    except RuntimeError as error:
-        log.events.error("fault", request_id="req_9", exc_info=error)
-    assert log.close()
-    (entry,) = lines(tmp_path / "log")
-    assert "test_log.py" in entry["exception"]
-    assert entry["exception"].endswith("RuntimeError: boom")
-
-
 def test_what_libraries_log_comes_out_in_the_same_form(tmp_path: Path) -> None:
     log = Log(file=tmp_path / "log")
     logger = logging.Logger("uvicorn.error")  # noqa: LOG001 - one that nobody else sees

@@ -16,7 +16,7 @@ import pytest
 
 from modelplex.config import Config, parse, provider_types
 from modelplex.config.settings import McpConfig
-from modelplex.mcp.clients import StdioConnections
+from modelplex.mcp.clients.stdio import StdioConnections
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver

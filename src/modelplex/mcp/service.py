@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -31,6 +31,7 @@ from modelplex.mcp.servers import (
     ServerRuntime,
 )
 from modelplex.mcp.tool_server import ToolServers
+from modelplex.records.log import EventLog
 
 LEVELS: Final = {
     "stderr": "info",
@@ -40,15 +41,6 @@ LEVELS: Final = {
     "warning": "warning",
 }
 """The log level of each kind of server event."""
-
-
-class ServiceLog(Protocol):
-    """The log for server events."""
-
-    def debug(self, event: str, **fields: Any) -> Any: ...
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
-    def error(self, event: str, **fields: Any) -> Any: ...
 
 
 class ToolService:
@@ -62,7 +54,7 @@ class ToolService:
         *,
         environ: Mapping[str, str],
         client: HttpClient,
-        events: ServiceLog,
+        events: EventLog,
         recording: CallRecording,
         key: bytes,
         admit: Admit,

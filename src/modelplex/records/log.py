@@ -7,9 +7,8 @@ Lost lines are counted by reason: "full" (the queue was full) and "unwritten" (t
 the reader of a pipe was gone). A line reports how many were lost as soon as lines can be written
 again. docs/reference/log.md lists the keys of a line.
 
-Events of the gateway go through structlog (`log.events.warning("a circuit breaker opened",
-provider="openai")`), with a logger of our own and no global settings. Records do not: they need
-neither its context nor its processors.
+Events of the gateway are lines too: `log.events.warning("a circuit breaker opened",
+provider="openai")`. There are no global loggers or settings.
 """
 
 from __future__ import annotations
@@ -19,13 +18,12 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 from urllib.parse import quote
 
 import msgspec
-import structlog
 
 from modelplex.records import log_fields, log_text
 from modelplex.records.log_output import FileOutput, LogOutput, StreamOutput, is_terminal, stderr_or_null
@@ -63,12 +61,12 @@ _RANKS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
 class EventLog(Protocol):
-    """Logs events of the gateway; structlog's logger is one. `fields` become keys of the line."""
+    """Logs events of the gateway. `fields` become keys of the line."""
 
-    def debug(self, event: str, **fields: Any) -> Any: ...
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
-    def error(self, event: str, **fields: Any) -> Any: ...
+    def debug(self, event: str, **fields: Any) -> None: ...
+    def info(self, event: str, **fields: Any) -> None: ...
+    def warning(self, event: str, **fields: Any) -> None: ...
+    def error(self, event: str, **fields: Any) -> None: ...
 
 
 class Secrets:
@@ -151,11 +149,7 @@ class Log:
         self._signalled = False
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self.events: EventLog = structlog.wrap_logger(
-            _ToQueue(self),
-            processors=[self._filter, structlog.processors.format_exc_info],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        )
+        self.events: EventLog = _Events(self)
         self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._writer.start()
 
@@ -208,12 +202,6 @@ class Log:
         if not self._signalled:
             self._signalled = True
             self._wake.set()
-
-    def _filter(self, _: Any, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        if not self.is_enabled(level):
-            raise structlog.DropEvent
-        fields["level"] = level
-        return fields
 
     def is_enabled(self, level: str) -> bool:
         return _RANKS[level] >= _RANKS[self.level]
@@ -293,16 +281,27 @@ def _body_size(record: Record | ToolRecord) -> int:
     return len(record.request_body or b"") + len(record.response_body or b"")
 
 
-class _ToQueue:
-    """The last step of structlog's logger."""
+class _Events:
+    """Queues the events whose level is written."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    def emit(self, **fields: object) -> None:
-        self._log.event(fields)
+    def debug(self, event: str, **fields: Any) -> None:
+        self._queue("debug", event, fields)
 
-    debug = info = warning = error = critical = emit
+    def info(self, event: str, **fields: Any) -> None:
+        self._queue("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._queue("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._queue("error", event, fields)
+
+    def _queue(self, level: Level, event: str, fields: dict[str, object]) -> None:
+        if self._log.is_enabled(level):
+            self._log.event({"level": level, "event": event, **fields})
 
 
 class _LibraryHandler(logging.Handler):

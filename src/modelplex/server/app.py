@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from functools import partial
 from time import perf_counter, time
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -39,7 +39,6 @@ from modelplex.dialects.dialect import Dialect
 from modelplex.dialects.raw_request import FORM, read_form, read_request
 from modelplex.dialects.registry import DEFAULT, DIALECTS, write_error
 from modelplex.limits.agent_limits import AgentLimits
-from modelplex.mcp.clients.http import McpHttp
 from modelplex.pipeline.gateway import Gateway
 from modelplex.pipeline.response_output import HeaderList, ResponseHead
 from modelplex.pipeline.stored_responses import answer_view
@@ -65,6 +64,9 @@ from modelplex.server.routes import (
     find_operation,
     is_base,
 )
+
+if TYPE_CHECKING:
+    from modelplex.mcp.clients.http import McpHttp
 
 ADMIN = "/_internal/"
 """For the host, and so on TCP only: an agent's socket does not have it."""

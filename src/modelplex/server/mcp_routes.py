@@ -1,5 +1,7 @@
 """Routes below /mcp/: checks Host and Origin, then hands the request to mcp/clients/http.
 
+Imports the rest of mcp for a refusal only: where MCP is not enabled, nothing else needs it.
+
 On TCP they are checked as for every other path, and refused with the status that MCP requires. On a
 socket no web page can be the caller, so a request with an Origin was relayed for one.
 """
@@ -7,14 +9,16 @@ socket no web page can be the caller, so a request with an Origin was relayed fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelplex.core.errors import ModelplexError
-from modelplex.mcp.clients.http import McpHttp, refuse_path
 from modelplex.mcp.clients.http_request import McpRequest
 from modelplex.server.origin import Hosts
 from modelplex.server.request_head import RequestHead
 from modelplex.server.response_writer import ResponseWriter
+
+if TYPE_CHECKING:
+    from modelplex.mcp.clients.http import McpHttp
 
 NOT_ENABLED = (
     "MCP is not enabled here: the host sets [mcp] enabled = true and names its tool servers in [mcp] servers."
@@ -35,13 +39,13 @@ async def serve_mcp(
         try:
             hosts.check(head.host, head.origin)
         except ModelplexError as error:
-            await refuse_path(head.path, 403, error.message, response)
+            await _refuse(head.path, 403, error.message, response)
             return
     elif head.origin is not None:
-        await refuse_path(head.path, 403, NO_ORIGIN, response)
+        await _refuse(head.path, 403, NO_ORIGIN, response)
         return
     if mcp is None:
-        await refuse_path(head.path, 404, NOT_ENABLED, response)
+        await _refuse(head.path, 404, NOT_ENABLED, response)
         return
     request = McpRequest(
         method=head.method,
@@ -52,3 +56,9 @@ async def serve_mcp(
         length=head.length,
     )
     await mcp.answer(request, response)
+
+
+async def _refuse(path: str, status: int, sentence: str, response: ResponseWriter) -> None:
+    from modelplex.mcp.clients.http import refuse_path
+
+    await refuse_path(path, status, sentence, response)

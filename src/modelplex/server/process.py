@@ -46,7 +46,7 @@ from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.listeners import Listening, listen
 from modelplex.server.reports import Reports, breakers
-from modelplex.server.tool_endpoints import ToolEndpoints, request_ids
+from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
 WATCH_SECONDS = 1.0
 """Between two checks of the config file, one `stat` each: soon enough for whoever has edited it."""
@@ -124,13 +124,15 @@ class GatewayProcess:
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
         self.app = self._new_app(config)
         self.tools = ToolEndpoints(
-            self.app,
-            self.limits,
-            self._reports,
-            client=self._client,
-            offload=self._state.offload,
-            shares=lambda: self.traffic.shares,
-            keep_bodies=self._kept_body,
+            ToolParts(
+                app=self.app,
+                limits=self.limits,
+                reports=self._reports,
+                client=self._client,
+                offload=self._state.offload,
+                shares=lambda: self.traffic.shares,
+                keep_bodies=self._kept_body,
+            )
         )
 
     def __repr__(self) -> str:

@@ -1,108 +1,85 @@
-"""Opens, reloads and closes the tool service, MCP over HTTP and the stdio socket."""
+"""Opens, reloads and closes the tools as [mcp] says. `open_tools` has them, and is imported when
+[mcp] is enabled.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterator
-from time import perf_counter, time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from modelplex.config import Config
-from modelplex.core.caller import Caller
-from modelplex.core.errors import ModelplexError
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
-from modelplex.mcp.call_recording import CallRecording
-from modelplex.mcp.clients import McpHttp, StdioConnections
-from modelplex.mcp.constants import Unavailable
-from modelplex.mcp.service import ToolService
 from modelplex.pipeline.offload import Offload
-from modelplex.server.address import ListenError, Unix
+from modelplex.server.address import ListenError
 from modelplex.server.app import App
 from modelplex.server.connection_shares import ConnectionShares
-from modelplex.server.mcp_stdio import McpStdioListener
 from modelplex.server.reports import Reports
+
+if TYPE_CHECKING:
+    from modelplex.mcp.service import ToolService
+    from modelplex.server.open_tools import OpenTools
+
+
+class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tools share with the rest of the process. `keep_bodies` is how many bytes of each
+    tool call's body the log keeps; `shares` may be called once the process listens.
+    """
+
+    app: App
+    limits: AgentLimits
+    reports: Reports
+    client: HttpClient
+    offload: Offload
+    shares: Callable[[], ConnectionShares]
+    keep_bodies: Callable[[Config], int]
 
 
 class ToolEndpoints:
-    """`service` is None where [mcp] is not enabled. `keep_bodies` is how many bytes of each tool
-    call's body the log keeps.
-    """
+    """The tools of a process, open while [mcp] is enabled."""
 
-    def __init__(
-        self,
-        app: App,
-        limits: AgentLimits,
-        reports: Reports,
-        *,
-        client: HttpClient,
-        offload: Offload,
-        shares: Callable[[], ConnectionShares],
-        keep_bodies: Callable[[Config], int],
-    ) -> None:
-        self.service: ToolService | None = None
-        self._app = app
-        self._limits = limits
-        self._reports = reports
-        self._client = client
-        self._offload = offload
-        self._shares = shares
-        self._keep_bodies = keep_bodies
-        self._stdio: McpStdioListener | None = None
+    def __init__(self, parts: ToolParts) -> None:
+        self._parts = parts
+        self._tools: OpenTools | None = None
         self._background: set[asyncio.Task[None]] = set()
+
+    @property
+    def service(self) -> ToolService | None:
+        """None where [mcp] is not enabled."""
+        return self._tools.service if self._tools is not None else None
 
     async def open(self, config: Config) -> None:
         """Serve tools, if the config enables them. Raises ListenError for the stdio socket."""
         if not config.mcp.enabled:
             return
-        self.service = service = self._new_service(config)
-        ids = session_ids()
-        self._app.mcp = McpHttp(
-            service.gateway,
-            config.mcp,
-            ids=ids,
-            clock=perf_counter,
-            open_to_all=config.server.allow_unauthenticated,
-            offload=self._offload,
-        )
-        if config.mcp.stdio_socket is not None:
-            address = Unix(
-                config.mcp.stdio_socket,
-                mode=int(config.server.socket_mode, 8),
-                group=config.server.socket_group,
-            )
-            self._stdio = McpStdioListener(
-                address,
-                StdioConnections(service.gateway, config.mcp, ids=ids, offload=self._offload),
-                callers=self._app.callers,
-                shares=self._shares(),
-                bodies=self._app.bodies,
-            )
-            await self._stdio.open()
-        service.start()
+        # Not in a thread, since no request may come before it is open.
+        self._tools = _load_tools()(config, self._parts)
+        await self._tools.open()
 
     def reload(self, config: Config) -> None:
         """Apply another [mcp]. If it is enabled or disabled, servers start or stop in the
         background. Another stdio socket needs a restart.
         """
-        if self.service is not None and config.mcp.enabled:
-            self.service.adopt(config)
-            if (mcp := self._app.mcp) is not None:
-                mcp.config, mcp.open_to_all = config.mcp, config.server.allow_unauthenticated
-        elif self.service is not None or config.mcp.enabled:
+        if self._tools is not None and config.mcp.enabled:
+            self._tools.adopt(config)
+        elif self._tools is not None or config.mcp.enabled:
             task = asyncio.create_task(
-                self._close() if self.service is not None else self._open_or_report(config)
+                self._close() if self._tools is not None else self._open_or_report(config)
             )
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
     async def _open_or_report(self, config: Config) -> None:
+        await asyncio.to_thread(_load_tools)  # takes 50 ms, in which requests are served
         try:
             await self.open(config)
         except ListenError as error:
-            self._reports.log.events.error(error.sentence)
+            self._parts.reports.log.events.error(error.sentence)
 
     async def close(self) -> None:
         """Close everything, after what a reload has started in the background."""
@@ -111,18 +88,13 @@ class ToolEndpoints:
         await self._close()
 
     async def _close(self) -> None:
-        service, mcp, stdio = self.service, self._app.mcp, self._stdio
-        self.service = self._app.mcp = self._stdio = None
-        if stdio is not None:
-            await stdio.close()
-        if mcp is not None:
-            await mcp.close()
-        if service is not None:
-            await service.close()
+        tools, self._tools = self._tools, None
+        if tools is not None:
+            await tools.close()
 
     def drain(self) -> None:
-        if self._app.mcp is not None:
-            self._app.mcp.drain()
+        if (mcp := self._parts.app.mcp) is not None:
+            mcp.drain()
 
     @property
     def servers(self) -> list[str]:
@@ -141,44 +113,14 @@ class ToolEndpoints:
         """For `/metrics`."""
         return self.service.gateway.left_out() if self.service is not None else {}
 
-    def _new_service(self, config: Config) -> ToolService:
-        return ToolService(
-            config,
-            environ=os.environ,
-            client=self._client,
-            events=self._reports.log.events,
-            recording=CallRecording(
-                ids=request_ids(),
-                clock=perf_counter,
-                wall=time,
-                on_record=self._reports.record,
-                keep_bodies=self._keep_bodies(config),
-            ),
-            key=os.urandom(32),
-            admit=self._admit,
-        )
 
-    @contextlib.contextmanager
-    def _admit(self, caller: Caller) -> Generator[None]:
-        """Count a tool call as a request of its agent. Raises Unavailable above a limit."""
-        try:
-            ticket = self._limits.admit(caller)
-        except ModelplexError as error:
-            raise Unavailable(
-                error.message, server="", reason="limit", retry_after=error.retry_after
-            ) from None
-        try:
-            yield
-        finally:
-            self._limits.settle(ticket)
+def _load_tools() -> type[OpenTools]:
+    from modelplex.server.open_tools import OpenTools
+
+    return OpenTools
 
 
 def request_ids() -> Iterator[str]:
     """Ids of requests: ascending, and different from those of any other run."""
     run = os.urandom(4).hex()
     return (f"mpx-{run}-{number:06x}" for number in itertools.count(1))
-
-
-def session_ids() -> Callable[[], str]:
-    """Ids of sessions that cannot be guessed: 128 random bits."""
-    return lambda: os.urandom(16).hex()

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients import McpHttp
+from modelplex.mcp.clients.http import McpHttp
 from modelplex.mcp.constants import (
     INVALID_PARAMS,
     LEGACY_VERSIONS,

@@ -15,7 +15,7 @@ import pytest
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp.clients import McpHttp
+from modelplex.mcp.clients.http import McpHttp
 from modelplex.mcp.clients.http_request import McpRequest
 from modelplex.mcp.constants import META_SUBSCRIPTION, META_VERSION
 from tests.gateways import gateway

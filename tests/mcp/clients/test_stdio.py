@@ -19,9 +19,9 @@ import pytest
 
 from modelplex.config import Config
 from modelplex.config.settings import McpConfig
-from modelplex.mcp.clients import StdioConnections
 from modelplex.mcp.clients import stdio as stdio_module
 from modelplex.mcp.clients.checks import read as read_message
+from modelplex.mcp.clients.stdio import StdioConnections
 from modelplex.pipeline.offload import MANY_VALUES, is_heavy
 from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory
