@@ -9,6 +9,7 @@ from modelplex.core.errors import BadRequest
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, Sampling
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.registry import DIALECTS, provider_dialect
+from tests.dialects.sides import all_dialects
 from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
 from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict
@@ -22,10 +23,10 @@ def test_the_page_says_what_the_code_does() -> None:
 
 def test_every_form_of_client_and_provider_is_on_the_page() -> None:
     assert {form.dialect for form in FORMS} == {
-        name for name, dialect in DIALECTS.items() if dialect.client and not dialect.reframe
+        name for name, dialect in all_dialects().items() if dialect.client and not dialect.reframe
     }
     reachable = {target.dialect for form in FORMS for target in reached(form, TARGETS)}
-    assert {name for name, dialect in DIALECTS.items() if dialect.provider} <= reachable
+    assert {name for name, dialect in all_dialects().items() if dialect.provider} <= reachable
     assert all(reached(form, SMALLER_TARGETS) for form in OTHER_FORMS)
 
 

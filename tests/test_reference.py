@@ -18,7 +18,7 @@ from modelplex.core.request import Quirks
 from modelplex.dialects.dialect import Dialect
 from modelplex.dialects.gemini.dialect import GEMINI
 from modelplex.dialects.ollama.dialect import OLLAMA
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import FORMS
 from modelplex.providers import all_specs
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.routes import BASES
@@ -197,13 +197,13 @@ def test_every_operation_of_a_change_is_documented() -> None:
 
 def below(family: Dialect) -> list[str]:
     """The paths, or methods, of a dialect and its variants."""
-    return [path for dialect in DIALECTS.values() if dialect.family is family for path in dialect.paths]
+    return [path for form in FORMS.values() if form.family is family.form for path in form.paths]
 
 
 def test_every_route_is_documented_and_none_is_made_up() -> None:
     told = {row[0].strip("`") for row in rows(page("http.md", section="Models"))}
     assert told == {
-        f"POST /{path}" for dialect in DIALECTS.values() if not dialect.family.bases for path in dialect.paths
+        f"POST /{path}" for form in FORMS.values() if not form.family.bases for path in form.paths
     } | {"GET /models", "GET /models/{name}"}
     text = page("http.md", section="Models")
     assert [base for base in BASES if f"`{base.rstrip('/')}`" not in text] == []
@@ -214,7 +214,9 @@ def test_every_route_in_gemini_s_form_is_documented() -> None:
     told = {row[0].strip("`") for row in rows(text)}
     methods = {f"POST /models/{{name}}:{method}" for method in below(GEMINI)}
     assert told == methods | {"GET /models", "GET /models/{name}"}
-    assert [base for base in (*GEMINI.bases, GEMINI.shared_base) if f"`{base.rstrip('/')}`" not in text] == []
+    assert [
+        base for base in (*GEMINI.form.bases, GEMINI.form.shared_base) if f"`{base.rstrip('/')}`" not in text
+    ] == []
 
 
 def test_every_route_in_ollama_s_form_is_documented() -> None:
@@ -222,7 +224,7 @@ def test_every_route_in_ollama_s_form_is_documented() -> None:
     told = {row[0].strip("`") for row in rows(text)}
     views = {f"GET /{name}" for name in OLLAMA.views}
     assert told == {f"POST /{path}" for path in (*below(OLLAMA), *OLLAMA.model_views)} | views
-    assert [base for base in OLLAMA.bases if f"`{base.rstrip('/')}`" not in text] == []
+    assert [base for base in OLLAMA.form.bases if f"`{base.rstrip('/')}`" not in text] == []
 
 
 class NoMeters:

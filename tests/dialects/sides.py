@@ -6,8 +6,13 @@ from msgspec.structs import replace
 
 from modelplex.core.request import AnyTool, ChatRequest, Message, Part, Place, ToolResultPart
 from modelplex.dialects.core.fields import FieldTable
-from modelplex.dialects.dialect import ClientDialect
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.dialect import ClientDialect, Dialect
+from modelplex.dialects.registry import DIALECTS, FORMS
+
+
+def all_dialects() -> dict[str, Dialect]:
+    """Every dialect, loaded."""
+    return {name: DIALECTS[name] for name in FORMS}
 
 
 def client_dialect(dialect: str) -> ClientDialect:

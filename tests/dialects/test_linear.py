@@ -21,10 +21,10 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.raw_request import read_request
-from modelplex.dialects.registry import DIALECTS, write_request
+from modelplex.dialects.registry import write_request
 from modelplex.policy.verdict import Facts
 from tests.dialects.adversarial import FAMILIES
-from tests.dialects.sides import client_dialect
+from tests.dialects.sides import all_dialects, client_dialect
 from tests.policy.judging import judge
 
 FEW = 100
@@ -67,7 +67,7 @@ def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
         call = client_dialect(dialect).read_call(ask)
     except ModelplexError:
         return
-    for provider in (name for name, known in DIALECTS.items() if known.provider):
+    for provider in (name for name, known in all_dialects().items() if known.provider):
         attempt = Attempt(provider="p", model="m", dialect=provider)
         yield f"write_call {provider}", writing(call, attempt)
         try:

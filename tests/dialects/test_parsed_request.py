@@ -5,7 +5,7 @@ import pytest
 from modelplex.core.request import OpaqueState, RawRequest
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.parsed_request import holds_envelopes, may_hold_opaque_state, may_name_stored_state
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import FORMS
 
 
 def ask(dialect: str, body: bytes) -> RawRequest:
@@ -30,6 +30,6 @@ def test_a_text_that_reads_like_a_member_is_none_in_a_body_that_refers_to_nothin
     body = b'{"input":["audio","file_id","fileData","thoughtSignature","reasoning_details"]}'
     assert not may_name_stored_state(ask(dialect, body))
     assert not may_hold_opaque_state(ask(dialect, body))
-    family = DIALECTS[dialect].family.name
+    family = FORMS[dialect].family.name
     assert may_name_stored_state(ask(family, body))
     assert may_hold_opaque_state(ask(family, body))

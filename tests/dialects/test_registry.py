@@ -1,10 +1,13 @@
 """The table of dialects, and how a request is written for a provider of any."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from modelplex.core.errors import BadRequest, Unsupported
 from modelplex.core.request import Attempt, ChatRequest, HostedTool, Message, TextPart, Tool, ToolChoice
@@ -16,6 +19,7 @@ from modelplex.dialects.registry import (
     write_error,
     write_request,
 )
+from tests.dialects.sides import all_dialects
 
 SEARCH = HostedTool("openai_chat", "web_search", msgspec.Raw(b'{"type":"web_search"}'), path="tools[1]")
 
@@ -33,7 +37,27 @@ def test_a_variant_is_of_its_family_and_nothing_is_of_no_family() -> None:
     assert same_family("gemini", "gemini_array")
     assert not same_family("gemini", "ollama")
     assert not same_family("", "")
-    assert all(dialect.family.variant_of is None for dialect in DIALECTS.values())
+    assert all(dialect.family.variant_of is None for dialect in all_dialects().values())
+
+
+def test_a_dialect_whose_form_says_something_else_is_refused() -> None:
+    chat = DIALECTS["openai_chat"]
+    for form in (replace(chat.form, passes=False), replace(chat.form, counts=True)):
+        with pytest.raises(ValueError, match="differ"):
+            replace(chat, form=form)
+
+
+def test_a_dialect_is_loaded_when_it_is_first_asked_for() -> None:
+    """In an interpreter of its own, since other tests have loaded them all."""
+    code = (
+        "import sys; from modelplex.dialects.registry import DIALECTS, find, load\n"
+        "def loaded(): return sorted({m.split('.')[2] for m in sys.modules if m.endswith('.response_in')})\n"
+        "assert loaded() == [], loaded()\n"
+        "assert find('') is None and find('nothing') is None\n"
+        "load(['ollama_embed'])\n"
+        "assert loaded() == ['ollama'] and 'ollama' in DIALECTS, loaded()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
 def test_a_dialect_that_no_provider_has_is_a_key_error() -> None:

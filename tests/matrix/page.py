@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelplex.core.request import Endpoint
 from modelplex.dialects.endpoints import endpoint_for
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import FORMS as DIALECT_FORMS
 from modelplex.providers import all_specs
 from tests.matrix.probes import ANSWERS, FORMS, OTHER_FORMS, Form
 from tests.matrix.verdicts import Target, answer_verdict, verdict
@@ -129,10 +129,10 @@ def reached(form: Form, targets: Sequence[Target]) -> list[Target]:
     }
     return [
         target._replace(dialect=form.dialect)
-        if DIALECTS[form.dialect].family.name == target.dialect
+        if DIALECT_FORMS[form.dialect].family.name == target.dialect
         else target
         for target in targets
-        if target.dialect in dialects or DIALECTS[form.dialect].family.name == target.dialect
+        if target.dialect in dialects or DIALECT_FORMS[form.dialect].family.name == target.dialect
     ]
 
 

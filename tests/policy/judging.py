@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from modelplex.dialects.registry import DIALECTS
 from modelplex.policy import judge as sealed
 from modelplex.policy.value_rules import RefuseRule, StripRule
 from modelplex.policy.verdict import Allow, Amend, Facts, Refuse, Verdict
 from modelplex.policy.walk import ValueRule
+from tests.dialects.sides import all_dialects
 
 FACTS = Facts(agent="ann", secret=b"s" * 32)
 Json = dict[str, Any]
@@ -24,7 +24,7 @@ def facts(*allowed: str, agent: str = "ann", models: tuple[str, ...] = ()) -> Fa
     return Facts(agent=agent, secret=b"s" * 32, allowed=frozenset(allowed), models=models)
 
 
-TABLES = {name: dialect.policy for name, dialect in DIALECTS.items()}
+TABLES = {name: dialect.policy for name, dialect in all_dialects().items()}
 
 
 def nodes(dialect: str) -> Iterator[tuple[str, ValueRule, bool]]:

@@ -14,12 +14,13 @@ from modelplex.policy.leaves import TEXT
 from modelplex.policy.value_rules import OverwriteRule, RefuseRule, StripRule
 from modelplex.policy.verdict import ALLOW, Amend, Refuse, Verdict
 from modelplex.policy.walk import Json, PolicyWalk
+from tests.dialects.sides import all_dialects
 from tests.policy.judging import FACTS, TABLES, judge, judge_body
 
 
 def test_every_form_that_is_spoken_has_a_table_and_there_is_no_other() -> None:
-    assert set(TABLES) == set(registry.DIALECTS)
-    assert [name for name, dialect in registry.DIALECTS.items() if dialect.name != name] == []
+    assert set(TABLES) == set(registry.FORMS)
+    assert [name for name, dialect in all_dialects().items() if dialect.form.name != name] == []
 
 
 def test_a_dialect_without_a_table_is_judged_by_none() -> None:

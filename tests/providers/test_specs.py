@@ -10,7 +10,7 @@ import pytest
 import modelplex
 from modelplex.config.settings import TypeFacts
 from modelplex.core.request import Quirks
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import FORMS
 from modelplex.http_client import parse_origin
 from modelplex.providers import all_specs, read_package_file
 from modelplex.providers.specs import ProviderSpec, read_specs
@@ -130,6 +130,6 @@ def test_no_type_of_provider_is_named_outside_of_the_catalog(package: str) -> No
         (file.name, node.value)
         for file in folder.rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Constant) and node.value in ROWS.keys() - DIALECTS.keys()
+        if isinstance(node, ast.Constant) and node.value in ROWS.keys() - FORMS.keys()
     }
     assert named == set()

@@ -19,6 +19,7 @@ from modelplex.server.from_config import (
     callers_log_fields,
     configured_addresses,
     connection_limits,
+    dialects_of,
     error_rules,
     machine_id,
     restart_settings,
@@ -48,6 +49,13 @@ def test_addresses_are_those_of_the_server_and_of_the_agents_sockets() -> None:
         Unix("/two.sock", mode=0o600, group="two", agent="two"),
         Vsock(7),
     ]
+
+
+def test_the_dialects_are_those_of_the_providers() -> None:
+    keyed = "".join(
+        f'[[providers]]\nname = "{name}"\ntype = "{name}"\napi_key = "k"\n' for name in ("anthropic", "groq")
+    )
+    assert dialects_of(read(keyed)) == {"anthropic_messages", "openai_chat"}
 
 
 async def test_upstreams_are_ordered_by_priority_and_then_as_in_the_file() -> None:

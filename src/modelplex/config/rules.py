@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
 from modelplex.config.secret import Secret
-from modelplex.config.toml_node import FAULTY, Faulty, TomlNode, quote, suggestion, type_name
+from modelplex.config.toml_node import FAULTY, Faulty, TomlNode, nearest, quote, suggestion, type_name
 
 MAX_SECONDS: Final = 1e7
 """Some four months. More is a typing error, and far more would overflow a timer."""
@@ -122,8 +121,8 @@ def one_of(words: Sequence[str], expected: str = "", *, hints: Mapping[str, str]
         if value is FAULTY or value in words:
             return value
         hint = (hints or {}).get(value.lower())
-        if hint is None and (near := get_close_matches(value.lower(), words, n=1)):
-            hint = f'did you mean "{near[0]}"?'
+        if hint is None and (near := nearest(value, words)) is not None:
+            hint = f'did you mean "{near}"?'
         if hint is None and expected:
             hint = suggestion(value, words)
         return node.reject(listed, found=quote(node.value), hint=hint)
@@ -293,9 +292,9 @@ def read_fields(
 def _key_hint(key: str, rules: Mapping[str, object], homes: Mapping[str, str]) -> str | None:
     if (home := homes.get(key)) is not None:
         return f"it belongs in {home}"
-    near = get_close_matches(key.lower(), [*rules, *homes], n=1)
-    if near and near[0] not in rules:
-        return f'did you mean "{near[0]}", which belongs in {homes[near[0]]}?'
+    near = nearest(key, [*rules, *homes])
+    if near is not None and near not in rules:
+        return f'did you mean "{near}", which belongs in {homes[near]}?'
     return suggestion(key, list(rules))
 
 

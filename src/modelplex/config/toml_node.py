@@ -7,7 +7,6 @@ nothing that may be a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from typing import Final, Literal, TypeAlias, cast
 
@@ -124,8 +123,15 @@ def type_name(value: object) -> str:
             return "a date or time"
 
 
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was meant, if one is near."""
+    from difflib import get_close_matches  # a valid config needs none
+
+    return next(iter(get_close_matches(word.lower(), known, n=1)), None)
+
+
 def suggestion(word: str, known: Sequence[str]) -> str | None:
     """A "did you mean", or the known words where none is near and they are few."""
-    if near := get_close_matches(word.lower(), known, n=1, cutoff=0.6):
-        return f'did you mean "{near[0]}"?'
+    if (near := nearest(word, known)) is not None:
+        return f'did you mean "{near}"?'
     return f"known here: {', '.join(known)}" if known and len(known) <= MAX_LISTED else None

@@ -1,9 +1,10 @@
 """The Dialect: one frozen value with every fact about a dialect, and the types of its functions.
 
-The values of a dialect are at the end of `dialect.py` in its folder; `registry.py` lists them. A
-dialect may be for clients, for providers, or for both; what is for both can pass unchanged. Forms
-that share the errors, model list and paths of a dialect (embeddings, token counts, Gemini's JSON
-array) are Dialect values too: `variant_of` is the one they belong to. Imports core and policy.
+The values of a dialect are at the end of `dialect.py` in its folder, which `registry.py` loads when
+one is first needed. A dialect may be for clients, for providers, or for both; what is for both can
+pass unchanged. Forms that share the errors, model list and paths of a dialect (embeddings, token
+counts, Gemini's JSON array) are Dialect values too: `variant_of` is the one they belong to. Imports
+core and policy.
 
 Readers accept bytes cut anywhere, and give the same events however they are cut. Writers give whole
 protocol events, each to be written in one write.
@@ -24,7 +25,6 @@ from modelplex.core.request import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
-    Endpoint,
     ProviderRequest,
     RawRequest,
     StrippedValue,
@@ -32,13 +32,12 @@ from modelplex.core.request import (
 from modelplex.dialects.core.bounds import CHAT_LISTS
 from modelplex.dialects.core.envelope import MARK
 from modelplex.dialects.core.quota import Quota
+from modelplex.dialects.form import Form
 from modelplex.policy.judge import PolicyTable
 from modelplex.policy.verdict import Facts
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header lines, names in lower case."""
-CONVERSATION: Endpoint = "chat/completions"
-"""What a provider's row calls a conversation, whatever its dialect."""
 
 
 class ObservedResponse(msgspec.Struct, frozen=True):
@@ -311,16 +310,6 @@ class Amendment(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...] = ()
 
 
-class ClientPath(msgspec.Struct, frozen=True):
-    """The operation at a path. `form`: the body may be multipart/form-data. `stream` is set where
-    the path decides it, and not the body.
-    """
-
-    endpoint: Endpoint
-    form: bool = False
-    stream: bool | None = None
-
-
 def _all_headers(headers: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
     del facts
     return headers, ()
@@ -329,7 +318,7 @@ def _all_headers(headers: Headers, facts: Facts) -> tuple[Headers, tuple[Strippe
 class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Every fact about one dialect. The gateway acts on these members, never on a dialect's name.
 
-    name              unique; what RawRequest.dialect and Attempt.dialect hold
+    form              name, paths and endpoints, which are known before it is loaded
     policy            the sealed policy's table of its bodies. Required: a body without one must not
                       leave
     variant_of        the dialect whose errors, models, opaque state and paths this form shares
@@ -340,10 +329,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stream            whether a response streams where the body does not say ("never": not even
                       where it does)
     usage_on_request  streams carry usage only where `stream_options.include_usage` asks for it
-    model_in_path     the model's name is in the path of the URL and not in the body
     amend             members that must change in a body that passes, beside `model` and
                       `stream_options`
-    client_headers    headers that identify a client of this dialect on shared paths
     request_headers   the request headers of the dialect, which go to a provider of it
     sealed_headers    which of those the sealed policy lets pass
     opaque_members    names of members with opaque state; only a body with one is searched for it
@@ -357,24 +344,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     client_run_tools  prefixes of the types of hosted tools that the client runs; the provider runs
                       all others
 
-    Paths of clients:
-
-    bases             its own base paths; empty: those of the OpenAI-compatible interface
-    shared_base       a base path of the OpenAI-compatible interface that it has too
-    paths             operations by the path below a base; with `model_in_path` by the method after
-                      "models/{model}:". "?alt=sse" belongs to the method
-    at_root           the paths are also served below "/"
-    folder            a prefix below a base whose sub-paths are this dialect's
-
-    Providers:
-
-    endpoint          the endpoint of its requests
-    served_as         the name of that in `serves` of a provider's row
-    beside            a provider of another dialect may have this one too, under `endpoint`
-
     Functions, None where the dialect has no such side:
 
-    storage           the functions for responses that the gateway stores, below `folder`
+    storage           the functions for responses that the gateway stores, below `form.folder`
     reframe           this form is its `variant_of` in another stream framing
     answer_locally    (request, Unix seconds): the response to a request that needs no provider,
                       else None
@@ -382,21 +354,19 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     request_id_header a header beside x-request-id that its client library reads
     write_models      the list of models; `known` maps a name to its provider
     write_model       one model: name, provider
-    views             responses to GET below `bases`, beside the models: written from the known
+    views             responses to GET below `form.bases`, beside the models: written from the known
                       models, or constant
     model_views       responses to POST about one model, which the body names
     """
 
-    name: str
+    form: Form
     policy: PolicyTable
     variant_of: Dialect | None = None
 
     lists: Mapping[str, int] = msgspec.field(default_factory=lambda: CHAT_LISTS)
     stream: Literal["on_request", "by_default", "never"] = "on_request"
     usage_on_request: bool = False
-    model_in_path: bool = False
     amend: Callable[[RawRequest, Attempt], Amendment | None] | None = None
-    client_headers: frozenset[bytes] = frozenset()
     request_headers: Callable[[Sequence[tuple[bytes, bytes]]], Headers] | None = None
     sealed_headers: Callable[[Headers, Facts], tuple[Headers, tuple[StrippedValue, ...]]] = _all_headers
     opaque_members: tuple[bytes, ...] = ()
@@ -406,16 +376,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     strip_foreign: Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]] | None = None
     stored_context: frozenset[str] = frozenset()
     client_run_tools: tuple[str, ...] = ()
-
-    bases: tuple[str, ...] = ()
-    shared_base: str = ""
-    paths: Mapping[str, ClientPath] = {}
-    at_root: bool = False
-    folder: str = ""
-
-    endpoint: Endpoint | None = None
-    served_as: Endpoint | None = None
-    beside: bool = False
 
     client: ClientDialect | None = None
     provider: ProviderDialect | None = None
@@ -435,10 +395,19 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     views: Mapping[str, Callable[[Mapping[str, str]], bytes] | bytes] = {}
     model_views: Mapping[str, Callable[[str], bytes]] = {}
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where the form says something else than the functions."""
+        form = self.form
+        passes = self.passthrough is not None or self.embeddings_provider is not None
+        said = (form.passes, form.converses, form.counts, form.variant_of)
+        variant_of = self.variant_of.form if self.variant_of is not None else None
+        if said != (passes, self.client is not None, self.write_count is not None, variant_of):
+            raise ValueError(f"{form} and its dialect differ in passes, converses, counts or variant_of")
+
     @property
     def family(self) -> Dialect:
         """The dialect whose errors and models this one shares: itself unless it is a variant."""
         return self.variant_of or self
 
     def __repr__(self) -> str:
-        return f"<Dialect {self.name}>"
+        return f"<Dialect {self.form.name}>"

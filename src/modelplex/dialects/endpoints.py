@@ -12,12 +12,12 @@ from functools import lru_cache
 import msgspec
 
 from modelplex.core.request import Endpoint
-from modelplex.dialects.dialect import CONVERSATION, Dialect
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.form import CONVERSATION, Form
+from modelplex.dialects.registry import FORMS
 
 
 class _Endpoints(msgspec.Struct, frozen=True):
-    """Facts of the dialects about endpoints.
+    """What the forms say about endpoints.
 
     served_as    the name in a provider's spec of a client's endpoint
     own          the dialect of a family with this name
@@ -36,23 +36,26 @@ class _Endpoints(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=8)
-def _read(dialects: tuple[Dialect, ...]) -> _Endpoints:
-    found: list[tuple[Dialect, Endpoint, Endpoint]] = [
-        (d, d.endpoint, d.served_as) for d in dialects if d.endpoint is not None and d.served_as
+def _read(forms: tuple[Form, ...]) -> _Endpoints:
+    found: list[tuple[Form, Endpoint, Endpoint]] = [
+        (form, form.endpoint, form.served_as)
+        for form in forms
+        if form.endpoint is not None and form.served_as
     ]
     return _Endpoints(
         served_as={endpoint: served for _, endpoint, served in found},
-        own={
-            (d.family.name, served): d.name
-            for d, _, served in found
-            if d.passthrough is not None or d.embeddings_provider is not None
-        },
-        beside={endpoint: d.name for d, endpoint, _ in found if d.beside},
-        counts={endpoint: d.name for d, endpoint, _ in found if d.write_count is not None},
+        own={(form.family.name, served): form.name for form, _, served in found if form.passes},
+        beside={endpoint: form.name for form, endpoint, _ in found if form.beside},
+        counts={endpoint: form.name for form, endpoint, _ in found if form.counts},
         converse=frozenset(
-            endpoint for d, endpoint, served in found if d.client is not None and served != CONVERSATION
+            endpoint for form, endpoint, served in found if form.converses and served != CONVERSATION
         ),
-        unread={path.endpoint: d.name for d in dialects if d.endpoint is None for path in d.paths.values()},
+        unread={
+            path.endpoint: form.name
+            for form in forms
+            if form.endpoint is None
+            for path in form.paths.values()
+        },
     )
 
 
@@ -63,7 +66,7 @@ def endpoint_for(
     "" where the provider cannot serve the request. `prefers` is the endpoint for conversations in
     place of the usual one, where the provider serves it.
     """
-    facts = _read(tuple(DIALECTS.values()))
+    facts = _read(tuple(FORMS.values()))
     usual: tuple[str, Endpoint] = dialect, CONVERSATION
     if prefers is not None and prefers in serves and prefers in facts.beside:
         usual = facts.beside[prefers], prefers
@@ -72,7 +75,7 @@ def endpoint_for(
         native = facts.beside.get(endpoint)
         return (native, endpoint) if native and native != dialect and endpoint in serves else usual
     own = facts.own.get((dialect, served), "")
-    if endpoint in facts.converse and (not own or DIALECTS[own].endpoint != endpoint):
+    if endpoint in facts.converse and (not own or FORMS[own].endpoint != endpoint):
         return usual  # a prompt is a conversation of one turn
     if endpoint in facts.counts:
         return (facts.counts[endpoint] if endpoint in serves else ""), endpoint
@@ -83,7 +86,7 @@ def endpoint_for(
 
 def is_count(endpoint: Endpoint) -> bool:
     """Whether the endpoint counts the tokens of a prompt."""
-    return endpoint in _read(tuple(DIALECTS.values())).counts
+    return endpoint in _read(tuple(FORMS.values())).counts
 
 
 def is_free(endpoint: Endpoint) -> bool:

@@ -38,7 +38,7 @@ from modelplex.dialects.exchange import (
     ReframedExchange,
     Translation,
 )
-from modelplex.dialects.registry import DIALECTS, same_family, write_request
+from modelplex.dialects.registry import DIALECTS, find, same_family, write_request
 
 
 class ParsedRequest:
@@ -82,12 +82,12 @@ class ParsedRequest:
         """
         raw_request, client = self.raw_request, self._dialect
         if client.reframe is not None:
-            events = msgspec.structs.replace(raw_request, dialect=client.family.name)
+            events = msgspec.structs.replace(raw_request, dialect=client.form.family.name)
             inner = ParsedRequest(events, id=self._id, created=self._created)
             return ReframedExchange(inner.exchange(attempt, call=call), client.reframe())
         if attempt.dialect == raw_request.dialect and call is None:
             return self._untouched(attempt)
-        if (provider := DIALECTS.get(attempt.dialect)) is not None:
+        if (provider := find(attempt.dialect)) is not None:
             if self._client is not None and provider.provider is not None:
                 return self._conversation(self._client, provider.provider, call or self.call, attempt)
             if client.completions_client is not None and provider.completions_provider is not None:

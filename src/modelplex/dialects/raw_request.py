@@ -143,7 +143,11 @@ def amend_body(raw_request: RawRequest, attempt: Attempt) -> tuple[tuple[Change,
     dialect = DIALECTS[raw_request.dialect]
     changed: dict[str, msgspec.Raw | None] = {}
     changes: tuple[Change, ...] = ()
-    if not dialect.model_in_path and attempt.model != raw_request.model and "model" in raw_request.fields:
+    if (
+        not dialect.form.model_in_path
+        and attempt.model != raw_request.model
+        and "model" in raw_request.fields
+    ):
         changed["model"] = msgspec.Raw(_encode(attempt.model))
     asks_usage = (
         raw_request.stream

@@ -1,42 +1,80 @@
-"""All dialects. Everything about one is a member of its value (`dialect.py`).
+"""All dialects. Everything about one is a member of its value (`dialect.py`), or of its form
+(`form.py`).
 
-Adding a dialect is one folder and one line here. Nothing is derived from this table at import, so
-that a test can add a dialect to it.
+Adding a dialect is one folder and one line here. Forms are read at import; the functions of a
+dialect are loaded when its value is first asked for, since most gateways use one or two dialects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest
-from modelplex.dialects.anthropic import dialect as anthropic
 from modelplex.dialects.core import cross_dialect
-from modelplex.dialects.dialect import Dialect, ProviderDialect
-from modelplex.dialects.gemini import dialect as gemini
-from modelplex.dialects.ollama import dialect as ollama
-from modelplex.dialects.openai_chat import dialect as openai_chat
-from modelplex.dialects.openai_responses import dialect as openai_responses
+from modelplex.dialects.form import Form
 
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (
-        *(openai_chat.CHAT, openai_chat.COMPLETIONS, openai_chat.EMBEDDINGS, openai_chat.JSON),
-        *(openai_responses.RESPONSES, openai_responses.COUNT),
-        *(anthropic.MESSAGES, anthropic.COUNT),
-        *(gemini.GEMINI, gemini.ARRAY, gemini.COUNT, gemini.EMBED_ONE, gemini.EMBED),
-        *(ollama.OLLAMA, ollama.GENERATION, ollama.EMBED),
-    )
-}
-"""By name. The variants of a dialect follow it."""
+if TYPE_CHECKING:
+    from modelplex.dialects.dialect import Dialect, ProviderDialect
 
-DEFAULT = openai_chat.CHAT.name
+FOLDERS = (
+    "openai_chat",
+    "openai_responses",
+    "anthropic",
+    "gemini",
+    "ollama",
+)
+"""Each has the forms of a dialect in `forms.py`, and its values in `dialect.py`."""
+
+
+def _forms(folder: str) -> tuple[Form, ...]:
+    forms: tuple[Form, ...] = import_module(f"{__package__}.{folder}.forms").FORMS
+    return forms
+
+
+_FOLDER_OF = {form: folder for folder in FOLDERS for form in _forms(folder)}
+FORMS: dict[str, Form] = {form.name: form for form in _FOLDER_OF}
+"""By name, every dialect. The variants of a dialect follow it."""
+
+DEFAULT = next(iter(FORMS))
 """The dialect on shared paths, unless a header identifies another."""
+
+
+class _Dialects(dict[str, "Dialect"]):
+    """Loads a dialect at its first subscript; `in` and iteration see the loaded ones."""
+
+    def __missing__(self, name: str) -> Dialect:
+        """Raises KeyError for a name that is not in FORMS."""
+        values: tuple[Dialect, ...] = import_module(
+            f"{__package__}.{_FOLDER_OF[FORMS[name]]}.dialect"
+        ).DIALECTS
+        for dialect in values:
+            self.setdefault(dialect.form.name, dialect)
+        return self[name]
+
+
+DIALECTS: dict[str, Dialect] = _Dialects()
+"""By name. `DIALECTS[name]` is any dialect of FORMS."""
+
+
+def find(name: str) -> Dialect | None:
+    """The dialect of this name, if there is one. "" is none."""
+    return DIALECTS[name] if name in FORMS else None
+
+
+def load(names: Iterable[str]) -> None:
+    """Load these dialects now."""
+    for name in names:
+        DIALECTS[name]
 
 
 def same_family(first: str, second: str) -> bool:
     """Whether two dialects share their error bodies. "" is of no family."""
-    if first not in DIALECTS or second not in DIALECTS:
+    if first not in FORMS or second not in FORMS:
         return False
-    return DIALECTS[first].family.name == DIALECTS[second].family.name
+    return FORMS[first].family is FORMS[second].family
 
 
 def request_names(dialect: str, request_id: str) -> list[tuple[bytes, bytes]]:
@@ -68,7 +106,7 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     """
     writer = provider_dialect(attempt.dialect)
     if not same_family(call.dialect, attempt.dialect):
-        call = cross_dialect.prepare(call, DIALECTS)
+        call = cross_dialect.prepare(call, find)
     return writer.write_call(call, attempt)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelplex.core.errors import BadRequest, ClientError
 from modelplex.core.request import ChatRequest, CompletionRequest, RawRequest
-from modelplex.dialects.registry import DIALECTS, write_error
+from modelplex.dialects.registry import DIALECTS, FORMS, write_error
 from modelplex.providers import demo
 
 
@@ -44,7 +44,7 @@ def stream(raw_request: RawRequest, *, created: int) -> list[bytes]:
 
 
 def _respond(raw_request: RawRequest, *, created: int) -> demo.DemoResponse:
-    return demo.respond(raw_request, created=created, usage_of=DIALECTS[raw_request.dialect].family.name)
+    return demo.respond(raw_request, created=created, usage_of=FORMS[raw_request.dialect].family.name)
 
 
 def _chat_request(raw_request: RawRequest, response: demo.DemoResponse) -> ChatRequest:

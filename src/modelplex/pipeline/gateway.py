@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,7 +34,6 @@ from modelplex.pipeline.candidates import CandidateSelection
 from modelplex.pipeline.model_catalog import ModelCatalog
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
-from modelplex.pipeline.response_store import ResponseStore
 from modelplex.pipeline.sealed_policy import EgressRules
 from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.stored_responses import open_stored
@@ -45,6 +45,9 @@ from modelplex.routing.affinity import attempts_for_state
 from modelplex.routing.circuits import Circuits
 from modelplex.routing.failover import Exhausted, Outcome, plan
 from modelplex.routing.key_rotation import KeyRotation
+
+if TYPE_CHECKING:
+    from modelplex.pipeline.response_store import ResponseStore
 
 
 class SharedState(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from modelplex.core.egress import EgressFacts
 from modelplex.core.errors import PolicyDenied
 from modelplex.core.request import Attempt, RawRequest, StrippedValue
 from modelplex.dialects.raw_request import FORM
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import DIALECTS, FORMS
 from modelplex.policy.bounds import AllowEntry, bounds_of, limit_for, rule_names
 from modelplex.policy.judge import judge
 from modelplex.policy.model_names import refuse_model, required_switches
@@ -278,8 +278,8 @@ class SealedPolicy:
 
 def _no_segment(attempt: Attempt) -> Refuse | None:
     """The refusal of a name that is not one segment of a path, where it is part of a URL."""
-    dialect = DIALECTS.get(attempt.dialect)
-    if dialect is None or not dialect.model_in_path:
+    form = FORMS.get(attempt.dialect)
+    if form is None or not form.model_in_path:
         return None
     if ONE_SEGMENT.fullmatch(attempt.model) and attempt.model not in ONLY_DOTS:
         return None

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from modelplex.core.errors import BadRequest, NotFound
 from modelplex.core.request import RawRequest
 from modelplex.dialects.dialect import ResponseStorage, StoredContext
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import DIALECTS, FORMS
 from modelplex.pipeline.offload import Offload
-from modelplex.pipeline.response_store import ResponseStore, StoredResponse
+
+if TYPE_CHECKING:
+    from modelplex.pipeline.response_store import ResponseStore, StoredResponse
 
 REFERENCE = b'"item_reference"'
 """The type of an item that refers to a stored item."""
@@ -151,9 +154,9 @@ async def kept_answer(answers: ResponseStore | None, name: str, *, owner: str) -
 
 def storage_at(path: str) -> tuple[ResponseStorage, str] | None:
     """The storage functions of the dialect in whose folder this path is, and the path in there."""
-    for dialect in DIALECTS.values():
-        if dialect.storage is not None and path.startswith(dialect.folder):
-            return dialect.storage, path.removeprefix(dialect.folder)
+    for name, form in FORMS.items():
+        if form.folder and path.startswith(form.folder) and (storage := DIALECTS[name].storage) is not None:
+            return storage, path.removeprefix(form.folder)
     return None
 
 

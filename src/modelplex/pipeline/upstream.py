@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from email.utils import formatdate
 from time import time
 from typing import Protocol
 
@@ -230,6 +229,8 @@ class HttpUpstream:
         return lines + b"content-type: " + raw_request.content_type.encode("latin-1") + b"\r\n"
 
     async def _refusal(self, reply: HttpResponse, dialect: str) -> ModelplexError:
+        from email.utils import formatdate  # takes 1 MB, and no refusal has come yet
+
         try:
             body = await decoded(reply, provider=self.name).body(limit=MAX_ERROR_BODY)
         except (SendError, UpstreamEncoded):  # the status is enough

@@ -18,7 +18,6 @@ What each provider serves is an argument. `resolve` tries in this order:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -218,6 +217,8 @@ def _direct(served: Sequence[ServedModels], name: str) -> tuple[Candidate, ...]:
 def _unknown_model_message(directory: Directory, name: str) -> str:
     if name in directory.aliases:
         return f"The alias {name!r} resolves to no model that a provider serves; `modelplex check` says why."
+    from difflib import get_close_matches
+
     known = list(directory.model_names())
     near = get_close_matches(name.removeprefix(PREFIX), known, n=MAX_SUGGESTIONS, cutoff=0.5)
     if near:

@@ -35,9 +35,8 @@ from modelplex.core.errors import (
     detached,
 )
 from modelplex.core.request import RawRequest
-from modelplex.dialects.dialect import Dialect
 from modelplex.dialects.raw_request import FORM, read_form, read_request
-from modelplex.dialects.registry import DEFAULT, DIALECTS, write_error
+from modelplex.dialects.registry import DEFAULT, DIALECTS, load, write_error
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.gateway import Gateway
 from modelplex.pipeline.response_output import HeaderList, ResponseHead
@@ -66,6 +65,7 @@ from modelplex.server.routes import (
 )
 
 if TYPE_CHECKING:
+    from modelplex.dialects.dialect import Dialect
     from modelplex.mcp.clients.http import McpHttp
 
 ADMIN = "/_internal/"
@@ -201,6 +201,8 @@ class App:
             ticket = self.limits.admit(caller)
             body = await response.body(limit=self.max_body, declared=head.length)
             record.started = perf_counter()
+            if operation.dialect not in DIALECTS:
+                await asyncio.to_thread(load, (operation.dialect,))  # others are served meanwhile
             parse = partial(_parse, operation, body, head.content_type)
             raw = await gateway.offload.run(parse, body=body, owner=caller.owner)
             if (of_dialect := DIALECTS[operation.dialect].request_headers) is not None:
@@ -244,9 +246,11 @@ class App:
         MethodNotAllowed, and what the view raises.
         """
         own = below_own_base(head.path)
-        if head.method == "POST" and own is not None and own[1] in own[0].model_views:
-            body = await response.body(limit=self.max_body, declared=head.length)
-            return await self.admin.show(self.gateway, body, head.caller, write=own[0].model_views[own[1]])
+        if head.method == "POST" and own is not None:
+            write = DIALECTS[own[0]].model_views.get(own[1])
+            if write is not None:
+                body = await response.body(limit=self.max_body, declared=head.length)
+                return await self.admin.show(self.gateway, body, head.caller, write=write)
         rest = below_base(head.path)
         if rest is not None:
             stored = await answer_view(
@@ -276,7 +280,7 @@ class App:
         if (rest := below_base(path)) is not None:
             return self._models_view(rest, DIALECTS[head.client], caller)
         if (own := below_own_base(path)) is not None:
-            dialect, rest = own
+            dialect, rest = DIALECTS[own[0]], own[1]
             if rest in dialect.views:
                 return partial(self.admin.dialect_view, caller=caller, write=dialect.views[rest])
             return self._models_view(rest, dialect, caller)

@@ -1,5 +1,5 @@
 """The budgets of agents across restarts and gateways: opens the file of what was spent, and
-adds what other gateways with the same file spend.
+adds what other gateways with the same file spend. SQLite is loaded where an agent has a budget.
 """
 
 from __future__ import annotations
@@ -7,11 +7,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from modelplex.config import BudgetConfig, Config
 from modelplex.config.state_folder import state_folder
 from modelplex.limits.agent_limits import NOTHING, AgentLimits, AgentUsage
-from modelplex.limits.budget_store import BudgetStore, BudgetStoreError
+
+if TYPE_CHECKING:
+    from modelplex.limits.budget_store import BudgetStore
 
 
 class Budgets:
@@ -30,6 +33,8 @@ class Budgets:
             needed = any(agent.budget != BudgetConfig() for agent in config.agents)
             if self._store is not None or not needed:
                 return
+            from modelplex.limits.budget_store import BudgetStore
+
             folder = state_folder(config.server.state_folder, environ=os.environ)
             self._store = store = await asyncio.to_thread(
                 BudgetStore, folder, report_error=self._report_error
@@ -47,6 +52,8 @@ class Budgets:
         self._opening = asyncio.create_task(self._open_or_report(config))
 
     async def _open_or_report(self, config: Config) -> None:
+        from modelplex.limits.budget_store import BudgetStoreError
+
         try:
             await self.open(config)
         except BudgetStoreError as error:

@@ -58,6 +58,11 @@ def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
     return built
 
 
+def dialects_of(config: Config) -> frozenset[str]:
+    """The dialects of the providers' conversations."""
+    return frozenset(TYPES[provider.type].dialect for provider in config.providers)
+
+
 def error_rules(config: Config) -> ErrorRules:
     failover = config.failover
     return ErrorRules(

@@ -16,19 +16,19 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import uvloop
 
 import modelplex
 from modelplex.config import Config, ConfigError, load
+from modelplex.dialects import registry
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.gateway import Gateway, SharedState
 from modelplex.pipeline.model_catalog import ModelCatalog
 from modelplex.pipeline.offload import Offload
-from modelplex.pipeline.response_store import MEMORY, ResponseStore
 from modelplex.pipeline.sealed_policy import egress_of
 from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.records.log import Log, Secrets
@@ -47,6 +47,9 @@ from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.listeners import Listening, listen
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
+
+if TYPE_CHECKING:
+    from modelplex.pipeline.response_store import ResponseStore
 
 WATCH_SECONDS = 1.0
 """Between two checks of the config file, one `stat` each: soon enough for whoever has edited it."""
@@ -99,6 +102,7 @@ class GatewayProcess:
         self._verbose = verbose
         self._listening: Listening | None = None
         self._stop = asyncio.Event()
+        self._loading: asyncio.Task[None] | None = None
         self._log = _open_log(config, verbose=verbose)
         metrics = Metrics(
             breakers=self._breakers,
@@ -163,7 +167,7 @@ class GatewayProcess:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             listening = await self._start()
-            watching = [asyncio.create_task(self._watch())]
+            watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._load_dialects())]
             if self._uses is not None:
                 watching.append(asyncio.create_task(self._stop_when_unused(self._uses)))
             gc.freeze()
@@ -200,7 +204,16 @@ class GatewayProcess:
         self._gateway.catalog.start()
         return listening
 
+    async def _load_dialects(self) -> None:
+        """Load the dialects of the configured providers, before a request does. In a thread, since
+        the listeners serve already.
+        """
+        await asyncio.to_thread(registry.load, from_config.dialects_of(self._config))
+        gc.freeze()
+
     async def _close(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
         self._gateway.catalog.stop()
         await self.tools.close()
         await self._client.aclose()
@@ -295,6 +308,7 @@ class GatewayProcess:
         self.app.bodies.configure(total=config.server.body_memory, share=config.server.body_share)
         old.catalog.stop()
         self._gateway.catalog.start()
+        self._loading = asyncio.create_task(self._load_dialects())
         self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
         self._reports.unpriced.configure(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
@@ -379,7 +393,11 @@ def _open_log(config: Config, *, verbose: bool) -> Log:
 
 def _response_store(config: Config) -> ResponseStore | None:
     where = config.server.keep_responses
-    return None if where is None else ResponseStore(MEMORY if where == "memory" else where)
+    if where is None:
+        return None
+    from modelplex.pipeline.response_store import MEMORY, ResponseStore
+
+    return ResponseStore(MEMORY if where == "memory" else where)
 
 
 def _file_version(path: str) -> tuple[int, int, int] | None:

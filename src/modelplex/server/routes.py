@@ -1,6 +1,6 @@
 """The route table: from a path to an operation and the client's dialect. Pure.
 
-The paths are members of the Dialect values. A path that is not in the table is a 404, in the
+The paths are members of the forms. A path that is not in the table is a 404, in the
 dialect of the path's base: no unknown path is forwarded.
 """
 
@@ -14,8 +14,8 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import Endpoint
-from modelplex.dialects.dialect import Dialect
-from modelplex.dialects.registry import DEFAULT, DIALECTS
+from modelplex.dialects.form import Form
+from modelplex.dialects.registry import DEFAULT, FORMS
 
 BASES = ("/models/v1/", "/v1/")
 """The OpenAI-compatible interface, and its alias for clients whose base URL cannot be longer."""
@@ -61,28 +61,28 @@ class _Routes(msgspec.Struct, frozen=True):
 
     paths: dict[str, Operation]
     methods: tuple[_Methods, ...]
-    own: dict[str, Dialect]
+    own: dict[str, str]
     folders: dict[str, str]
     headers: dict[bytes, str]
     bases: frozenset[str]
 
 
 @lru_cache(maxsize=8)
-def _build(dialects: tuple[Dialect, ...]) -> _Routes:
+def _build(forms: tuple[Form, ...]) -> _Routes:
     paths: dict[str, Operation] = {}
     methods: dict[str, dict[str, Operation]] = {}
-    own: dict[str, Dialect] = {base: d for d in dialects for base in d.bases}
-    for d in dialects:
+    own = {base: form.name for form in forms for base in form.bases}
+    for form in forms:
         operations = {
-            path: Operation(to.endpoint, d.name, form=to.form, stream=to.stream)
-            for path, to in d.paths.items()
+            path: Operation(to.endpoint, form.name, form=to.form, stream=to.stream)
+            for path, to in form.paths.items()
         }
-        if d.model_in_path:
-            methods.setdefault(d.family.name, {}).update(operations)
+        if form.model_in_path:
+            methods.setdefault(form.family.name, {}).update(operations)
             continue
-        bases = (*(d.family.bases or BASES), *(("/",) if d.at_root else ()))
+        bases = (*(form.family.bases or BASES), *(("/",) if form.at_root else ()))
         paths |= {base + path: operation for base in bases for path, operation in operations.items()}
-    families = {d.name: d for d in dialects}
+    families = {form.name: form for form in forms}
     return _Routes(
         paths=paths,
         methods=tuple(
@@ -90,14 +90,14 @@ def _build(dialects: tuple[Dialect, ...]) -> _Routes:
             for name, operations in methods.items()
         ),
         own=own,
-        folders={d.folder: d.name for d in dialects if d.folder},
-        headers={header: d.name for d in dialects for header in d.client_headers},
+        folders={form.folder: form.name for form in forms if form.folder},
+        headers={header: form.name for form in forms for header in form.client_headers},
         bases=frozenset(base.rstrip("/") for base in (*BASES, *own)),
     )
 
 
 def _routes() -> _Routes:
-    return _build(tuple(DIALECTS.values()))
+    return _build(tuple(FORMS.values()))
 
 
 def find_operation(path: str, query: bytes = b"") -> Operation | None:
@@ -181,14 +181,14 @@ def dialect_of(path: str, *, client: str = DEFAULT) -> str:
     if (operation := find_operation(path)) is not None:
         return operation.dialect
     if (own := below_own_base(path)) is not None:
-        return own[0].name
+        return own[0]
     rest = below_base(path) or ""
     return next((name for folder, name in _routes().folders.items() if rest.startswith(folder)), client)
 
 
-def below_own_base(path: str) -> tuple[Dialect, str] | None:
-    """The dialect that alone has the path's base, and the rest of the path; None below a shared
-    base.
+def below_own_base(path: str) -> tuple[str, str] | None:
+    """The name of the dialect that alone has the path's base, and the rest of the path; None below
+    a shared base.
     """
     own = _routes().own
     return next(((own[base], path[len(base) :]) for base in own if path.startswith(base)), None)

@@ -3,7 +3,8 @@
 import pytest
 
 from modelplex.dialects.core.retry_after import read_delay, read_seconds
-from modelplex.dialects.registry import DIALECTS, provider_dialect
+from modelplex.dialects.registry import provider_dialect
+from tests.dialects.sides import all_dialects
 
 NOW = "Sun, 22 Nov 2026 12:00:00 GMT"
 LATER = "Sun, 22 Nov 2026 12:00:07 GMT"
@@ -34,7 +35,7 @@ def test_a_number_is_one_that_can_be_waited_for() -> None:
     assert [read_seconds(text) for text in ("1.5", "", "x", "-0.1", "1e400")] == [1.5, None, None, None, None]
 
 
-@pytest.mark.parametrize("dialect", [name for name, d in DIALECTS.items() if d.provider])
+@pytest.mark.parametrize("dialect", [name for name, d in all_dialects().items() if d.provider])
 def test_every_dialect_reads_a_date(dialect: str) -> None:
     headers = {"retry-after": LATER, "date": NOW}
     error = provider_dialect(dialect).read_error(429, headers, b"{}")

@@ -39,15 +39,14 @@ from modelplex.core.request import (
 from modelplex.dialects.core.ledger import Ledger
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.dialect import (
-    CONVERSATION,
     ClientDialect,
-    ClientPath,
     Dialect,
     ObservedResponse,
     PassthroughDialect,
     ProviderDialect,
     StreamFraming,
 )
+from modelplex.dialects.form import CONVERSATION, ClientPath, Form
 from modelplex.policy.containers import ObjectRule
 from modelplex.policy.judge import PolicyTable
 from modelplex.policy.leaves import FLAG, MODEL, TEXT
@@ -232,8 +231,17 @@ def _usage(tokens: Sequence[Any]) -> Usage:
     return Usage(fresh=int(tokens[0]), output=int(tokens[1]))
 
 
-TOY = Dialect(
+FORM = Form(
     name=NAME,
+    bases=("/toy/",),
+    paths={"talk": ClientPath("chat/completions")},
+    endpoint="chat/completions",
+    served_as=CONVERSATION,
+    passes=True,
+    converses=True,
+)
+TOY = Dialect(
+    form=FORM,
     policy=PolicyTable(
         ObjectRule(
             {
@@ -246,10 +254,6 @@ TOY = Dialect(
         )
     ),
     stream="by_default",
-    bases=("/toy/",),
-    paths={"talk": ClientPath("chat/completions")},
-    endpoint="chat/completions",
-    served_as=CONVERSATION,
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=writer),
     provider=ProviderDialect(
         write_call=write_call,

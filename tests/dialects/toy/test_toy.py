@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from modelplex.dialects.registry import DIALECTS
+from modelplex.dialects.registry import DIALECTS, FORMS
 from modelplex.providers.specs import ProviderSpec
 from modelplex.providers.types import TYPES
-from tests.dialects.toy.dialect import LABEL, NAME, TOY
+from tests.dialects.sides import all_dialects
+from tests.dialects.toy.dialect import FORM, LABEL, NAME, TOY
 from tests.gateways import Answer, Running, gateway, one
 from tests.upstreams import Act, Scripted, answer, chat_answer, chat_stream, provider, stream
 
@@ -26,6 +27,7 @@ LINES = b"+Hel\n+lo\n#3 2\n.\n"
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one line, and a type of provider that speaks the dialect."""
+    monkeypatch.setitem(FORMS, NAME, FORM)
     monkeypatch.setitem(DIALECTS, NAME, TOY)
     row = ProviderSpec(
         name=NAME, title="Toy", base_url="", dialect=NAME, serves=("chat/completions",), docs="", local=True
@@ -162,7 +164,9 @@ async def test_a_model_in_the_path_of_its_providers_is_one_segment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, in_path: bool
 ) -> None:
     """The rule follows the fact in the Dialect value, whatever the dialect is called."""
-    monkeypatch.setitem(DIALECTS, NAME, replace(TOY, model_in_path=in_path, paths={}))
+    form = replace(FORM, model_in_path=in_path, paths={})
+    monkeypatch.setitem(FORMS, NAME, form)
+    monkeypatch.setitem(DIALECTS, NAME, replace(TOY, form=form))
     async for world in _world(tmp_path, type=NAME, model="*"):
         world.up.scripts[:] = [answer({"toys": ["a/b"]}), answer(SAID)]
         got = await world.gw.chat("up/a/b", unix=True)
@@ -175,5 +179,5 @@ async def test_a_model_in_the_path_of_its_providers_is_one_segment(
 
 
 def test_every_type_of_provider_speaks_a_dialect_of_the_registry() -> None:
-    spoken = {name for name, dialect in DIALECTS.items() if dialect.provider is not None}
+    spoken = {name for name, dialect in all_dialects().items() if dialect.provider is not None}
     assert {row.dialect for row in TYPES.values()} - spoken == set()

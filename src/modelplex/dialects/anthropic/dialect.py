@@ -15,20 +15,17 @@ import msgspec
 
 from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import ListedModel
-from modelplex.dialects.anthropic import fields, policy, strip_foreign
+from modelplex.dialects.anthropic import fields, forms, policy, strip_foreign
 from modelplex.dialects.anthropic.betas import allowed_betas, sealed_headers
 from modelplex.dialects.anthropic.errors import error_event, read_error, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
-from modelplex.dialects.anthropic.messages_out import DIALECT
 from modelplex.dialects.anthropic.passthrough import observe, observer
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
 from modelplex.dialects.anthropic.response_in import AnthropicStreamReader, read_response
 from modelplex.dialects.anthropic.response_out import PING, AnthropicStreamWriter, write_response
 from modelplex.dialects.dialect import (
-    CONVERSATION,
     ClientDialect,
-    ClientPath,
     Dialect,
     Headers,
     PassthroughDialect,
@@ -107,21 +104,14 @@ def version_headers(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
 _POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 
 MESSAGES = Dialect(
-    name=DIALECT,
+    form=forms.MESSAGES,
     policy=_POLICY,
-    client_headers=frozenset({b"anthropic-version"}),
     request_headers=version_headers,
     sealed_headers=sealed_headers,
     opaque_members=(b'"signature"', b'"redacted_thinking"'),
     stored_members=(b'"file_id"', b'"container"'),
     strip_foreign=strip_foreign.strip,
     client_run_tools=("bash_", "text_editor_", "memory_", "computer_", "browser_toolset_"),
-    paths={"messages": ClientPath("messages")},
-    at_root=True,
-    folder="messages/",
-    endpoint="messages",
-    served_as=CONVERSATION,
-    beside=True,
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=AnthropicStreamWriter),
     provider=ProviderDialect(
         write_call=write_call,
@@ -145,15 +135,13 @@ MESSAGES = Dialect(
     write_model=lambda name, _: write_model(name),
 )
 COUNT = Dialect(
-    name="anthropic_count",
+    form=forms.COUNT,
     policy=_POLICY,
     variant_of=MESSAGES,
     stream="never",
     request_headers=version_headers,
     sealed_headers=sealed_headers,
-    paths={"messages/count_tokens": ClientPath("messages/count_tokens")},
-    at_root=True,
-    endpoint="messages/count_tokens",
-    served_as="messages/count_tokens",
     write_count=lambda tokens: write_count(tokens, estimated=True),
 )
+
+DIALECTS = (MESSAGES, COUNT)

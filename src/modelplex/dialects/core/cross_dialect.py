@@ -2,13 +2,13 @@
 
 What only the client's dialect has is settled here once, before any writer sees the request: members
 that name stored state, hosted tools, tool names and choices that do not fit, arguments nested too
-deeply. `registry.write_request` passes the dialects in.
+deeply. `registry.write_request` passes the function that finds a dialect.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,14 +28,14 @@ STATEFUL = frozenset({"previous_response_id", "conversation", "background", "pro
 """
 
 
-def prepare(call: ChatRequest, dialects: Mapping[str, Dialect]) -> ChatRequest:
+def prepare(call: ChatRequest, find: Callable[[str], Dialect | None]) -> ChatRequest:
     """The request without what only its own dialect has. What it lost is in its `changes`.
 
     Raises:
         Unsupported: it names what is kept at a provider of its own dialect, or needs a hosted tool.
         BadRequest: two tools of one name, a choice that names no tool, arguments nested too deeply.
     """
-    if (source := dialects.get(call.dialect)) is not None:
+    if (source := find(call.dialect)) is not None:
         for name in source.stored_context & call.extra.keys():
             raise Unsupported(
                 f"'{name}' names a part of the conversation that is kept at its provider.", param=name
@@ -48,7 +48,7 @@ def prepare(call: ChatRequest, dialects: Mapping[str, Dialect]) -> ChatRequest:
         raise Unsupported(f"{name} names what is kept at another provider.", param=name)
     _check_tools(call)
     _check_arguments(call)
-    return _without_hosted_tools(call, dialects)
+    return _without_hosted_tools(call, find)
 
 
 def _without_empty(call: ChatRequest) -> ChatRequest:
@@ -98,7 +98,7 @@ def _check_arguments(call: ChatRequest) -> None:
                 )
 
 
-def _without_hosted_tools(call: ChatRequest, dialects: Mapping[str, Dialect]) -> ChatRequest:
+def _without_hosted_tools(call: ChatRequest, find: Callable[[str], Dialect | None]) -> ChatRequest:
     """The request without hosted tools, which no other dialect has. Raises Unsupported where the
     response would be another one without them: the choice forces one, or the client itself runs it.
     """
@@ -112,7 +112,7 @@ def _without_hosted_tools(call: ChatRequest, dialects: Mapping[str, Dialect]) ->
                 f"'tool_choice' asks for {tool.type}, which this model's provider does not have.",
                 param=client_path(call.paths, "choice"),
             )
-        owner = dialects.get(tool.dialect)
+        owner = find(tool.dialect)
         if owner is not None and tool.type.startswith(owner.client_run_tools):
             raise Unsupported(
                 f"The tool {tool.path} ({tool.type}) is known to its own provider alone; offer it as a function.",

@@ -20,18 +20,16 @@ from modelplex.dialects.core.json import ABSENT
 from modelplex.dialects.core.usage import of_vectors
 from modelplex.dialects.core.vectors import encode_vector
 from modelplex.dialects.dialect import (
-    CONVERSATION,
     Amendment,
     ClientDialect,
     ClientEmbeddings,
-    ClientPath,
     Dialect,
     PassthroughDialect,
     ProviderDialect,
     ProviderEmbeddings,
     StreamFraming,
 )
-from modelplex.dialects.gemini import fields, policy
+from modelplex.dialects.gemini import fields, forms, policy
 from modelplex.dialects.gemini.errors import read_error, write_error, write_error_event
 from modelplex.dialects.gemini.json import DIALECT, camel
 from modelplex.dialects.gemini.passthrough import GeminiObserver, observe, observe_embeddings, observer
@@ -242,8 +240,6 @@ def _says_another(members: Mapping[str, msgspec.Raw], name: msgspec.Raw) -> bool
 
 # --- the values
 
-_BASES = ("/v1beta/", "/models/v1beta/", "/v1alpha/")
-"""By the versions that its clients put into the path."""
 _POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 _LISTS = {"contents": MAX_MESSAGES, "tools": MAX_TOOLS}
 _CLIENT = ClientDialect(read_call=read_call, write_response=write_response, writer=GeminiStreamWriter)
@@ -252,25 +248,15 @@ _EMBEDDINGS = ClientEmbeddings(
 )
 
 GEMINI = Dialect(
-    name=DIALECT,
+    form=forms.GEMINI,
     policy=_POLICY,
     lists=_LISTS,
-    model_in_path=True,
     amend=amend,
-    client_headers=frozenset({b"x-goog-api-client", b"x-goog-api-key"}),
     opaque_members=(b'"thoughtSignature"', b'"thought_signature"'),
     stored_members=(b'"fileData"', b'"file_data"'),
     stored_context=frozenset({"cachedContent"}),
     client_run_tools=("computerUse",),
     envelope_mark=b"bXB4MS",  # base64 of the mark, but for the bits that it shares with what follows
-    bases=_BASES,
-    shared_base="/v1/",
-    paths={
-        "generateContent": ClientPath("generate_content", stream=False),
-        "streamGenerateContent?alt=sse": ClientPath("generate_content", stream=True),
-    },
-    endpoint="generate_content",
-    served_as=CONVERSATION,
     client=_CLIENT,
     provider=ProviderDialect(
         write_call=write_call,
@@ -293,52 +279,36 @@ GEMINI = Dialect(
     write_model=lambda name, _: write_model(name),
 )
 ARRAY = Dialect(
-    name="gemini_array",
+    form=forms.ARRAY,
     policy=_POLICY,
     variant_of=GEMINI,
     lists=_LISTS,
-    model_in_path=True,
-    paths={"streamGenerateContent": ClientPath("generate_content", stream=True)},
-    endpoint="generate_content",
-    served_as=CONVERSATION,
     client=_CLIENT,
     reframe=GeminiArrayFraming,
 )
-"""The stream as one JSON array: Google's default where a client does not ask for events."""
 COUNT = Dialect(
-    name="gemini_count",
+    form=forms.COUNT,
     policy=PolicyTable(fields.COUNT_BODY, policy.FINISH),
     variant_of=GEMINI,
     lists=_LISTS,
-    model_in_path=True,
     amend=amend,
-    paths={"countTokens": ClientPath("count_tokens", stream=False)},
-    endpoint="count_tokens",
-    served_as="count_tokens",
     write_count=write_count,
 )
 EMBED_ONE = Dialect(
-    name="gemini_embed_one",
+    form=forms.EMBED_ONE,
     policy=PolicyTable(policy.EMBED_ONE),
     variant_of=GEMINI,
-    model_in_path=True,
-    paths={"embedContent": ClientPath("embed_content", stream=False)},
-    endpoint="embed_content",
-    served_as="embeddings",
     embeddings_client=_EMBEDDINGS,
 )
-"""One text; a provider is asked in the form of `EMBED`."""
 EMBED = Dialect(
-    name="gemini_embed",
+    form=forms.EMBED,
     policy=PolicyTable(policy.EMBED),
     variant_of=GEMINI,
-    model_in_path=True,
     amend=amend,
-    paths={"batchEmbedContents": ClientPath("embed_content", stream=False)},
-    endpoint="embed_content",
-    served_as="embeddings",
     embeddings_client=_EMBEDDINGS,
     embeddings_provider=ProviderEmbeddings(
         write=write_embedding, read=read_embedded, observe=observe_embeddings
     ),
 )
+
+DIALECTS = (GEMINI, ARRAY, COUNT, EMBED_ONE, EMBED)

@@ -34,10 +34,8 @@ from modelplex.dialects.core.foreign_errors import quotable_text
 from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.core.usage import count
 from modelplex.dialects.dialect import (
-    CONVERSATION,
     ClientDialect,
     ClientEmbeddings,
-    ClientPath,
     Dialect,
     PassthroughDialect,
     ProviderCompletions,
@@ -45,7 +43,7 @@ from modelplex.dialects.dialect import (
     ProviderEmbeddings,
     StreamFraming,
 )
-from modelplex.dialects.ollama import fields
+from modelplex.dialects.ollama import fields, forms
 from modelplex.dialects.ollama.passthrough import OllamaObserver, observe, observe_embeddings, observer
 from modelplex.dialects.ollama.request_in import (
     DIALECT,
@@ -219,13 +217,9 @@ _PASSTHROUGH = PassthroughDialect(
 )
 
 OLLAMA = Dialect(
-    name=DIALECT,
+    form=forms.OLLAMA,
     policy=PolicyTable(fields.FIELDS.policy),
     stream="by_default",
-    bases=("/api/", "/models/api/"),
-    paths={"chat": ClientPath("api/chat")},
-    endpoint="api/chat",
-    served_as=CONVERSATION,
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=OllamaStreamWriter),
     provider=ProviderDialect(
         write_call=write_call,
@@ -241,13 +235,10 @@ OLLAMA = Dialect(
     model_views={"show": write_show},
 )
 GENERATION = Dialect(
-    name=GENERATE,
+    form=forms.GENERATION,
     policy=PolicyTable(fields.GENERATE_FIELDS.policy),
     variant_of=OLLAMA,
     stream="by_default",
-    paths={"generate": ClientPath("api/generate")},
-    endpoint="api/generate",
-    served_as="completions",
     client=ClientDialect(
         read_call=_read_generated_call, write_response=write_response, writer=OllamaStreamWriter
     ),
@@ -258,13 +249,10 @@ GENERATION = Dialect(
     answer_locally=_answer_load,
 )
 EMBED = Dialect(
-    name="ollama_embed",
+    form=forms.EMBED,
     policy=PolicyTable(fields.EMBED),
     variant_of=OLLAMA,
     stream="never",
-    paths={"embed": ClientPath("api/embed")},
-    endpoint="api/embed",
-    served_as="embeddings",
     embeddings_client=ClientEmbeddings(
         read=read_embed, write=lambda embedded, _, __, model: write_embedded(embedded, model)
     ),
@@ -272,3 +260,5 @@ EMBED = Dialect(
         write=write_embedding, read=read_embedded, observe=observe_embeddings
     ),
 )
+
+DIALECTS = (OLLAMA, GENERATION, EMBED)

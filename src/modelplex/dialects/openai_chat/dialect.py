@@ -17,19 +17,17 @@ from modelplex.core.request import Attempt, Change, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.json import decode_mended, encode
 from modelplex.dialects.dialect import (
-    CONVERSATION,
     Amendment,
     ClientCompletions,
     ClientDialect,
     ClientEmbeddings,
-    ClientPath,
     Dialect,
     PassthroughDialect,
     ProviderDialect,
     ProviderEmbeddings,
     StreamFraming,
 )
-from modelplex.dialects.openai_chat import completions, embeddings, fields, policy, policy_endpoints
+from modelplex.dialects.openai_chat import completions, embeddings, fields, forms, policy, policy_endpoints
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
@@ -129,16 +127,12 @@ def _in_stream_error(error: ModelplexError, request_id: str) -> bytes:
 _FRAMING = StreamFraming("text/event-stream", b": ping\n\n", _in_stream_error)
 
 CHAT = Dialect(
-    name=DIALECT,
+    form=forms.CHAT,
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="at_own_address"),
     usage_on_request=True,
     amend=amend,
     opaque_members=(b'"reasoning_details"', b'"thought_signature"'),
     stored_members=(b'"file_id"', b'"audio"'),
-    paths={"chat/completions": ClientPath("chat/completions")},
-    at_root=True,
-    endpoint="chat/completions",
-    served_as=CONVERSATION,
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=ChatWriter),
     provider=ProviderDialect(
         write_call=write_call,
@@ -153,15 +147,11 @@ CHAT = Dialect(
     write_model=write_model,
 )
 COMPLETIONS = Dialect(
-    name=completions.DIALECT,
+    form=forms.COMPLETIONS,
     policy=PolicyTable(fields.COMPLETION_FIELDS.policy),
     variant_of=CHAT,
     usage_on_request=True,
     amend=amend,
-    paths={"completions": ClientPath("completions")},
-    at_root=True,
-    endpoint="completions",
-    served_as="completions",
     passthrough=PassthroughDialect(
         observer=completions.observer, observe=completions.observe, framing=_FRAMING
     ),
@@ -172,14 +162,10 @@ COMPLETIONS = Dialect(
     ),
 )
 EMBEDDINGS = Dialect(
-    name=embeddings.DIALECT,
+    form=forms.EMBEDDINGS,
     policy=PolicyTable(policy_endpoints.EMBEDDINGS),
     variant_of=CHAT,
     stream="never",
-    paths={"embeddings": ClientPath("embeddings")},
-    at_root=True,
-    endpoint="embeddings",
-    served_as="embeddings",
     embeddings_client=ClientEmbeddings(
         read=embeddings.read_embedding,
         write=lambda embedded, _, asked, model: embeddings.write_embedded(embedded, asked, model),
@@ -189,18 +175,9 @@ EMBEDDINGS = Dialect(
     ),
 )
 JSON = Dialect(
-    name="openai_json",
+    form=forms.JSON,
     policy=PolicyTable(policy_endpoints.JSON),
     variant_of=CHAT,
-    paths={
-        "moderations": ClientPath("moderations"),
-        "rerank": ClientPath("rerank"),
-        "images/generations": ClientPath("images/generations"),
-        "images/edits": ClientPath("images/edits", form=True),
-        "images/variations": ClientPath("images/variations", form=True),
-        "audio/speech": ClientPath("audio/speech"),
-        "audio/transcriptions": ClientPath("audio/transcriptions", form=True),
-        "audio/translations": ClientPath("audio/translations", form=True),
-    },
 )
-"""Bodies and responses that nobody here reads."""
+
+DIALECTS = (CHAT, COMPLETIONS, EMBEDDINGS, JSON)

@@ -18,10 +18,8 @@ from modelplex.dialects.core import sse
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.json import as_object, decode_mended, encode
 from modelplex.dialects.dialect import (
-    CONVERSATION,
     Amendment,
     ClientDialect,
-    ClientPath,
     Dialect,
     PassthroughDialect,
     ProviderDialect,
@@ -31,7 +29,7 @@ from modelplex.dialects.dialect import (
 )
 from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_responses import fields, policy, strip_foreign
+from modelplex.dialects.openai_responses import fields, forms, policy, strip_foreign
 from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, observe, observer
 from modelplex.dialects.openai_responses.request_in import (
@@ -185,7 +183,7 @@ def _storing_client(kept: StoredContext) -> ClientDialect:
 _LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 
 RESPONSES = Dialect(
-    name=DIALECT,
+    form=forms.RESPONSES,
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="always"),
     lists=_LISTS,
     amend=amend,
@@ -193,12 +191,6 @@ RESPONSES = Dialect(
     stored_members=(b'"file_id"', b'"item_reference"'),
     strip_foreign=strip_foreign.strip,
     client_run_tools=tuple(CLIENT_RUN),
-    paths={"responses": ClientPath("responses")},
-    at_root=True,
-    folder="responses/",
-    endpoint="responses",
-    served_as=CONVERSATION,
-    beside=True,
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=ResponsesWriter),
     provider=ProviderDialect(
         write_call=write_call,
@@ -230,14 +222,12 @@ RESPONSES = Dialect(
     write_error=write_error,
 )
 COUNT = Dialect(
-    name="openai_count",
+    form=forms.COUNT,
     policy=PolicyTable(fields.COUNT_BODY, policy.COUNT_FINISH),
     variant_of=RESPONSES,
     lists=_LISTS,
     stream="never",
-    paths={"responses/input_tokens": ClientPath("responses/input_tokens")},
-    at_root=True,
-    endpoint="responses/input_tokens",
-    served_as="responses/input_tokens",
     write_count=write_input_tokens,
 )
+
+DIALECTS = (RESPONSES, COUNT)
