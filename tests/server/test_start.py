@@ -48,7 +48,13 @@ UNUSED = (
     *("modelplex.mcp.gateway", "modelplex.mcp.service", "modelplex.mcp.clients.http"),
     *("modelplex.sandbox.run", "modelplex.server.reach", "modelplex.config.lint"),
     *("modelplex.pipeline.response_store", "modelplex.limits.budget_store", "sqlite3"),
-    *("modelplex.records.metrics_text", "prometheus_client", "difflib", "urllib.request"),
+    *(
+        "modelplex.records.store",
+        "modelplex.records.metrics_text",
+        "prometheus_client",
+        "difflib",
+        "urllib.request",
+    ),
 )
 """What a gateway without tools, budgets and stored responses does not need."""
 DIALECTS = frozenset({"openai_chat", "openai_responses", "anthropic", "gemini", "ollama"})
