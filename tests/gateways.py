@@ -110,6 +110,8 @@ async def gateway(
     if "[server]" not in config:
         config = "[server]\n" + config
     config = config.replace("[server]", f'[server]\nhttp = "127.0.0.1:0"\nsocket = "{socket}"\n', 1)
+    if "state_folder" not in config:
+        config = config.replace("[server]", f'[server]\nstate_folder = "{folder / "state"}"', 1)
     if "[log]" not in config:
         config += f'\n[log]\nfile = "{folder / "log.json"}"\n'
     file.write_text(config)

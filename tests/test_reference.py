@@ -240,7 +240,7 @@ def test_every_view_is_documented_and_none_is_made_up() -> None:
     told = {row[0].strip("`") for row in rows(page("http.md", section="The gateway itself"))}
     views = {*inside()._views, "metrics"}
     assert all(inside().view(name) is not None for name in views)
-    assert told == {f"GET /_internal/{name}" for name in views} | {"GET /health", "GET /"}
+    assert told == {f"GET /_internal/{name}" for name in views} | {"GET /health", "GET /", "GET /_internal/"}
 
 
 # --- metrics

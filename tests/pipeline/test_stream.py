@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from modelplex.core.errors import ModelplexError
 from modelplex.pipeline import stream
 from modelplex.pipeline.response_output import ResponseHead
 from modelplex.pipeline.stream import PIECE, ResponseStream, StreamCallbacks
@@ -49,7 +50,8 @@ class Output:
     """The client's side."""
 
     def __init__(self) -> None:
-        self.started = self.stopping = self.finished = False
+        self.started = self.finished = False
+        self.stop_error: ModelplexError | None = None
         self.written: list[bytes] = []
 
     async def start(self, headers: object) -> None:

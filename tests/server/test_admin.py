@@ -68,7 +68,7 @@ async def test_the_status_names_what_runs(tmp_path: Path) -> None:
 async def test_there_is_no_admin_api_on_a_socket_and_no_unknown_view(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as running:
         assert (await running.ask("GET", "/_internal/status", unix=True)).status == 404
-        for path in ("/_internal/", "/_internal/unknown", "/_internal/status/"):
+        for path in ("/_internal/unknown", "/_internal/status/", "/_internal/page"):
             assert (await running.ask("GET", path)).status == 404
 
 

@@ -199,7 +199,7 @@ async def test_without_budgets_no_file_is_created(tmp_path: Path) -> None:
         agents = coder(tmp_path, "rate = { requests = 5 }")
         async with gateway(config(tmp_path, up.url, agents=agents), folder=tmp_path) as running:
             assert (await ask(running, tmp_path / "coder.sock")).status == 200
-    assert not (tmp_path / "state").exists()
+    assert [file.name for file in (tmp_path / "state").iterdir()] == ["page-token"]
 
 
 async def test_an_unreadable_budget_file_prevents_the_start(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from modelplex.core.errors import AgentLimited, ClientClosed, RequestTimeout, TooLarge
+from modelplex.core.errors import AgentLimited, ClientClosed, RequestTimeout, Stopping, TooLarge
 from modelplex.pipeline.response_output import ResponseHead
 from modelplex.server.admission import BodyMemory, Reservation
 from modelplex.server.http_exchange import HttpExchange
@@ -209,11 +209,13 @@ async def test_a_client_that_has_disconnected_already_is_noticed() -> None:
 
 async def test_stopping_cancels_the_task_and_aborting_closes_the_connection() -> None:
     response, exchange = writer()
-    response.stop()
+    reason = Stopping("The gateway stops.")
+    response.stop(reason)
     assert response.stopping
+    assert response.stop_error is reason
     exchange.task = asyncio.create_task(asyncio.Event().wait())
     response.cancel_on_disconnect()
-    response.stop()
+    response.stop(reason)
     with pytest.raises(asyncio.CancelledError):
         await exchange.task
     response.abort()

@@ -77,6 +77,7 @@ SERVER: Final = rules_of(
         single=int,
         unique=True,
     ),
+    admin_socket=PATH,
     allow_uid=UIDS,
     state_folder=PATH,
 )

@@ -67,6 +67,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_pinned_state  when only an unreachable provider can read the opaque state of a request
     ping_interval    seconds of silence on a stream until a keep-alive is sent
     vsock            ports of AF_VSOCK, for virtual machines
+    admin_socket     a Unix socket with status, metrics and the page, for the host alone
     allow_uid        users whose processes may connect to `socket`; empty leaves it to the mode
     attest           when a caller of `socket` has a network of its own
     state_folder     of counters, catalogs and locks; None is the user's state folder
@@ -99,6 +100,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_pinned_state: Literal["refuse", "drop"] = "refuse"
     ping_interval: float = 15.0
     vsock: tuple[int, ...] = ()
+    admin_socket: str | None = None
     allow_uid: tuple[int, ...] = ()
     attest: Attest = "off"
     state_folder: str | None = None

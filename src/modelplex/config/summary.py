@@ -35,6 +35,8 @@ def summary(config: Config) -> list[str]:
         if agent.socket is not None
     ]
     lines += [f"  vsock:{port} (AF_VSOCK, for virtual machines)" for port in server.vsock]
+    if server.admin_socket is not None:
+        lines.append(f"  {server.admin_socket} (the admin socket: status, metrics and the page, mode 0600)")
     lines.append("providers, in the order in which they are tried:")
     lines += [f"  {_provider(each)}" for each in sorted(config.providers, key=lambda each: each.priority)]
     if config.aliases:

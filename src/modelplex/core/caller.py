@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["tcp", "unix", "vsock"]
+Kind = Literal["tcp", "unix", "vsock", "admin"]
+"""`admin` is `[server] admin_socket`, for the host alone."""
 Reach = Literal["isolated", "networked", "unknown"]
 """The network of the connecting process, from the kernel: an empty namespace, one with a route out,
 or unknown.

@@ -14,6 +14,7 @@ candidate may do better.
         TooLarge        413
         Misdirected     421  a Host that this listener does not serve
       PolicyDenied      403  refused by policy; never retried
+        OperatorStopped      ended from the page
         BudgetExceeded  402  an agent's budget is used up
       AgentLimited      429  an agent is above its rate limit
       ProviderError          the provider's; another candidate may do better
@@ -190,6 +191,12 @@ class PolicyDenied(ModelplexError):
     default_type = "policy_denied"
     default_code = "policy_denied"
     sdk_may_retry = False
+
+
+class OperatorStopped(PolicyDenied):
+    """The operator ended this request. A library that repeated it would undo that."""
+
+    default_code = "stopped_by_operator"
 
 
 class BudgetExceeded(PolicyDenied):

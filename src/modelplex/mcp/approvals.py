@@ -181,11 +181,32 @@ def hash_of(definition: Json, *, members: Collection[str] = MEMBERS) -> str:
     """`sha256:` and the SHA-256 of the members' canonical JSON: keys sorted, no blanks, UTF-8
     (after RFC 8785, whose forms of numbers JSON readers agree on anyway).
     """
+    return _sha256(msgspec.json.encode(_hashed(definition, members), order="deterministic"))
+
+
+def _hashed(definition: Json, members: Collection[str]) -> Json:
     kept = {name: definition[name] for name in members if name in definition}
     meta = definition.get("_meta")
     if isinstance(meta, dict) and "ui" in meta:
         kept["_meta.ui"] = cast("Json", meta)["ui"]
-    return _sha256(msgspec.json.encode(kept, order="deterministic"))
+    return kept
+
+
+def texts_of(catalog: Catalog) -> dict[tuple[Kind, str], str]:
+    """What is hashed of each definition, for people: indented JSON, or the instructions."""
+
+    def text(definition: Json, members: Collection[str]) -> str:
+        return msgspec.json.format(
+            msgspec.json.encode(_hashed(definition, members), order="deterministic")
+        ).decode()
+
+    texts: dict[tuple[Kind, str], str] = {
+        ("tool", name): text(tool, MEMBERS) for name, tool in _by_name(catalog.tools)
+    }
+    texts.update({("prompt", name): text(each, PROMPT_MEMBERS) for name, each in _by_name(catalog.prompts)})
+    if catalog.instructions is not None:
+        texts["instructions", INSTRUCTIONS] = catalog.instructions
+    return texts
 
 
 def other_tools(catalogs: Mapping[str, Catalog], server: str) -> set[str]:

@@ -18,7 +18,7 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp import search
 from modelplex.mcp.advertised import LISTS, AdvertisedCapabilities
-from modelplex.mcp.approvals import Approvals, Lock
+from modelplex.mcp.approvals import Approvals, Judgement, Lock
 from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.call_route import session_scope
 from modelplex.mcp.calls import Admit, ToolCalls, admit_all
@@ -28,6 +28,7 @@ from modelplex.mcp.constants import (
     METHOD_NOT_FOUND,
     MISSING_CAPABILITY,
     NEWEST,
+    Catalog,
     Era,
     Json,
     McpClient,
@@ -244,6 +245,15 @@ class ToolGateway:
                 ]
             rows.append(row)
         return rows
+
+    def judged(self) -> list[tuple[Catalog, Judgement]]:
+        """The known catalog of each server, and the state of its definitions."""
+        known = [(name, each.catalog) for name, each in self._upstreams.items()]
+        return [
+            (catalog, self._routes.checks.judgement(name, catalog))
+            for name, catalog in known
+            if catalog is not None
+        ]
 
     def left_out(self) -> dict[str, int]:
         """The number of unlisted entries by server. Safe on any thread."""

@@ -5,7 +5,7 @@ adopts a changed config.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,14 @@ from modelplex.mcp.calls import Admit
 from modelplex.mcp.constants import Json
 from modelplex.mcp.gateway import ToolGateway
 from modelplex.mcp.lockfile import LockError, launch_of, load_approvals, lock_path, record_seen
+from modelplex.mcp.review import (
+    ChosenDefinition,
+    DefinitionReview,
+    ReviewError,
+    keep_approved,
+    review,
+    store_approval,
+)
 from modelplex.mcp.servers import (
     CACHE_FOLDER,
     DiskCache,
@@ -110,6 +118,31 @@ class ToolService:
             self.gateway.approvals = self._load_approvals(self._config)
             self._events.info("approvals of tools read anew", mode=self.gateway.approvals.mode)
 
+    async def definitions(self) -> list[DefinitionReview]:
+        """Every definition with its state, its text now and the approved one."""
+        folder, judged = self._folder(self._config), self.gateway.judged()
+        return await asyncio.to_thread(review, judged, folder)
+
+    async def approve(self, server: str, chosen: Sequence[ChosenDefinition]) -> int:
+        """Approve these definitions of one server, as they are now. Returns how many. Raises
+        ReviewError, and LockError and OSError where they cannot be stored.
+        """
+        found = next((each for each in self.gateway.judged() if each[1].server == server), None)
+        configured = next((each for each in self._config.mcp.servers if each.name == server), None)
+        if found is None or configured is None:
+            raise ReviewError(f"no catalog of a server {server!r} is known.")
+        folder = self._folder(self._config)
+        if folder is None and found[1].mode != "locked":
+            raise ReviewError("there is no state folder in which an approval could be kept.")
+        await asyncio.to_thread(
+            store_approval, configured, *found, chosen, path=lock_path(self._config), folder=folder
+        )
+        self.gateway.approvals = self._load_approvals(self._config)
+        self._events.info(
+            "definitions approved", server=server, names=[f"{each.kind} {each.name}" for each in chosen]
+        )
+        return len(chosen)
+
     async def close(self) -> None:
         await self.gateway.close()
         await self._children.aclose()
@@ -185,6 +218,7 @@ class ToolService:
             self._unwritten = None
             try:
                 await asyncio.to_thread(record_seen, folder, seen)
+                await asyncio.to_thread(keep_approved, self.gateway.judged(), folder)
             except (OSError, LockError) as error:
                 text = error.sentence if isinstance(error, LockError) else error.strerror or str(error)
                 self._events.warning("what was first seen of tool servers cannot be kept", text=text)

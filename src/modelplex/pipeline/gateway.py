@@ -37,7 +37,6 @@ from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import EgressRules
 from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.stored_responses import open_stored
-from modelplex.pipeline.stream import stopped
 from modelplex.pipeline.upstream import Upstream
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices
@@ -107,10 +106,10 @@ class Gateway:
         except ModelplexError as error:
             await _refuse(detached(error), output, record)
         except asyncio.CancelledError:
-            if not output.stopping:
+            if output.stop_error is None:
                 record.fail(HUNG_UP)
                 raise
-            await _refuse(stopped(), output, record)
+            await _refuse(output.stop_error, output, record)
 
     async def _answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
         caller = record.caller

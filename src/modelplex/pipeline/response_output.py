@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Change, StrippedValue
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -40,12 +41,12 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
 
 class ResponseOutput(Protocol):
     """The caller's side of one request. `respond` or `start` sends the status, once; `started` is
-    true from then on. `stopping` is true once the gateway shuts down and this request's time is
-    over.
+    true from then on. `stop_error` is the error with which this request ends, once the gateway
+    shuts down and its time is over, or the operator has stopped it.
     """
 
     started: bool
-    stopping: bool
+    stop_error: ModelplexError | None
 
     async def respond(self, status: int, head: ResponseHead, body: bytes) -> None: ...
     async def start(self, head: ResponseHead) -> None: ...

@@ -107,9 +107,9 @@ class ResponseStream:
         except RecursionError:
             failure = nested_too_deep(self._upstream.name)
         except asyncio.CancelledError:
-            if not (self._output.started and self._output.stopping):
+            if not self._output.started or self._output.stop_error is None:
                 raise
-            failure = stopped()
+            failure = self._output.stop_error
         finally:
             self._timer.cancel()
         if not self._output.started:

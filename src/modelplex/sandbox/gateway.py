@@ -97,7 +97,7 @@ def config_for_socket(config: Config, socket: str, *, agent: str | None) -> Conf
     """
     from msgspec.structs import replace
 
-    server = replace(config.server, http=(), socket=() if agent else (socket,), vsock=())
+    server = replace(config.server, http=(), socket=() if agent else (socket,), vsock=(), admin_socket=None)
     mcp = replace(config.mcp, stdio_socket=None)
     if agent is None:
         return replace(config, server=server, mcp=mcp)

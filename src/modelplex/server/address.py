@@ -42,13 +42,14 @@ class Tcp(msgspec.Struct, frozen=True, tag=True):
 class Unix(msgspec.Struct, frozen=True, tag=True):
     """HTTP on a socket file. The file has `mode` from its creation on; connecting needs write
     permission. `group` is a group's name, None leaves the default one. `agent` names the agent
-    whose socket it is.
+    whose socket it is. `admin`: it has status, metrics and the page, and no model.
     """
 
     path: str
     mode: int = 0o660
     group: str | None = None
     agent: str = ""
+    admin: bool = False
 
     @property
     def name(self) -> str:

@@ -75,6 +75,10 @@ class AdminRoutes:
             "mcp": lambda _: {"enabled": self.config.mcp.enabled, "servers": self._tools()},
         }
 
+    def data(self, name: str, gateway: Gateway) -> object:
+        """What a view below /_internal/ shows, for the page."""
+        return self._views[name](gateway)
+
     def view(self, name: str) -> View | None:
         """A view below /_internal/."""
         if name == "metrics":

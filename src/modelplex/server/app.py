@@ -41,6 +41,7 @@ from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.gateway import Gateway
 from modelplex.pipeline.response_output import HeaderList, ResponseHead
 from modelplex.pipeline.stored_responses import answer_view
+from modelplex.pipeline.stream import stopped
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
 from modelplex.server.admin import JSON, AdminRoutes, View, check_admin_access, check_model_allowed
@@ -69,7 +70,9 @@ if TYPE_CHECKING:
     from modelplex.mcp.clients.http import McpHttp
 
 ADMIN = "/_internal/"
-"""For the host, and so on TCP only: an agent's socket does not have it."""
+"""For the host, and so on TCP and the admin socket only: an agent's socket does not have it."""
+HOST_KINDS = frozenset({"tcp", "admin"})
+"""The kinds of listeners that have ADMIN."""
 MAX_MODEL_NAME = 512
 """Characters of a model name, which is written to logs and headers. The longest known names, paths
 of files, are well below.
@@ -91,6 +94,13 @@ class RequestObserver(Protocol):
 
     def started(self, listener: str) -> None: ...
     def record(self, record: Record, /) -> None: ...
+
+
+class PageRoutes(Protocol):
+    """Serves the paths of the page below ADMIN."""
+
+    def has(self, path: str) -> bool: ...
+    async def serve(self, head: RequestHead, scope: Mapping[str, Any], response: ResponseWriter) -> None: ...
 
 
 class App:
@@ -119,13 +129,15 @@ class App:
         self._ids = ids
         self._started = observer.started
         self._record = observer.record
-        self._running: set[ResponseWriter] = set()
+        self.running: dict[ResponseWriter, RecordBuilder | None] = {}
+        """The calls in flight; None is one of the tool routes."""
         self._fair_start = FairStart()
         self.mcp: McpHttp | None = None
         """What is below /mcp/; None where it is not enabled."""
+        self.page: PageRoutes | None = None
 
     def __repr__(self) -> str:
-        return f"<App {self.gateway!r}, {len(self._running)} running>"
+        return f"<App {self.gateway!r}, {len(self.running)} running>"
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         del send  # ResponseWriter writes to the exchange itself
@@ -139,11 +151,15 @@ class App:
             response.reservation = Reservation(self.bodies, _memory_owner(head.caller))
             response.turn = partial(self._fair_start.take, head.caller.owner)
             check_unambiguous(http["raw_path"], method=head.method)
-            if head.path.startswith(MCP):
+            if head.path.startswith(MCP) and head.caller.kind != "admin":
                 await self._mcp(head, response, http)
                 return
-            if head.caller.kind == "tcp":
+            if head.caller.kind in HOST_KINDS:
                 self.hosts.check(head.host, head.origin)
+                if self.page is not None and self.page.has(head.path):
+                    await self.page.serve(head, http, response)
+                    return
+            check_admin_path(head)
             operation = find_operation(head.path, http["query_string"])
             if operation is None:
                 label, body = await self._other(head, response)
@@ -165,15 +181,15 @@ class App:
 
     def stop(self) -> None:
         """End the requests that still run: the drain timeout is over."""
-        for response in tuple(self._running):
-            response.stop()
+        for response in tuple(self.running):
+            response.stop(stopped())
 
     async def _mcp(self, head: RequestHead, response: ResponseWriter, scope: Mapping[str, Any]) -> None:
-        self._running.add(response)
+        self.running[response] = None
         try:
             await serve_mcp(self.mcp, scope, response, head=head, hosts=self.hosts)
         finally:
-            self._running.discard(response)
+            self.running.pop(response, None)
 
     async def _call(
         self,
@@ -193,7 +209,7 @@ class App:
             started=perf_counter(),
             wall_time=time(),
         )
-        self._running.add(response)
+        self.running[response] = record
         self._started(caller.listener)
         gateway, ticket, dispatched = self.gateway, None, False
         try:
@@ -223,7 +239,7 @@ class App:
                 record.fail(ClientClosed("The client disconnected."))
         finally:
             response.ignore_disconnect()
-            self._running.discard(response)
+            self.running.pop(response, None)
             if ticket is not None and dispatched:
                 # Also for a call that the client or the provider broke off.
                 tokens, usd = record.budget_charge()
@@ -284,8 +300,9 @@ class App:
             if rest in dialect.views:
                 return partial(self.admin.dialect_view, caller=caller, write=dialect.views[rest])
             return self._models_view(rest, dialect, caller)
-        if path.startswith(ADMIN) and caller.kind == "tcp":
-            check_admin_access(caller.client, head.authorization, self.admin.token)
+        if path.startswith(ADMIN) and caller.kind in HOST_KINDS:
+            if caller.kind == "tcp":
+                check_admin_access(caller.client, head.authorization, self.admin.token)
             return self.admin.view(path.removeprefix(ADMIN))
         return None
 
@@ -297,6 +314,16 @@ class App:
             name = rest.removeprefix("models/")
             return partial(self.admin.model, caller=caller, name=name, write=dialect.write_model)
         return None
+
+
+def check_admin_path(head: RequestHead) -> None:
+    """Raises NotFound for a path that the admin socket does not have: it is no agent's way to a
+    model.
+    """
+    if head.caller.kind == "admin" and not head.path.startswith((ADMIN, "/health")):
+        raise NotFound(
+            "This is the admin socket: it has /_internal/ and /health. Models are on the other listeners."
+        )
 
 
 def _memory_owner(caller: Caller) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from time import time
 
 import msgspec
 
@@ -22,6 +23,8 @@ from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 Refusal = tuple[str, str]
 """A sentence and an error code."""
 BEARER = b"bearer "
+MAX_SIGHTINGS = 256
+"""Owners of requests: the agents and listeners of a config. A reload may rename them."""
 KEY_HEADERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 """Headers in which the clients of the dialects send an API key."""
 
@@ -48,6 +51,16 @@ class ClientConnection(msgspec.Struct):
     reported: bool = False
 
 
+class CallerSighting(msgspec.Struct):
+    """The last process, or address, that sent requests as this caller. `since` is when its first
+    request came, in Unix seconds, and `last` when its last connection sent its first one.
+    """
+
+    caller: Caller
+    since: float
+    last: float
+
+
 class CallerResolver:
     """Resolves the callers of a process. `report(caller, reason)` runs once per connection, at its
     first request, if the caller is refused, or if `attest = "warn"` finds that it has a network or
@@ -58,6 +71,8 @@ class CallerResolver:
         self._report = report
         self.last_seen: dict[str, PeerNetwork] = {}
         """The network of the last caller, by agent; "" is for sockets of no agent."""
+        self.sightings: dict[str, CallerSighting] = {}
+        """By the owner of what they ask, the last seen last; at most MAX_SIGHTINGS."""
         self.configure(config)
 
     def __repr__(self) -> str:
@@ -72,7 +87,7 @@ class CallerResolver:
             if agent.token is not None
         }
         self._policies: dict[tuple[Kind, str], AgentPolicy] = {}
-        for kind in ("tcp", "unix", "vsock"):
+        for kind in ("tcp", "unix", "vsock", "admin"):
             for name in ("", *self._agents):
                 self._policies[kind, name] = _policy(config, kind, self._agents.get(name))
 
@@ -107,6 +122,12 @@ class CallerResolver:
         """
         if not connection.reported:
             self._report_first_request(connection)
+            caller = self._resolve(connection, headers)
+            self._see(caller)
+            return caller
+        return self._resolve(connection, headers)
+
+    def _resolve(self, connection: ClientConnection, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         if connection.refused is not None:
             sentence, code = connection.refused
             raise PolicyDenied(sentence, code=code)
@@ -140,6 +161,17 @@ class CallerResolver:
         )
         if self._report is not None and (refused is not None or warned):
             self._report(caller, None if refused is None else refused[0])
+
+    def _see(self, caller: Caller) -> None:
+        """Once per connection."""
+        now, owner = time(), caller.owner
+        before = self.sightings.pop(owner, None)
+        same = (
+            before is not None and before.caller.peer == caller.peer and before.caller.client == caller.client
+        )
+        self.sightings[owner] = CallerSighting(caller, before.since if before and same else now, now)
+        if len(self.sightings) > MAX_SIGHTINGS:
+            del self.sightings[next(iter(self.sightings))]
 
     def _agent_of_token(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         for name, value in headers:

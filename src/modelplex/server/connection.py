@@ -102,7 +102,10 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         refused = self.place.take(
-            self, caller=caller, listener=str(self.state["listener"]), over_http=self.state["kind"] == "tcp"
+            self,
+            caller=caller,
+            listener=str(self.state["listener"]),
+            over_http=self.state["kind"] in {"tcp", "admin"},
         )
         if refused is not None and len(traffic.refused) < MAX_OVER_LIMIT:
             traffic.refused.add(self)

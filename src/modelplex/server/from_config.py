@@ -23,6 +23,8 @@ from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.origin import Hosts
 
 MACHINE_ID = Path("/etc/machine-id")
+ADMIN_MODE = 0o600
+"""Of the admin socket, whatever `socket_mode` says: for the gateway's own user and root."""
 
 
 def configured_addresses(config: Config) -> Sequence[Address]:
@@ -42,6 +44,7 @@ def configured_addresses(config: Config) -> Sequence[Address]:
             if agent.socket is not None
         ),
         *(Vsock(port) for port in server.vsock),
+        *([Unix(server.admin_socket, mode=ADMIN_MODE, admin=True)] if server.admin_socket else []),
     ]
 
 
@@ -114,6 +117,7 @@ def restart_settings(config: Config) -> object:
         connection_limits(config),
         config.server.socket_mode,
         config.server.socket_group,
+        config.server.admin_socket,
         sockets,
         stdio_socket,
         config.log,

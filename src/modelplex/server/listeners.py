@@ -6,7 +6,7 @@ loop, and it makes Unix sockets world-writable and over whatever is at the path.
 The app finds in `scope["state"]`:
 
     listener   "tcp:127.0.0.1:11435" | "unix:/path" | "vsock:PORT"
-    kind       "tcp" | "unix" | "vsock"
+    kind       "tcp" | "unix" | "vsock" | "admin"
     client     callers.ClientConnection: who is at the other end, identified once per connection
     stopping   asyncio.Event: set when running responses must end now, each with an error in its own
                protocol
@@ -303,7 +303,7 @@ async def serve(
     callers: CallerResolver,
 ) -> asyncio.Server:
     address = bound.address
-    kind = KINDS[type(address)]
+    kind: Kind = "admin" if isinstance(address, Unix) and address.admin else KINDS[type(address)]
     state = {"listener": address.name, "kind": kind, "stopping": listening.stopping}
     server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
     agent = address.agent if isinstance(address, Unix) else ""

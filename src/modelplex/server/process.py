@@ -45,6 +45,7 @@ from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.listeners import Listening, listen
+from modelplex.server.operator_page import OperatorPage
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
@@ -138,6 +139,8 @@ class GatewayProcess:
                 keep_bodies=self._kept_body,
             )
         )
+        self.page = OperatorPage(self.app, self._reports, self.tools, stopping=self._stop.is_set)
+        self.app.page = self.page
 
     def __repr__(self) -> str:
         return f"<GatewayProcess {self.addresses} {self._gateway!r}>"
@@ -200,6 +203,9 @@ class GatewayProcess:
             config=self._path,
             **from_config.callers_log_fields(config),
         )
+        self.page.open(config)
+        if self._uses is None:
+            self.page.announce(self.addresses)
         self._reports.unpriced.check(self._gateway.catalog.directory)
         self._gateway.catalog.start()
         return listening
@@ -289,7 +295,11 @@ class GatewayProcess:
     def _apply(self, config: Config) -> None:
         running = self._config.server
         server = msgspec.structs.replace(
-            config.server, http=running.http, socket=running.socket, vsock=running.vsock
+            config.server,
+            http=running.http,
+            socket=running.socket,
+            vsock=running.vsock,
+            admin_socket=running.admin_socket,
         )
         self._state.circuits.keep_only(from_config.unchanged_providers(self._config, config))
         self._config = config = msgspec.structs.replace(config, server=server)

@@ -11,7 +11,7 @@ from typing import Any
 
 from uvicorn._types import ASGIReceiveCallable
 
-from modelplex.core.errors import ClientClosed, RequestTimeout, TooLarge
+from modelplex.core.errors import ClientClosed, ModelplexError, RequestTimeout, TooLarge
 from modelplex.pipeline.response_output import HeaderList, ResponseHead
 from modelplex.server.admission import Reservation
 from modelplex.server.http_exchange import HttpExchange
@@ -26,7 +26,7 @@ class ResponseWriter:
     turn         waits until a request of so many bytes may start
     """
 
-    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "ended", "first", "kept", "reservation", "sent", "started", "status", "stopping", "task", "turn")  # fmt: skip
+    __slots__ = ("_clock", "_exchange", "_keep", "_receive", "ended", "first", "kept", "reservation", "sent", "started", "status", "stop_error", "stopping", "task", "turn")  # fmt: skip
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class ResponseWriter:
         self.started = False
         self.ended = False
         self.stopping = False
+        self.stop_error: ModelplexError | None = None
         self.sent = 0
         self.first: float | None = None
         self.status = 0
@@ -147,9 +148,9 @@ class ResponseWriter:
         self.ended = True
         self._exchange.transport.close()
 
-    def stop(self) -> None:
-        """Cancel the request: the gateway stops."""
-        self.stopping = True
+    def stop(self, reason: ModelplexError) -> None:
+        """Cancel the request, which ends with this error."""
+        self.stopping, self.stop_error = True, reason
         if self.task is not None:
             self.task.cancel()
 

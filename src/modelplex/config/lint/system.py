@@ -40,6 +40,8 @@ def _socket_paths(context: LintContext) -> Iterator[tuple[Place, str, str | None
     config = context.config
     for index, path in enumerate(config.server.socket):
         yield context.element(index, "server", "socket"), path, "--socket"
+    if config.server.admin_socket is not None:
+        yield ("server", "admin_socket"), config.server.admin_socket, None
     for index, agent in enumerate(config.agents):
         if agent.socket is not None:
             yield ("agents", index, "socket"), agent.socket, None

@@ -1,0 +1,295 @@
+"""The page's paths below /_internal/: sign-in, files, views as JSON or server-sent events, changes.
+
+Every path but the files and the sign-in needs the token or its cookie, and every change a request
+that this page, or a program with the token, has sent (access.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from html import escape
+from time import perf_counter
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from modelplex.core.errors import BadRequest, Busy, MethodNotAllowed, NotFound
+from modelplex.dashboard import assets, health
+from modelplex.dashboard.access import (
+    check_change,
+    check_own_page,
+    check_signed_in,
+    cookie_header,
+    is_signed_in,
+    is_token,
+)
+from modelplex.dashboard.calls import CallFeed, filter_of
+from modelplex.dashboard.live import LiveSampler
+from modelplex.dashboard.request import ApprovedName, LiveCall, PageOutput, PageRequest, PageSources
+
+STREAMS = 16
+"""Pages that may look at once: each is sent one or two events a second."""
+NOW_S = 1.0
+CALLS_S = 0.5
+"""Seconds between two events."""
+MAX_CHANGE = 65_536
+"""Bytes of the body of a change, which names a request or some tools."""
+RETRY = b"retry: 1000\n\n"
+"""Milliseconds after which a browser connects again. The page shows that it does."""
+JSON = b"application/json"
+EVENTS = b"text/event-stream; charset=utf-8"
+Answer = Callable[[PageRequest], Awaitable[object]]
+_encode = msgspec.json.Encoder().encode
+
+
+class StopRequest(msgspec.Struct, forbid_unknown_fields=True):
+    request: str = ""
+    agent: str = ""
+
+
+class ResetRequest(msgspec.Struct, forbid_unknown_fields=True):
+    provider: str
+
+
+class ApproveRequest(msgspec.Struct, forbid_unknown_fields=True):
+    server: str
+    names: list[ApprovedName]
+
+
+class Dashboard:
+    """`token` returns the present one; a reload may change it."""
+
+    def __init__(self, sources: PageSources, token: Callable[[], str]) -> None:
+        self._sources = sources
+        self._token = token
+        self._feed = CallFeed(sources.attach, sources.detach)
+        self._sampler = LiveSampler(self._bytes_per_token)
+        self._open = 0
+        self._views: Mapping[str, Answer] = {
+            "page/api/calls": self._history,
+            "page/api/health": self._health,
+            "page/api/tools": self._tools,
+        }
+        self._changes: Mapping[str, Answer] = {
+            "page/api/stop": self._stop,
+            "page/api/reset": self._reset,
+            "page/api/approve": self._approve,
+        }
+        self._streams: Mapping[str, Callable[[PageRequest], AsyncGenerator[bytes]]] = {
+            "page/api/now": self._now,
+            "page/api/calls/live": self._calls,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Dashboard {self._open} streams open>"
+
+    async def answer(self, request: PageRequest, output: PageOutput) -> None:
+        """Raises ModelplexError."""
+        path = request.path
+        if path == "page/login":
+            await self._sign_in(request, output)
+        elif path in self._changes:
+            _check_method(request, "POST")
+            check_change(request.headers, self._token())
+            await _respond(output, encode(await self._changes[path](request)))
+        elif path.startswith("page/api/"):
+            _check_method(request, "GET")
+            check_signed_in(request.headers, self._token())
+            check_own_page(request.headers)
+            await self._view(request, output)
+        else:
+            _check_method(request, "GET")
+            await self._file(request, output)
+
+    async def _view(self, request: PageRequest, output: PageOutput) -> None:
+        if (stream := self._streams.get(request.path)) is not None:
+            await self._send_events(stream(request), output)
+        elif (view := self._views.get(request.path)) is not None:
+            await _respond(output, encode(await view(request)))
+        else:
+            raise NotFound(f"The page has no {request.path}.")
+
+    # --- files and sign-in
+
+    async def _file(self, request: PageRequest, output: PageOutput) -> None:
+        if request.path == "":
+            given = request.arguments.get("token")
+            if given is not None:
+                await self._set_cookie(given, output)
+                return
+            if not is_signed_in(request.headers, self._token()):
+                await _respond_html(output, 401, _login(""))
+                return
+        asset = assets.find(request.path.removeprefix("page/static/") or "index.html")
+        if asset is None:
+            raise NotFound(f"The page has no {request.path}.")
+        if request.headers.get("if-none-match") == f'"{asset.tag}"':
+            await output.respond(304, asset.headers(), b"")
+        else:
+            await output.respond(200, asset.headers(), asset.body)
+
+    async def _sign_in(self, request: PageRequest, output: PageOutput) -> None:
+        _check_method(request, "POST")
+        check_own_page(request.headers)
+        form = parse_qs((await request.read(MAX_CHANGE)).decode("utf-8", "replace"), max_num_fields=8)
+        await self._set_cookie(form.get("token", [""])[0].strip(), output)
+
+    async def _set_cookie(self, given: str, output: PageOutput) -> None:
+        """Sign in, and go to the page: by a refresh and no redirect, since a browser withholds a
+        strict cookie from a redirect that another site's link began.
+        """
+        token = self._token()
+        if not is_token(given, token):
+            await _respond_html(output, 403, _login("That is not the token of this gateway."))
+            return
+        body = (
+            b'<!doctype html><meta http-equiv="refresh" content="0;url=/_internal/"><title>Modelplex</title>'
+        )
+        await _respond_html(output, 200, body, cookie=cookie_header(token))
+
+    # --- events
+
+    async def _send_events(self, events: AsyncGenerator[bytes], output: PageOutput) -> None:
+        if self._open >= STREAMS:
+            raise Busy(f"{STREAMS} pages are open already. Close one, and try again.")
+        self._open += 1
+        try:
+            output.cancel_on_disconnect()
+            await output.start([*assets.FRESH, (b"content-type", EVENTS), (b"x-accel-buffering", b"no")])
+            await output.write(RETRY)
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    await output.write(b"data: " + event + b"\n\n")
+            await output.finish()
+        finally:
+            self._open -= 1
+
+    async def _now(self, request: PageRequest) -> AsyncGenerator[bytes]:
+        del request
+        while not self._sources.stopping():
+            yield encode(self._snapshot())
+            await asyncio.sleep(NOW_S)
+
+    def _snapshot(self) -> dict[str, object]:
+        sources, metrics = self._sources, self._sources.metrics
+        calls = metrics.requests.copy()
+        status = sources.view("status")
+        return {
+            "streams": self._sampler.sample(sources.running(), now=perf_counter()),
+            "seen": sources.seen(),
+            "limits": sources.view("agents")["agents"],
+            "breakers": [
+                {"provider": provider["name"], **breaker}
+                for provider in status["providers"]
+                for breaker in provider["breakers"]
+            ],
+            "totals": {
+                "calls": sum(calls.values()),
+                "failed": sum(count for key, count in calls.items() if key[5] != "ok"),
+                "tokens_in": sum(one.tokens[0] for one in list(metrics.series.values())),
+                "tokens_out": sum(one.tokens[1] for one in list(metrics.series.values())),
+                "cost": sum(one.cost for one in list(metrics.series.values())),
+                "unpriced": sum(one.unpriced for one in list(metrics.series.values())),
+            },
+            "version": status["version"],
+            "uptime": status["uptime_seconds"],
+            "providers": [
+                {"name": each["name"], "type": each["type"], "fault": each["listing_fault"]}
+                for each in status["providers"]
+            ],
+        }
+
+    def _bytes_per_token(self, call: LiveCall) -> float | None:
+        return health.bytes_per_token(
+            self._sources.metrics, call.provider, call.provider_model, call.endpoint
+        )
+
+    async def _calls(self, request: PageRequest) -> AsyncGenerator[bytes]:
+        subscription = self._feed.subscribe(filter_of(request.arguments))
+        try:
+            while not self._sources.stopping():
+                yield encode(subscription.take())
+                await asyncio.sleep(CALLS_S)
+        finally:
+            subscription.close()
+
+    # --- views
+
+    async def _history(self, request: PageRequest) -> object:
+        del request
+        return {"rows": [], "done": True, "stored": False}
+
+    async def _health(self, request: PageRequest) -> object:
+        del request
+        metrics = self._sources.metrics
+        status = self._sources.view("status")
+        return {
+            "status": status,
+            "figures": health.providers(metrics),
+            "errors": health.errors(metrics),
+            "lost_lines": dict(metrics.lost_lines()),
+        }
+
+    async def _tools(self, request: PageRequest) -> object:
+        del request
+        return {**self._sources.view("mcp"), "definitions": await self._sources.definitions()}
+
+    # --- changes
+
+    async def _stop(self, request: PageRequest) -> object:
+        wanted = await _body(request, StopRequest)
+        if bool(wanted.request) == bool(wanted.agent):
+            raise BadRequest("Name a 'request' or an 'agent' to stop.")
+        return {"stopped": self._sources.stop(request=wanted.request, agent=wanted.agent)}
+
+    async def _reset(self, request: PageRequest) -> object:
+        wanted = await _body(request, ResetRequest)
+        return {"reset": self._sources.reset(wanted.provider)}
+
+    async def _approve(self, request: PageRequest) -> object:
+        wanted = await _body(request, ApproveRequest)
+        return {"approved": await self._sources.approve(wanted.server, wanted.names)}
+
+
+Shape = Any
+
+
+async def _body(request: PageRequest, shape: type[Shape]) -> Shape:
+    try:
+        return msgspec.json.decode(await request.read(MAX_CHANGE), type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not valid: {error}.") from None
+
+
+def _check_method(request: PageRequest, method: str) -> None:
+    if request.method != method and not (method == "GET" and request.method == "HEAD"):
+        raise MethodNotAllowed(f"/_internal/{request.path} takes {method}, not {request.method}.")
+
+
+def encode(value: object) -> bytes:
+    """JSON of one line. Names that a client sent may hold lone surrogates, which UTF-8 has not."""
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(value)).encode()
+
+
+async def _respond(output: PageOutput, body: bytes) -> None:
+    await output.respond(200, [*assets.FRESH, (b"content-type", JSON)], body)
+
+
+async def _respond_html(output: PageOutput, status: int, body: bytes, *, cookie: bytes | None = None) -> None:
+    headers = [*assets.FRESH, (b"content-type", assets.TYPES[".html"])]
+    if cookie is not None:
+        headers.append((b"set-cookie", cookie))
+    await output.respond(status, headers, body)
+
+
+def _login(complaint: str) -> bytes:
+    page = assets.find("login.html")
+    assert page is not None
+    return page.body.replace(b"{complaint}", escape(complaint).encode())

@@ -1,0 +1,108 @@
+"""The operator's page on this server: its token and link, and the gateway as the page sees it.
+
+The page itself (dashboard/) is loaded when somebody opens it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelplex.config import Config
+from modelplex.config.state_folder import state_folder
+from modelplex.server.app import ADMIN, App
+from modelplex.server.page_token import load_token
+from modelplex.server.reports import Reports
+from modelplex.server.request_head import RequestHead
+from modelplex.server.response_writer import ResponseWriter
+from modelplex.server.tool_endpoints import ToolEndpoints
+
+if TYPE_CHECKING:
+    from modelplex.dashboard.page import Dashboard
+
+OWN_PATHS = frozenset({ADMIN, ADMIN.rstrip("/")})
+
+
+class OperatorPage:
+    """Made before the gateway listens. `stopping` tells that it drains: then no page waits for more
+    events.
+    """
+
+    def __init__(
+        self, app: App, reports: Reports, tools: ToolEndpoints, *, stopping: Callable[[], bool]
+    ) -> None:
+        self._app = app
+        self.reports = reports
+        self._tools = tools
+        self._stopping = stopping
+        self._own_token = ""
+        self._dashboard: Dashboard | None = None
+
+    def __repr__(self) -> str:
+        return f"<OperatorPage {self._dashboard!r}>"
+
+    def open(self, config: Config) -> None:
+        """Read the token, or make it, if a listener has the page."""
+        if config.server.http or config.server.admin_socket:
+            self._own_token = load_token(_state_folder(config))
+
+    def token(self) -> str:
+        """`[server] internal_token`, else the gateway's own."""
+        configured = self._app.admin.token
+        return configured.reveal() if configured is not None else self._own_token
+
+    def links(self, addresses: Sequence[str]) -> list[str]:
+        """The page on each HTTP listener: with the token, if the gateway has made it."""
+        secret = f"?token={self._own_token}" if self._app.admin.token is None else ""
+        return [f"{reachable(each)}{ADMIN}{secret}" for each in addresses if each.startswith("http://")]
+
+    def announce(self, addresses: Sequence[str]) -> None:
+        """Print the links on standard output, for whoever started the gateway. The log, which goes
+        elsewhere, has no token.
+        """
+        for link in self.links(addresses):
+            sys.stdout.write(f"Page: {link}\n")
+        with suppress(OSError):
+            sys.stdout.flush()
+
+    def has(self, path: str) -> bool:
+        return path in OWN_PATHS or path.startswith(f"{ADMIN}page/")
+
+    async def serve(self, head: RequestHead, scope: Mapping[str, Any], response: ResponseWriter) -> None:
+        """Raises ModelplexError."""
+        from modelplex.dashboard.page import Dashboard
+        from modelplex.dashboard.request import PageRequest
+        from modelplex.server.page_sources import ServerSources
+
+        if self._dashboard is None:
+            sources = ServerSources(self._app, self.reports, self._tools, stopping=self._stopping)
+            self._dashboard = Dashboard(sources, self.token)
+        if head.path == ADMIN.rstrip("/"):
+            await response.respond(308, [(b"location", ADMIN.encode())], b"")
+            return
+        request = PageRequest(
+            method=head.method,
+            path=head.path.removeprefix(ADMIN),
+            query=scope["query_string"].decode("latin-1"),
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            read=lambda limit: response.body(limit=limit, declared=head.length),
+        )
+        await self._dashboard.answer(request, response)
+
+
+def reachable(address: str) -> str:
+    """An address that a browser of this machine can open: a wildcard is none."""
+    for wildcard in ("http://0.0.0.0:", "http://[::]:"):
+        if address.startswith(wildcard):
+            return f"http://localhost:{address.removeprefix(wildcard)}"
+    return address
+
+
+def _state_folder(config: Config) -> Path | None:
+    with suppress(RuntimeError):
+        return state_folder(config.server.state_folder, environ=os.environ)
+    return None

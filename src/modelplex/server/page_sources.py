@@ -1,0 +1,146 @@
+"""The gateway as the operator's page sees it. Loaded with the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+from modelplex.core.errors import BadRequest, OperatorStopped
+from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
+from modelplex.mcp.approvals import Kind
+from modelplex.mcp.lockfile import LockError
+from modelplex.mcp.review import ChosenDefinition, ReviewError
+from modelplex.records.builder import RecordBuilder
+from modelplex.records.sink import Sink
+from modelplex.server.app import App
+from modelplex.server.reports import Reports
+from modelplex.server.response_writer import ResponseWriter
+from modelplex.server.tool_endpoints import ToolEndpoints
+
+KINDS: dict[str, Kind] = {"tool": "tool", "prompt": "prompt", "instructions": "instructions"}
+
+
+class ServerSources:
+    """The parts of a running process. Everything is read when the page asks."""
+
+    def __init__(
+        self, app: App, reports: Reports, tools: ToolEndpoints, *, stopping: Callable[[], bool]
+    ) -> None:
+        self.metrics = reports.metrics
+        self.stopping = stopping
+        self._app = app
+        self._reports = reports
+        self._tools = tools
+
+    def running(self) -> list[LiveCall]:
+        now = perf_counter()
+        return [
+            _live(response, record, now=now) for response, record in self._calls() if record.request.model
+        ]
+
+    def stop(self, *, request: str = "", agent: str = "") -> int:
+        """End the calls with this id or of this agent, each with an error in the client's protocol.
+        Returns how many.
+        """
+        stopped = 0
+        for response, record in self._calls():
+            if record.id == request or (agent and record.caller.agent == agent):
+                response.stop(OperatorStopped("Policy: the operator stopped this request."))
+                stopped += 1
+                self._reports.log.events.warning(
+                    "a request was stopped by the operator", request=record.id, agent=record.caller.agent
+                )
+        return stopped
+
+    def seen(self) -> list[SeenAgent]:
+        return [
+            SeenAgent(
+                agent=each.caller.agent,
+                listener=each.caller.listener,
+                client=each.caller.client,
+                pid=each.caller.peer.pid if each.caller.peer is not None else None,
+                uid=each.caller.peer.uid if each.caller.peer is not None else None,
+                reach=each.caller.attested.reach if each.caller.attested is not None else "",
+                interfaces=each.caller.attested.interfaces if each.caller.attested is not None else (),
+                since=each.since,
+                last=each.last,
+            )
+            for each in self._app.callers.sightings.values()
+            if each.caller.kind != "admin"
+        ]
+
+    def view(self, name: Literal["status", "agents", "mcp"]) -> Any:
+        return self._app.admin.data(name, self._app.gateway)
+
+    def reset(self, provider: str) -> int:
+        """Close the circuits of this provider. Returns how many."""
+        gateway = self._app.gateway
+        found = [one for one in gateway.circuits.unhealthy() if one.name.provider == provider]
+        gateway.circuits.keep_only(frozenset(gateway.upstreams) - {provider})
+        self._reports.log.events.warning("circuit breakers were reset by the operator", provider=provider)
+        return len(found)
+
+    def attach(self, sink: Sink) -> None:
+        self._reports.sinks.append(sink)
+
+    def detach(self, sink: Sink) -> None:
+        self._reports.sinks.remove(sink)
+
+    async def definitions(self) -> list[Definition]:
+        service = self._tools.service
+        if service is None:
+            return []
+        return [
+            Definition(
+                server=each.approval.server,
+                kind=each.approval.kind,
+                name=each.approval.name,
+                state=each.approval.state,
+                hash=each.approval.hash,
+                approved=each.approval.approved,
+                now=each.now,
+                before=each.before,
+                findings=tuple(finding.sentence for finding in each.approval.findings),
+            )
+            for each in await service.definitions()
+        ]
+
+    async def approve(self, server: str, names: Sequence[ApprovedName]) -> int:
+        """Raises BadRequest."""
+        service = self._tools.service
+        if service is None:
+            raise BadRequest("[mcp] is not enabled.")
+        try:
+            chosen = [
+                ChosenDefinition(kind=KINDS[each.kind], name=each.name, hash=each.hash) for each in names
+            ]
+            return await service.approve(server, chosen)
+        except KeyError as error:
+            raise BadRequest(f"There is no kind {error} of definition.") from None
+        except (ReviewError, LockError) as error:
+            raise BadRequest(f"Not approved: {error}") from None
+        except OSError as error:
+            raise BadRequest(f"The approval cannot be stored: {error.strerror or error}.") from None
+
+    def _calls(self) -> list[tuple[ResponseWriter, RecordBuilder]]:
+        return [(response, record) for response, record in self._app.running.items() if record is not None]
+
+
+def _live(response: ResponseWriter, record: RecordBuilder, *, now: float) -> LiveCall:
+    attempt, request = record.attempt, record.request
+    return LiveCall(
+        id=record.id,
+        agent=record.caller.agent,
+        listener=record.caller.listener,
+        model=request.model,
+        provider=attempt.provider if attempt is not None else "",
+        provider_model=attempt.model if attempt is not None else "",
+        endpoint=request.endpoint,
+        stream=request.stream,
+        seconds=now - record.started,
+        first_output=response.first - record.started if response.first is not None else None,
+        sent=response.sent,
+        attempts=len(record.attempts) + 1,
+        bytes_in=len(request.body),
+    )
