@@ -10,6 +10,7 @@ from time import time
 import msgspec
 
 from modelplex.config import DEFAULT_HOST, Config
+from modelplex.config.settings import ServerConfig
 from modelplex.config.summary import agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.http_client import HttpClient
@@ -46,6 +47,17 @@ def configured_addresses(config: Config) -> Sequence[Address]:
         *(Vsock(port) for port in server.vsock),
         *([Unix(server.admin_socket, mode=ADMIN_MODE, admin=True)] if server.admin_socket else []),
     ]
+
+
+def with_listeners_of(running: ServerConfig, server: ServerConfig) -> ServerConfig:
+    """The settings of `server` with the listeners of `running`, which a reload cannot change."""
+    return msgspec.structs.replace(
+        server,
+        http=running.http,
+        socket=running.socket,
+        vsock=running.vsock,
+        admin_socket=running.admin_socket,
+    )
 
 
 def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:

@@ -45,10 +45,15 @@ class OperatorPage:
     def __repr__(self) -> str:
         return f"<OperatorPage {self._dashboard!r}>"
 
-    def open(self, config: Config) -> None:
-        """Read the token, or make it, if a listener has the page."""
+    def open(self, config: Config, *, addresses: Sequence[str], print_links: bool) -> None:
+        """The gateway listens on these addresses. Read the token, or make it, if one of them has
+        the page, and print the links.
+        """
         if config.server.http or config.server.admin_socket:
             self._own_token = load_token(_state_folder(config))
+        self._app.page = self
+        if print_links:
+            self._announce(addresses)
 
     def token(self) -> str:
         """`[server] internal_token`, else the gateway's own."""
@@ -60,9 +65,9 @@ class OperatorPage:
         secret = f"?token={self._own_token}" if self._app.admin.token is None else ""
         return [f"{reachable(each)}{ADMIN}{secret}" for each in addresses if each.startswith("http://")]
 
-    def announce(self, addresses: Sequence[str]) -> None:
-        """Print the links on standard output, for whoever started the gateway. The log, which goes
-        elsewhere, has no token.
+    def _announce(self, addresses: Sequence[str]) -> None:
+        """On standard output, for whoever started the gateway. The log, which goes elsewhere, has
+        no token.
         """
         for link in self.links(addresses):
             sys.stdout.write(f"Page: {link}\n")

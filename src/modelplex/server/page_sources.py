@@ -6,19 +6,16 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
+import msgspec
+
 from modelplex.core.errors import BadRequest, OperatorStopped
 from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
-from modelplex.mcp.approvals import Kind
-from modelplex.mcp.lockfile import LockError
-from modelplex.mcp.review import ChosenDefinition, ReviewError
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.sink import Sink
 from modelplex.server.app import App
 from modelplex.server.reports import Reports
 from modelplex.server.response_writer import ResponseWriter
 from modelplex.server.tool_endpoints import ToolEndpoints
-
-KINDS: dict[str, Kind] = {"tool": "tool", "prompt": "prompt", "instructions": "instructions"}
 
 
 class ServerSources:
@@ -108,16 +105,18 @@ class ServerSources:
 
     async def approve(self, server: str, names: Sequence[ApprovedName]) -> int:
         """Raises BadRequest."""
+        # The tools' code is loaded where [mcp] is enabled.
+        from modelplex.mcp.lockfile import LockError
+        from modelplex.mcp.review import ChosenDefinition, ReviewError
+
         service = self._tools.service
         if service is None:
             raise BadRequest("[mcp] is not enabled.")
         try:
-            chosen = [
-                ChosenDefinition(kind=KINDS[each.kind], name=each.name, hash=each.hash) for each in names
-            ]
+            chosen = msgspec.convert(names, list[ChosenDefinition], from_attributes=True)
             return await service.approve(server, chosen)
-        except KeyError as error:
-            raise BadRequest(f"There is no kind {error} of definition.") from None
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"Not approved: {error}.") from None
         except (ReviewError, LockError) as error:
             raise BadRequest(f"Not approved: {error}") from None
         except OSError as error:

@@ -140,7 +140,6 @@ class GatewayProcess:
             )
         )
         self.page = OperatorPage(self.app, self._reports, self.tools, stopping=self._stop.is_set)
-        self.app.page = self.page
 
     def __repr__(self) -> str:
         return f"<GatewayProcess {self.addresses} {self._gateway!r}>"
@@ -203,9 +202,7 @@ class GatewayProcess:
             config=self._path,
             **from_config.callers_log_fields(config),
         )
-        self.page.open(config)
-        if self._uses is None:
-            self.page.announce(self.addresses)
+        self.page.open(config, print_links=self._uses is None, addresses=self.addresses)
         self._reports.unpriced.check(self._gateway.catalog.directory)
         self._gateway.catalog.start()
         return listening
@@ -293,14 +290,7 @@ class GatewayProcess:
         self._apply(config)
 
     def _apply(self, config: Config) -> None:
-        running = self._config.server
-        server = msgspec.structs.replace(
-            config.server,
-            http=running.http,
-            socket=running.socket,
-            vsock=running.vsock,
-            admin_socket=running.admin_socket,
-        )
+        server = from_config.with_listeners_of(self._config.server, config.server)
         self._state.circuits.keep_only(from_config.unchanged_providers(self._config, config))
         self._config = config = msgspec.structs.replace(config, server=server)
         self._log.secrets = Secrets(from_config.secrets_of(config))
