@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from modelplex.policy import judge as sealed
 from modelplex.policy.value_rules import RefuseRule, StripRule
 from modelplex.policy.verdict import Allow, Amend, Facts, Refuse, Verdict
@@ -42,8 +44,25 @@ def nodes(dialect: str) -> Iterator[tuple[str, ValueRule, bool]]:
 
 
 def judge(body: bytes, *, dialect: str, facts: Facts) -> Verdict:
-    """The verdict by the table of this dialect."""
-    return sealed.judge(body, table=TABLES[dialect], facts=facts)
+    """The verdict by the table of this dialect. A walk over the whole body agrees with the one by
+    member, which a body without white space has.
+    """
+    table = TABLES[dialect]
+    verdict = sealed.judge(body, table=table, facts=facts)
+    if not isinstance(verdict, Refuse):
+        compact = msgspec.json.format(body, indent=-1)
+        by_member = verdict if compact == body else sealed.judge(compact, table=table, facts=facts)
+        whole = sealed.judge_whole(compact, table=table, facts=facts)
+        assert same(by_member, whole), (by_member, whole)
+    return verdict
+
+
+def same(one: Verdict, other: Verdict) -> bool:
+    """Whether two verdicts are the same; a Raw equals no other."""
+    if isinstance(one, Amend) and isinstance(other, Amend):
+        assert one.body == msgspec.json.encode(one.fields)
+        return (one.body, one.stripped) == (other.body, other.stripped)
+    return one == other
 
 
 def judge_body(body: Json | bytes, dialect: str, known: Facts = FACTS) -> Verdict:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -38,7 +40,7 @@ def test_a_refusal_never_holds_the_value() -> None:
     )
 
 
-def _check(walk: PolicyWalk, top: Json) -> None:
+def _check(walk: PolicyWalk, top: Mapping[str, Any]) -> None:
     if "late" in top:
         walk.refuse((None, "late"), "store")
 

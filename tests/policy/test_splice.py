@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
-from modelplex.policy.splice import splice
+from modelplex.policy.splice import encode, members_of, spliced
 from modelplex.policy.verdict import Amend
 from modelplex.policy.walk import Edit
 from tests.policy.judging import FACTS, judge
+
+
+def splice(body: bytes, edits: list[Edit]) -> bytes:
+    return encode(spliced(members_of(body), edits))
 
 
 def test_what_no_edit_touches_keeps_its_bytes_at_every_depth() -> None:

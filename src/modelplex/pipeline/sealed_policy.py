@@ -258,13 +258,18 @@ class SealedPolicy:
                 return JudgedRequest(raw_request, ())
             return denial(Refuse(UNREAD_FORM, "", refusal_message(UNREAD_FORM, "")))
         facts = self._facts(opened)
-        verdict = judge(raw_request.body, table=DIALECTS[raw_request.dialect].policy, facts=facts)
+        verdict = judge(
+            raw_request.body,
+            table=DIALECTS[raw_request.dialect].policy,
+            facts=facts,
+            fields=raw_request.fields,
+        )
         if isinstance(verdict, Refuse):
             return denial(verdict)
         stripped: tuple[StrippedValue, ...] = ()
         if isinstance(verdict, Amend):
             raw_request = msgspec.structs.replace(
-                raw_request, body=verdict.body, fields=_members(verdict.body), judged=True
+                raw_request, body=verdict.body, fields=verdict.fields, judged=True
             )
             stripped = verdict.stripped
         else:

@@ -8,6 +8,7 @@ form that cannot express the bound is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -148,7 +149,7 @@ def _domains(listed: Any, path: Path) -> list[str]:
     return names
 
 
-def _cap_number(walk: PolicyWalk, holder: Json, path: Path, rule: str, *, maximum: int) -> None:
+def _cap_number(walk: PolicyWalk, holder: Mapping[str, Any], path: Path, rule: str, *, maximum: int) -> None:
     """Lower the number at `path` to the maximum, or write the maximum if there is no number."""
     number = holder.get(str(path[1])) if path else None
     if number is not None and (type(number) is not int or number < 0):
@@ -166,7 +167,7 @@ class MaxToolCallsCheck:
         self.key = key
         self.rule = rule
 
-    def __call__(self, walk: PolicyWalk, top: Json) -> None:
+    def __call__(self, walk: PolicyWalk, top: Mapping[str, Any]) -> None:
         if walk.max_tool_calls is not None:
             _cap_number(walk, top, (None, self.key), self.rule, maximum=walk.max_tool_calls)
 

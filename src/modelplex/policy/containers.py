@@ -10,6 +10,20 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
+import msgspec
+
+from modelplex.policy.accepted_types import (
+    LONG_TEXT,
+    Members,
+    Shape,
+    Shapes,
+    list_of,
+    long_union,
+    object_of,
+    reader_of,
+    union_of,
+    variant_of,
+)
 from modelplex.policy.path import Path
 from modelplex.policy.value_rules import UNKNOWN_FIELD, UNKNOWN_PART
 from modelplex.policy.walk import UNKNOWN_FORM, Children, Json, PolicyWalk, ValueRule
@@ -72,6 +86,13 @@ class ObjectRule(ValueRule):
     def children(self) -> Children:
         return (*((f".{key}", rule) for key, rule in self.fields.items()), (".*", self.default))
 
+    def shape(self, shapes: Shapes) -> Shape | None:
+        return object_of(self.member_shapes(shapes))
+
+    def member_shapes(self, shapes: Shapes) -> Members:
+        found = {key: shapes.of(rule) for key, rule in self.fields.items()}
+        return Members({key: shape for key, shape in found.items() if shape is not None})
+
 
 class ListRule(ValueRule):
     """A list with one rule for every entry."""
@@ -101,6 +122,10 @@ class ListRule(ValueRule):
 
     def children(self) -> Children:
         return (("[]", self.entry),)
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        entry = shapes.of(self.entry)
+        return None if entry is None else list_of(entry)
 
 
 class UnionRule(ValueRule):
@@ -136,6 +161,17 @@ class UnionRule(ValueRule):
 
     def children(self) -> Children:
         return (("", rule) for rule in (self.text, self.items, self.members))
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        text, members = shapes.of(self.text), self.members
+        while isinstance(members, UnionRule):
+            members = members.members
+        if text == LONG_TEXT:
+            return long_union(self.items, members, shapes)
+        if text is not None and text.type is msgspec.Raw:
+            return text
+        flag = self.allowed_types & {bool}
+        return union_of(text, shapes.of(self.items), shapes.of(members), *flag)
 
 
 class VariantRule(ValueRule):
@@ -189,3 +225,12 @@ class VariantRule(ValueRule):
             ("{}", self.absent),
             ("{*}", self.default),
         )
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        usable: dict[str, Members] = {}
+        for kind, rule in self.variants.items():
+            members = rule.member_shapes(shapes)
+            named = None if members is None else members.shapes.get(self.discriminator)
+            if members is not None and named is not None and reader_of(named)(msgspec.json.encode(kind)):
+                usable[kind] = members
+        return variant_of(usable, self.discriminator) if usable else None

@@ -8,11 +8,17 @@ an unknown word is stripped (`unknown-value`).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
+
+from modelplex.policy import accepted_types
+from modelplex.policy.accepted_types import Shape, Shapes, first_byte
 from modelplex.policy.containers import ObjectRule
 from modelplex.policy.path import Path
-from modelplex.policy.walk import Children, Json, PolicyWalk, ValueRule
+from modelplex.policy.strict_json import is_strict
+from modelplex.policy.walk import UNKNOWN_FORM, Children, Json, PolicyWalk, ValueRule
 
 _NULL = type(None)
 
@@ -20,13 +26,16 @@ _NULL = type(None)
 
 
 class PlainRule(ValueRule):
-    """A value of one of these Python types, or null. Only its type is checked."""
+    """A value of one of these Python types, or null. Only its type is checked. `long`: a text that
+    may be long.
+    """
 
-    __slots__ = ("allowed_types", "description")
+    __slots__ = ("allowed_types", "description", "long")
 
-    def __init__(self, description: str, *types: type) -> None:
+    def __init__(self, description: str, *types: type, long: bool = False) -> None:
         self.description = description
         self.allowed_types = frozenset((*types, _NULL))
+        self.long = long
 
     def __repr__(self) -> str:
         return f"Plain({self.description})"
@@ -34,8 +43,23 @@ class PlainRule(ValueRule):
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unknown-form")
 
+    def shape(self, shapes: Shapes) -> Shape | None:
+        del shapes
+        if self.long:
+            return accepted_types.LONG_TEXT
+        return _PLAIN_SHAPES.get(self.allowed_types)
+
+
+_PLAIN_SHAPES: Mapping[frozenset[type], Shape] = {
+    frozenset((str, _NULL)): Shape(str | None),
+    frozenset((bool, _NULL)): Shape(bool | None),
+    frozenset((int, float, _NULL)): accepted_types.NUMBER,
+}
+
 
 TEXT = PlainRule("text to or from the model", str)
+LONG_TEXT = PlainRule("text to or from the model", str, long=True)
+"""The same for members that hold most of a conversation's text."""
 NAME = PlainRule("a name that the client or the model chose", str)
 ID = PlainRule("an id that links parts of this request", str)
 OPAQUE_STATE = PlainRule("opaque state that the client carries: a signature, or ciphertext", str)
@@ -55,6 +79,17 @@ class OpaqueRule(PlainRule):
 
     def __repr__(self) -> str:
         return f"Data({self.description})"
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        del shapes
+        return Shape(msgspec.Raw, self._accepts)
+
+    def _accepts(self, raw: msgspec.Raw) -> bool:
+        first = first_byte(raw)
+        if first == accepted_types.TEXT:
+            return str in self.allowed_types
+        kind = {accepted_types.LIST: list, accepted_types.OBJECT: dict}.get(first)
+        return kind in self.allowed_types and is_strict(raw)
 
 
 ARGUMENTS = OpaqueRule(
@@ -92,6 +127,10 @@ class EnumRule(ValueRule):
             elif not walk.allows("unknown-value"):
                 walk.strip(path, "unknown-value")
 
+    def shape(self, shapes: Shapes) -> Shape | None:
+        del shapes
+        return accepted_types.words(self.allowed_words)
+
 
 class PatternRule(ValueRule):
     """A string that a bounded pattern matches as a whole, or a value of one of the `plain` types.
@@ -115,6 +154,13 @@ class PatternRule(ValueRule):
             walk.refuse(path, "unknown-form")
         elif not self.fullmatch(value) and not walk.allows("unknown-value"):
             walk.strip(path, "unknown-value")
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        del shapes
+        flag = self.allowed_types & {bool}
+        if self.allowed_words:
+            return accepted_types.words(self.allowed_words, *flag)
+        return accepted_types.matching(self.pattern, *flag)
 
 
 KEYWORD_PATTERN = r"(?=.{1,24}\Z)[a-z]+(?:[_-][a-z]+)*"
@@ -158,6 +204,10 @@ class PlainListRule(ValueRule):
         ):
             walk.refuse(path, "unknown-form")
 
+    def shape(self, shapes: Shapes) -> Shape | None:
+        del shapes
+        return Shape(list[str] | None) if self.entry_types == frozenset((str,)) else None
+
 
 TEXTS = PlainListRule(str)
 NUMBERS = PlainListRule(int, float)
@@ -193,6 +243,9 @@ class TokenListRule(ValueRule):
 
     def children(self) -> Children:
         return (("[]", self.entry),)
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        return accepted_types.long_union(TEXTS, UNKNOWN_FORM, shapes)
 
 
 MAX_KEYS = 10_000

@@ -5,7 +5,7 @@ Only objects and lists that contain an edit are parsed, one level at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -15,9 +15,9 @@ from modelplex.policy.walk import REMOVED, Edit
 
 Changes = dict[str | int, Any]
 """Edits as a tree: a _Leaf, or the changes inside a member or an entry."""
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 _NONE = msgspec.Raw(b"null")
 """The value of a member that an edit adds."""
 
@@ -26,12 +26,12 @@ class _Leaf(msgspec.Struct, frozen=True):
     value: Any
 
 
-def splice(body: bytes, edits: Iterable[Edit]) -> bytes:
-    """The body with the edits applied."""
+def spliced(members: Mapping[str, msgspec.Raw], edits: Iterable[Edit]) -> dict[str, msgspec.Raw]:
+    """The members of a body with the edits applied."""
     changes: Changes = {}
     for edit in edits:
         _insert(changes, steps(edit.path), _Leaf(edit.value))
-    return _encode(_members_with(msgspec.Raw(body), changes))
+    return _members_with(members, changes)
 
 
 def _insert(changes: Changes, keys: tuple[str | int, ...], leaf: _Leaf) -> None:
@@ -44,8 +44,8 @@ def _insert(changes: Changes, keys: tuple[str | int, ...], leaf: _Leaf) -> None:
     changes[keys[-1]] = leaf
 
 
-def _members_with(raw: msgspec.Raw, changes: Changes) -> dict[str, msgspec.Raw]:
-    members = _members(raw)
+def _members_with(given: Mapping[str, msgspec.Raw], changes: Changes) -> dict[str, msgspec.Raw]:
+    members = dict(given)
     for key, change in changes.items():
         name = str(key)
         if (value := _changed(members.get(name, _NONE), change)) is None:
@@ -67,7 +67,9 @@ def _entries_with(raw: msgspec.Raw, changes: Changes) -> list[msgspec.Raw]:
 
 def _changed(raw: msgspec.Raw, change: Any) -> msgspec.Raw | None:
     if isinstance(change, _Leaf):
-        return None if change.value is REMOVED else msgspec.Raw(_encode(change.value))
+        return None if change.value is REMOVED else msgspec.Raw(encode(change.value))
     changes = cast("Changes", change)
     in_list = isinstance(next(iter(changes)), int)
-    return msgspec.Raw(_encode(_entries_with(raw, changes) if in_list else _members_with(raw, changes)))
+    return msgspec.Raw(
+        encode(_entries_with(raw, changes) if in_list else _members_with(members_of(raw), changes))
+    )

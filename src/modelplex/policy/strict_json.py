@@ -9,6 +9,7 @@ event loop would wait for it.
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ MAX_DEPTH = 128
 """Levels of nesting. Schemas and histories of real agents stay below 30; parsers with a limit
 accept some hundreds.
 """
+DEEPEST_RULE = 28
+"""Levels of a body around the deepest free JSON that a table knows, and more."""
 ESCAPED_QUOTE = b"\\u0022"
 """A quotation mark in a string, escaped by its number."""
 LONG_LIST = 64
@@ -48,19 +51,50 @@ NO_SPACES = -1
 
 def read_strict(body: bytes) -> dict[str, Any]:
     """The decoded body. Raises PolicyRefusal (malformed, too-deep, duplicate-key)."""
+    tree = read_value(body, None, nesting=0)
+    if not isinstance(tree, dict):
+        raise PolicyRefusal("malformed", None)
+    return cast("dict[str, Any]", tree)
+
+
+def read_value(text: bytes | msgspec.Raw, path: Path, *, nesting: int) -> object:
+    """The decoded value at `path`, inside of `nesting` containers. Raises PolicyRefusal (malformed,
+    too-deep, duplicate-key).
+    """
     try:
-        tree = _read(memoryview(body), None, nesting=0)
+        tree = _read(memoryview(text), path, nesting=nesting)
     except _DuplicateKey as duplicate:
         raise PolicyRefusal("duplicate-key", duplicate.find()) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise PolicyRefusal("malformed", None) from None
     except RecursionError:
         raise PolicyRefusal("too-deep", None) from None
-    if not isinstance(tree, dict):
-        raise PolicyRefusal("malformed", None)
-    if _is_too_deep(tree):
+    if type(tree) in _CONTAINERS and _is_too_deep(tree, MAX_DEPTH - nesting):
         raise PolicyRefusal("too-deep", None)
-    return cast("dict[str, Any]", tree)
+    return tree
+
+
+def is_strict(text: msgspec.Raw) -> bool:
+    """Whether `read_value` reads the value, as deep in a body as a table goes."""
+    try:
+        read_value(text, None, nesting=DEEPEST_RULE)
+    except PolicyRefusal:
+        return False
+    return True
+
+
+def is_utf8(body: bytes) -> bool:
+    """Whether all text of the body is valid UTF-8, in pieces, so that other threads can run."""
+    if body.isascii():
+        return True
+    start = 0
+    try:
+        while start < len(body):
+            end = start + PIECE_SIZE
+            start += codecs.utf_8_decode(body[start:end], "strict", end >= len(body))[1]
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _DuplicateKey(Exception):
@@ -165,10 +199,10 @@ def _strings(text: bytes) -> int:
     return text.count(b'"') - text.count(b'\\"')
 
 
-def _is_too_deep(tree: Any) -> bool:
-    """Whether the nesting exceeds MAX_DEPTH. A level is all containers of one depth."""
+def _is_too_deep(tree: Any, most: int) -> bool:
+    """Whether more than `most` levels are nested. A level is all containers of one depth."""
     level: list[Any] = [tree]
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         inner: list[Any] = []
         for value in level:
             if type(value) is dict:

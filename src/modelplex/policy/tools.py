@@ -4,7 +4,7 @@ forces one is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from modelplex.policy.containers import ListRule, ObjectRule, VariantRule
@@ -14,7 +14,7 @@ from modelplex.policy.value_rules import RefuseRule, StripRule
 from modelplex.policy.walk import UNKNOWN_FORM, CustomRule, Json, PolicyWalk, ValueRule
 
 DIRECT = "direct"
-FinalCheck = Callable[[PolicyWalk, Json], None]
+FinalCheck = Callable[[PolicyWalk, Mapping[str, Any]], None]
 """A check that runs after all members: of a choice among tools, for instance, which depends on the
 tools that were stripped.
 """
@@ -87,7 +87,7 @@ class ToolChoiceCheck:
         self.key = key
         self.other_types = other_types
 
-    def __call__(self, walk: PolicyWalk, top: Json) -> None:
+    def __call__(self, walk: PolicyWalk, top: Mapping[str, Any]) -> None:
         choice = top.get(self.key)
         if choice is None:
             return

@@ -20,6 +20,7 @@ HASH_PREFIX = "mpx-"
 HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI accepts."""
 DATA_URL = re.compile(r"data:[\w.+-]*+(?:/[\w.+-]++)?+(?:;[\w.+-]++(?:=[\w.+-]++)?+)*+,")
+_DATA_URL_BYTES = re.compile(b'"' + DATA_URL.pattern.encode())
 MAX_DATA_HEAD = 1_024
 """Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few
 parameters. A longer one is not recognised.
@@ -163,9 +164,25 @@ def _permitted_model(walk: PolicyWalk, value: Any, path: Path) -> None:
         walk.refuse(path, "unlisted-model")
 
 
-INLINE_URL = CustomRule(_inline_url)
+def _is_inline_url(raw: msgspec.Raw) -> bool:
+    """Whether the JSON is a data: URL. It is written without an escape before the data."""
+    head = bytes(memoryview(raw)[: MAX_DATA_HEAD + 1])
+    return _DATA_URL_BYTES.match(head) is not None
+
+
+def _is_inline_bytes(raw: msgspec.Raw) -> bool:
+    """Whether the JSON is base64 without line breaks, or a data: URL."""
+    text = bytes(raw)
+    if not text.startswith(b'"') or text.startswith(b'"//'):
+        return False
+    if (len(text) - 2) % BASE64_STEP == 0 and text.translate(None, BASE64) == b'""':
+        return True
+    return _is_inline_url(raw)
+
+
+INLINE_URL = CustomRule(_inline_url, accepts=_is_inline_url)
 """A data: URL. Every other string is refused."""
-INLINE_BYTES = CustomRule(_inline_bytes)
+INLINE_BYTES = CustomRule(_inline_bytes, accepts=_is_inline_bytes)
 """Base64, or a data: URL."""
 PERMITTED_MODEL = CustomRule(_permitted_model)
 """A model that the caller may use and that does not send data elsewhere."""

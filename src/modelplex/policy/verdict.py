@@ -33,9 +33,12 @@ class Allow(msgspec.Struct, frozen=True):
 
 
 class Amend(msgspec.Struct, frozen=True):
-    """`body` replaces the body. `stripped` names what was stripped or overwritten."""
+    """`body` replaces the body, `fields` are its members. `stripped` names what was stripped or
+    overwritten.
+    """
 
     body: bytes
+    fields: dict[str, msgspec.Raw]
     stripped: tuple[StrippedValue, ...]
 
 

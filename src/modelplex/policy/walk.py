@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from modelplex.policy.accepted_types import Accepts, Members, Shape, Shapes
 from modelplex.policy.bounds import Limit, limit_for
 from modelplex.policy.path import Path
 from modelplex.policy.rules import BoundFault
@@ -123,15 +124,30 @@ class ValueRule:
     def children(self) -> Children:
         return ()
 
+    def shape(self, shapes: Shapes) -> Shape | None:
+        """The type of values that pass without a walk (accepted_types.py), or None. Called by
+        `shapes.of`.
+        """
+        del shapes
+        return None
+
+    def member_shapes(self, shapes: Shapes) -> Members | None:
+        """The shapes of an object's members, where it may be a variant."""
+        del shapes
+        return None
+
 
 class CustomRule(ValueRule):
-    """A function as a rule. `targets` are the rules that the function calls."""
+    """A function as a rule. `targets` are the rules that the function calls. `accepts` is True for
+    the JSON of some values that the function permits.
+    """
 
-    __slots__ = ("function", "targets")
+    __slots__ = ("accepts", "function", "targets")
 
-    def __init__(self, function: RuleFunction, *targets: ValueRule) -> None:
+    def __init__(self, function: RuleFunction, *targets: ValueRule, accepts: Accepts | None = None) -> None:
         self.function = function
         self.targets = targets
+        self.accepts = accepts
 
     def __repr__(self) -> str:
         return f"CustomRule({self.function.__name__})"
@@ -141,6 +157,10 @@ class CustomRule(ValueRule):
 
     def children(self) -> Children:
         return ((self.function.__name__, rule) for rule in self.targets)
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        del shapes
+        return None if self.accepts is None else Shape(msgspec.Raw, self.accepts)
 
 
 class DeferredRule(ValueRule):
@@ -156,6 +176,9 @@ class DeferredRule(ValueRule):
 
     def children(self) -> Children:
         return (("", self.find()),)
+
+    def shape(self, shapes: Shapes) -> Shape | None:
+        return shapes.of(self.find())
 
 
 class AnyValueRule(ValueRule):

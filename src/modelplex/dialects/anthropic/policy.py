@@ -17,6 +17,7 @@ from modelplex.policy.leaves import (
     FLAG,
     ID,
     KEYWORD,
+    LONG_TEXT,
     MIME,
     NAME,
     NUMBER,
@@ -133,7 +134,7 @@ _STORED = RefuseRule("stored-file")
 _TYPED: dict[str, ValueRule] = {"type": TYPE, "media_type": MIME}
 BLOCK = VariantRule({})
 """Filled in below: blocks hold blocks."""
-CONTENT = UnionRule(text=TEXT, items=ListRule(BLOCK))
+CONTENT = UnionRule(text=LONG_TEXT, items=ListRule(BLOCK))
 _CITING = ObjectRule({"enabled": FLAG})
 _CITATIONS = UnionRule(
     items=ListRule(
@@ -234,7 +235,7 @@ _FOUND_TOOLS = ObjectRule(
 )
 BLOCK.variants.update(
     {
-        "text": ObjectRule({**_MARKS, "text": TEXT, "citations": _CITATIONS}),
+        "text": ObjectRule({**_MARKS, "text": LONG_TEXT, "citations": _CITATIONS}),
         "image": ObjectRule(
             {**_MARKS, "transformations": ObjectRule({"oversized_image": KEYWORD}), "source": _SOURCE}
         ),
@@ -242,7 +243,7 @@ BLOCK.variants.update(
         "search_result": ObjectRule(
             {**_MARKS, "source": TEXT, "title": TEXT, "citations": _CITATIONS, "content": CONTENT}
         ),
-        "thinking": ObjectRule({**_MARKS, "thinking": TEXT, "signature": OPAQUE_STATE}),
+        "thinking": ObjectRule({**_MARKS, "thinking": LONG_TEXT, "signature": OPAQUE_STATE}),
         "redacted_thinking": ObjectRule({**_MARKS, "data": OPAQUE_STATE}),
         "tool_use": _TOOL_USE,
         "tool_result": ObjectRule(
@@ -329,7 +330,7 @@ MESSAGE = ObjectRule(
         "role": ROLE,
         "clear_at": KEYWORD,
         "output_config": OUTPUT,
-        "content": UnionRule(text=TEXT, items=ListRule(BLOCK, when_empty="parent")),
+        "content": UnionRule(text=LONG_TEXT, items=ListRule(BLOCK, when_empty="parent")),
     }
 )
 FALLBACKS = UnionRule(

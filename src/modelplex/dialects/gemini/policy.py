@@ -8,6 +8,7 @@ A part and a tool have no type here: which one it is follows from its members.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from modelplex.dialects.gemini.json import snake
@@ -20,6 +21,7 @@ from modelplex.policy.leaves import (
     FLAG,
     ID,
     LANGUAGE,
+    LONG_TEXT,
     MIME,
     NAME,
     NUMBER,
@@ -42,7 +44,7 @@ from modelplex.policy.value_rules import (
     RefuseRule,
     StripRule,
 )
-from modelplex.policy.walk import ANY_VALUE, REMOVED, CustomRule, Json, PolicyWalk, ValueRule
+from modelplex.policy.walk import ANY_VALUE, REMOVED, CustomRule, PolicyWalk, ValueRule
 
 _FILE_NAME = re.compile(r"files/|gs://|https://generativelanguage\.googleapis\.com/")
 
@@ -122,7 +124,7 @@ _WORD = _members({"word": TEXT, **_SPAN})
 PART = _members(
     {
         **_MEDIA,
-        "text": TEXT,
+        "text": LONG_TEXT,
         "thought": FLAG,
         "thoughtSignature": OPAQUE_STATE,
         "functionCall": _CALLED,
@@ -243,7 +245,7 @@ _TOOL = _members(
 TOOLS = UnionRule(items=ListRule(_TOOL, when_empty="drop"), members=_TOOL)
 
 
-def without_tools(walk: PolicyWalk, top: Json) -> None:
+def without_tools(walk: PolicyWalk, top: Mapping[str, Any]) -> None:
     """When no tool is left, nothing chooses among them."""
     gone = any(edit.path == (None, "tools") and edit.value is REMOVED for edit in walk.edits)
     for name in ("toolConfig", "tool_config"):

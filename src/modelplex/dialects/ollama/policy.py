@@ -10,6 +10,7 @@ from modelplex.policy.leaves import (
     FLAG,
     ID,
     KEYWORD,
+    LONG_TEXT,
     NAME,
     NUMBER,
     ROLE,
@@ -34,7 +35,7 @@ _TOOL_CALL = ObjectRule({"id": ID, "type": EnumRule("function", required=True), 
 MESSAGE = ObjectRule(
     {
         "role": ROLE,
-        **each_field("content thinking", TEXT),
+        **each_field("content thinking", LONG_TEXT),
         "tool_calls": ListRule(_TOOL_CALL),
         "tool_name": NAME,
         "tool_call_id": ID,

@@ -18,6 +18,7 @@ from modelplex.policy.leaves import (
     GRAMMAR,
     ID,
     KEYWORD,
+    LONG_TEXT,
     MIME,
     NAME,
     NUMBER,
@@ -115,7 +116,7 @@ ANNOTATIONS = ListRule(
 """What an answer cited, or what a service read out of a file (OpenRouter): its pictures are
 content, and judged like it.
 """
-_TEXT = ObjectRule({**_MARKS, "text": TEXT, "annotations": ANNOTATIONS, "citations": ListRule(_LINK)})
+_TEXT = ObjectRule({**_MARKS, "text": LONG_TEXT, "annotations": ANNOTATIONS, "citations": ListRule(_LINK)})
 _FILE = ObjectRule(
     {
         "filename": NAME,
@@ -157,7 +158,7 @@ PART: VariantRule = VariantRule(
         "reasoning": ObjectRule({**_MARKS, "text": TEXT, "reasoning": TEXT}),
     }
 )
-CONTENT = UnionRule(text=TEXT, items=ListRule(PART))
+CONTENT = UnionRule(text=LONG_TEXT, items=ListRule(PART))
 
 # --- the history ----------------------------------------------------------------------------------
 

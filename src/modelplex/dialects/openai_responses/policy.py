@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import msgspec
+from msgspec import UNSET
+
 from modelplex.dialects.openai_chat.policy import JSON_FORMAT, OPENROUTER_SEARCH
+from modelplex.policy.accepted_types import Members, Shapes
 from modelplex.policy.bounded_tools import BoundedToolRule, BoundFields, MaxToolCallsCheck
 from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, VariantRule
 from modelplex.policy.leaves import (
@@ -20,6 +24,7 @@ from modelplex.policy.leaves import (
     GRAMMAR,
     ID,
     KEYWORD,
+    LONG_TEXT,
     NAME,
     NUMBER,
     NUMBERS,
@@ -74,11 +79,11 @@ _LIKELY: dict[str, ValueRule] = {"token": TEXT, "bytes": NUMBERS, "logprob": NUM
 _LOGPROBS = ListRule(ObjectRule({**_LIKELY, "top_logprobs": ListRule(ObjectRule(_LIKELY))}))
 PART = VariantRule(
     {
-        "input_text": ObjectRule({**_MARKS, "text": TEXT}),
+        "input_text": ObjectRule({**_MARKS, "text": LONG_TEXT}),
         "output_text": ObjectRule(
             {
                 **_MARKS,
-                "text": TEXT,
+                "text": LONG_TEXT,
                 "annotations": _ANNOTATIONS,
                 "logprobs": _LOGPROBS,
                 "parsed": PARSED_OUTPUT,
@@ -106,7 +111,7 @@ PART = VariantRule(
         "encrypted_content": ObjectRule({**_MARKS, "encrypted_content": OPAQUE_STATE}),
     }
 )
-CONTENT = UnionRule(text=TEXT, items=ListRule(PART), members=PART)
+CONTENT = UnionRule(text=LONG_TEXT, items=ListRule(PART), members=PART)
 
 # --- tools ----------------------------------------------------------------------------------------
 
@@ -221,6 +226,8 @@ class InlineItemRule(ValueRule):
     """
 
     __slots__ = ("content", "members")
+    without_id = frozenset[str]()
+    """Content beside which the item has to lose its id."""
 
     def __init__(self, fields: dict[str, ValueRule], content: str) -> None:
         self.members = ObjectRule(fields)
@@ -235,6 +242,27 @@ class InlineItemRule(ValueRule):
     def children(self) -> Children:
         return (("", self.members),)
 
+    def member_shapes(self, shapes: Shapes) -> Members:
+        members = self.members.member_shapes(shapes).shapes
+        content = [name for name in self.content if name in members and name not in self.without_id]
+
+        def is_inline(item: Any) -> bool:
+            return item.id in _NO_ID or any(_holds(item, name) for name in content)
+
+        return Members(members, is_inline)
+
+
+def _holds(item: object, name: str) -> bool:
+    """Whether an item of a shape has content in this member. An object is not recognised."""
+    member = getattr(item, name)
+    if isinstance(member, msgspec.Raw):
+        return len(member) > len('""') and bytes(memoryview(member)[:2]) in _BEGINS_CONTENT
+    return isinstance(member, str | list) and bool(cast("object", member))
+
+
+_NO_ID = (UNSET, None)
+_BEGINS_CONTENT = frozenset(f'"{chr(byte)}'.encode("latin-1") for byte in range(256)) | {b"[{"}
+
 
 class _Reasoning(InlineItemRule):
     """Thinking. Clients send back what they were given, and without its ciphertext that may be an
@@ -243,6 +271,7 @@ class _Reasoning(InlineItemRule):
     """
 
     __slots__ = ()
+    without_id = frozenset({"summary"})
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         item = cast("Json", value)
@@ -388,7 +417,7 @@ ITEM = VariantRule(
             {**_ITEM, "reasoning": REASONING, "text": TEXT_FORMAT}, "reasoning text"
         ),
         "function_call": InlineItemRule({**_CALL, "arguments": ARGUMENTS}, "name"),
-        "custom_tool_call": InlineItemRule({**_CALL, "input": TEXT}, "name"),
+        "custom_tool_call": InlineItemRule({**_CALL, "input": LONG_TEXT}, "name"),
         "tool_search_call": InlineItemRule(
             {**_CALL, "arguments": ARGUMENTS, "execution": KEYWORD}, "arguments"
         ),
@@ -404,11 +433,11 @@ ITEM = VariantRule(
         ),
         "function_call_output": _OUTPUT,
         "custom_tool_call_output": _OUTPUT,
-        "local_shell_call_output": _Told({**_CALL, "output": TEXT}, "output"),
+        "local_shell_call_output": _Told({**_CALL, "output": LONG_TEXT}, "output"),
         "shell_call_output": _Told(
             {**_CALL, "output": ListRule(_SHOWN), "max_output_length": NUMBER}, "output"
         ),
-        "apply_patch_call_output": _Told({**_CALL, "output": TEXT}, "output"),
+        "apply_patch_call_output": _Told({**_CALL, "output": LONG_TEXT}, "output"),
         "computer_call_output": _Told(
             {**_CALL, "acknowledged_safety_checks": _CHECKS, "output": CONTENT}, "output"
         ),
