@@ -4,6 +4,7 @@ where they are the host's own.
 
 import os
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,10 @@ def test_a_launch_hash_does_not_depend_on_secrets() -> None:
     others: list[dict[str, Any]] = [{"command": "h"}, {"args": ()}, {"env": {}}, {"cwd": "/"}]
     hashes = {launch_of(server), *(launch_of(msgspec.structs.replace(server, **other)) for other in others)}
     assert len(hashes) == 5
+
+
+def test_processes_that_record_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        # Each call opens the lock anew, as each process does.
+        list(pool.map(lambda n: record_seen(tmp_path, {f"s{n}": LockedServer(launch=HASH)}), range(40)))
+    assert set(read_seen(tmp_path)) == {f"s{n}" for n in range(40)}

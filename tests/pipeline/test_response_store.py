@@ -104,3 +104,16 @@ async def test_a_file_that_takes_no_more_keeps_nothing_and_breaks_nothing(tmp_pa
     answers = ResponseStore(path)
     assert not await _keep(answers, "resp_1")
     await answers.close()
+
+
+async def test_two_processes_share_the_limits_of_a_file(tmp_path: Path) -> None:
+    """Each counts what the other has stored."""
+    stores = [ResponseStore(tmp_path / "answers.sqlite", limits=StoreLimits(answers=4)) for _ in range(2)]
+    for store in stores:
+        await store.open()
+    for number in range(8):
+        assert await _keep(stores[number % 2], f"resp_{number}")
+    found = [await stores[0].find(f"resp_{number}") is not None for number in range(8)]
+    assert found == [False] * 4 + [True] * 4
+    for store in stores:
+        await store.close()

@@ -7,6 +7,7 @@ Both files belong to the host: a file that others may write is not trusted.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import stat
@@ -134,13 +135,20 @@ def write_seen(folder: Path, seen: Lock) -> None:
 
 def record_seen(folder: Path, seen: Lock) -> None:
     """Add definitions seen for the first time. Existing entries stay, since a person may have
-    approved a change; those of another launch are replaced. Raises OSError, and LockError as
-    `read_seen`.
+    approved a change; those of another launch are replaced. Other processes may add theirs at the
+    same time. Raises OSError, and LockError as `read_seen`.
     """
-    before = read_seen(folder)
-    write_seen(
-        folder, {**before, **{name: _added(before.get(name), server) for name, server in seen.items()}}
-    )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(folder / f"{SEEN_FILE}.lock", "ab", opener=_private) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = read_seen(folder)
+        write_seen(
+            folder, {**before, **{name: _added(before.get(name), server) for name, server in seen.items()}}
+        )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def _added(before: LockedServer | None, now: LockedServer) -> LockedServer:

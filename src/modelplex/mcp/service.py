@@ -21,7 +21,14 @@ from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.calls import Admit
 from modelplex.mcp.constants import Json
 from modelplex.mcp.gateway import ToolGateway
-from modelplex.mcp.lockfile import LockError, launch_of, load_approvals, lock_path, record_seen
+from modelplex.mcp.lockfile import (
+    SEEN_FILE,
+    LockError,
+    launch_of,
+    load_approvals,
+    lock_path,
+    record_seen,
+)
 from modelplex.mcp.review import (
     ChosenDefinition,
     DefinitionReview,
@@ -75,7 +82,8 @@ class ToolService:
             environ=environ, children=self._children, client=client, on_event=self._log_event
         )
         self._servers: dict[str, ManagedServer] = {}
-        self._lock_stamp: object = None
+        self._stamps: tuple[object, object] = (None, None)
+        """Of the lock file and of what was first seen, when they were read."""
         self._writing: asyncio.Task[None] | None = None
         self._unwritten: Lock | None = None
         self._legacy_servers: dict[str, ManagedServer] = {}
@@ -113,10 +121,14 @@ class ToolService:
         self.gateway.start()
 
     def reload_approvals(self) -> None:
-        """Reload approvals if the lock file has changed: one `stat`."""
-        if _file_stamp(lock_path(self._config)) != self._lock_stamp:
+        """Reload approvals if the lock file has changed, or if another process has seen something
+        first: two `stat`.
+        """
+        before, now = self._stamps, self._present_stamps(self._config)
+        if now != before:
             self.gateway.approvals = self._load_approvals(self._config)
-            self._events.info("approvals of tools read anew", mode=self.gateway.approvals.mode)
+            if now[0] != before[0]:
+                self._events.info("approvals of tools read anew", mode=self.gateway.approvals.mode)
 
     async def definitions(self) -> list[DefinitionReview]:
         """Every definition with its state, its text now and the approved one."""
@@ -199,12 +211,17 @@ class ToolService:
 
     def _load_approvals(self, config: Config) -> Approvals:
         """The approvals of the present files. Nothing is approved if they cannot be trusted."""
-        self._lock_stamp = _file_stamp(lock_path(config))
+        self._stamps = self._present_stamps(config)
         try:
             return load_approvals(config, state_folder=self._folder(config) or Path("/nonexistent"))
         except LockError as error:
             self._events.error("approvals of tools cannot be read: none is approved", text=error.sentence)
             return Approvals(mode="locked")
+
+    def _present_stamps(self, config: Config) -> tuple[object, object]:
+        folder = self._folder(config)
+        seen = None if folder is None else _file_stamp(folder / SEEN_FILE)
+        return _file_stamp(lock_path(config)), seen
 
     def _store_first_seen(self, seen: Lock) -> None:
         """Store without waiting; only the last of several."""
