@@ -29,3 +29,13 @@ def test_the_oldest_are_forgotten_first_but_not_that_their_origin_was_seen(
     origins.remember(("2", "3"), attempt("q", "l"))
     assert [origins.find(state) for state in "123"] == [None, ("q", "l"), ("q", "l")]
     assert origins.seen == {("p", "k"), ("q", "l")}
+
+
+def test_what_is_remembered_is_announced_and_can_be_learnt_from_hashes() -> None:
+    here, there = StateOrigins(), StateOrigins()
+    here.announce = there.learn
+    here.remember((), attempt("p", "k"))
+    assert there.seen == set()
+    here.remember(("a+b", "c"), attempt("p", "k"))
+    assert there.find("a-b") == there.find("c") == ("p", "k")
+    assert there.seen == {("p", "k")}

@@ -16,7 +16,6 @@ from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.from_config import (
     allowed_hosts_of,
     build_upstreams,
-    callers_log_fields,
     configured_addresses,
     connection_limits,
     dialects_of,
@@ -24,6 +23,7 @@ from modelplex.server.from_config import (
     machine_id,
     restart_settings,
     secrets_of,
+    start_log_fields,
     unchanged_providers,
 )
 
@@ -155,10 +155,10 @@ def test_some_settings_need_a_restart(other: str, restart: bool) -> None:
 
 
 def test_the_log_line_of_the_start_names_policies_open_rules_and_agents() -> None:
-    assert set(callers_log_fields(read(""))) == {"policy"}
-    fields = callers_log_fields(
-        read('[[agents]]\nname = "a"\ntoken = "a-long-enough-token"\nallow = ["web-search"]\n')
-    )
+    config = read('[[agents]]\nname = "a"\ntoken = "a-long-enough-token"\nallow = ["web-search"]\n')
+    assert "agents" not in start_log_fields(read(""), addresses=[], path=None)
+    fields = start_log_fields(config, addresses=["http://127.0.0.1:1"], path="config.toml")
+    assert (fields["listeners"], fields["config"]) == (["http://127.0.0.1:1"], "config.toml")
     assert fields["open_rules"] == ["web-search: agent a"]
     assert len(cast("list[str]", fields["agents"])) == 1
 

@@ -21,14 +21,16 @@ from modelplex.server.address import ListenError, Unix
 from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_shares import ConnectionShares, bounds
+from modelplex.server.listeners import BoundSocket
 from modelplex.server.mcp_stdio import McpStdioListener
+from modelplex.server.socket_file import claim
 from tests.mcp.clients.scripted import BOUND, ScriptedBackend, request
 
 
 def listener(path: Path, config: Config, shares: ConnectionShares) -> McpStdioListener:
     lines = StdioConnections(ScriptedBackend(), McpConfig(enabled=True), ids=lambda: "id")
     return McpStdioListener(
-        Unix(str(path)),
+        BoundSocket(address := Unix(str(path)), claim(address)),
         lines,
         callers=CallerResolver(config),
         shares=shares,

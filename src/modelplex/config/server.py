@@ -35,6 +35,8 @@ GROUP: Final = text("the name of a group")
 UIDS: Final[Rule[tuple[int, ...]]] = list_of(
     integer("a user's number", least=0, most=MAX_UID), "a list of users' numbers, such as [1000]", unique=True
 )
+MAX_WORKERS: Final = 64
+"""Processes: more than most machines have cores."""
 _CONNECTIONS: Final = integer("connections", least=1, most=1_000_000)
 
 
@@ -80,6 +82,7 @@ SERVER: Final = rules_of(
     admin_socket=PATH,
     allow_uid=UIDS,
     state_folder=PATH,
+    workers=integer("processes", least=1, most=MAX_WORKERS),
 )
 
 

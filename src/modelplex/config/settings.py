@@ -72,6 +72,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     attest           when a caller of `socket` has a network of its own
     state_folder     of counters, catalogs and locks; None is the user's state folder
     allow_unauthenticated  serve MCP beyond loopback to callers without an agent's token
+    workers          processes that serve; each socket belongs to one of them
     """
 
     http: tuple[str, ...] = (DEFAULT_HTTP,)
@@ -105,6 +106,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     attest: Attest = "off"
     state_folder: str | None = None
     allow_unauthenticated: bool = False
+    workers: int = 1
 
     @property
     def body_share(self) -> int:

@@ -11,6 +11,7 @@ import msgspec
 
 from modelplex.config.secret import Secret, hide
 from modelplex.config.settings import AgentConfig, Config, McpServer, ProviderConfig
+from modelplex.config.workers import assign
 from modelplex.policy.bounds import AllowEntry
 
 
@@ -37,6 +38,7 @@ def summary(config: Config) -> list[str]:
     lines += [f"  vsock:{port} (AF_VSOCK, for virtual machines)" for port in server.vsock]
     if server.admin_socket is not None:
         lines.append(f"  {server.admin_socket} (the admin socket: status, metrics and the page, mode 0600)")
+    lines += _workers(config)
     lines.append("providers, in the order in which they are tried:")
     lines += [f"  {_provider(each)}" for each in sorted(config.providers, key=lambda each: each.priority)]
     if config.aliases:
@@ -50,6 +52,17 @@ def summary(config: Config) -> list[str]:
         lines.append(f"tool servers (pinning: {config.mcp.pinning}, search: {config.mcp.search}):")
         lines += [f"  {_tool_server(each)}" for each in config.mcp.servers]
     return lines
+
+
+def _workers(config: Config) -> list[str]:
+    assignment = assign(config)
+    if assignment.count == 1:
+        return []
+    numbers = range(1, assignment.count + 1)
+    return [
+        "workers:",
+        *(f"  {number}: {', '.join(assignment.served_by(number, config))}" for number in numbers),
+    ]
 
 
 def _provider(provider: ProviderConfig) -> str:

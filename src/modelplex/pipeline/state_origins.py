@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from modelplex.core.request import Attempt
 from modelplex.routing.affinity import Origin
@@ -20,6 +21,8 @@ class StateOrigins:
         self._by_hash: OrderedDict[int, Origin] = OrderedDict()
         self.seen: set[Origin] = set()
         """Every origin of which a state was ever seen."""
+        self.announce: Callable[[tuple[int, ...], Origin], None] | None = None
+        """Gets the hashes of states that are remembered: other processes need them too."""
 
     def __repr__(self) -> str:
         return f"<StateOrigins {len(self._by_hash)} states of {len(self.seen)}>"
@@ -28,9 +31,18 @@ class StateOrigins:
         return self._by_hash.get(_hash(state))
 
     def remember(self, states: tuple[str, ...], attempt: Attempt) -> None:
-        for state in states:
-            self._by_hash[_hash(state)] = origin = (attempt.provider, attempt.account)
-            self.seen.add(origin)
+        if not states:
+            return
+        hashes, origin = tuple(map(_hash, states)), (attempt.provider, attempt.account)
+        self.learn(hashes, origin)
+        if self.announce is not None:
+            self.announce(hashes, origin)
+
+    def learn(self, hashes: tuple[int, ...], origin: Origin) -> None:
+        """Remember states by their hashes, which forked processes agree on."""
+        self.seen.add(origin)
+        for each in hashes:
+            self._by_hash[each] = origin
         while len(self._by_hash) > REMEMBERED_STATES:
             self._by_hash.popitem(last=False)
 

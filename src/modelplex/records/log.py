@@ -26,6 +26,7 @@ from urllib.parse import quote
 import msgspec
 
 from modelplex.records import log_fields, log_text
+from modelplex.records.log_lock import LockedOutput, OutputLock
 from modelplex.records.log_output import FileOutput, LogOutput, StreamOutput, is_terminal, stderr_or_null
 from modelplex.records.record import Record
 from modelplex.records.tool_call import ToolRecord
@@ -149,9 +150,16 @@ class Log:
         self._signalled = False
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self.events: EventLog = _Events(self)
+        self.events: EventLog = _Events(self, {})
         self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
         self._writer.start()
+
+    def share_output(self, lock: OutputLock, **fields: object) -> None:
+        """Other processes write to the same output: write while holding the lock. `fields` are
+        added to every event. To be called before the first one.
+        """
+        self._output = LockedOutput(self._output, lock)
+        self.events = _Events(self, fields)
 
     def __repr__(self) -> str:
         state = "closed" if not self._writer.is_alive() else "closing" if self._closing.is_set() else "open"
@@ -282,10 +290,11 @@ def _body_size(record: Record | ToolRecord) -> int:
 
 
 class _Events:
-    """Queues the events whose level is written."""
+    """Queues the events whose level is written, each with the common fields."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, common: Mapping[str, object]) -> None:
         self._log = log
+        self._common = common
 
     def debug(self, event: str, **fields: Any) -> None:
         self._queue("debug", event, fields)
@@ -301,7 +310,7 @@ class _Events:
 
     def _queue(self, level: Level, event: str, fields: dict[str, object]) -> None:
         if self._log.is_enabled(level):
-            self._log.event({"level": level, "event": event, **fields})
+            self._log.event({"level": level, "event": event, **fields, **self._common})
 
 
 class _LibraryHandler(logging.Handler):

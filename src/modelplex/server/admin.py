@@ -130,7 +130,7 @@ class AdminRoutes:
         await gateway.catalog.candidates(name, globs=caller.models)
         return JSON, write(name)
 
-    def _status(self, gateway: Gateway) -> object:
+    def _status(self, gateway: Gateway) -> dict[str, Any]:
         catalog = gateway.catalog
         served = {s.provider: s for s in catalog.directory.served}
         providers = [

@@ -1,4 +1,4 @@
-"""Reads a Config into the values that the parts of the server take. Opens nothing."""
+"""Reads a Config into the values that the parts of the server take. Opens nothing but the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from time import time
 
 import msgspec
 
-from modelplex.config import DEFAULT_HOST, Config
+import modelplex
+from modelplex.config import DEFAULT_HOST, Config, ProviderConfig
 from modelplex.config.settings import ServerConfig
 from modelplex.config.summary import agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
@@ -17,6 +18,7 @@ from modelplex.http_client import HttpClient
 from modelplex.pipeline.attempt import ErrorRules
 from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
 from modelplex.providers.types import TYPES
+from modelplex.records.log import Log, Secrets
 from modelplex.routing.circuit_breaker import BreakerRules
 from modelplex.routing.failover import FailoverRules
 from modelplex.server.address import Address, Unix, Vsock, parse_http
@@ -57,13 +59,25 @@ def with_listeners_of(running: ServerConfig, server: ServerConfig) -> ServerConf
         socket=running.socket,
         vsock=running.vsock,
         admin_socket=running.admin_socket,
+        workers=running.workers,
     )
 
 
+def stdio_address(config: Config) -> Unix | None:
+    """The stdio socket of [mcp]."""
+    path = config.mcp.stdio_socket if config.mcp.enabled else None
+    mode = int(config.server.socket_mode, 8)
+    return None if path is None else Unix(path, mode=mode, group=config.server.socket_group)
+
+
+def by_priority(config: Config) -> Sequence[ProviderConfig]:
+    """The providers by priority, then in the order of the file."""
+    return sorted(config.providers, key=lambda p: p.priority)
+
+
 def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
-    """By priority, then in the order of the file."""
     built: dict[str, Upstream] = {}
-    for provider in sorted(config.providers, key=lambda p: p.priority):
+    for provider in by_priority(config):
         row = TYPES[provider.type]
         built[provider.name] = (
             DemoUpstream(provider, row, time)
@@ -106,6 +120,18 @@ def allowed_hosts_of(config: Config) -> Hosts:
     )
 
 
+def open_log(config: Config, *, verbose: bool) -> Log:
+    return Log(
+        file=config.log.file,
+        log_format=config.log.format,
+        level="debug" if verbose else config.server.log_level,
+        max_size=config.log.max_size,
+        keep=config.log.keep,
+        max_body=config.log.max_body,
+        secrets=Secrets(secrets_of(config)),
+    )
+
+
 def secrets_of(config: Config) -> Iterator[str]:
     for provider in config.providers:
         yield from (key.reveal() for key in provider.api_key)
@@ -124,21 +150,28 @@ def restart_settings(config: Config) -> object:
         for agent in config.agents
         if agent.socket
     ]
-    stdio_socket = config.mcp.stdio_socket if config.mcp.enabled else None
     return (
         connection_limits(config),
+        config.server.workers,
         config.server.socket_mode,
         config.server.socket_group,
         config.server.admin_socket,
         sockets,
-        stdio_socket,
+        stdio_address(config),
         config.log,
     )
 
 
-def callers_log_fields(config: Config) -> dict[str, object]:
-    """Fields of the log line `started`: policies, open rules and agents."""
-    fields: dict[str, object] = {"policy": {"sockets": config.policy.socket, "http": config.policy.http}}
+def start_log_fields(config: Config, *, addresses: Sequence[str], path: str | None) -> dict[str, object]:
+    """Fields of the log line `started`: what is served, policies, open rules and agents."""
+    fields: dict[str, object] = {
+        "version": modelplex.__version__,
+        "listeners": addresses,
+        "providers": [each.name for each in by_priority(config)],
+        "tool_servers": [each.name for each in config.mcp.servers] if config.mcp.enabled else [],
+        "config": path,
+        "policy": {"sockets": config.policy.socket, "http": config.policy.http},
+    }
     if opened := open_rules(config):
         fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in opened]
     if config.agents:

@@ -162,6 +162,21 @@ class Listening:
 KINDS: Mapping[type[Address], Kind] = {Tcp: "tcp", Unix: "unix", Vsock: "vsock"}
 
 
+async def bind_all(addresses: Sequence[Address]) -> list[BoundSocket]:
+    """Bind every address. Raises ListenError if one cannot be bound; then none is."""
+    if not addresses:
+        raise ListenError("there is no address to listen on.")
+    loop = asyncio.get_running_loop()
+    sockets: list[BoundSocket] = []
+    try:
+        for address in addresses:
+            sockets += await bind(address, loop=loop)
+    except BaseException:
+        close_all(sockets)
+        raise
+    return sockets
+
+
 async def listen(
     app: ASGI3Application,
     addresses: Sequence[Address],
@@ -172,14 +187,16 @@ async def listen(
     """Bind every address and serve `app` on all of them. Raises ListenError if one cannot be bound;
     then none is. The default `callers` know no agents.
     """
-    if not addresses:
-        raise ListenError("there is no address to listen on.")
     callers = callers or CallerResolver(Settings())
+    return await serve_all(app, await bind_all(addresses), limits=limits, callers=callers)
+
+
+async def serve_all(
+    app: ASGI3Application, sockets: list[BoundSocket], *, limits: ConnectionLimits, callers: CallerResolver
+) -> Listening:
+    """Serve `app` on bound sockets, then publish their files. If that fails they are closed."""
     loop = asyncio.get_running_loop()
-    sockets: list[BoundSocket] = []
     try:
-        for address in addresses:
-            sockets += await bind(address, loop=loop)
         listening = Listening(
             sockets, traffic=ConnectionRegistry(limits=limits, loop=loop), stopping=asyncio.Event()
         )
@@ -188,10 +205,14 @@ async def listen(
         for each in sockets:
             each.publish()
     except BaseException:
-        for each in sockets:
-            each.close()
+        close_all(sockets)
         raise
     return listening
+
+
+def close_all(sockets: Sequence[BoundSocket]) -> None:
+    for each in sockets:
+        each.close()
 
 
 async def bind(address: Address, *, loop: asyncio.AbstractEventLoop) -> list[BoundSocket]:
@@ -244,10 +265,22 @@ def _bind_error(address: Tcp | Vsock, fault: OSError) -> ListenError:
     return ListenError(f"{address} {reason}.")
 
 
-def bind_tcp(family: int, where: tuple[Any, ...]) -> socket.socket:
+def share_port(bound: BoundSocket) -> BoundSocket:
+    """Another socket on the same port: the kernel gives each a part of the connections. The port
+    was bound without SO_REUSEPORT, so that no other process had it.
+    """
+    first = bound.socket
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return BoundSocket(bound.address, bind_tcp(first.family, first.getsockname(), shared=True))
+
+
+def bind_tcp(family: int, where: tuple[Any, ...], *, shared: bool = False) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Not SO_REUSEPORT: a second gateway on the port would silently get half of the requests.
+        # Only among workers SO_REUSEPORT: a second gateway on the port would silently get half of
+        # the requests.
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted sockets inherit these. Without TCP_NODELAY a small body waits 40 ms for the
         # acknowledgement of its head.

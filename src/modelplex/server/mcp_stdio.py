@@ -11,12 +11,11 @@ import msgspec
 from modelplex.core.errors import PolicyDenied
 from modelplex.mcp.clients.stdio import PIECE, StdioConnections
 from modelplex.mcp.constants import INTERNAL_ERROR, McpReply
-from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory, Reservation
 from modelplex.server.callers import CallerResolver, share_owner
 from modelplex.server.connection_shares import ConnectionShares, ShareRefused
 from modelplex.server.listeners import BoundSocket
-from modelplex.server.socket_file import NO_CLEANUP, claim
+from modelplex.server.socket_file import NO_CLEANUP
 
 
 class McpStdioListener:
@@ -26,7 +25,7 @@ class McpStdioListener:
 
     def __init__(
         self,
-        address: Unix,
+        bound: BoundSocket,
         lines: StdioConnections,
         *,
         callers: CallerResolver,
@@ -37,11 +36,10 @@ class McpStdioListener:
         self._shares = shares
         self._bodies = bodies
         self._callers = callers
-        self._address = address
-        self._bound = BoundSocket(address, claim(address))
+        self._bound = bound
 
     def __repr__(self) -> str:
-        return f"<McpStdioListener on {self._address.name}: {self.lines!r}>"
+        return f"<McpStdioListener on {self._bound.address.name}: {self.lines!r}>"
 
     async def open(self) -> None:
         """Serve connections."""
@@ -58,16 +56,17 @@ class McpStdioListener:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = self._callers.identify(
             writer.get_extra_info("socket"),
-            listener=self._address.name,
+            listener=self._bound.address.name,
             kind="unix",
-            agent=self._address.agent,
         )
         try:
             caller = self._callers.resolve(client, ())
         except PolicyDenied as denied:
             _refuse(writer, denied.message, reason="policy")
             return
-        place = self._shares.enter(share_owner(client.caller), listener=self._address.name, over_http=False)
+        place = self._shares.enter(
+            share_owner(client.caller), listener=self._bound.address.name, over_http=False
+        )
         if isinstance(place, ShareRefused):
             _refuse(writer, place.message, reason="limit")
             return

@@ -20,7 +20,7 @@ from modelplex.mcp.clients.http import McpHttp
 from modelplex.mcp.clients.stdio import StdioConnections
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.service import ToolService
-from modelplex.server.address import Unix
+from modelplex.server import from_config
 from modelplex.server.mcp_stdio import McpStdioListener
 from modelplex.server.tool_endpoints import ToolParts, request_ids
 
@@ -50,14 +50,10 @@ class OpenTools:
         """Raises ListenError for the stdio socket."""
         config, parts = self._config, self._parts
         parts.app.mcp = self._http
-        if config.mcp.stdio_socket is not None:
-            address = Unix(
-                config.mcp.stdio_socket,
-                mode=int(config.server.socket_mode, 8),
-                group=config.server.socket_group,
-            )
+        address = from_config.stdio_address(config)
+        if address is not None and (bound := parts.bind_stdio(address)) is not None:
             self._stdio = McpStdioListener(
-                address,
+                bound,
                 StdioConnections(self.service.gateway, config.mcp, ids=self._ids, offload=parts.offload),
                 callers=parts.app.callers,
                 shares=parts.shares(),

@@ -45,15 +45,10 @@ class OperatorPage:
     def __repr__(self) -> str:
         return f"<OperatorPage {self._dashboard!r}>"
 
-    def open(self, config: Config, *, addresses: Sequence[str], print_links: bool) -> None:
-        """The gateway listens on these addresses. Read the token, or make it, if one of them has
-        the page, and print the links.
-        """
-        if config.server.http or config.server.admin_socket:
-            self._own_token = load_token(_state_folder(config))
+    def open(self, own_token: str) -> None:
+        """Serve the page from now on, with this token unless the config has one."""
+        self._own_token = own_token
         self._app.page = self
-        if print_links:
-            self._announce(addresses)
 
     def token(self) -> str:
         """`[server] internal_token`, else the gateway's own."""
@@ -62,17 +57,7 @@ class OperatorPage:
 
     def links(self, addresses: Sequence[str]) -> list[str]:
         """The page on each HTTP listener: with the token, if the gateway has made it."""
-        secret = f"?token={self._own_token}" if self._app.admin.token is None else ""
-        return [f"{reachable(each)}{ADMIN}{secret}" for each in addresses if each.startswith("http://")]
-
-    def _announce(self, addresses: Sequence[str]) -> None:
-        """On standard output, for whoever started the gateway. The log, which goes elsewhere, has
-        no token.
-        """
-        for link in self.links(addresses):
-            sys.stdout.write(f"Page: {link}\n")
-        with suppress(OSError):
-            sys.stdout.flush()
+        return page_links(addresses, token=self._own_token if self._app.admin.token is None else "")
 
     def has(self, path: str) -> bool:
         return path in OWN_PATHS or path.startswith(f"{ADMIN}page/")
@@ -97,6 +82,29 @@ class OperatorPage:
             read=lambda limit: response.body(limit=limit, declared=head.length),
         )
         await self._dashboard.answer(request, response)
+
+
+def own_token(config: Config) -> str:
+    """The gateway's own token, read or made; "" if no listener has the page."""
+    if not (config.server.http or config.server.admin_socket):
+        return ""
+    return load_token(_state_folder(config))
+
+
+def page_links(addresses: Sequence[str], *, token: str) -> list[str]:
+    """The page on each HTTP listener, with the token, unless that is "": then it is pasted."""
+    secret = f"?token={token}" if token else ""
+    return [f"{reachable(each)}{ADMIN}{secret}" for each in addresses if each.startswith("http://")]
+
+
+def print_links(links: Sequence[str]) -> None:
+    """On standard output, for whoever started the gateway. The log, which goes elsewhere, has no
+    token.
+    """
+    for link in links:
+        sys.stdout.write(f"Page: {link}\n")
+    with suppress(OSError):
+        sys.stdout.flush()
 
 
 def reachable(address: str) -> str:

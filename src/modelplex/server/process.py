@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import random
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +20,8 @@ import msgspec
 import uvloop
 
 import modelplex
-from modelplex.config import Config, ConfigError, load
+from modelplex.config import Config
+from modelplex.config.workers import assign
 from modelplex.dialects import registry
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
@@ -37,23 +36,23 @@ from modelplex.records.price import Prices
 from modelplex.records.sink import Sink
 from modelplex.routing.circuits import Circuits
 from modelplex.server import from_config, process_setup
+from modelplex.server.address import Unix
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.admission import BodyMemory
 from modelplex.server.app import App, BodySettings
 from modelplex.server.budgets import Budgets
 from modelplex.server.callers import CallerResolver
+from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
-from modelplex.server.listeners import Listening, listen
-from modelplex.server.operator_page import OperatorPage
+from modelplex.server.listeners import BoundSocket, Listening, listen
+from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.reports import Reports, breakers
+from modelplex.server.socket_file import claim
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
 if TYPE_CHECKING:
     from modelplex.pipeline.response_store import ResponseStore
-
-WATCH_SECONDS = 1.0
-"""Between two checks of the config file, one `stat` each: soon enough for whoever has edited it."""
 
 
 class GatewayUses(Protocol):
@@ -78,6 +77,10 @@ def run(
     that prevents the start has a `sentence`. `adapt` is applied to each config that is loaded
     later; `config` is adapted already.
     """
+    if config.server.workers > 1 and uses is None and assign(config).count > 1:
+        from modelplex.server.workers import supervisor
+
+        return supervisor.run(config, config_path=config_path, verbose=verbose, adapt=adapt)
     process_setup.set_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = GatewayProcess(config, config_path=config_path, verbose=verbose, adapt=adapt, uses=uses)
@@ -86,6 +89,8 @@ def run(
 
 class GatewayProcess:
     """One running gateway."""
+
+    admin_class: type[AdminRoutes] = AdminRoutes
 
     def __init__(
         self,
@@ -97,14 +102,15 @@ class GatewayProcess:
         uses: GatewayUses | None = None,
     ) -> None:
         self._config = config
-        self._adapt = adapt
         self._uses = uses
-        self._path = config_path
+        self._file = ConfigFile(config_path, adapt=adapt)
         self._verbose = verbose
         self._listening: Listening | None = None
         self._stop = asyncio.Event()
         self._loading: asyncio.Task[None] | None = None
-        self._log = _open_log(config, verbose=verbose)
+        self._log = self._open_log(config)
+        self._life = self._log.events.info
+        """Reports the start, a reload and the end."""
         metrics = Metrics(
             breakers=self._breakers,
             lost_lines=self._log.lost,
@@ -116,14 +122,7 @@ class GatewayProcess:
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))
         self._gateway = self._build(config)
-        self._admin = AdminRoutes(
-            config,
-            metrics,
-            addresses=lambda: self.addresses,
-            dropped=lambda: sum(self._log.lost().values()),
-            agents=self._agents_view,
-            tools=self._tools_view,
-        )
+        self._admin = self._new_admin(config, metrics)
         self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
         self._budgets = Budgets(self.limits, report_error=self._log.events.error)
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
@@ -137,12 +136,26 @@ class GatewayProcess:
                 offload=self._state.offload,
                 shares=lambda: self.traffic.shares,
                 keep_bodies=self._kept_body,
+                bind_stdio=self._bind_stdio,
             )
         )
         self.page = OperatorPage(self.app, self._reports, self.tools, stopping=self._stop.is_set)
 
     def __repr__(self) -> str:
         return f"<GatewayProcess {self.addresses} {self._gateway!r}>"
+
+    def _open_log(self, config: Config) -> Log:
+        return from_config.open_log(config, verbose=self._verbose)
+
+    def _new_admin(self, config: Config, metrics: Metrics) -> AdminRoutes:
+        return self.admin_class(
+            config,
+            metrics,
+            addresses=lambda: self.addresses,
+            dropped=lambda: sum(self._log.lost().values()),
+            agents=self._agents_view,
+            tools=self._tools_view,
+        )
 
     def _new_app(self, config: Config) -> App:
         server = config.server
@@ -163,10 +176,7 @@ class GatewayProcess:
 
     async def serve(self) -> int:
         logging.getLogger().addHandler(self._log.handler())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_signal)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self._handle_signals(asyncio.get_running_loop())
         try:
             listening = await self._start()
             watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._load_dialects())]
@@ -181,6 +191,19 @@ class GatewayProcess:
             await self._close()
         return 0
 
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_signal)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    async def _listen(self, limits: ConnectionLimits) -> Listening:
+        addresses = from_config.configured_addresses(self._config)
+        return await listen(self.app, addresses, limits=limits, callers=self.callers)
+
+    def _bind_stdio(self, address: Unix) -> BoundSocket | None:
+        """The stdio socket of [mcp]; None where this process does not serve it."""
+        return BoundSocket(address, claim(address))
+
     async def _start(self) -> Listening:
         config = self._config
         limits = self._within_descriptors(from_config.connection_limits(config))
@@ -189,23 +212,20 @@ class GatewayProcess:
             await self._state.responses.open()
         if self._uses is not None:
             await self._uses.open()
-        self._listening = listening = await listen(
-            self.app, from_config.configured_addresses(config), limits=limits, callers=self.callers
-        )
+        self._listening = listening = await self._listen(limits)
         await self.tools.open(config)
-        self._log.events.info(
-            "started",
-            version=modelplex.__version__,
-            listeners=self.addresses,
-            providers=list(self._gateway.upstreams),
-            tool_servers=self.tools.servers,
-            config=self._path,
-            **from_config.callers_log_fields(config),
+        self._life(
+            "started", **from_config.start_log_fields(config, addresses=self.addresses, path=self._file.path)
         )
-        self.page.open(config, print_links=self._uses is None, addresses=self.addresses)
+        self._open_page(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
         self._gateway.catalog.start()
         return listening
+
+    def _open_page(self, config: Config) -> None:
+        self.page.open(own_token(config))
+        if self._uses is None:
+            print_links(self.page.links(self.addresses))
 
     async def _load_dialects(self) -> None:
         """Load the dialects of the configured providers, before a request does. In a thread, since
@@ -259,12 +279,12 @@ class GatewayProcess:
         return msgspec.structs.replace(limits, max_connections=fitting)
 
     async def _drain(self, listening: Listening) -> None:
-        self._log.events.info("stopping", patience_seconds=self._config.server.drain_timeout)
+        self._life("stopping", patience_seconds=self._config.server.drain_timeout)
         self.tools.drain()
         stopping = asyncio.create_task(self._stop_requests(listening))
         await listening.drain()
         stopping.cancel()
-        self._log.events.info("stopped")
+        self._life("stopped")
 
     async def _stop_requests(self, listening: Listening) -> None:
         await listening.stopping.wait()
@@ -274,25 +294,13 @@ class GatewayProcess:
         """Load the config again. An invalid one is reported and changes nothing. Running requests
         keep the config that they started with.
         """
-        if self._path is None:
-            self._log.events.warning("reload refused", reason="there is no config file")
-            return
-        try:
-            config = self._adapt(load(self._path, environ=os.environ))
-        except ConfigError as error:
-            self._log.events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
-            return
-        if from_config.restart_settings(config) != from_config.restart_settings(self._config):
-            self._log.events.warning(
-                "some settings need a restart",
-                settings="[server] listeners and limits, agents' sockets, [mcp] stdio_socket, [log]",
-            )
-        self._apply(config)
+        config = self._file.load(self._config, events=self._log.events)
+        if config is not None:
+            self._apply(config)
 
     def _apply(self, config: Config) -> None:
-        server = from_config.with_listeners_of(self._config.server, config.server)
         self._state.circuits.keep_only(from_config.unchanged_providers(self._config, config))
-        self._config = config = msgspec.structs.replace(config, server=server)
+        self._config = config
         self._log.secrets = Secrets(from_config.secrets_of(config))
         if not self._verbose:
             self._log.level = config.server.log_level
@@ -309,7 +317,7 @@ class GatewayProcess:
         old.catalog.stop()
         self._gateway.catalog.start()
         self._loading = asyncio.create_task(self._load_dialects())
-        self._log.events.info("config reloaded", providers=list(self._gateway.upstreams))
+        self._life("config reloaded", providers=list(self._gateway.upstreams))
         self._reports.unpriced.configure(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
 
@@ -326,16 +334,13 @@ class GatewayProcess:
         )
 
     async def _watch(self) -> None:
-        """Reload when the config file changes. Editors may remove it for a moment."""
-        if self._path is None:
+        """Reload when the config file changes."""
+        if self._file.path is None:
             return
-        loaded = _file_version(self._path)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             self.tools.reload_approvals()
-            now = _file_version(self._path)
-            if now is not None and now != loaded:
-                loaded = now
+            if self._file.has_changed():
                 self.reload()
 
     @property
@@ -379,18 +384,6 @@ class GatewayProcess:
         return self._listening.addresses if self._listening is not None else []
 
 
-def _open_log(config: Config, *, verbose: bool) -> Log:
-    return Log(
-        file=config.log.file,
-        log_format=config.log.format,
-        level="debug" if verbose else config.server.log_level,
-        max_size=config.log.max_size,
-        keep=config.log.keep,
-        max_body=config.log.max_body,
-        secrets=Secrets(from_config.secrets_of(config)),
-    )
-
-
 def _response_store(config: Config) -> ResponseStore | None:
     where = config.server.keep_responses
     if where is None:
@@ -398,12 +391,3 @@ def _response_store(config: Config) -> ResponseStore | None:
     from modelplex.pipeline.response_store import MEMORY, ResponseStore
 
     return ResponseStore(MEMORY if where == "memory" else where)
-
-
-def _file_version(path: str) -> tuple[int, int, int] | None:
-    """A value that changes with the file; None if there is none."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -16,9 +16,10 @@ from modelplex.config import Config
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.offload import Offload
-from modelplex.server.address import ListenError
+from modelplex.server.address import ListenError, Unix
 from modelplex.server.app import App
 from modelplex.server.connection_shares import ConnectionShares
+from modelplex.server.listeners import BoundSocket
 from modelplex.server.reports import Reports
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the tools share with the rest of the process. `keep_bodies` is how many bytes of each
     tool call's body the log keeps; `shares` may be called once the process listens.
+    `bind_stdio` gives the stdio socket, or None where this process does not serve it; it raises
+    ListenError.
     """
 
     app: App
@@ -38,6 +41,7 @@ class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     offload: Offload
     shares: Callable[[], ConnectionShares]
     keep_bodies: Callable[[Config], int]
+    bind_stdio: Callable[[Unix], BoundSocket | None]
 
 
 class ToolEndpoints:

@@ -27,7 +27,9 @@ from modelplex.server.address import Unix
 from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_shares import ConnectionShares, bounds
+from modelplex.server.listeners import BoundSocket
 from modelplex.server.mcp_stdio import McpStdioListener
+from modelplex.server.socket_file import claim
 from tests.mcp.clients.scripted import BOUND, ScriptedBackend, call, enveloped, request
 
 
@@ -73,7 +75,7 @@ async def harness(folder: Path, *, server: str | None = None, **config: Any) -> 
     lines = StdioConnections(backend, settings, ids=lambda: f"line-{next(ids)}", server=server)
     bodies = BodyMemory(total=300_000, share=100_000)
     stdio = McpStdioListener(
-        Unix(str(path)),
+        BoundSocket(address := Unix(str(path)), claim(address)),
         lines,
         callers=CallerResolver(Config()),
         shares=ConnectionShares(bounds(8)),

@@ -15,12 +15,13 @@ from modelplex.config.lint.finding import Check, ConfigFinding, LintContext
 from modelplex.config.lint.keys import file_mode, placeholders, unexpanded_variables
 from modelplex.config.lint.models import aliases, models_of_agents, prices_of_budgets
 from modelplex.config.lint.system import commands_of_tools, disabled_tools, folders, open_listeners, sockets
+from modelplex.config.lint.workers import workers
 
 CHECKS: Final[tuple[Check, ...]] = (
     *(unexpanded_variables, placeholders, file_mode),
     *(aliases, models_of_agents, prices_of_budgets),
     *(disjoint_bounds, unused_bounds),
-    *(open_listeners, sockets, folders, disabled_tools, commands_of_tools),
+    *(open_listeners, sockets, folders, disabled_tools, commands_of_tools, workers),
 )
 
 

@@ -1,0 +1,1 @@
+"""More than one process: a supervisor that holds the listening sockets, and workers that serve."""

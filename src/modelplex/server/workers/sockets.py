@@ -1,0 +1,82 @@
+"""The listening sockets of all workers, which the supervisor holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+
+from modelplex.config import Config
+from modelplex.config.workers import Assignment
+from modelplex.server import from_config
+from modelplex.server.address import Tcp, Unix, Vsock
+from modelplex.server.listeners import BoundSocket, bind_all, close_all, share_port
+from modelplex.server.socket_file import BACKLOG, claim
+
+
+class HeldSockets:
+    """`of_worker` has the sockets of each worker, `stdio` is that of [mcp], which the first worker
+    serves; `addresses` are the listeners as they are shown.
+    """
+
+    def __init__(self, config: Config, assignment: Assignment) -> None:
+        """Bind all of them. Raises ListenError; then none is bound."""
+        self._assignment = assignment
+        # In a loop of its own, which ends with its threads before the first fork.
+        self._bound = asyncio.run(bind_all(from_config.configured_addresses(config)))
+        self.addresses = [each.url for each in self._bound]
+        self.of_worker: dict[int, list[BoundSocket]] = {n: [] for n in range(1, assignment.count + 1)}
+        self.stdio: BoundSocket | None = None
+        try:
+            for bound in tuple(self._bound):
+                self._give(bound)
+            if (address := from_config.stdio_address(config)) is not None:
+                self.stdio = BoundSocket(address, claim(address))
+                self._bound.append(self.stdio)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<HeldSockets {self.addresses}>"
+
+    def _give(self, bound: BoundSocket) -> None:
+        """To the worker that serves it; a port to all workers, unless they are tied to one."""
+        match bound.address:
+            case Tcp():
+                self.of_worker[1].append(bound)
+                for number in range(2, 1 if self._assignment.tied else self._assignment.count + 1):
+                    shared = share_port(bound)
+                    self._bound.append(shared)
+                    self.of_worker[number].append(shared)
+            case Unix(path):
+                self.of_worker[self._assignment.sockets[path]].append(bound)
+            case Vsock():
+                self.of_worker[self._assignment.sockets[bound.address.name]].append(bound)
+
+    def publish(self) -> None:
+        """Put the socket files at their paths. Raises ListenError."""
+        for bound in self._bound:
+            bound.publish()
+
+    def listen_again(self, number: int) -> None:
+        """Make this process the one that SO_PEERCRED names, and that a second gateway says is in
+        the way: the kernel names the one that listened last, which was the worker.
+        """
+        for bound in self.of_worker[number]:
+            if isinstance(bound.address, Unix):
+                bound.socket.listen(BACKLOG)
+
+    def close(self) -> None:
+        """Remove the files, and accept no more."""
+        close_all(self._bound)
+        self._bound = []
+
+    def keep_only(self, kept: Iterable[BoundSocket]) -> None:
+        """In a worker: close the sockets of others, and all locks: the supervisor has them."""
+        own = [id(each) for each in kept]
+        for bound in self._bound:
+            if id(bound) not in own:
+                bound.socket.close()
+            if bound.file is not None and bound.file.lock >= 0:
+                os.close(bound.file.lock)

@@ -1,0 +1,159 @@
+"""A worker: a gateway on sockets that the supervisor holds. It is told to reload and to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+
+import msgspec
+import uvloop
+
+from modelplex.config import Config
+from modelplex.config.workers import Assignment
+from modelplex.records.log import Log
+from modelplex.records.log_lock import OutputLock
+from modelplex.records.metrics import Metrics
+from modelplex.routing.affinity import Origin
+from modelplex.server.address import Unix
+from modelplex.server.config_file import WATCH_SECONDS
+from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.listeners import BoundSocket, Listening, serve_all
+from modelplex.server.process import GatewayProcess
+from modelplex.server.workers.admin import CollectedAdmin
+from modelplex.server.workers.link import SupervisorLink
+from modelplex.server.workers.merge import Workers
+from modelplex.server.workers.messages import (
+    Answer,
+    Applied,
+    Ask,
+    Failed,
+    Message,
+    NewConfig,
+    Ready,
+    StateMade,
+    Stop,
+    frame,
+)
+
+
+class WorkerPlace(msgspec.Struct):
+    """What the supervisor gives a worker.
+
+    sockets    the listening sockets that it serves
+    stdio      that of [mcp] stdio_socket, if it serves it
+    addresses  the listeners of all workers
+    channel    the connection to the supervisor
+    page_token that of the operator's page
+    """
+
+    number: int
+    assignment: Assignment
+    sockets: list[BoundSocket]
+    stdio: BoundSocket | None
+    addresses: list[str]
+    channel: socket.socket
+    lock: OutputLock
+    page_token: str = ""
+
+
+def run(config: Config, place: WorkerPlace, *, verbose: bool) -> int:
+    """Serve until the supervisor says stop, or ends. Returns the exit status."""
+    with place.channel.dup() as spare, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            return runner.run(WorkerProcess(config, place, verbose=verbose).serve())
+        except Exception as error:
+            # The outermost loop: the supervisor gets a sentence.
+            sentence = getattr(error, "sentence", None) or f"{type(error).__name__}: {error}"
+            spare.sendall(frame(Failed(sentence)))
+            if verbose and not hasattr(error, "sentence"):
+                raise
+            return 1
+
+
+class WorkerProcess(GatewayProcess):
+    """The supervisor reports the start, reloads and the end of all workers together."""
+
+    admin_class = CollectedAdmin
+
+    def __init__(self, config: Config, place: WorkerPlace, *, verbose: bool) -> None:
+        self._place = place
+        self._link = SupervisorLink(receive=self._receive, lost=self._supervisor_ended)
+        super().__init__(config, config_path=None, verbose=verbose)
+        self._life = self._log.events.debug
+        if not place.assignment.tied:
+            self._state.origins.announce = self._announce_states
+
+    async def serve(self) -> int:
+        await self._link.open(self._place.channel)
+        try:
+            return await super().serve()
+        finally:
+            await self._link.close()
+
+    def _open_log(self, config: Config) -> Log:
+        log = super()._open_log(config)
+        log.share_output(self._place.lock, worker=self._place.number)
+        return log
+
+    def _new_admin(self, config: Config, metrics: Metrics) -> CollectedAdmin:
+        place = self._place
+        admin = super()._new_admin(config, metrics)
+        assert isinstance(admin, CollectedAdmin)
+        admin.collect_from(
+            Workers(place.number, place.assignment, place.addresses),
+            count=place.assignment.count,
+            send=self._link.send,
+            gateway=lambda: self._gateway,
+        )
+        self._collected_admin = admin
+        return admin
+
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Signals are for the supervisor: Ctrl-C reaches the whole process group."""
+
+    async def _listen(self, limits: ConnectionLimits) -> Listening:
+        return await serve_all(self.app, self._place.sockets, limits=limits, callers=self.callers)
+
+    def _bind_stdio(self, address: Unix) -> BoundSocket | None:
+        held = self._place.stdio
+        return None if held is None else BoundSocket(address, held.socket.dup())
+
+    async def _start(self) -> Listening:
+        listening = await super()._start()
+        self._link.send(Ready())
+        return listening
+
+    def _open_page(self, config: Config) -> None:
+        del config
+        self.page.open(self._place.page_token)
+
+    async def _watch(self) -> None:
+        """The supervisor watches the config file."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.tools.reload_approvals()
+
+    def _receive(self, message: Message) -> None:
+        match message:
+            case NewConfig(pickled):
+                self._apply(pickle.loads(pickled))  # noqa: S301 - only the supervisor sends one
+                self._link.send(Applied())
+            case Stop(now):
+                if now and self._listening is not None:
+                    self._listening.skip_drain()
+                self.stop()
+            case Ask() | Answer():
+                self._collected_admin.receive(message)
+            case StateMade(hashes, provider, account):
+                self._state.origins.learn(hashes, (provider, account))
+            case Ready() | Failed() | Applied():
+                pass  # from workers only
+
+    def _announce_states(self, hashes: tuple[int, ...], origin: Origin) -> None:
+        self._link.send(StateMade(hashes, *origin))
+
+    def _supervisor_ended(self) -> None:
+        if not self._stop.is_set():
+            self._log.events.error("the supervisor has ended, and so does this worker")
+            self.stop()

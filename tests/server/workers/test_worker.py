@@ -1,0 +1,157 @@
+"""A worker without its supervisor: this test holds the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from modelplex.config import Config, parse, provider_types
+from modelplex.config.workers import assign
+from modelplex.core.request import Attempt
+from modelplex.records.log_lock import OutputLock
+from modelplex.server.address import Unix
+from modelplex.server.listeners import BoundSocket
+from modelplex.server.socket_file import claim
+from modelplex.server.workers import worker
+from modelplex.server.workers.messages import (
+    Applied,
+    Failed,
+    Frames,
+    Message,
+    NewConfig,
+    Ready,
+    StateMade,
+    Stop,
+    frame,
+)
+from modelplex.server.workers.worker import WorkerPlace, WorkerProcess
+from tests.processes import chat, exchange, read_response, request, until
+
+TEXT = """\
+[server]
+workers = 2
+http = "127.0.0.1:0"
+socket = "FOLDER/m.sock"
+state_folder = "FOLDER/state"
+[log]
+file = "FOLDER/log"
+[[providers]]
+type = "demo"
+"""
+
+
+def read(folder: Path, *, more: str = "") -> Config:
+    text = (TEXT + more).replace("FOLDER", str(folder))
+    return parse(text.encode(), file="config.toml", environ={}, types=provider_types())
+
+
+def place(folder: Path, channel: socket.socket, config: Config) -> WorkerPlace:
+    address = Unix(str(folder / "m.sock"))
+    return WorkerPlace(
+        number=1,
+        assignment=assign(config),
+        sockets=[BoundSocket(address, claim(address))],
+        stdio=None,
+        addresses=[address.name],
+        channel=channel,
+        lock=OutputLock(),
+    )
+
+
+@dataclass
+class Served:
+    process: WorkerProcess
+    path: str
+    ours: socket.socket
+    serving: asyncio.Task[int]
+    frames: Frames
+
+    async def message(self) -> Message:
+        async with asyncio.timeout(20):
+            while True:
+                if found := self.frames.feed(await asyncio.get_running_loop().sock_recv(self.ours, 65536)):
+                    assert len(found) == 1
+                    return found[0]
+
+    async def status(self, model: str) -> int:
+        data = request("POST", "/v1/chat/completions", chat(model))
+        return read_response(await exchange(self.path, data)).status
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncGenerator[Served]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    config = read(folder)
+    process = WorkerProcess(config, place(folder, theirs, config), verbose=False)
+    serving = asyncio.create_task(process.serve())
+    there = Served(process, str(folder / "m.sock"), ours, serving, Frames())
+    try:
+        assert await there.message() == Ready()
+        yield there
+    finally:
+        ours.close()
+        assert await asyncio.wait_for(serving, 20) == 0
+
+
+async def test_it_says_when_it_serves_and_applies_a_config(tmp_path: Path) -> None:
+    async with served(tmp_path) as there:
+        assert await there.status("demo") == 200
+        assert await there.status("other") == 404
+        changed = read(tmp_path, more='[aliases]\nother = ["demo"]\n')
+        there.ours.sendall(frame(NewConfig(pickle.dumps(changed))))
+        assert await there.message() == Applied()
+        assert await there.status("other") == 200
+        there.ours.sendall(frame(Stop()))
+        assert await asyncio.wait_for(asyncio.shield(there.serving), 20) == 0
+
+
+async def test_it_stops_when_the_supervisor_has_ended(tmp_path: Path) -> None:
+    async with served(tmp_path) as there:
+        there.ours.shutdown(socket.SHUT_RDWR)
+        assert await asyncio.wait_for(asyncio.shield(there.serving), 20) == 0
+    log = (tmp_path / "log").read_text()
+    assert '"event":"the supervisor has ended, and so does this worker","worker":1' in log
+
+
+async def test_workers_tell_each_other_who_made_opaque_state(tmp_path: Path) -> None:
+    async with served(tmp_path) as there:
+        origins = there.process._state.origins
+        attempt = Attempt(provider="p", model="m", dialect="openai_chat", account="k")
+        origins.remember((), attempt)
+        origins.remember(("mine",), attempt)
+        assert await there.message() == StateMade((hash("mine"),), "p", "k")
+        there.ours.sendall(frame(StateMade((hash("theirs"),), "q", "l")))
+        await until(lambda: origins.find("theirs") == ("q", "l"), what="the origin")
+
+
+def test_it_says_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").write_text("not a folder")
+    ours, theirs = socket.socketpair()
+    config = read(
+        tmp_path, more='[[agents]]\nname = "a"\nsocket = "FOLDER/a.sock"\nbudget = { tokens = 1 }\n'
+    )
+    there = place(tmp_path, theirs, config)
+    assert worker.run(config, there, verbose=False) == 1
+    there.sockets[0].close()
+    (failed,) = Frames().feed(ours.recv(65536))
+    assert isinstance(failed, Failed)
+    assert failed.sentence.startswith("what agents spent cannot be kept in ")
+    ours.close()
+
+
+def test_a_config_is_the_same_after_pickling(tmp_path: Path) -> None:
+    more = '[[providers]]\nname = "o"\ntype = "openai"\napi_key = "sk-secret-1"\nallow = [{ rule = "web-search", domains = ["a.example"] }]\n'
+    config = read(tmp_path, more=more)
+    copied = pickle.loads(pickle.dumps(config))
+    assert copied == config
+    assert copied.providers[1].api_key[0].reveal() == "sk-secret-1"
+    assert msgspec.structs.asdict(copied.server) == msgspec.structs.asdict(config.server)
