@@ -75,7 +75,7 @@ def modules(folder: Path, config: str, *path: str) -> list[frozenset[str]]:
         timeout=60,
         text=True,
     )
-    return [frozenset(names) for names in json.loads(done.stdout)]
+    return [frozenset(names) for names in json.loads(done.stdout.splitlines()[-1])]
 
 
 def dialects(names: frozenset[str]) -> set[str]:
