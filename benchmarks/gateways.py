@@ -21,6 +21,8 @@ MODELPLEX = Path(sys.executable).parent / "modelplex"
 PEERS = HERE.parent / ".cache" / "bench-peers"
 PEERS_LOCK = HERE / "peers.txt"
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
 CONFIG = """\
 [server]
 log_level = "info"
@@ -55,13 +57,15 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def start(self) -> tuple[Service, float]:
-        """The running server, and the seconds until it answered."""
+        """The running server, and the seconds until it answered. From the second start on Python
+        has its bytecode, as in an installation.
+        """
         return start(
             self.command,
             core=GATEWAY_CORE,
             health=self.health,
             cwd=BUILD,
-            environment={**os.environ, **self.environment},
+            environment={**ENVIRONMENT, **self.environment},
         )
 
 

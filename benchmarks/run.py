@@ -176,7 +176,12 @@ def start_up(server: Server) -> dict[str, float]:
         if server.name == "modelplex":
             began = time.perf_counter()
             with on_core(GATEWAY_CORE):
-                subprocess.run([server.command[0], "--version"], check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(
+                    [server.command[0], "--version"],
+                    check=True,
+                    env=gateways.ENVIRONMENT,
+                    stdout=subprocess.DEVNULL,
+                )
             figures["ms of --version"].append((time.perf_counter() - began) * 1e3)
         service, seconds = server.start()
         figures["ms until /health answers"].append(seconds * 1e3)
