@@ -23,6 +23,7 @@ from modelplex.policy.accepted_types import (
     reader_of,
 )
 from modelplex.policy.containers import ListRule, ObjectRule, UnionRule
+from modelplex.policy.large_list import LargeList
 from modelplex.policy.path import Path
 from modelplex.policy.strict_json import NO_SPACES, is_utf8, read_value
 from modelplex.policy.verdict import Facts
@@ -214,6 +215,8 @@ def _holds_only(body: bytes, members: Members) -> bool:
 
 def _apply(walk: PolicyWalk, rule: ValueRule, value: Any, path: Path) -> None:
     kind = cast("type[object]", type(value))
+    if kind is LargeList and not rule.takes_large_lists:
+        value, kind = list(value), list
     if kind not in rule.allowed_types and not (kind is str and value in rule.allowed_words):
         rule(walk, value, path)
 
@@ -228,10 +231,12 @@ def _walk_entries(walk: PolicyWalk, found: _Rule, raw: msgspec.Raw, path: Path) 
         if size < READ_AT_ONCE and end < len(entries):
             continue
         batch = entries[start:end]
-        accepts = found.accepts_entries if at_once else None
+        accepts = found.accepts_entries if at_once and size < 2 * READ_AT_ONCE else None
         if accepts is None or not accepts(b"[%b]" % b",".join(map(memoryview, batch))):
             for index, each in enumerate(batch, start):
-                if found.accepts_entry is None or not found.accepts_entry(each):
+                # A long text is copied to be accepted, and once more in a list.
+                is_long = len(each) > READ_AT_ONCE
+                if is_long or found.accepts_entry is None or not found.accepts_entry(each):
                     here: Path = (path, index)
                     _apply(walk, found.entry, read_value(each, here, nesting=2), here)
         size, start = 0, end

@@ -24,6 +24,7 @@ from modelplex.policy.accepted_types import (
     union_of,
     variant_of,
 )
+from modelplex.policy.large_list import LargeList
 from modelplex.policy.path import Path
 from modelplex.policy.value_rules import UNKNOWN_FIELD, UNKNOWN_PART
 from modelplex.policy.walk import UNKNOWN_FORM, Children, Json, PolicyWalk, ValueRule
@@ -70,12 +71,18 @@ class ObjectRule(ValueRule):
             if kind not in rule.allowed_types and not (
                 kind is str and rule.allowed_words and member in rule.allowed_words
             ):
+                if kind is LargeList and not rule.takes_large_lists:
+                    member = list(cast("LargeList", member))  # noqa: PLW2901 - the same value
+                    if list in rule.allowed_types:
+                        continue
                 rule(walk, member, (path, key))
 
     def _apply_and_drop(self, walk: PolicyWalk, value: Json, path: Path) -> None:
         left = len(value)
         for key, member in value.items():
             rule = self.fields.get(key, self.default)
+            if type(member) is LargeList:
+                member = list(member)  # noqa: PLW2901 - the same value
             if type(member) not in rule.allowed_types:
                 since, here = len(walk.edits), (path, key)
                 rule(walk, member, here)
@@ -98,17 +105,18 @@ class ListRule(ValueRule):
     """A list with one rule for every entry."""
 
     __slots__ = ("entry", "when_empty")
+    takes_large_lists = True
 
     def __init__(self, entry: ValueRule, *, when_empty: WhenEmpty = "keep") -> None:
         self.entry = entry
         self.when_empty = when_empty
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
-        if not isinstance(value, list):
+        if not isinstance(value, list) and type(value) is not LargeList:
             if value is not None:
                 walk.refuse(path, "unknown-form")
             return
-        entries = cast("list[Any]", cast("object", value))
+        entries = cast("list[Any] | LargeList", cast("object", value))
         left, rule = len(entries), self.entry
         for index, entry in enumerate(entries):
             if type(entry) in rule.allowed_types:
@@ -133,7 +141,7 @@ class UnionRule(ValueRule):
     without a rule is refused.
     """
 
-    __slots__ = ("allowed_types", "items", "members", "text")
+    __slots__ = ("allowed_types", "items", "members", "takes_large_lists", "text")
 
     def __init__(
         self,
@@ -146,13 +154,14 @@ class UnionRule(ValueRule):
         self.text = text
         self.items = items
         self.members = members
+        self.takes_large_lists = items.takes_large_lists
         self.allowed_types = frozenset((type(None), *plain)) | (text.allowed_types & {str})
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         rule: ValueRule = UNKNOWN_FORM
         if isinstance(value, str):
             rule = self.text
-        elif isinstance(value, list):
+        elif isinstance(value, list) or type(value) is LargeList:
             rule = self.items
         elif isinstance(value, dict):
             rule = self.members

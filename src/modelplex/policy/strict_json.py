@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, cast
 
 import msgspec
 
+from modelplex.policy.large_list import LargeList
 from modelplex.policy.path import Path
 from modelplex.policy.walk import PolicyRefusal
 
@@ -41,6 +44,10 @@ MAX_SPLIT_DEPTH = 9
 """Levels that are parsed in pieces. An image in a tool result is eight levels deep; each level is
 another pass over the body.
 """
+LARGE_LIST = 4 * 1024 * 1024
+"""Bytes of a member from which its entries are not kept: decoded twice, for the checks here and for
+the rules, they take a batch of memory. A list of more is a conversation with images, or hostile.
+"""
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -50,7 +57,9 @@ NO_SPACES = -1
 
 
 def read_strict(body: bytes) -> dict[str, Any]:
-    """The decoded body. Raises PolicyRefusal (malformed, too-deep, duplicate-key)."""
+    """The decoded body; a long list in it may be a LargeList. Raises PolicyRefusal (malformed,
+    too-deep, duplicate-key).
+    """
     tree = read_value(body, None, nesting=0)
     if not isinstance(tree, dict):
         raise PolicyRefusal("malformed", None)
@@ -155,21 +164,34 @@ def _read_members(text: memoryview, path: Path, *, nesting: int) -> object:
     return tree
 
 
-def _read_entries(text: memoryview, path: Path, *, nesting: int) -> list[object]:
-    """Decode small entries in batches."""
-    read: list[object] = []
+def _read_entries(text: memoryview, path: Path, *, nesting: int) -> list[object] | LargeList:
+    batches = partial(_batches, text, path, nesting=nesting)
+    if nesting != 1 or len(text) <= LARGE_LIST:
+        return [value for batch in batches() for value in batch]
+    length = 0
+    for batch in batches():
+        if _is_too_deep(batch, MAX_DEPTH - nesting):
+            raise PolicyRefusal("too-deep", None)
+        length += len(batch)
+    return LargeList(batches, length)
+
+
+def _batches(text: memoryview, path: Path, *, nesting: int) -> Iterator[list[object]]:
+    """The entries of a list: the small ones in batches, each large one alone."""
     batch: list[bytes] = []
-    size = 0
+    size = first = 0
     for raw in _decode_entries(text):
         if batch and size + len(raw) > PIECE_SIZE:
-            read += _read_list(batch, path, first=len(read))
+            yield _read_list(batch, path, first=first)
+            first += len(batch)
             batch, size = [], 0
         if len(raw) > PIECE_SIZE:
-            read.append(_read(memoryview(raw), (path, len(read)), nesting=nesting + 1))
+            yield [_read(memoryview(raw), (path, first), nesting=nesting + 1)]
+            first += 1
         else:
             batch.append(bytes(raw))
             size += len(raw)
-    return read + _read_list(batch, path, first=len(read))
+    yield _read_list(batch, path, first=first)
 
 
 def _read_list(entries: list[bytes], path: Path, *, first: int) -> list[object]:

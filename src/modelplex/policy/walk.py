@@ -111,12 +111,14 @@ class PolicyWalk:
 
 class ValueRule:
     """The type of a value. The walk does not call the rule for a value whose Python type is in
-    `allowed_types`, nor for a string in `allowed_words`.
+    `allowed_types`, nor for a string in `allowed_words`. A rule that `takes_large_lists` may get a
+    LargeList in place of a list.
     """
 
     __slots__ = ()
     allowed_types: frozenset[type] = frozenset()
     allowed_words: frozenset[str] = frozenset()
+    takes_large_lists: bool = False
 
     def __call__(self, walk: PolicyWalk, value: Any, path: Path) -> None:
         raise NotImplementedError
