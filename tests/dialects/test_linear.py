@@ -22,10 +22,12 @@ from modelplex.core.request import Attempt, ChatRequest, Endpoint, RawRequest
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import write_request
+from modelplex.policy import by_member
+from modelplex.policy.judge import judge, judge_whole
 from modelplex.policy.verdict import Facts
 from tests.dialects.adversarial import FAMILIES
 from tests.dialects.sides import all_dialects, client_dialect
-from tests.policy.judging import judge
+from tests.policy.judging import TABLES
 
 FEW = 100
 """Entries whose calls are counted."""
@@ -60,7 +62,8 @@ def steps(dialect: str, body: bytes) -> Iterator[tuple[str, Step]]:
     """Everything that the gateway may do with a body, by its name."""
     ask = asked(dialect, body)
     yield "read_request", lambda: asked(dialect, body)
-    yield f"policy {dialect}", lambda: judge(body, dialect=dialect, facts=FACTS)
+    yield f"policy {dialect}", judging(body, dialect)
+    yield f"policy {dialect}, of the whole", judging(body, dialect, judge_whole)
     yield "estimated", lambda: estimated(ask, characters=0)
     yield "read_call", lambda: client_dialect(dialect).read_call(ask)
     try:
@@ -81,8 +84,14 @@ def writing(call: ChatRequest, attempt: Attempt) -> Step:
     return lambda: write_request(call, attempt)
 
 
-def judging(body: bytes, dialect: str) -> Step:
-    return lambda: judge(body, dialect=dialect, facts=FACTS)
+def judging(body: bytes, dialect: str, judge: Callable[..., object] = judge) -> Step:
+    return lambda: judge(body, table=TABLES[dialect], facts=FACTS)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each body is judged as if it were the first."""
+    monkeypatch.setattr(by_member, "LONGEST_REMEMBERED", 0)
 
 
 def ran(step: Step) -> None:
@@ -120,8 +129,9 @@ def seconds_of(step: Step) -> float:
 @pytest.mark.parametrize(("dialect", "family"), CASES)
 def test_twice_as_many_entries_are_at_most_twice_the_calls(dialect: str, family: str) -> None:
     make = FAMILIES[dialect][family]
-    for _, step in steps(dialect, make(1)):
-        ran(step)  # modules that are only imported where they are needed
+    for n in (1, FEW // 2):
+        for _, step in steps(dialect, make(n)):
+            ran(step)  # modules and types that are only loaded or made where they are needed
     counts = [
         {name: calls_of(step) for name, step in steps(dialect, make(n))} for n in (FEW // 2, FEW, FEW * 2)
     ]

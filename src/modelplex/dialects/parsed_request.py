@@ -20,6 +20,7 @@ from modelplex.core.request import (
     RawRequest,
 )
 from modelplex.dialects.core.estimate import estimated
+from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.dialect import (
     ClientCompletions,
     ClientDialect,
@@ -179,21 +180,19 @@ def holds_envelopes(raw_request: RawRequest) -> bool:
     passes unchanged.
     """
     dialect = DIALECTS[raw_request.dialect]
-    return dialect.client is not None and dialect.family.envelope_mark in raw_request.body
+    return dialect.client is not None and holds_any(raw_request.body, (dialect.family.envelope_mark,))
 
 
 def may_hold_opaque_state(raw_request: RawRequest) -> bool:
     """Whether the body may hold opaque state, in an envelope or as its provider wrote it."""
-    return _may_refer(raw_request) and any(
-        mark in raw_request.body for mark in DIALECTS[raw_request.dialect].family.opaque_members
-    )
+    marks = DIALECTS[raw_request.dialect].family.opaque_members
+    return _may_refer(raw_request) and holds_any(raw_request.body, marks)
 
 
 def may_name_stored_state(raw_request: RawRequest) -> bool:
     """Whether the body may hold the id of a file or the like, which one provider stores."""
-    return _may_refer(raw_request) and any(
-        mark in raw_request.body for mark in DIALECTS[raw_request.dialect].family.stored_members
-    )
+    marks = DIALECTS[raw_request.dialect].family.stored_members
+    return _may_refer(raw_request) and holds_any(raw_request.body, marks)
 
 
 def _may_refer(raw_request: RawRequest) -> bool:

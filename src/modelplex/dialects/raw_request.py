@@ -66,7 +66,7 @@ def read_request(
         changes = _mended(fields) if body is not given else ()
         if any(change.path == "model" for change in changes):
             raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
-    check_lists(fields, limits=facts.lists)
+    check_lists(fields, body, limits=facts.lists)
     if stream is None:
         stream = facts.stream != "never" and _streamed(fields, by_default=facts.stream == "by_default")
     return RawRequest(

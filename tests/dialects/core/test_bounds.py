@@ -17,9 +17,9 @@ from modelplex.dialects.core.bounds import (
     MAX_TOOLS,
     MAX_VALUES,
     SLICE,
+    _may_exceed,  # pyright: ignore[reportPrivateUsage] - the fast half of check_values
     count_values,
     may_have_more_values,
-    most_values,
 )
 from modelplex.dialects.raw_request import read_request
 
@@ -52,10 +52,27 @@ def test_values_are_counted_without_reading_them_however_the_body_is_cut(
         assert count_values(body, enough=1000) == values(value)
 
 
-@given(st.text(alphabet="a,[]{}", max_size=40), st.integers(0, 20))
-def test_whether_there_may_be_more_values_agrees_with_their_number(text: str, most: int) -> None:
-    body = text.encode()
-    assert may_have_more_values(body, most) == (most_values(body) > most)
+@given(value=JSON, slice_=st.integers(1, 9), samples=st.integers(1, 9), rare=st.integers(1, 9))
+def test_a_body_with_more_values_may_have_more_however_it_is_cut(
+    value: Any, slice_: int, samples: int, rare: int
+) -> None:
+    body = json.dumps(value, separators=(",", ":")).encode()
+    found = values(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds, "COUNTED_AT_ONCE", slice_)
+        patch.setattr(bounds, "SAMPLES", samples)
+        patch.setattr(bounds, "RARE", rare)
+        for may_have_more in (may_have_more_values, _may_exceed):
+            assert all(may_have_more(body, most) for most in range(found))
+            assert not may_have_more(body, len(body) + 1)
+
+
+def test_few_commas_in_a_large_body_are_few_values() -> None:
+    body = json.dumps({"a": ["a text, " + "without a comma " * 1_000] * 100}).encode()
+    for may_have_more in (may_have_more_values, _may_exceed):
+        assert not may_have_more(body, 300)
+        assert may_have_more(body, 100)
+    assert count_values(body, enough=1_000) == 102
 
 
 def test_counting_takes_a_few_steps_for_each_slice() -> None:
