@@ -21,11 +21,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     package: frozenset(others.split())
     for package, others in {
         "core": "",
+        "eager_task": "",
         "policy": "core",
         "dialects": "core policy",
         "routing": "core",
         "providers": "core",
-        "http_client": "core",
+        "http_client": "core eager_task",
         "client": "",
         "config": "core policy providers routing records http_client pipeline",
         "limits": "core config",
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "pipeline": "core dialects policy routing providers http_client config records",
         "mcp": "core dialects http_client config records pipeline",
         "dashboard": "core records",
-        "server": "core dialects policy routing providers http_client config limits records pipeline mcp dashboard",
+        "server": "core dialects policy routing providers eager_task http_client config limits records pipeline mcp dashboard",
         "sandbox": "config server",
         "command_options": "config mcp sandbox",
         "cli": "command_options config mcp sandbox server",

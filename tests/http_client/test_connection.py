@@ -8,8 +8,7 @@ import pytest
 import trustme
 
 from modelplex.http_client import BadResponse, ConnectionCut, HttpClient, Origin, TimedOut, Timeouts
-from modelplex.http_client.connection import HEAD_LIMIT, UpstreamConnection
-from modelplex.http_client.pool import READ_SIZE
+from modelplex.http_client.connection import HEAD_LIMIT, READ_SIZE, UpstreamConnection
 from modelplex.http_client.request import EncodedRequest
 
 from .upstream import (
@@ -245,7 +244,7 @@ def test_a_connection_lost_between_connecting_and_sending_is_a_cut(run: Run) -> 
             connection = await pool._connect(up.origin, BOUND)
             await until(lambda: connection.gone)
             with pytest.raises(ConnectionCut) as caught:
-                await connection.exchange(EncodedRequest(b"GET / HTTP/1.1\r\n\r\n", (), False, PATIENT))
+                await connection.exchange(EncodedRequest(b"GET / HTTP/1.1\r\n\r\n", b"", False, PATIENT))
             assert not caught.value.started
 
     run(scenario)

@@ -155,3 +155,59 @@ def test_a_nudge_wakes_the_reader_and_does_not_extend_its_timeout(run: Run) -> N
                 await waiting
 
     run(scenario)
+
+
+@pytest.mark.parametrize("refused", [0, 2])
+def test_delivered_bytes_come_within_the_callback_until_they_are_refused(run: Run, refused: int) -> None:
+    going = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for piece in (b"a", b"b", b"c"):
+            await going.wait()
+            going.clear()
+            writer.write(b"1\r\n%b\r\n" % piece)
+        await going.wait()
+        writer.write(b"0\r\n\r\n")
+        await reader.read()
+
+    async def scenario() -> None:
+        taken: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            going.set()
+            return len(taken) != refused
+
+        async with upstream(script) as up, client() as pool:
+            reply = await send(pool, up.origin)
+            going.set()
+            assert not await reply.deliver(take)
+            if refused:
+                assert taken == [b"a", b"b"]
+                assert await reply.chunk() == b"c"
+                going.set()
+            else:
+                assert taken == [b"a", b"b", b"c"]
+            assert await reply.chunk() == b""
+            assert not await reply.deliver(take)
+            assert counts(pool) == (1, 1)
+
+    run(scenario)
+
+
+def test_a_nudge_ends_the_delivery(run: Run) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+        await reader.read()
+
+    async def scenario() -> None:
+        async with upstream(script) as up, client() as pool:
+            reply = await send(pool, up.origin)
+            asyncio.get_running_loop().call_later(0.01, reply.nudge)
+            assert await reply.deliver(lambda _: True)
+            reply.close()
+
+    run(scenario)

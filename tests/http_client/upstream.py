@@ -120,7 +120,7 @@ async def send(
     origin: Origin,
     *,
     method: bytes = b"POST",
-    body: bytes | tuple[bytes, ...] = b"{}",
+    body: bytes = b"{}",
     timeouts: Timeouts = PATIENT,
 ) -> HttpResponse:
     return await pool.send(

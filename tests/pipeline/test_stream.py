@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,6 +24,11 @@ class Answer:
 
     async def chunk(self) -> bytes:
         return self._chunks.pop(0) if self._chunks else b""
+
+    async def deliver(self, take: Callable[[bytes], bool]) -> bool:
+        """Nothing arrives."""
+        del take
+        return False
 
     def nudge(self) -> None:
         """Nobody waits."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from modelplex.core.request import Attempt
 from modelplex.routing.key_rotation import KeyRotation
 
@@ -9,7 +11,8 @@ ATTEMPTS = [Attempt(provider="p", model="m", dialect="openai_chat", key=key) for
 
 
 def order(rotation: KeyRotation, *, provider: str = "p", caller: str = "a") -> list[int]:
-    return [attempt.key for attempt in rotation.ordered(ATTEMPTS, provider=provider, caller=caller)]
+    attempts = [msgspec.structs.replace(attempt, provider=provider) for attempt in ATTEMPTS]
+    return [attempt.key for attempt in rotation.preferred_first(attempts, caller=caller)]
 
 
 def test_keys_stand_in_the_order_of_the_config() -> None:
@@ -28,3 +31,18 @@ def test_after_the_last_key_comes_the_first() -> None:
     rotation = KeyRotation()
     rotation.advance(ATTEMPTS[2], caller="a", keys=3)
     assert order(rotation) == [0, 1, 2]
+
+
+def test_each_model_of_a_provider_keeps_its_place() -> None:
+    rotation = KeyRotation()
+    assert not rotation.any_preferred
+    rotation.advance(ATTEMPTS[0], caller="a", keys=3)
+    assert rotation.any_preferred
+    others = [msgspec.structs.replace(attempt, model="n") for attempt in ATTEMPTS]
+    other = Attempt(provider="q", model="m", dialect="openai_chat")
+    ordered = rotation.preferred_first([*ATTEMPTS, other, *others], caller="a")
+    assert [(each.provider, each.model, each.key) for each in ordered] == [
+        *(("p", "m", key) for key in (1, 2, 0)),
+        ("q", "m", 0),
+        *(("p", "n", key) for key in (1, 2, 0)),
+    ]

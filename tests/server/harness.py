@@ -1,22 +1,23 @@
-"""Raw HTTP clients of an ASGI app on real listeners, for tests of connections and listeners."""
+"""Raw HTTP clients of an app on real listeners, for tests of connections and listeners."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import msgspec
 
+from modelplex.eager_task import in_asyncio_task
 from modelplex.server.address import Address, Tcp, Unix
 from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.http_exchange import App, HttpExchange
 from modelplex.server.listeners import Listening, listen
 
 BOUND = 15
 """Seconds that any single wait may take before the test is called hung."""
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, None]], None]
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -53,6 +54,16 @@ class RawClient:
         status, headers = await self.head()
         async with asyncio.timeout(BOUND):
             return status, headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
+
+    async def chunked(self) -> bytes:
+        """The body of a stream, after its head."""
+        body: list[bytes] = []
+        async with asyncio.timeout(BOUND):
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                body.append(await self.reader.readexactly(size))
+                assert await self.reader.readexactly(2) == b"\r\n"
+            assert await self.reader.readexactly(2) == b"\r\n"
+        return b"".join(body)
 
     async def refusal(self) -> tuple[int, str]:
         """Status and code of a complete refusal: in OpenAI's shape, followed by the end of the
@@ -106,30 +117,26 @@ async def serving(app: App, address: Address, **limits: Any) -> AsyncGenerator[S
         await served.listening.drain()
 
 
-async def read_body(receive: Any) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError
-        piece: bytes = message["body"]
-        body += piece
-        if not message["more_body"]:
-            return body
+def unlimited(size: int) -> None:
+    """A body may have any size."""
 
 
-async def respond(
-    send: Any, body: bytes, *, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
-    await send({"type": "http.response.body", "body": body})
+async def disconnect(exchange: HttpExchange) -> None:
+    """Return once the client has disconnected."""
+    if not exchange.disconnected:
+        gone = asyncio.Event()
+        exchange.on_disconnect = gone.set
+        await until(gone)
+    assert exchange.disconnected
 
 
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    await respond(send, scope["path"].encode() + b" " + await read_body(receive))
+async def echo(exchange: HttpExchange) -> None:
+    """Responds with the path and the body."""
+    body = await exchange.body(unlimited)
+    exchange.respond(200, [], exchange.head.path.encode() + b" " + body)
 
 
 async def until(event: asyncio.Event) -> None:
+    await in_asyncio_task()  # an app may be none
     async with asyncio.timeout(BOUND):
         await event.wait()

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from modelplex.core.errors import RequestTimeout
 from modelplex.server import connection_limits
 from modelplex.server.address import Address
 from modelplex.server.connection_refusals import MAX_PIPELINED
-from tests.server.harness import BOUND, CHUNKED, GET, Run, echo, read_body, respond, serving, until
+from modelplex.server.http_exchange import HttpExchange
+from tests.server.harness import BOUND, CHUNKED, GET, Run, disconnect, echo, serving, unlimited, until
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -35,12 +37,12 @@ def test_requests_on_one_connection_are_served_in_turn(run: Run, address: Addres
     run(main())
 
 
-def test_the_scope_has_the_listener_of_the_request(run: Run, address: Address) -> None:
+def test_the_state_has_the_listener_of_the_request(run: Run, address: Address) -> None:
     states: list[dict[str, Any]] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        states.append(scope["state"])
-        await respond(send, b"")
+    async def app(exchange: HttpExchange) -> None:
+        states.append(exchange.connection.state)
+        exchange.respond(200, [], b"")
 
     async def main() -> None:
         async with serving(app, address) as served:
@@ -96,10 +98,10 @@ def test_a_chunked_body_arrives_whole_and_its_trailers_do_not_reach_the_app(
 ) -> None:
     seen: list[bytes] = []
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        body = await read_body(receive)
-        seen.extend(name for name, _ in scope["headers"])
-        await respond(send, body)
+    async def app(exchange: HttpExchange) -> None:
+        body = await exchange.body(unlimited)
+        seen.extend(name for name, _ in exchange.head.headers)
+        exchange.respond(200, [], body)
 
     async def main() -> None:
         async with serving(app, address) as served:
@@ -157,13 +159,13 @@ def test_an_app_that_waits_gets_a_disconnect_at_once(run: Run, address: Address,
     async def main() -> None:
         working, gone = asyncio.Event(), asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await read_body(receive)
+        async def app(exchange: HttpExchange) -> None:
+            await exchange.body(unlimited)
             if answering:
-                await send({"type": "http.response.start", "status": 200, "headers": []})
-                await send({"type": "http.response.body", "body": b"first", "more_body": True})
+                exchange.start([])
+                exchange.write(b"first")
             working.set()
-            assert (await receive())["type"] == "http.disconnect"
+            await disconnect(exchange)
             gone.set()
 
         async with serving(app, address) as served:
@@ -182,9 +184,9 @@ def test_after_a_complete_body_reading_goes_on_while_the_app_works(run: Run, add
     async def main() -> None:
         waiting, gone = asyncio.Event(), asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def app(exchange: HttpExchange) -> None:
             waiting.set()
-            await read_body(receive)
+            await exchange.body(unlimited)
             await until(gone)
 
         async with serving(app, address) as served:
@@ -192,9 +194,9 @@ def test_after_a_complete_body_reading_goes_on_while_the_app_works(run: Run, add
             client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n")
             await until(waiting)
             (each,) = served.listening.traffic.open
-            # In one piece, above the high-water mark, to an app that reads no more after it.
+            # In one piece, larger than what is kept before the app asks for the body.
             each.data_received(b"x" * 100_000)
-            assert not each.flow.read_paused
+            assert not each.read_paused
             gone.set()
 
     run(main())
@@ -207,11 +209,11 @@ def test_a_disconnect_reaches_the_running_request_and_drops_the_queued_one(
         paths: list[str] = []
         working, gone = asyncio.Event(), asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            paths.append(scope["path"])
-            await read_body(receive)
+        async def app(exchange: HttpExchange) -> None:
+            paths.append(exchange.head.path)
+            await exchange.body(unlimited)
             working.set()
-            assert (await receive())["type"] == "http.disconnect"
+            await disconnect(exchange)
             gone.set()
 
         async with serving(app, address) as served:
@@ -232,18 +234,16 @@ def test_a_slow_client_pauses_the_app_and_gets_everything(run: Run, address: Add
         blocked = asyncio.Event()
         sent: list[int] = []
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            size = (b"content-length", b"%d" % (len(chunk) * count))
-            await send({"type": "http.response.start", "status": 200, "headers": [size]})
+        async def app(exchange: HttpExchange) -> None:
+            exchange.start([])
             for n in range(count):
-                sending = asyncio.ensure_future(
-                    send({"type": "http.response.body", "body": chunk, "more_body": n < count - 1})
-                )
-                done, _ = await asyncio.wait({sending}, timeout=0.2)
+                exchange.write(chunk, last=n == count - 1)
+                draining = asyncio.ensure_future(exchange.drain())
+                done, _ = await asyncio.wait({draining}, timeout=0.2)
                 if not done and not blocked.is_set():
                     sent.append(n)
                     blocked.set()
-                await sending
+                await draining
 
         async with serving(app, address) as served:
             client = await served.client()
@@ -253,7 +253,8 @@ def test_a_slow_client_pauses_the_app_and_gets_everything(run: Run, address: Add
             assert sent[0] < count // 2
             (each,) = served.listening.traffic.open
             assert each.transport.get_write_buffer_size() < 4 * len(chunk)
-            assert len((await client.response())[2]) == len(chunk) * count
+            assert (await client.head())[0] == 200
+            assert await client.chunked() == chunk * count
 
     run(main())
 
@@ -261,11 +262,12 @@ def test_a_slow_client_pauses_the_app_and_gets_everything(run: Run, address: Add
 ENDLESS = b"x" * 262_144
 
 
-async def endless(scope: Any, receive: Any, send: Any) -> None:
+async def endless(exchange: HttpExchange) -> None:
     """Writes until the client disconnects."""
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    while not scope["exchange"].disconnected:
-        await send({"type": "http.response.body", "body": ENDLESS, "more_body": True})
+    exchange.start([])
+    while not exchange.disconnected:
+        await exchange.drain()
+        exchange.write(ENDLESS)
         await asyncio.sleep(0)
 
 
@@ -303,7 +305,7 @@ def test_the_oldest_unread_responses_of_a_caller_are_aborted(
 def test_an_app_that_fails_before_its_response_gives_a_500(
     run: Run, address: Address, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(exchange: HttpExchange) -> None:
         raise LookupError("a secret")
 
     async def main() -> None:
@@ -318,7 +320,7 @@ def test_an_app_that_fails_before_its_response_gives_a_500(
 
 
 def test_an_app_that_returns_without_a_response_gives_a_500(run: Run, address: Address) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(exchange: HttpExchange) -> None:
         return
 
     async def main() -> None:
@@ -334,9 +336,9 @@ def test_an_app_that_returns_without_a_response_gives_a_500(run: Run, address: A
 def test_an_app_that_stops_within_its_response_gives_an_incomplete_body(
     run: Run, address: Address, *, raises: bool
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+    async def app(exchange: HttpExchange) -> None:
+        exchange.start([])
+        exchange.write(b"half")
         if raises:
             raise LookupError
 
@@ -351,8 +353,9 @@ def test_an_app_that_stops_within_its_response_gives_an_incomplete_body(
 
 
 def test_a_response_sent_before_the_body_is_read_can_be_read(run: Run, address: Address) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await respond(send, b"too large", status=413, headers=((b"connection", b"close"),))
+    async def app(exchange: HttpExchange) -> None:
+        exchange.keep_alive = False
+        exchange.respond(413, [], b"too large")
 
     async def main() -> None:
         async with serving(app, address) as served:
@@ -373,8 +376,8 @@ def test_a_response_sent_before_the_body_is_read_can_be_read(run: Run, address: 
 def test_a_connection_is_used_again_after_an_early_response_and_a_small_rest_of_the_body(
     run: Run, address: Address
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await respond(send, scope["path"].encode(), status=413)
+    async def app(exchange: HttpExchange) -> None:
+        exchange.respond(413, [], exchange.head.path.encode())
 
     async def main() -> None:
         async with serving(app, address) as served:
@@ -393,8 +396,8 @@ def test_the_rest_of_a_body_is_read_up_to_a_limit(
     monkeypatch.setattr(connection_limits, "LINGER_BYTES", 100_000)
     monkeypatch.setattr(connection_limits, "LINGER_SECONDS", 1000.0)
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await respond(send, b"no", status=413)
+    async def app(exchange: HttpExchange) -> None:
+        exchange.respond(413, [], b"no")
 
     async def main() -> None:
         async with serving(app, address) as served:
@@ -481,13 +484,10 @@ def test_an_idle_connection_is_closed_after_keep_alive(run: Run, address: Addres
 
 
 def test_the_deadlines_of_a_request_do_not_end_a_long_response(run: Run, address: Address) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.wait({asyncio.ensure_future(receive_twice(receive))}, timeout=0.6)
-        await respond(send, b"late")
-
-    async def receive_twice(receive: Any) -> None:
-        await receive()
-        await receive()
+    async def app(exchange: HttpExchange) -> None:
+        await exchange.body(unlimited)
+        await asyncio.wait({asyncio.ensure_future(disconnect(exchange))}, timeout=0.6)
+        exchange.respond(200, [], b"late")
 
     async def main() -> None:
         async with serving(app, address, header_timeout=0.1, body_timeout=0.1, keep_alive=0.1) as served:
@@ -502,10 +502,10 @@ def test_a_body_that_stops_is_a_408_and_a_disconnect_for_the_app(run: Run, addre
     async def main() -> None:
         disconnected = asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def app(exchange: HttpExchange) -> None:
             try:
-                await read_body(receive)
-            except ConnectionResetError:
+                await exchange.body(unlimited)
+            except RequestTimeout:
                 disconnected.set()
 
         async with serving(app, address, body_timeout=0.1) as served:
@@ -518,9 +518,9 @@ def test_a_body_that_stops_is_a_408_and_a_disconnect_for_the_app(run: Run, addre
 
 
 def test_a_body_that_the_app_does_not_read_is_not_late(run: Run, address: Address) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(exchange: HttpExchange) -> None:
         await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.6)
-        await echo(scope, receive, send)
+        await echo(exchange)
 
     async def main() -> None:
         async with serving(app, address, body_timeout=0.1) as served:
@@ -541,10 +541,10 @@ def test_a_connection_above_the_limit_is_refused_while_all_others_are_busy(
 
         began = asyncio.Event()
 
-        async def patient(scope: Any, receive: Any, send: Any) -> None:
+        async def patient(exchange: HttpExchange) -> None:
             began.set()
             await go.wait()
-            await echo(scope, receive, send)
+            await echo(exchange)
 
         async with serving(patient, address, max_connections=1) as served:
             first = await served.client()
@@ -589,10 +589,10 @@ def test_the_refusal_of_a_pipelined_request_is_not_written_into_a_running_respon
         # Both are in one piece, so the fault is known when the first request starts.
         begun, going = asyncio.Event(), asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def app(exchange: HttpExchange) -> None:
             begun.set()
             await until(going)
-            await respond(send, b"whole")
+            exchange.respond(200, [], b"whole")
 
         async with serving(app, address) as served:
             client = await served.client()

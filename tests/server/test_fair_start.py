@@ -20,7 +20,8 @@ class Requests:
 
     def add(self, owner: str, size: int) -> asyncio.Task[None]:
         async def request() -> None:
-            await self.turns.take(owner, size)
+            if not self.turns.may_start(owner, size):
+                await self.turns.wait(owner, size)
             self.started.append(owner)
 
         self.tasks.append(asyncio.create_task(request()))

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from modelplex.server.address import Address, ListenError, Tcp, Unix
 from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.listeners import listen
-from tests.server.harness import BOUND, GET, Run, echo, respond, serving, until
+from tests.server.harness import BOUND, GET, Run, echo, serving, until
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -25,12 +25,12 @@ def test_draining_closes_idle_connections_and_lets_running_responses_end(run: Ru
     async def main() -> None:
         working, going = asyncio.Event(), asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            if scope["path"] == "/wait":
+        async def app(exchange: HttpExchange) -> None:
+            if exchange.head.path == "/wait":
                 working.set()
                 await until(going)
-                assert not scope["state"]["stopping"].is_set()
-            await respond(send, b"done")
+                assert not exchange.connection.state["stopping"].is_set()
+            exchange.respond(200, [], b"done")
 
         async with serving(app, address, drain_timeout=BOUND) as served:
             idle, busy = await served.client(), await served.client()
@@ -56,11 +56,11 @@ def test_after_the_drain_timeout_a_stream_ends_with_its_own_error(run: Run, addr
     async def main() -> None:
         working = asyncio.Event()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
+        async def app(exchange: HttpExchange) -> None:
+            exchange.start([])
             working.set()
-            await until(scope["state"]["stopping"])
-            await send({"type": "http.response.body", "body": b"error!"})
+            await until(exchange.connection.state["stopping"])
+            exchange.write(b"error!", last=True)
 
         async with serving(app, address) as served:
             client = await served.client()
@@ -78,8 +78,9 @@ def test_an_app_that_does_not_stop_is_disconnected_and_cancelled(run: Run, addre
         working = asyncio.Event()
         cancelled: list[bool] = []
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
+        async def app(exchange: HttpExchange) -> None:
+            exchange.start([])
+            exchange.write(b"")
             working.set()
             try:
                 await asyncio.Event().wait()

@@ -1,8 +1,6 @@
-"""The reader of requests without a connection: bytes in, scopes and bodies out."""
+"""The reader of requests without a connection: bytes in, heads and bodies out."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from modelplex.server.connection_refusals import (
     TOO_MANY_HEADS,
     TOO_MANY_PIPELINED,
 )
+from modelplex.server.request_head import HttpHead, KnownHeads
 from modelplex.server.request_reader import RequestReader
 
 GET = b"GET /a?q=1 HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -25,17 +24,21 @@ class Receiver:
     def __init__(self) -> None:
         self.queue_is_full = False
         self.heads_started = 0
-        self.scopes: list[Any] = []
-        self.flags: list[tuple[bool, bool]] = []
+        self.heads: list[HttpHead] = []
+        self.lengths: list[int | None] = []
         self.bodies: list[bytes] = []
         self.complete = 0
 
     def head_started(self) -> None:
         self.heads_started += 1
 
-    def request_started(self, scope: Any, *, expects_100: bool, keep_alive: bool) -> None:
-        self.scopes.append(scope)
-        self.flags.append((expects_100, keep_alive))
+    @property
+    def flags(self) -> list[tuple[bool, bool]]:
+        return [(head.expects_100, head.keep_alive) for head in self.heads]
+
+    def request_started(self, head: HttpHead, *, length: int | None) -> None:
+        self.heads.append(head)
+        self.lengths.append(length)
         self.bodies.append(b"")
 
     def body_received(self, data: bytes) -> None:
@@ -45,28 +48,24 @@ class Receiver:
         self.complete += 1
 
 
-def reader(*, max_header_size: int = 4000, heads: HeadMemory | None = None) -> tuple[RequestReader, Receiver]:
+def reader(
+    *, max_header_size: int = 4000, heads: HeadMemory | None = None, known: KnownHeads | None = None
+) -> tuple[RequestReader, Receiver]:
     receiver = Receiver()
-    facts = {"type": "http", "server": ("s", 1)}
-    made = RequestReader(receiver, facts=facts, max_header_size=max_header_size, heads=heads or HeadMemory())
+    made = RequestReader(
+        receiver, max_header_size=max_header_size, heads=heads or HeadMemory(), known=known or KnownHeads()
+    )
     return made, receiver
 
 
-def test_a_head_becomes_a_scope_with_the_facts_of_the_connection() -> None:
+def test_a_head_is_read_with_its_target_and_headers() -> None:
     read, got = reader()
     assert read.feed(b"POST /a%20b/%C3%A4?q=%20 HTTP/1.1\r\nHost: x\r\nX-Two: 2\r\n\r\n") is None
-    (scope,) = got.scopes
-    assert scope == {
-        "type": "http",
-        "server": ("s", 1),
-        "http_version": "1.1",
-        "method": "POST",
-        "path": "/a b/ä",
-        "raw_path": b"/a%20b/%C3%A4",
-        "query_string": b"q=%20",
-        "headers": [(b"host", b"x"), (b"x-two", b"2")],
-    }
-    assert got.complete == 1
+    (head,) = got.heads
+    assert (head.version, head.method, head.path) == ("1.1", "POST", "/a b/ä")
+    assert (head.raw_path, head.query) == (b"/a%20b/%C3%A4", b"q=%20")
+    assert head.headers == [(b"host", b"x"), (b"x-two", b"2")]
+    assert (got.lengths, got.complete) == ([None], 1)
     assert read.stage == "between"
 
 
@@ -76,7 +75,7 @@ def test_pieces_of_any_size_give_the_same_requests(size: int) -> None:
     data = POST + b"body" + GET + POST + b"last"
     for at in range(0, len(data), size):
         assert read.feed(data[at : at + size]) is None
-    assert [scope["method"] for scope in got.scopes] == ["POST", "GET", "POST"]
+    assert [head.method for head in got.heads] == ["POST", "GET", "POST"]
     assert got.bodies == [b"body", b"", b"last"]
     assert got.complete == 3
 
@@ -119,9 +118,9 @@ def test_the_flags_of_a_request(head: bytes, flags: tuple[bool, bool]) -> None:
 def test_an_absolute_target_replaces_the_host() -> None:
     read, got = reader()
     read.feed(b"GET http://other:81/path HTTP/1.1\r\nhost: x\r\naccept: */*\r\n\r\n")
-    (scope,) = got.scopes
-    assert scope["path"] == "/path"
-    assert scope["headers"] == [(b"host", b"other:81"), (b"accept", b"*/*")]
+    (head,) = got.heads
+    assert head.path == "/path"
+    assert head.headers == [(b"host", b"other:81"), (b"accept", b"*/*")]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_a_head_above_the_size_is_refused_however_it_arrives() -> None:
     assert whole.feed(head) == HEAD_TOO_LARGE
     pieces, got_pieces = reader()
     assert [pieces.feed(head[:3000]), pieces.feed(head[3000:])] == [None, HEAD_TOO_LARGE]
-    assert not got.scopes + got_pieces.scopes
+    assert not got.heads + got_pieces.heads
 
 
 def test_trailers_and_chunk_headers_have_the_same_bound() -> None:
@@ -159,11 +158,11 @@ def test_trailers_and_chunk_headers_have_the_same_bound() -> None:
     assert read.feed(b"x-trailer: " + b"y" * 5000) == HEAD_TOO_LARGE
 
 
-def test_trailers_do_not_reach_the_scope() -> None:
+def test_trailers_do_not_reach_the_head() -> None:
     read, got = reader()
     read.feed(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
     read.feed(b"1\r\na\r\n0\r\nx-api-key: forged\r\n\r\n")
-    assert [name for name, _ in got.scopes[0]["headers"]] == [b"host", b"transfer-encoding"]
+    assert [name for name, _ in got.heads[0].headers] == [b"host", b"transfer-encoding"]
     assert (got.bodies, got.complete) == ([b"a"], 1)
 
 
@@ -172,7 +171,7 @@ def test_a_full_queue_refuses_the_next_request() -> None:
     assert read.feed(GET) is None
     got.queue_is_full = True
     assert read.feed(GET) == TOO_MANY_PIPELINED
-    assert len(got.scopes) == 1
+    assert len(got.heads) == 1
 
 
 def test_large_heads_use_memory_until_they_are_released() -> None:
@@ -191,18 +190,19 @@ def test_large_heads_use_memory_until_they_are_released() -> None:
     other.close()
     read.close()
     assert heads.used == 0
-    assert len(got.scopes) == 2
+    assert len(got.heads) == 2
 
 
 @pytest.mark.parametrize("rest", [b"", b"bo", b"body"])
 def test_a_request_with_upgrade_is_read_as_http(rest: bytes) -> None:
     read, got = reader()
-    head = b"POST /p HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\ncontent-length: 4\r\n\r\n"
-    assert read.feed(head + rest) is None
+    sent = b"POST /p HTTP/1.1\r\nhost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\ncontent-length: 4\r\n\r\n"
+    assert read.feed(sent + rest) is None
     if rest != b"body":
         assert read.feed(b"body"[len(rest) :]) is None
-    (scope,) = got.scopes
-    assert [name for name, _ in scope["headers"]] == [b"host", b"connection", b"upgrade", b"content-length"]
+    (head,) = got.heads
+    assert [name for name, _ in head.headers] == [b"host", b"connection", b"upgrade"]
+    assert got.lengths == [4]
     assert got.bodies == [b"body"]
     assert got.flags == [(False, False)]
     assert got.complete == 1

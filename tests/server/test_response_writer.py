@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Any, cast
 
@@ -11,80 +11,86 @@ import pytest
 
 from modelplex.core.errors import AgentLimited, ClientClosed, RequestTimeout, Stopping, TooLarge
 from modelplex.pipeline.response_output import ResponseHead
-from modelplex.server.admission import BodyMemory, Reservation
+from modelplex.server.admission import BodyMemory
+from modelplex.server.fair_start import FairStart
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.response_writer import ResponseWriter, check_length
 
 HEADERS = [(b"x-one", b"1")]
 
 
-class Transport:
+class Connection:
+    """A connection whose client reads at once."""
+
     def __init__(self) -> None:
-        self.closed = False
+        self.write_paused = self.closed = False
 
     def close(self) -> None:
         self.closed = True
 
 
-class Flow:
-    write_paused = False
-
-
 class Exchange:
-    """An exchange that keeps what is written. `drained` counts the waits for a slow client."""
+    """An exchange whose body comes in these pieces, and which keeps what is written. None is the
+    end of the input before the body is complete. `drained` counts the waits for a slow client.
+    """
 
-    def __init__(self) -> None:
-        self.transport = Transport()
-        self.flow = Flow()
+    def __init__(self, pieces: tuple[bytes | None, ...], *, body_complete: bool) -> None:
+        self.pieces = pieces
+        self.body_complete = body_complete
+        self.connection = Connection()
         self.refused = self.disconnected = False
         self.task: asyncio.Task[Any] | None = None
         self.on_disconnect: Any = None
         self.written: list[Any] = []
         self.drained = 0
 
+    async def body(self, check: Callable[[int], None]) -> bytes:
+        body = b""
+        for piece in self.pieces:
+            if piece is None:
+                raise RequestTimeout("late") if self.refused else ClientClosed("gone")
+            body += piece
+            check(len(body))
+        return body
+
+    def take_body(self) -> bytes:
+        assert self.body_complete
+        return b"".join(piece for piece in self.pieces if piece is not None)
+
     async def drain(self) -> None:
         self.drained += 1
 
-    def respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def respond(self, status: int, headers: list[tuple[bytes, bytes]] | bytes, body: bytes) -> None:
         self.written.append((status, headers, body))
 
-    def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+    def start(self, headers: list[tuple[bytes, bytes]] | bytes) -> None:
         self.written.append(headers)
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         self.written.append((data, last))
 
 
-def writer(*messages: tuple[bytes, bool] | None, keep: int = 0) -> tuple[ResponseWriter, Exchange]:
-    """A request whose body comes in these pieces, each with whether more follows; None is a
-    disconnect.
-    """
-    exchange, clock = Exchange(), count(1.0)
-    incoming: Iterator[tuple[bytes, bool] | None] = iter(messages)
-
-    async def receive() -> Any:
-        message = next(incoming)
-        if message is None:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": message[0], "more_body": message[1]}
-
-    made = ResponseWriter(cast("HttpExchange", exchange), receive, clock=lambda: next(clock), keep=keep)
+def writer(
+    *pieces: bytes | None, keep: int = 0, body_complete: bool = False
+) -> tuple[ResponseWriter, Exchange]:
+    exchange, clock = Exchange(pieces, body_complete=body_complete), count(1.0)
+    made = ResponseWriter(cast("HttpExchange", exchange), clock=lambda: next(clock), keep=keep)
     return made, exchange
 
 
-@pytest.mark.parametrize(
-    "pieces",
-    [[(b"", False)], [(b"whole", False)], [(b"in ", True), (b"pieces", False)], [(b"a", True), (b"", False)]],
-)
-async def test_a_body_arrives_whole(pieces: list[tuple[bytes, bool]]) -> None:
-    response, _ = writer(*pieces)
-    assert await response.body(limit=100, declared=None) == b"".join(piece for piece, _ in pieces)
+@pytest.mark.parametrize("body_complete", [False, True])
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize("pieces", [[b""], [b"whole"], [b"in ", b"pieces"]])
+async def test_a_body_arrives_whole(pieces: list[bytes], declared: bool, body_complete: bool) -> None:
+    response, _ = writer(*pieces, body_complete=body_complete)
+    whole = b"".join(pieces)
+    assert await response.body(limit=100, declared=len(whole) if declared else None) == whole
 
 
 async def test_a_body_at_the_limit_passes_and_one_above_it_does_not() -> None:
-    response, _ = writer((b"x" * 10, False))
+    response, _ = writer(b"x" * 10)
     assert await response.body(limit=10, declared=None) == b"x" * 10
-    response, _ = writer((b"x" * 10, True), (b"x", True))
+    response, _ = writer(b"x" * 10, b"x")
     with pytest.raises(TooLarge, match="11 bytes or more"):
         await response.body(limit=10, declared=None)
 
@@ -99,7 +105,7 @@ async def test_a_declared_length_above_the_limit_is_refused_without_reading() ->
 
 @pytest.mark.parametrize(("refused", "error"), [(False, ClientClosed), (True, RequestTimeout)])
 async def test_an_incomplete_body_is_an_error(refused: bool, error: type[Exception]) -> None:
-    response, exchange = writer((b"x", True), None)
+    response, exchange = writer(b"x", None)
     exchange.refused = refused
     with pytest.raises(error):
         await response.body(limit=10, declared=2)
@@ -108,7 +114,7 @@ async def test_an_incomplete_body_is_an_error(refused: bool, error: type[Excepti
 async def test_a_declared_body_is_reserved_before_it_is_read() -> None:
     memory = BodyMemory(total=100, share=10)
     response, _ = writer()
-    response.reservation = Reservation(memory, "a")
+    response.memory, response.owner = memory, "a"
     with pytest.raises(AgentLimited):
         await response.body(limit=100, declared=11)
     assert memory.used == 0
@@ -116,8 +122,8 @@ async def test_a_declared_body_is_reserved_before_it_is_read() -> None:
 
 async def test_an_undeclared_body_is_reserved_as_it_arrives() -> None:
     memory = BodyMemory(total=100, share=10)
-    response, _ = writer((b"x" * 6, True), (b"x" * 6, False))
-    response.reservation = Reservation(memory, "a")
+    response, _ = writer(b"x" * 6, b"x" * 6)
+    response.memory, response.owner = memory, "a"
     with pytest.raises(AgentLimited):
         await response.body(limit=100, declared=None)
     assert memory.used == 6
@@ -127,8 +133,8 @@ async def test_an_undeclared_body_is_reserved_as_it_arrives() -> None:
 
 async def test_the_memory_of_a_kept_body_outlives_the_request() -> None:
     memory = BodyMemory(total=100, share=50)
-    response, _ = writer((b"x" * 6, False))
-    response.reservation = Reservation(memory, "a")
+    response, _ = writer(b"x" * 6)
+    response.memory, response.owner = memory, "a"
     await response.body(limit=100, declared=6)
     release = response.keep_body()
     response.release()
@@ -138,16 +144,48 @@ async def test_the_memory_of_a_kept_body_outlives_the_request() -> None:
     response.keep_body()()  # nothing is left to release
 
 
+async def test_a_declared_body_that_has_come_already_is_limited_and_reserved_too() -> None:
+    memory = BodyMemory(total=100, share=10)
+    response, _ = writer(b"x" * 11, body_complete=True)
+    response.memory, response.owner = memory, "a"
+    with pytest.raises(TooLarge):
+        await response.body(limit=10, declared=11)
+    with pytest.raises(AgentLimited):
+        await response.body(limit=100, declared=11)
+    assert memory.used == 0
+
+
+async def test_an_undeclared_body_that_has_come_already_is_limited_and_reserved_too() -> None:
+    memory = BodyMemory(total=100, share=10)
+    response, _ = writer(b"x" * 11, body_complete=True)
+    response.memory, response.owner = memory, "a"
+    with pytest.raises(TooLarge):
+        await response.body(limit=10, declared=None)
+    with pytest.raises(AgentLimited):
+        await response.body(limit=100, declared=None)
+    assert memory.used == 0
+
+
 async def test_a_body_is_returned_at_its_turn() -> None:
-    response, _ = writer((b"body", False))
-    sizes: list[int] = []
+    turns: list[tuple[str, str, int]] = []
 
-    async def turn(size: int) -> None:
-        sizes.append(size)
+    class Turns:
+        may = True
 
-    response.turn = turn
-    await response.body(limit=10, declared=None)
-    assert sizes == [4]
+        def may_start(self, owner: str, size: int) -> bool:
+            turns.append(("asked", owner, size))
+            return self.may
+
+        async def wait(self, owner: str, size: int) -> None:
+            turns.append(("waited", owner, size))
+
+    response, _ = writer(b"body")
+    response.fair_start, response.starter = cast("FairStart", Turns()), "a"
+    assert await response.body(limit=10, declared=None) == b"body"
+    assert turns == [("asked", "a", 4)]
+    Turns.may = False
+    assert await response.body(limit=10, declared=None) == b"body"
+    assert turns[1:] == [("asked", "a", 4), ("waited", "a", 4)]
 
 
 async def test_a_whole_response_is_counted() -> None:
@@ -164,7 +202,7 @@ async def test_a_head_as_values_is_written_as_headers() -> None:
     response, exchange = writer()
     await response.respond(200, ResponseHead(dialect="openai_chat", request_id="r"), b"")
     (_, headers, _) = exchange.written[0]
-    assert (b"x-request-id", b"r") in headers
+    assert b"\r\nx-request-id: r\r\n" in headers
     assert (response.sent, response.first) == (0, None)
 
 
@@ -185,7 +223,7 @@ async def test_a_write_waits_for_a_slow_client() -> None:
     response, exchange = writer()
     await response.write(b"a")
     assert exchange.drained == 0
-    exchange.flow.write_paused = True
+    exchange.connection.write_paused = True
     await response.write(b"a")
     assert exchange.drained == 1
 
@@ -219,5 +257,5 @@ async def test_stopping_cancels_the_task_and_aborting_closes_the_connection() ->
     with pytest.raises(asyncio.CancelledError):
         await exchange.task
     response.abort()
-    assert exchange.transport.closed
+    assert exchange.connection.closed
     assert response.ended

@@ -135,7 +135,7 @@ class Passthrough(_NewExchange):
         usage = billed(
             self._raw_request, observed.usage, characters=observed.characters, counted_at=observed.counted_at
         )
-        return msgspec.structs.replace(observed, usage=usage)
+        return observed if usage is observed.usage else msgspec.structs.replace(observed, usage=usage)
 
     @property
     def _unbilled(self) -> ObservedResponse:

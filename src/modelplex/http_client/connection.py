@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from modelplex.eager_task import Waiter, new_waiter
 from modelplex.http_client.errors import (
     BadResponse,
     ConnectionCut,
@@ -35,6 +35,10 @@ chunk extensions and trailers, which carry no body either.
 """
 HEADER_COUNT_LIMIT = 256
 """Header lines of a response; a real head has 10 to 40, and each line costs an object."""
+READ_SIZE = 16 * 1024
+"""Bytes that are read from a socket at a time. The event loop's own size is 256 KB, which each
+stream would hold that arrives faster than its client reads.
+"""
 JOIN_LIMIT = 16 * 1024
 """Bytes up to which head and body are copied into one write: a small copy costs less than two
 buffers.
@@ -104,12 +108,40 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "bodiless", "buffered", "chunks", "client", "complete", "deadline", "fault", "gone", "has_head", "head_size",
-        "headers", "idle", "is_head_request", "keep_alive", "loop", "nudged", "origin", "parser", "pool",
-        "read_paused", "started", "status", "timeouts", "transport", "unsent", "waiter", "write_paused",
+        "bodiless",
+        "buffered",
+        "chunks",
+        "client",
+        "complete",
+        "deadline",
+        "deliver",
+        "fault",
+        "gone",
+        "has_head",
+
+        "headers",
+        "idle",
+        "is_head_request",
+        "keep_alive",
+        "limit",
+        "loop",
+        "nudged",
+        "origin",
+        "parser",
+        "parsing",
+        "pool",
+        "read_paused",
+        "started",
+        "status",
+        "timeouts",
+        "transport",
+        "unsent",
+        "waiter",
+        "wants_head",
+        "write_paused",
     )  # fmt: skip
 
-    parser: httptools.HttpResponseParser
+    parser: httptools.HttpResponseParser | None
     pool: ConnectionPool
     timeouts: Timeouts
     transport: asyncio.Transport
@@ -120,17 +152,23 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.loop = loop
         self.idle = True
         self.gone = self.read_paused = self.write_paused = False
-        self.waiter: asyncio.Future[None] | None = None
+        self.parsing = self.wants_head = False
+        self.waiter: Waiter | None = None
         self.deadline = Deadline(loop, self._expired)
         self.chunks: list[bytes] = []
         self.buffered = 0
+        self.deliver: Callable[[bytes], bool] | None = None
+        """Takes body bytes as they arrive, in place of a reader that waits for each."""
+        self.limit = 0
+        """Bytes of body up to which the reader waits for the whole of it; 0 wakes it for any."""
         self.unsent: deque[memoryview] = deque()
+        self.parser = None
         self._reset(is_head_request=False)
 
     def _reset(self, *, is_head_request: bool) -> None:
         self.is_head_request = is_head_request
         self.headers: list[tuple[bytes, bytes]] = []
-        self.status = self.head_size = self.bodiless = 0
+        self.status = self.bodiless = 0
         self.started = self.has_head = self.complete = False
         self.keep_alive = self.nudged = False
         self.fault: SendError | None = None
@@ -148,11 +186,21 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.idle = False
         if self.gone:  # between the handshake and now
             raise self._cut()
-        self.parser = httptools.HttpResponseParser(self)
+        if self.parser is None:
+            self.parser = httptools.HttpResponseParser(self)
         self.timeouts = timeouts = request.timeouts
-        self._write(request)
-        sending = self.unsent or self.write_paused
-        await self.wait(timeouts.idle if sending else timeouts.first_byte)
+        if len(request.head) + len(request.body) <= JOIN_LIMIT:
+            self.transport.write(request.head + request.body)
+        else:
+            self._write(request)
+        self.wants_head = True
+        self.waiter = waiter = new_waiter(self.loop)
+        self.deadline.set(timeouts.idle if self.unsent or self.write_paused else timeouts.first_byte)
+        try:
+            await waiter
+        except BaseException:
+            self._abandon()
+            raise
         if not self.has_head:
             raise self.fault or closed_early(self.origin)
         return HttpResponse(self, status=self.status, headers=self.headers)
@@ -163,14 +211,18 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             raise RuntimeError("Two tasks wait for the same response.")
         if self.fault is not None:
             return
-        self.waiter = self.loop.create_future()
+        self.waiter = waiter = new_waiter(self.loop)
         self.deadline.set(seconds)
         try:
-            await self.waiter
-        except BaseException:  # cancelled: the server must see it now
-            self.waiter = None
-            self.fail(closed_early(self.origin))
+            await waiter
+        except BaseException:
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        """The reader was cancelled, which the server must see now."""
+        self.waiter = None
+        self.fail(closed_early(self.origin))
 
     def is_ready(self) -> bool:
         return bool(self.chunks) or self.complete or self.fault is not None
@@ -179,6 +231,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Forget the buffered bytes, and read from the socket again."""
         self.chunks.clear()
         self.buffered = 0
+        if self.read_paused:
+            self.resume_reading()
+
+    def resume_reading(self) -> None:
         if self.read_paused:
             self.read_paused = False
             if not self.gone:
@@ -198,6 +254,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.abort()
             return
         self.idle = True
+        if self.is_head_request:
+            self.parser = None  # which waits for the body that a header announced
         self.deadline.set(self.client.idle_seconds)
         self.pool.keep(self)
 
@@ -220,24 +278,17 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.pool.idle.remove(self)
         self.deadline.cancel()
 
-    def alive(self) -> bool:
-        return not self.gone and not self.transport.is_closing()
-
     # What the transport does not accept at once is kept in `unsent`. No task waits for it, so an
     # early response (413 before the body was sent) is delivered.
 
     def _write(self, request: EncodedRequest) -> None:
-        head, parts = request.head, request.parts
-        size = len(head) + sum(map(len, parts))
-        if size <= JOIN_LIMIT:
-            self.transport.write(b"".join((head, *parts)))
-        elif size <= WRITE_SLICE:
-            self.transport.writelines([head, *parts])
+        head, body = request.head, request.body
+        if len(body) <= WRITE_SLICE:
+            self.transport.writelines([head, body])
         else:
+            view = memoryview(body)
             self.unsent.append(memoryview(head))
-            for part in parts:
-                view = memoryview(part)
-                self.unsent.extend(view[at : at + WRITE_SLICE] for at in range(0, len(part), WRITE_SLICE))
+            self.unsent.extend(view[at : at + WRITE_SLICE] for at in range(0, len(body), WRITE_SLICE))
             self._pump()
 
     def _pump(self) -> None:
@@ -283,6 +334,17 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.parse(self.client.read_buffer[:nbytes])
+        if self.waiter is None:
+            return
+        if self.deliver is not None and self.chunks:
+            data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
+            self.chunks.clear()
+            self.buffered = 0
+            self.deadline.at = self.loop.time() + self.timeouts.idle
+            if not self.deliver(data):
+                self.wake()
+                return
+        self._wake_if_ready(nbytes)
 
     def parse(self, data: memoryview) -> None:
         if self.idle or self.complete or self.fault is not None:
@@ -291,16 +353,31 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             if self.idle:
                 self.abort()
             return
-        self.started = True
+        parser = self.parser
+        assert parser is not None
+        self.started = self.parsing = True
         self.bodiless += len(data)
         try:
-            self.parser.feed_data(data)
+            parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.keep_alive = False
             self._fail_as_bad(f"sent a response that is not HTTP/1.1: {parser_reason(error)}.")
-            return
-        if self.bodiless > HEAD_LIMIT and not self.complete:
-            self._refuse_head()
+        else:
+            if self.bodiless > HEAD_LIMIT and not self.complete:
+                self._refuse_head()
+        self.parsing = False
+
+    def _wake_if_ready(self, size: int) -> None:
+        """Wake the reader, if it has what it waits for. It runs here, and not within the parser."""
+        if self.complete or self.fault is not None or self.nudged:
+            self.wake()
+        elif self.wants_head:
+            if self.has_head:
+                self.wake()
+        elif self.buffered > self.limit:
+            self.wake()
+        elif size and self.limit:
+            self.deadline.set(self.timeouts.idle)
 
     def eof_received(self) -> None:
         self._ended(clean=True)
@@ -309,8 +386,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(clean=exc is None)
         self.deadline.close()
-        with suppress(AttributeError):  # there was no exchange
-            del self.parser  # it refers to the connection
+        self.parser = None  # it refers to the connection
         self.client.remove_connection(self, self.pool)
 
     def _ended(self, *, clean: bool) -> None:
@@ -330,9 +406,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         return ConnectionCut(f"{self.origin} closed the connection {when}.", started=self.started)
 
     def wake(self) -> None:
+        if self.parsing:
+            return  # it is woken at the end
         waiter, self.waiter = self.waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is not None:
+            self.wants_head = False
+            waiter.wake()
 
     # Called by the parser.
 
@@ -340,32 +419,32 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self.complete:
             self.keep_alive = False
 
-    def on_status(self, status: bytes) -> None:
-        self.head_size += len(status)
-
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.has_head or self.fault is not None:
             return  # a trailer, or above the limit
         self.headers.append((name.lower(), value))
-        self.head_size += len(name) + len(value) + 4
-        if self.head_size > HEAD_LIMIT or len(self.headers) > HEADER_COUNT_LIMIT:
+        if len(self.headers) > HEADER_COUNT_LIMIT:
             self._refuse_head()
 
     def on_headers_complete(self) -> None:
         if self.complete or self.fault is not None:
             return
-        self.status = status = self.parser.get_status_code()
+        parser = self.parser
+        assert parser is not None
+        self.status = status = parser.get_status_code()
         if status < 200:
             self.headers.clear()
             if status == 101:
                 self._fail_as_bad("switched to another protocol without a request for it.")
             return
+        if self.bodiless > HEAD_LIMIT and _size(self.headers) > HEAD_LIMIT:  # body may follow at once
+            self._refuse_head()
+            return
         self.has_head = True
         self.bodiless = 0
-        self.keep_alive = self.parser.should_keep_alive()
+        self.keep_alive = parser.should_keep_alive()
         if self.is_head_request or status in {204, 304}:
             self.complete = True  # RFC 9112 6.3: no body, even if a header gives a length
-        self.wake()
 
     def on_body(self, data: bytes) -> None:
         if self.complete or self.fault is not None:
@@ -374,17 +453,18 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.bodiless = 0
         self.chunks.append(data)
         self.buffered += len(data)
-        if self.waiter is not None:
-            self.wake()
-        elif self.buffered > self.client.max_buffer and not self.read_paused and not self.gone:
+        if (
+            self.waiter is None
+            and self.buffered > self.client.max_buffer
+            and not self.read_paused
+            and not self.gone
+        ):
             self.read_paused = True
             self.transport.pause_reading()
 
     def on_message_complete(self) -> None:
         if self.has_head and self.fault is None:
             self.complete = True
-            if self.waiter is not None:
-                self.wake()
 
     def _refuse_head(self) -> None:
         self._fail_as_bad(f"sent more headers than {HEAD_LIMIT} bytes or {HEADER_COUNT_LIMIT} lines.")
@@ -392,6 +472,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def _fail_as_bad(self, reason: str) -> None:
         if not self.complete:
             self.fail(BadResponse(f"{self.origin} {reason}"))
+
+
+def _size(headers: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _ends_with_connection(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -7,7 +7,8 @@ import ssl
 from collections.abc import Sequence
 from functools import partial
 
-from modelplex.http_client.connection import UpstreamConnection
+from modelplex.eager_task import in_asyncio_task
+from modelplex.http_client.connection import READ_SIZE, UpstreamConnection
 from modelplex.http_client.errors import (
     ConnectFailed,
     ConnectionCut,
@@ -16,13 +17,9 @@ from modelplex.http_client.errors import (
     timed_out,
 )
 from modelplex.http_client.origin import Origin
-from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head
+from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head, post_start
 from modelplex.http_client.response import HttpResponse
 
-READ_SIZE = 16 * 1024
-"""Bytes that are read from a socket at a time. The event loop's own size is 256 KB, which each
-stream would hold that arrives faster than its client reads.
-"""
 BUFFER_LIMIT = 16 * 1024
 """Default of `max_buffer`: unread body bytes above which a socket is not read."""
 IDLE_LIMIT = 64
@@ -66,7 +63,7 @@ class HttpClient:
         method: bytes = b"POST",
         target: bytes,
         headers: Sequence[tuple[bytes, bytes]] | bytes,
-        body: bytes | Sequence[bytes] = b"",
+        body: bytes = b"",
         timeouts: Timeouts,
     ) -> HttpResponse:
         r"""Send a request and return when the head of the response was received.
@@ -83,17 +80,29 @@ class HttpClient:
             BadResponse: the head is not HTTP, or exceeds the limits.
         """
         pool = self._pools.get(origin) or self._open_pool(origin)
-        parts = (body,) if isinstance(body, bytes) else tuple(body)
-        request = EncodedRequest(
-            encode_head(pool.host_line, method, target, headers, parts), parts, method == b"HEAD", timeouts
-        )
+        head = encode_head(pool.host_line, method, target, headers, len(body))
+        request = EncodedRequest(head, body, method == b"HEAD", timeouts)
+        return await self._send(pool, request)
+
+    def post_start(self, origin: Origin, *, target: bytes, headers: bytes) -> bytes:
+        """What `post` takes for a POST with these header lines. Raises ValueError as `send`."""
+        pool = self._pools.get(origin) or self._open_pool(origin)
+        return post_start(pool.host_line, target, headers)
+
+    async def post(self, origin: Origin, start: bytes, body: bytes, *, timeouts: Timeouts) -> HttpResponse:
+        """`send` for a POST whose head was prepared by `post_start`."""
+        pool = self._pools.get(origin) or self._open_pool(origin)
+        head = b"%b%d\r\n\r\n" % (start, len(body))
+        return await self._send(pool, EncodedRequest(head, body, False, timeouts))
+
+    async def _send(self, pool: ConnectionPool, request: EncodedRequest) -> HttpResponse:
         if (kept := pool.take()) is not None:
             try:
                 return await kept.exchange(request)
             except ConnectionCut as cut:
                 if cut.started:
                     raise
-        fresh = await self._connect(origin, timeouts.connect)
+        fresh = await self._connect(pool.origin, request.timeouts.connect)
         return await fresh.exchange(request)
 
     async def aclose(self) -> None:
@@ -134,6 +143,7 @@ class HttpClient:
     async def _connect(self, origin: Origin, seconds: float) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         make = partial(UpstreamConnection, origin, self, loop)
+        await in_asyncio_task()
         try:
             async with asyncio.timeout(seconds):
                 context = await self._context(origin) if origin.tls else None
@@ -179,7 +189,7 @@ class ConnectionPool:
     def take(self) -> UpstreamConnection | None:
         while self.idle:
             connection = self.idle.pop()
-            if connection.alive():
+            if not connection.gone and not connection.transport.is_closing():
                 return connection
         return None
 

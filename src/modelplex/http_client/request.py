@@ -33,7 +33,7 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 class EncodedRequest(msgspec.Struct, frozen=True, gc=False):
     head: bytes
-    parts: tuple[bytes, ...]
+    body: bytes
     is_head_request: bool
     timeouts: Timeouts
 
@@ -43,9 +43,11 @@ def encode_head(
     method: bytes,
     target: bytes,
     headers: Sequence[tuple[bytes, bytes]] | bytes,
-    parts: tuple[bytes, ...],
+    size: int,
 ) -> bytes:
-    """The head of a request with its empty line. Errors quote no value, which may be a key."""
+    """The head of a request with a body of `size` bytes, and its empty line. Errors quote no value,
+    which may be a key.
+    """
     if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise ValueError("A method or target holds a character that HTTP does not allow.")
     if not isinstance(headers, bytes):
@@ -54,10 +56,17 @@ def encode_head(
         raise ValueError(
             r"Encoded headers must be lines that end in \r\n, without Host, Content-Length or an empty line."
         )
-    size = sum(map(len, parts))
     if size or method in _NEEDS_LENGTH:
         return b"%b %b%b%bcontent-length: %d\r\n\r\n" % (method, target, host_line, headers, size)
     return b"%b %b%b%b\r\n" % (method, target, host_line, headers)
+
+
+def post_start(host_line: bytes, target: bytes, headers: bytes) -> bytes:
+    """The head of a POST up to the value of its content-length, checked like `encode_head`: what
+    many requests have in common.
+    """
+    encode_head(host_line, b"POST", target, headers, 0)
+    return b"POST %b%b%bcontent-length: " % (target, host_line, headers)
 
 
 def _header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:

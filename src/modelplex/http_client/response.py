@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modelplex.http_client.errors import ResponseTooLarge, SendError, closed_early
@@ -64,6 +65,22 @@ class HttpResponse:
         self._fault = connection.fault or closed_early(connection.origin)
         raise self._fault
 
+    async def deliver(self, take: Callable[[bytes], bool]) -> bool:
+        """Call `take` with the body bytes as they arrive, within the callback of the connection.
+        Returns True after a `nudge`; False when `take` returns False, and where `chunk` returns or
+        raises the next at once: at the end, at a fault, and if bytes are waiting already.
+        """
+        connection = self._connection
+        if connection is None or connection.is_ready():
+            return False
+        connection.deliver = take
+        try:
+            await connection.wait(connection.timeouts.idle)
+        finally:
+            connection.deliver = None
+            nudged, connection.nudged = connection.nudged, False
+        return nudged and not connection.is_ready()
+
     async def body(self, *, limit: int) -> bytes:
         """The rest of the body.
 
@@ -71,19 +88,30 @@ class HttpResponse:
             ResponseTooLarge: it has more than `limit` bytes. The connection is aborted.
             ConnectionCut, TimedOut, BadResponse: as `chunk`.
         """
-        parts: list[bytes] = []
-        size = 0
-        while (data := await self.chunk()) != b"":
-            if data is None:
-                continue
-            size += len(data)
-            if size > limit:
+        connection = self._connection
+        if connection is not None:
+            while not connection.complete and connection.fault is None and connection.buffered <= limit:
+                connection.limit = limit
+                connection.resume_reading()
+                try:
+                    await connection.wait(connection.timeouts.idle)
+                finally:
+                    connection.limit = 0
+                connection.nudged = False
+            if connection.buffered > limit:
                 self.close()
                 raise ResponseTooLarge(
                     f"The response is larger than the limit of {limit} bytes.", limit=limit
                 )
-            parts.append(data)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if connection.complete:
+                chunks = connection.chunks
+                body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                connection.mark_read()
+                self._connection = None
+                connection.release()
+                return body
+            connection.mark_read()  # the bytes before a fault are no body
+        return await self.chunk() or b""
 
     def nudge(self) -> None:
         """Wake the task that waits in `chunk`: it gets None. Does not extend the timeout."""

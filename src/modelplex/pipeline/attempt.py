@@ -37,7 +37,7 @@ from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
-from modelplex.pipeline.offload import Offload
+from modelplex.pipeline.offload import Offload, is_heavy, is_large
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import SealedPolicy
 from modelplex.pipeline.state_origins import StateOrigins
@@ -49,9 +49,15 @@ from modelplex.pipeline.stream import (
     refuse_mislabelled,
     refuse_page,
 )
-from modelplex.pipeline.upstream import Upstream, UpstreamResponse, forwarded_headers, map_send_error
+from modelplex.pipeline.upstream import (
+    UPSTREAM_ID,
+    Upstream,
+    UpstreamResponse,
+    forwarded_headers,
+    map_send_error,
+)
 from modelplex.records.builder import RecordBuilder
-from modelplex.records.price import Prices, seller_of
+from modelplex.records.price import Prices
 from modelplex.routing.affinity import without_foreign_state
 from modelplex.routing.circuit_breaker import BreakerRules
 from modelplex.routing.circuits import Circuits
@@ -136,9 +142,14 @@ class AttemptRunner:
             record.queued += attempt.delay
         record.attempt = attempt
         try:
-            parsed, exchange = await self.offloaded(
-                context, partial(self._exchange, context, attempt, request)
-            )
+            raw = context.parsed.raw_request
+            passes = raw.dialect == attempt.dialect and request is None
+            if is_large(raw.body) or (not passes and is_heavy(raw.body)):
+                parsed, exchange = await self.offloaded(
+                    context, partial(self._exchange, context, attempt, request)
+                )
+            else:
+                parsed, exchange = self._exchange(context, attempt, request)
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
             record.add_attempt(attempt, error, seconds=0.0)
             return detached(error)
@@ -210,18 +221,19 @@ class AttemptRunner:
         """The exchange with this candidate, and the request that it was built from."""
         parsed, stripped = self._permitted(context, attempt)
         dropped: tuple[Change, ...] = ()
+        mended = parsed.raw_request.mended
         if request is not None and self._rules.drop_pinned_state:
             request, dropped = without_foreign_state(request, attempt, self._origins.find)
         exchange = parsed.exchange(attempt, call=request)
-        exchange.changes = dropped + exchange.changes
-        losses = [change for change in exchange.changes if change.op != "add"]
-        if losses and self._rules.refuse_losses:
-            lost = losses[0]
+        if dropped:
+            exchange.changes = dropped + exchange.changes
+        if self._rules.refuse_losses and (lost := _first_loss(exchange.changes)) is not None:
             raise Unsupported(
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
             )
-        exchange.changes = parsed.raw_request.mended + exchange.changes
+        if mended:
+            exchange.changes = mended + exchange.changes
         if context.policy is not None:
             exchange.body, more = context.policy.written(
                 exchange.body, attempt, is_passthrough=exchange.is_passthrough
@@ -251,11 +263,10 @@ class AttemptRunner:
         """
         if usage is None:
             return None, None
-        seller, conditions = seller_of(self._upstreams[attempt.provider]), price_dimensions(request)
-        cost = self._prices.cost(seller, attempt.model, usage, conditions=conditions)
-        if cost is not None:
-            return cost, cost
-        return None, self._prices.charge(seller, attempt.model, usage, conditions=conditions)
+        seller = self._upstreams[attempt.provider].seller
+        return self._prices.amounts(
+            seller, attempt.model, usage, conditions=partial(price_dimensions, request)
+        )
 
     def _report_health(
         self, context: RequestContext, attempt: Attempt, failure: ModelplexError | None
@@ -289,8 +300,11 @@ class AttemptRunner:
         upstream = self._upstreams[attempt.provider]
         if exchange.media_type and not record.request.stream:
             body = await response.body(limit=upstream.max_response_size)
-            whole = partial(exchange.whole, body)
-            out = await self._offload.run(whole, body=body, owner=record.caller.owner)
+            if is_large(body) or (not exchange.is_passthrough and is_heavy(body)):
+                whole = partial(exchange.whole, body)
+                out = await self._offload.run(whole, body=body, owner=record.caller.owner)
+            else:
+                out = exchange.whole(body)
             record.changes = exchange.changes
             if stored is not None:
                 await stored.keep(out)
@@ -347,6 +361,10 @@ def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder
     )
 
 
+def _first_loss(changes: tuple[Change, ...]) -> Change | None:
+    return next((change for change in changes if change.op != "add"), None)
+
+
 def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:
     """Unsupported where a service has no token counting, which is no health signal."""
     if not is_count(attempt.endpoint) or error.upstream.status not in NO_SUCH_PATH:
@@ -378,5 +396,7 @@ def _is_html(response: UpstreamResponse) -> bool:
 def _upstream_id(response: UpstreamResponse | None) -> str | None:
     if response is None:
         return None
-    found = response.header(b"x-request-id") or response.header(b"request-id")
-    return found.decode("latin-1") if found is not None else None
+    found = {name: value for name, value in response.headers if name in UPSTREAM_ID}
+    if not found:
+        return None
+    return (found.get(b"x-request-id") or found[b"request-id"]).decode("latin-1")

@@ -10,12 +10,17 @@ from modelplex.core.errors import BudgetExceeded, UnknownModel
 from modelplex.core.request import Attempt, RawRequest
 from modelplex.dialects.endpoints import is_free
 from modelplex.pipeline.model_catalog import ModelCatalog
-from modelplex.pipeline.offload import Offload
+from modelplex.pipeline.offload import Offload, is_heavy
 from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
 from modelplex.pipeline.upstream import Upstream
-from modelplex.records.price import Prices, seller_of
+from modelplex.records.price import Prices
 from modelplex.routing.aliases import Candidate
 from modelplex.routing.key_rotation import KeyRotation
+
+REMEMBERED = 4096
+"""Requests whose attempts are remembered: models times agents with other permissions."""
+_Wanted = tuple[str, str, tuple[str, ...], bool, bool]
+"""Model, endpoint, the caller's models, whether they need a price, and whether it is sealed."""
 
 
 class CandidateSelection:
@@ -37,6 +42,9 @@ class CandidateSelection:
         self._egress = egress
         self._keys = keys
         self._offload = offload
+        self._remembered: dict[_Wanted, list[Attempt]] = {}
+        self._remembered_of = catalog.directory
+        """The lists of models from which they follow."""
 
     async def attempts(
         self, request: RawRequest, caller: Caller
@@ -48,34 +56,47 @@ class CandidateSelection:
             BudgetExceeded: no candidate has a known price, and the caller's budget needs one.
             PolicyDenied: the sealed policy refuses the request.
         """
+        wanted = (request.model, request.endpoint, caller.models, caller.priced_only, caller.sealed)
+        attempts = self._remembered.get(wanted)
+        if attempts is None or self._remembered_of is not self._catalog.directory:
+            attempts = await self._attempts(request, caller)
+            self._remember(wanted, attempts)
+        if self._keys.any_preferred:
+            attempts = self._keys.preferred_first(attempts, caller=caller.owner)
+        if not caller.sealed:
+            return attempts, None
+        policy = SealedPolicy(request, caller, self._egress)
+        if is_heavy(request.body):
+            permit = partial(policy.permitted, attempts)
+            return await self._offload.run(permit, body=request.body, owner=caller.owner), policy
+        return policy.permitted(attempts), policy
+
+    def _remember(self, wanted: _Wanted, attempts: list[Attempt]) -> None:
+        """Attempts follow from what is wanted, the lists of models and the prices of one config."""
+        if self._remembered_of is not self._catalog.directory:
+            self._remembered_of = self._catalog.directory
+            self._remembered.clear()
+        if len(self._remembered) < REMEMBERED:
+            self._remembered[wanted] = attempts
+
+    async def _attempts(self, request: RawRequest, caller: Caller) -> list[Attempt]:
         candidates = await self._catalog.candidates(request.model, globs=caller.models)
         if caller.priced_only and not is_free(request.endpoint):
             candidates = self._priced(candidates, caller)
         if caller.sealed:
             candidates = self._known_to_serve(candidates, request.model)
-        attempts = [
+        return [
             attempt
             for each in candidates
-            for attempt in self._keys.ordered(
-                self._upstreams[each.provider].attempts(each.model, request.endpoint),
-                provider=each.provider,
-                caller=caller.owner,
-            )
+            for attempt in self._upstreams[each.provider].attempts(each.model, request.endpoint)
         ]
-        if not caller.sealed:
-            return attempts, None
-        policy = SealedPolicy(request, caller, self._egress)
-        permitted = await self._offload.run(
-            partial(policy.permitted, attempts), body=request.body, owner=caller.owner
-        )
-        return permitted, policy
 
     def _priced(self, candidates: tuple[Candidate, ...], caller: Caller) -> tuple[Candidate, ...]:
         """The candidates with a known price, for an agent with a budget in dollars."""
         priced = tuple(
             each
             for each in candidates
-            if self._prices.table(seller_of(self._upstreams[each.provider]), each.model) is not None
+            if self._prices.table(self._upstreams[each.provider].seller, each.model) is not None
         )
         if candidates and not priced:
             names = ", ".join(dict.fromkeys(f"{each.provider}/{each.model}" for each in candidates))

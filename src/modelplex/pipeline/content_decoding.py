@@ -12,6 +12,7 @@ time, and beyond a ratio that no text reaches the response counts as broken.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from typing import Protocol
 
 from modelplex.core.errors import UpstreamEncoded, UpstreamReply
@@ -33,6 +34,8 @@ def decoded(reply: HttpResponse, *, provider: str) -> HttpResponse | DecodedResp
     """The response itself where it is not compressed. Raises UpstreamEncoded, with the response
     closed, for a coding that is not decoded here.
     """
+    if reply.header(b"content-encoding") is None:
+        return reply
     codings = [
         each.strip().lower()
         for name, value in reply.headers
@@ -101,6 +104,11 @@ class DecodedResponse:
             self._taken += len(received)
             if data := self._slice(received):
                 return data
+
+    async def deliver(self, take: Callable[[bytes], bool]) -> bool:
+        """Nothing: `chunk` decodes."""
+        del take
+        return False
 
     async def body(self, *, limit: int) -> bytes:
         """Like HttpResponse.body, with the limit on decoded bytes."""

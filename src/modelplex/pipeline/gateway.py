@@ -28,7 +28,7 @@ from modelplex.dialects.parsed_request import (
     may_hold_opaque_state,
     may_name_stored_state,
 )
-from modelplex.dialects.registry import same_family, write_error
+from modelplex.dialects.registry import DIALECTS, same_family, write_error
 from modelplex.pipeline.attempt import HUNG_UP, AttemptRunner, ErrorRules, RequestContext, parse
 from modelplex.pipeline.candidates import CandidateSelection
 from modelplex.pipeline.model_catalog import ModelCatalog
@@ -36,7 +36,7 @@ from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import EgressRules
 from modelplex.pipeline.state_origins import StateOrigins
-from modelplex.pipeline.stored_responses import open_stored
+from modelplex.pipeline.stored_responses import StoredResponses, open_stored
 from modelplex.pipeline.upstream import Upstream
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices
@@ -113,8 +113,12 @@ class Gateway:
 
     async def _answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
         caller = record.caller
-        request, stored = await open_stored(request, self.responses, owner=caller.owner, offload=self.offload)
-        record.request = request
+        stored: StoredResponses | None = None
+        if DIALECTS[request.dialect].storage is not None:
+            request, stored = await open_stored(
+                request, self.responses, owner=caller.owner, offload=self.offload
+            )
+            record.request = request
         attempts, policy = await self._selection.attempts(request, caller)
         if (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None:
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
@@ -136,10 +140,17 @@ class Gateway:
             attempts, changed = await self._runner.offloaded(
                 context, partial(self._pinned, context.parsed, attempts)
             )
-        steps = self._plan(attempts, caller.owner)
+        steps: Generator[Attempt, Outcome, Exhausted] | None = None
         try:
-            attempt = next(steps)
+            if attempts and self.circuits.all_closed:
+                attempt = attempts[0]
+            else:
+                steps = self._plan(attempts, caller.owner)
+                attempt = next(steps)
             while (error := await self._runner.run(context, attempt, changed)) is not None:
+                if steps is None:
+                    steps = self._plan(attempts, caller.owner, is_begun=True)
+                    next(steps)
                 attempt = steps.send(Outcome(error, self._chance()))
         except StopIteration as stop:
             error = stop.value.error
@@ -158,12 +169,15 @@ class Gateway:
         head = ResponseHead(dialect=request.dialect, request_id=record.id, changes=record.changes)
         await output.respond(200, head, counted or b"{}")
 
-    def _plan(self, attempts: Sequence[Attempt], caller: str) -> Generator[Attempt, Outcome, Exhausted]:
+    def _plan(
+        self, attempts: Sequence[Attempt], caller: str, *, is_begun: bool = False
+    ) -> Generator[Attempt, Outcome, Exhausted]:
         circuits = self.circuits
         return plan(
             attempts,
             may_try=lambda attempt: circuits.may_try(attempt, caller, now=perf_counter()),
             rules=self.rules.failover,
+            is_begun=is_begun,
             wait_reason=lambda attempt: circuits.wait_reason(attempt, caller, now=perf_counter()),
             wait_seconds=lambda attempt: circuits.wait_seconds(attempt, caller, now=perf_counter()),
         )
@@ -173,7 +187,10 @@ class Gateway:
         there is one origin, and no other ever made opaque state, only an envelope would matter: a
         search for every name costs half a millisecond a megabyte.
         """
-        origins = {(each.provider, each.account) for each in attempts}
+        if len(attempts) == 1:
+            origins = {(attempts[0].provider, attempts[0].account)}
+        else:
+            origins = {(each.provider, each.account) for each in attempts}
         if len(origins) == 1 and self._origins.seen <= origins and not self.rules.drop_pinned_state:
             return holds_envelopes(request)
         return may_hold_opaque_state(request) or (len(attempts) > 1 and may_name_stored_state(request))

@@ -30,12 +30,21 @@ LARGE = 262_144
 """Bytes from which a body is always read in a thread: half a millisecond of copying for each pass
 over it.
 """
+LARGE_FOR_C = 1_572_864
+"""Bytes from which a body is decoded in a thread: about half a millisecond."""
 MANY_VALUES = 4_000
 """JSON values from which a body between the two is read in a thread: about 10 ms of walking."""
 
 
+def is_large(body: bytes) -> bool:
+    """Whether decoding the top level of this, or another pass in C, takes longer than others should
+    wait. In a thread it would hold the interpreter all the same, but for the other slices.
+    """
+    return len(body) > LARGE_FOR_C
+
+
 def is_heavy(body: bytes) -> bool:
-    """Whether parsing this takes longer than others should wait."""
+    """Whether judging or translating this takes longer than others should wait."""
     size = len(body)
     return size > LARGE or (size > SMALL and may_have_more_values(body, MANY_VALUES))
 

@@ -90,6 +90,8 @@ class ResponseStream:
         """What the exchange returns is sent, and nothing else happens."""
         self._worked = 0.0
         """Seconds of relaying large chunks since the last rest."""
+        self._left: tuple[bytes, bytes] | None = None
+        """What `_take` left to the coroutine: bytes that were not fed yet, and bytes to be sent."""
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -120,6 +122,21 @@ class ResponseStream:
         exchange, output = self._exchange, self._output
         while True:
             try:
+                if self._is_plain:
+                    if await self._response.deliver(self._take):
+                        await self._bridge_silence()
+                        continue
+                    if (left := self._left) is not None:
+                        self._left = None
+                        if left[1]:
+                            await self._send(left[1])
+                        elif left[0]:
+                            await self._relay_pieces(left[0])
+                        if exchange.failed is not None:
+                            return await self._break(
+                                exchange.failed, was_forwarded=exchange.error_was_forwarded
+                            )
+                        continue
                 data = await self._response.chunk()
             except SendError as error:
                 if not exchange.complete:
@@ -129,13 +146,7 @@ class ResponseStream:
                 await self._bridge_silence()
                 continue
             if data and len(data) <= PIECE:
-                out = exchange.feed(data)
-                if self._is_plain and exchange.failed is None:  # nearly all chunks
-                    if out:
-                        self._quiet_since = self._loop.time()
-                        await output.write(out)
-                    continue
-                await self._send(out)
+                await self._send(exchange.feed(data))
             elif data:
                 await self._relay_pieces(data)
             else:
@@ -145,6 +156,24 @@ class ResponseStream:
             if not data:
                 await output.finish()
                 return None
+
+    def _take(self, data: bytes) -> bool:
+        """Relay a usual chunk within the callback in which it arrived: nothing waits. Returns False
+        for any other, which is left to the coroutine.
+        """
+        if len(data) > PIECE:
+            self._left = (data, b"")
+            return False
+        out = self._exchange.feed(data)
+        if self._exchange.failed is not None:
+            self._left = (b"", out)
+            return False
+        if out:
+            self._quiet_since = self._loop.time()
+            if not self._output.write_now(out):
+                self._left = (b"", out)
+                return False
+        return True
 
     async def _relay_pieces(self, data: bytes) -> None:
         """Relay a large chunk in pieces, and let other tasks run wherever it took long: this chunk

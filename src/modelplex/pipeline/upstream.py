@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from time import time
 from typing import Protocol
 
@@ -43,6 +44,7 @@ from modelplex.providers.model_facts import model_facts
 from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest
 from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
+from modelplex.records.price import Seller, seller_of
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
@@ -71,6 +73,12 @@ class UpstreamResponse(Protocol):
         """The next bytes; b"" at the end; None where `nudge` woke the reader before any came."""
         ...
 
+    async def deliver(self, take: Callable[[bytes], bool]) -> bool:
+        """Call `take` with the next bytes as they arrive, until it returns False or `chunk` has
+        something else to return. Returns True if `nudge` ended it. May return False at once.
+        """
+        ...
+
     async def body(self, *, limit: int) -> bytes: ...
     def nudge(self) -> None: ...
     def close(self) -> None: ...
@@ -83,7 +91,7 @@ class Upstream(Protocol):
     type: str
     base_url: str
     max_response_size: int
-
+    seller: Seller
     keys: int
 
     def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
@@ -101,6 +109,10 @@ class Upstream(Protocol):
         ...
 
 
+_Start = tuple[str, str, int, bool, str, tuple[tuple[bytes, bytes], ...]]
+"""What the head of a request depends on: endpoint, model, key, streaming, content type, headers."""
+
+
 class HttpUpstream:
     """A provider behind HTTP."""
 
@@ -116,6 +128,7 @@ class HttpUpstream:
         self.type = config.type
         self.base_url = config.base_url
         self.max_response_size = config.max_response_size
+        self.seller = seller_of(config)
         self._row = row
         self._api_version = config.api_version
         self._quirks = msgspec.structs.replace(row.quirks, **config.quirks)
@@ -139,7 +152,7 @@ class HttpUpstream:
         ]
         """One for each key, by the index that an Attempt has."""
         self._attempts: dict[tuple[str, Endpoint], list[Attempt]] = {}
-        self._targets: dict[tuple[str, str, bool], bytes] = {}
+        self._starts: dict[_Start, bytes] = {}
         self.keys = len(keys)
         self._accounts = [_account(key) for key in keys]
         self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
@@ -179,41 +192,42 @@ class HttpUpstream:
         ]
 
     async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
-        where = (attempt.endpoint, attempt.model, raw_request.stream)
-        target = self._targets.get(where)
-        if target is None:
-            target = request_head.target(
-                self._row,
-                base_path=self._path,
-                endpoint=attempt.endpoint,
-                model=attempt.model,
-                stream=raw_request.stream,
-                api_version=self._api_version,
-            )
-            if len(self._targets) < REMEMBERED:
-                self._targets[where] = target
-        request = UpstreamRequest(
-            b"POST", self._origin.authority, target, self._headers_for(raw_request, attempt), body
+        given = raw_request.headers if attempt.dialect == raw_request.dialect else ()
+        where = (
+            attempt.endpoint,
+            attempt.model,
+            attempt.key,
+            raw_request.stream,
+            raw_request.content_type,
+            given,
         )
+        start = self._starts.get(where)
+        if start is None:
+            start = await self._new_start(raw_request, attempt, body)
+            if isinstance(self.signers[attempt.key], StaticKey) and len(self._starts) < REMEMBERED:
+                self._starts[where] = start
         try:
-            reply = await self._send(request, key=attempt.key, timeouts=self._timeouts)
+            reply = await self._client.post(self._origin, start, body, timeouts=self._timeouts)
         except SendError as error:
             raise map_send_error(self.name, error) from None
         if reply.status < 300:
             return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
 
-    async def _send(self, request: UpstreamRequest, *, key: int, timeouts: Timeouts) -> HttpResponse:
-        """Sign the final request and send it."""
-        signature = await self.signers[key].sign(request)
-        return await self._client.send(
-            self._origin,
-            method=request.method,
-            target=request.target,
-            headers=request.headers + signature,
-            body=request.body,
-            timeouts=timeouts,
+    async def _new_start(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> bytes:
+        """The head of a signed request up to its content-length."""
+        target = request_head.target(
+            self._row,
+            base_path=self._path,
+            endpoint=attempt.endpoint,
+            model=attempt.model,
+            stream=raw_request.stream,
+            api_version=self._api_version,
         )
+        headers = self._headers_for(raw_request, attempt)
+        request = UpstreamRequest(b"POST", self._origin.authority, target, headers, body)
+        signature = await self.signers[attempt.key].sign(request)
+        return self._client.post_start(self._origin, target=target, headers=headers + signature)
 
     def _headers_for(self, raw_request: RawRequest, attempt: Attempt) -> bytes:
         """The header lines. The client's own version headers replace ours where the provider speaks
@@ -253,7 +267,13 @@ class HttpUpstream:
         target = request_head.models_target(self._row, base_path=self._path, api_version=self._api_version)
         request = UpstreamRequest(b"GET", self._origin.authority, target, self._headers)
         try:
-            reply = await self._send(request, key=0, timeouts=LISTING_TIMEOUTS)
+            reply = await self._client.send(
+                self._origin,
+                method=b"GET",
+                target=target,
+                headers=self._headers + await self.signers[0].sign(request),
+                timeouts=LISTING_TIMEOUTS,
+            )
             if reply.status >= 300:
                 raise await self._refusal(reply, self._row.dialect)
             try:
@@ -273,13 +293,15 @@ class HttpUpstream:
 
 def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of a provider's response that are passed on: its limits, and its request id."""
-    kept: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
-            kept.append((name, value))
-        elif name in UPSTREAM_ID:
-            kept.append((b"x-modelplex-upstream-request-id", value))
-    return kept
+    return [(ours, value) for name, value in headers if (ours := _forwarded_as(name)) is not None]
+
+
+@lru_cache(maxsize=1024)
+def _forwarded_as(name: bytes) -> bytes | None:
+    """Our name of a header that is passed on."""
+    if name in FORWARDED or name.startswith(FORWARDED_PREFIXES):
+        return name
+    return b"x-modelplex-upstream-request-id" if name in UPSTREAM_ID else None
 
 
 def map_send_error(provider: str, error: SendError) -> ModelplexError:
@@ -325,6 +347,7 @@ class DemoUpstream:
     def __init__(self, config: ProviderConfig, row: ProviderSpec, clock: Callable[[], float]) -> None:
         self.name = config.name
         self.max_response_size = config.max_response_size
+        self.seller = seller_of(config)
         self.keys = 1
         self._row = row
         self._quirks = row.quirks
@@ -376,6 +399,11 @@ class CannedResponse:
 
     async def chunk(self) -> bytes:
         return self._pieces.popleft() if self._pieces else b""
+
+    async def deliver(self, take: Callable[[bytes], bool]) -> bool:
+        """Nothing: all is there."""
+        del take
+        return False
 
     async def body(self, *, limit: int) -> bytes:
         del limit

@@ -40,11 +40,11 @@ class StaticKey:
     """The same header line for every request; none without a key."""
 
     def __init__(self, line: bytes) -> None:
-        self._line = line
+        self.line = line
 
     def __repr__(self) -> str:
-        return f"<StaticKey {'set' if self._line else 'none'}>"
+        return f"<StaticKey {'set' if self.line else 'none'}>"
 
     async def sign(self, request: UpstreamRequest, /) -> bytes:
         del request
-        return self._line
+        return self.line

@@ -20,45 +20,41 @@ class CallFailure(msgspec.Struct, frozen=True):
     client_closed: bool
 
 
-class RecordBuilder:
+class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
     """The state of one call. Times are seconds of one monotonic clock; `wall_time` is Unix time."""
 
-    __slots__ = (
-        "attempt", "attempts", "body_chunks", "bytes_out", "caller", "changes", "cost", "failure", "finish_reason", "first_output", "id",
-        "output_started", "passthrough", "queued", "request", "started", "status", "stripped", "upstream_sent", "usage", "wall_time",
-    )  # fmt: skip
+    id: str
+    request: RawRequest
+    caller: Caller
+    started: float
+    wall_time: float
+    attempt: Attempt | None = None
+    attempts: list[AttemptRecord] = []
+    changes: tuple[Change, ...] = ()
+    stripped: tuple[StrippedValue, ...] = ()
+    passthrough: bool = False
+    queued: float = 0.0
+    upstream_sent: float | None = None
+    first_output: float | None = None
+    output_started: bool = False
+    status: int = 0
+    failure: CallFailure | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    cost: float | None = None
+    bytes_out: int = 0
+    body_chunks: list[bytes] | None = None
 
-    def __init__(
-        self, *, id: str, request: RawRequest, caller: Caller, started: float, wall_time: float
-    ) -> None:
-        self.id = id
-        self.request = request
-        self.caller = caller
-        self.started = started
-        self.wall_time = wall_time
-        self.attempt: Attempt | None = None
-        self.attempts: list[AttemptRecord] = []
-        self.changes: tuple[Change, ...] = ()
-        self.stripped: tuple[StrippedValue, ...] = ()
-        self.passthrough = False
-        self.queued = 0.0
-        self.upstream_sent: float | None = None
-        self.first_output: float | None = None
-        self.output_started = False
-        self.status = 0
-        self.failure: CallFailure | None = None
-        self.usage: Usage | None = None
-        self.finish_reason: str | None = None
-        self.cost: float | None = None
-        self.bytes_out = 0
-        self.body_chunks: list[bytes] | None = None
+    def __repr__(self) -> str:
+        return f"<RecordBuilder {self.id} {self.request.endpoint}, {len(self.attempts)} attempts>"
 
     def overhead(self) -> float:
         """Seconds of the gateway's own time until the upstream request was sent, without earlier
         attempts and their delays.
         """
-        earlier = self.attempts[: self.attempt.number - 1] if self.attempt is not None else []
-        spent = self.queued + sum(one.seconds for one in earlier)
+        spent = self.queued
+        if self.attempt is not None and self.attempt.number > 1:
+            spent += sum(one.seconds for one in self.attempts[: self.attempt.number - 1])
         return max(0.0, (self.upstream_sent or self.started) - self.started - spent)
 
     def add_attempt(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Literal
 
@@ -106,9 +107,10 @@ class ModelSeries:
         tokens = self.tokens
         tokens[0] += usage.input
         tokens[1] += usage.output
-        tokens[2] += usage.cache_read
-        tokens[3] += usage.cache_write
-        tokens[4] += usage.reasoning
+        if usage.cache_read or usage.cache_write or usage.reasoning:
+            tokens[2] += usage.cache_read
+            tokens[3] += usage.cache_write
+            tokens[4] += usage.reasoning
         if cost is None:
             self.unpriced += 1
         else:
@@ -138,6 +140,17 @@ class ToolSeries:
         self.bytes_out = 0
 
 
+class UsualRow(msgspec.Struct, frozen=True):
+    """Where a usual call is counted: complete, at the first attempt."""
+
+    kind: str
+    request: tuple[str, str, str, str, str, str, str]
+    attempt: tuple[str, str, str]
+    series: ModelSeries
+
+
+ROWS_LIMIT = 1024
+"""Usual rows that are remembered."""
 ModelKey = tuple[str, str, str]
 """Provider, model, endpoint."""
 ToolKey = tuple[str, str, str]
@@ -174,6 +187,7 @@ class Metrics:
         self.attempts: dict[tuple[str, str, str], int] = {}
         self.in_flight: dict[str, int] = {}
         self._codes: set[str] = set()
+        self._usual: dict[tuple[str, str, str, str, str, int], UsualRow] = {}
         self.tools: dict[ToolKey, ToolSeries] = {}
 
     def __repr__(self) -> str:
@@ -192,6 +206,43 @@ class Metrics:
             self._count_request(record)
 
     def _count_request(self, record: Record) -> None:
+        if record.outcome != "ok" or len(record.attempts) != 1:
+            self._count_any(record)
+            return
+        seen = (
+            record.listener,
+            record.provider,
+            record.model,
+            record.endpoint,
+            record.agent,
+            record.status,
+        )
+        row = self._usual.get(seen)
+        if row is None:
+            self._remember_usual(seen, record)
+            self._count_any(record)
+            return
+        self.in_flight[row.kind] -= 1
+        self.requests[row.request] += 1
+        self.attempts[row.attempt] += 1
+        self._count(row.series, record, "")
+        if record.agent:
+            self._count_agent(record)
+
+    def _remember_usual(self, seen: tuple[str, str, str, str, str, int], record: Record) -> None:
+        """Remember where such calls are counted. Called before `_count_any` counts the first."""
+        if len(self._usual) >= ROWS_LIMIT:
+            self._usual.clear()
+        kind = listener_kind(record.listener)
+        key, series = self._series_of((record.provider, record.model, record.endpoint))
+        self._usual[seen] = UsualRow(
+            kind,
+            (*key, kind, record.agent, record.outcome, _class(record.status)),
+            (record.provider, record.attempts[0].model, self._code(record.attempts[0].outcome)),
+            series,
+        )
+
+    def _count_any(self, record: Record) -> None:
         kind = listener_kind(record.listener)
         self.in_flight[kind] = self.in_flight.get(kind, 0) - 1
         provider = record.provider
@@ -253,11 +304,10 @@ class Metrics:
         series.bytes_in += record.bytes_in
         series.bytes_out += record.bytes_out
         usage = record.usage
-        if usage is None:
-            return
-        series.add_tokens(usage, record.cost)
-        series.input_tokens.add(usage.input)
-        series.output_tokens.add(usage.output)
+        if usage is not None:
+            series.add_tokens(usage, record.cost)
+            series.input_tokens.add(usage.input)
+            series.output_tokens.add(usage.output)
 
     def _count_agent(self, record: Record) -> None:
         """The names of agents come from the config, which bounds their number."""
@@ -295,6 +345,7 @@ class Metrics:
         return render(self)
 
 
+@lru_cache(maxsize=1024)
 def listener_kind(listener: str) -> str:
     """The kind that a listener's name begins with: "tcp", "unix", "vsock", or "" for any other."""
     kind = listener.partition(":")[0]

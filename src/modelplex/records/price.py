@@ -27,7 +27,7 @@ a provider accepts.
 """
 
 
-class Seller(msgspec.Struct, frozen=True):
+class Seller(msgspec.Struct, frozen=True, cache_hash=True):
     """What prices depend on of a provider: name and type in the config, and the base URL ("" for
     the default of the type).
     """
@@ -89,6 +89,23 @@ class Prices:
                 return _table(entry, model)
         return None
 
+    def amounts(
+        self, seller: Seller, model: str, usage: Usage, *, conditions: Callable[[], Mapping[str, str]]
+    ) -> tuple[float | None, float | None]:
+        """The known cost in US dollars, and what a budget counts, which may be from estimated
+        tokens. `conditions` returns what `cost` takes.
+        """
+        own = self._has_own(seller, model)
+        if not own and usage.raw is not None and (reported := reported_cost(usage)) is not None:
+            return reported, reported
+        if not usage.iterations and self.table(seller, model) is None:
+            return None, None
+        charge = self.charge(seller, model, usage, conditions=conditions())
+        return (None if usage.estimated else charge), charge
+
+    def _has_own(self, seller: Seller, model: str) -> bool:
+        return bool(self._own) and self._own_table(seller, model) is not None
+
     def cost(
         self,
         seller: Seller,
@@ -103,7 +120,7 @@ class Prices:
         `conditions` are members of the request that prices depend on ("service_tier", "speed");
         `at` is the time of the call in Unix seconds, now by default.
         """
-        if self._own_table(seller, model) is None and (reported := reported_cost(usage)) is not None:
+        if not self._has_own(seller, model) and (reported := reported_cost(usage)) is not None:
             return reported
         return None if usage.estimated else self.charge(seller, model, usage, conditions=conditions, at=at)
 

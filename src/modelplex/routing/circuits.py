@@ -187,6 +187,11 @@ class Circuits:
     def __len__(self) -> int:
         return len(self._table)
 
+    @property
+    def all_closed(self) -> bool:
+        """No circuit is open, for any caller."""
+        return not self._table
+
     def may_try(self, attempt: Attempt, caller: str, *, now: float) -> bool:
         return all(circuit.allows(caller, now=now) for circuit in self._of(attempt))
 

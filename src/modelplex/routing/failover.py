@@ -62,6 +62,7 @@ def plan(
     rules: FailoverRules,
     wait_reason: Callable[[Attempt], str] = lambda _: "",
     wait_seconds: Callable[[Attempt], float | None] = lambda _: None,
+    is_begun: bool = False,
 ) -> Generator[Attempt, Outcome, Exhausted]:
     """Yields each Attempt to make, with its number and delay; returns when none is left.
 
@@ -69,6 +70,7 @@ def plan(
     may_try        whether the circuit breaker allows the attempt now
     wait_seconds   the wait that its provider requested; None if it requested none
     wait_reason    the provider's message with it
+    is_begun       the first attempt was made already, when no circuit was open
 
     An attempt with an open circuit is skipped while there is another one. If there is none, it is
     tried once, so that no caller is worse off than without a breaker. Only a wait that the provider
@@ -90,10 +92,15 @@ def plan(
             skipped = [a for a in skipped if not _is_same(a, attempt)]
         else:
             attempt = waiting.pop(0)
-            if not retried and not may_try(attempt):
+            if is_begun:
+                is_begun = False
+            elif not retried and not may_try(attempt):
                 skipped.append(attempt)
                 continue
-        outcome = yield msgspec.structs.replace(attempt, number=len(failures) + 1)
+        number = len(failures) + 1
+        outcome = (
+            yield attempt if attempt.number == number else msgspec.structs.replace(attempt, number=number)
+        )
         error = outcome.error
         failures.append((attempt, error))
         if not error.another_may_do_better:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from modelplex.core.request import Attempt
 
 
@@ -11,10 +13,19 @@ class KeyRotation:
     def __init__(self) -> None:
         self._preferred: dict[tuple[str, str], int] = {}
 
-    def ordered(self, attempts: list[Attempt], *, provider: str, caller: str) -> list[Attempt]:
-        """The attempts at one provider, one for each of its keys, the preferred key first."""
-        first = self._preferred.get((caller, provider), 0)
-        return attempts[first:] + attempts[:first] if first else attempts
+    @property
+    def any_preferred(self) -> bool:
+        """Whether any caller prefers a key."""
+        return bool(self._preferred)
+
+    def preferred_first(self, attempts: list[Attempt], *, caller: str) -> list[Attempt]:
+        """The attempts, with the preferred key first among those at one model of a provider."""
+        ordered: list[Attempt] = []
+        for (provider, _), group in groupby(attempts, key=lambda each: (each.provider, each.model)):
+            keys = list(group)
+            first = self._preferred.get((caller, provider), 0)
+            ordered += keys[first:] + keys[:first]
+        return ordered
 
     def advance(self, attempt: Attempt, *, caller: str, keys: int) -> None:
         """Prefer the next of `keys` keys: the attempt's key was rejected or rate limited."""

@@ -1,4 +1,4 @@
-"""The ASGI application: what each request passes before and after the gateway.
+"""The application: what each request passes before and after the gateway.
 
 It knows methods, headers and statuses, and no provider. The stages, in this order:
 
@@ -16,13 +16,12 @@ It knows methods, headers and statuses, and no provider. The stages, in this ord
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from modelplex.core.caller import Caller
 from modelplex.core.errors import (
@@ -37,20 +36,23 @@ from modelplex.core.errors import (
 from modelplex.core.request import RawRequest
 from modelplex.dialects.raw_request import FORM, read_form, read_request
 from modelplex.dialects.registry import DEFAULT, DIALECTS, load, write_error
+from modelplex.eager_task import in_asyncio_task
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.gateway import Gateway
-from modelplex.pipeline.response_output import HeaderList, ResponseHead
+from modelplex.pipeline.offload import is_large
+from modelplex.pipeline.response_output import ResponseHead
 from modelplex.pipeline.stored_responses import answer_view
 from modelplex.pipeline.stream import stopped
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
 from modelplex.server.admin import JSON, AdminRoutes, View, check_admin_access, check_model_allowed
-from modelplex.server.admission import BodyMemory, Reservation
+from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver
 from modelplex.server.fair_start import FairStart
+from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.mcp_routes import serve_mcp
 from modelplex.server.origin import Hosts
-from modelplex.server.request_head import RequestHead, read_head
+from modelplex.server.request_head import RequestHead
 from modelplex.server.response_writer import ResponseWriter, check_length
 from modelplex.server.routes import (
     BASES,
@@ -59,9 +61,7 @@ from modelplex.server.routes import (
     below_base,
     below_own_base,
     check_method,
-    check_unambiguous,
     dialect_of,
-    find_operation,
     is_base,
 )
 
@@ -100,11 +100,13 @@ class PageRoutes(Protocol):
     """Serves the paths of the page below ADMIN."""
 
     def has(self, path: str) -> bool: ...
-    async def serve(self, head: RequestHead, scope: Mapping[str, Any], response: ResponseWriter) -> None: ...
+    async def serve(self, exchange: HttpExchange, response: ResponseWriter) -> None: ...
 
 
 class App:
-    """The ASGI callable. `gateway` may be replaced at run time: running requests keep theirs."""
+    """The app of the listeners. `gateway` may be replaced at run time: running requests keep
+    theirs.
+    """
 
     def __init__(
         self,
@@ -139,34 +141,37 @@ class App:
     def __repr__(self) -> str:
         return f"<App {self.gateway!r}, {len(self.running)} running>"
 
-    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        del send  # ResponseWriter writes to the exchange itself
-        http = cast("dict[str, Any]", scope)
-        response = ResponseWriter(http["exchange"], receive, clock=perf_counter, keep=self.keep_bodies)
+    async def __call__(self, exchange: HttpExchange) -> None:
+        response = ResponseWriter(exchange, clock=perf_counter, keep=self.keep_bodies)
         request_id = next(self._ids)
+        http = exchange.head
         client = DEFAULT
         try:
-            head = read_head(http, self.callers.resolve(http["state"]["client"], http["headers"]))
+            caller = self.callers.resolve(exchange.connection.state["client"], http.headers)
+            head = http.facts
             client = head.client
-            response.reservation = Reservation(self.bodies, _memory_owner(head.caller))
-            response.turn = partial(self._fair_start.take, head.caller.owner)
-            check_unambiguous(http["raw_path"], method=head.method)
-            if head.path.startswith(MCP) and head.caller.kind != "admin":
-                await self._mcp(head, response, http)
+            if head.host is None and caller.kind == "tcp" and http.version == "1.1":
+                raise BadRequest(
+                    "A request of HTTP/1.1 needs the header 'Host' (RFC 9112 3.2).", code="host_missing"
+                )
+            response.memory, response.owner = self.bodies, _memory_owner(caller)
+            response.fair_start, response.starter = self._fair_start, caller.owner
+            if head.path.startswith(MCP) and caller.kind != "admin":
+                await self._mcp(exchange, response, caller)
                 return
-            if head.caller.kind in HOST_KINDS:
+            if caller.kind in HOST_KINDS:
                 self.hosts.check(head.host, head.origin)
                 if self.page is not None and self.page.has(head.path):
-                    await self.page.serve(head, http, response)
+                    await in_asyncio_task()
+                    await self.page.serve(exchange, response)
                     return
-            check_admin_path(head)
-            operation = find_operation(head.path, http["query_string"])
-            if operation is None:
-                label, body = await self._other(head, response)
+                check_admin_path(head, caller)
+            if head.operation is None:
+                label, body = await self._other(exchange, response, caller)
                 headers = [(b"content-type", label), (b"x-request-id", request_id.encode())]
                 await response.respond(200, headers, body)
             elif head.method == "POST":
-                await self._call(operation, head, response, request_id, headers=http["headers"])
+                await self._call(exchange, response, request_id, caller=caller)
             elif head.upgrade:
                 raise UpgradeRefused(
                     f'{head.path} is not served as a WebSocket; POST to it, with "stream": true for a stream.'
@@ -174,7 +179,7 @@ class App:
             else:
                 raise MethodNotAllowed(f"{head.path} takes POST, not {head.method}.")
         except ModelplexError as error:
-            dialect = dialect_of(http["path"], client=client)
+            dialect = dialect_of(http.path, client=client)
             await _refuse(detached(error), response, request_id, dialect=dialect)
         finally:
             response.release()
@@ -184,24 +189,21 @@ class App:
         for response in tuple(self.running):
             response.stop(stopped())
 
-    async def _mcp(self, head: RequestHead, response: ResponseWriter, scope: Mapping[str, Any]) -> None:
+    async def _mcp(self, exchange: HttpExchange, response: ResponseWriter, caller: Caller) -> None:
         self.running[response] = None
         try:
-            await serve_mcp(self.mcp, scope, response, head=head, hosts=self.hosts)
+            await in_asyncio_task()
+            await serve_mcp(self.mcp, exchange, response, caller=caller, hosts=self.hosts)
         finally:
             self.running.pop(response, None)
 
     async def _call(
-        self,
-        operation: Operation,
-        head: RequestHead,
-        response: ResponseWriter,
-        request_id: str,
-        *,
-        headers: HeaderList,
+        self, exchange: HttpExchange, response: ResponseWriter, request_id: str, *, caller: Caller
     ) -> None:
         """Serve a model call."""
-        caller = head.caller
+        head, length = exchange.head.facts, exchange.length
+        operation = head.operation
+        assert operation is not None
         record = RecordBuilder(
             id=request_id,
             request=RawRequest(operation.endpoint, operation.dialect, "", b"", {}),
@@ -213,16 +215,19 @@ class App:
         self._started(caller.listener)
         gateway, ticket, dispatched = self.gateway, None, False
         try:
-            check_length(head.length, limit=self.max_body)
+            check_length(length, limit=self.max_body)
             ticket = self.limits.admit(caller)
-            body = await response.body(limit=self.max_body, declared=head.length)
+            body = await response.body(limit=self.max_body, declared=length)
             record.started = perf_counter()
             if operation.dialect not in DIALECTS:
                 await asyncio.to_thread(load, (operation.dialect,))  # others are served meanwhile
-            parse = partial(_parse, operation, body, head.content_type)
-            raw = await gateway.offload.run(parse, body=body, owner=caller.owner)
-            if (of_dialect := DIALECTS[operation.dialect].request_headers) is not None:
-                raw = msgspec.structs.replace(raw, headers=of_dialect(headers))
+            if is_large(body):
+                parse = partial(_parse, operation, body, head.content_type)
+                raw = await gateway.offload.run(parse, body=body, owner=caller.owner)
+            else:
+                raw = _parse(operation, body, head.content_type)
+            if forwarded := exchange.head.forwarded:
+                raw = msgspec.structs.replace(raw, headers=forwarded)
             record.request = raw
             check_model_allowed(gateway, caller, raw.model)
             response.cancel_on_disconnect()
@@ -238,14 +243,15 @@ class App:
             if record.failure is None:
                 record.fail(ClientClosed("The client disconnected."))
         finally:
-            response.ignore_disconnect()
+            exchange.on_disconnect = None
             self.running.pop(response, None)
-            if ticket is not None and dispatched:
-                # Also for a call that the client or the provider broke off.
-                tokens, usd = record.budget_charge()
-                self.limits.settle(ticket, tokens=tokens, usd=usd)
-            elif ticket is not None:
-                self.limits.withdraw(ticket)
+            if ticket is not None and ticket.account is not None:
+                if dispatched:
+                    # Also for a call that the client or the provider broke off.
+                    tokens, usd = record.budget_charge()
+                    self.limits.settle(ticket, tokens=tokens, usd=usd)
+                else:
+                    self.limits.withdraw(ticket)
             self._close_record(record, response)
 
     def _close_record(self, record: RecordBuilder, response: ResponseWriter) -> None:
@@ -257,26 +263,27 @@ class App:
             record.body_chunks = response.kept
         self._record(record.record(now=perf_counter()))
 
-    async def _other(self, head: RequestHead, response: ResponseWriter) -> tuple[bytes, bytes]:
+    async def _other(
+        self, exchange: HttpExchange, response: ResponseWriter, caller: Caller
+    ) -> tuple[bytes, bytes]:
         """Content type and body for a path that is no model call. Raises NotFound,
         MethodNotAllowed, and what the view raises.
         """
+        head = exchange.head.facts
         own = below_own_base(head.path)
         if head.method == "POST" and own is not None:
             write = DIALECTS[own[0]].model_views.get(own[1])
             if write is not None:
-                body = await response.body(limit=self.max_body, declared=head.length)
-                return await self.admin.show(self.gateway, body, head.caller, write=write)
+                body = await response.body(limit=self.max_body, declared=exchange.length)
+                return await self.admin.show(self.gateway, body, caller, write=write)
         rest = below_base(head.path)
         if rest is not None:
-            stored = await answer_view(
-                self.gateway.responses, rest, method=head.method, owner=head.caller.owner
-            )
+            stored = await answer_view(self.gateway.responses, rest, method=head.method, owner=caller.owner)
             if stored is not None:
                 return JSON, stored
         if head.method == "POST":
             check_method(head.path)
-        view = self._view(head)
+        view = self._view(head, caller)
         if view is None:
             raise NotFound(
                 f"There is nothing at {head.path}. What is served: POST {BASES[0]}chat/completions, completions, embeddings and "
@@ -286,9 +293,9 @@ class App:
             raise MethodNotAllowed(f"{head.path} takes GET, not {head.method}.")
         return await view(self.gateway)
 
-    def _view(self, head: RequestHead) -> View | None:
+    def _view(self, head: RequestHead, caller: Caller) -> View | None:
         """The view at this path that this caller may read."""
-        path, caller = head.path, head.caller
+        path = head.path
         if path in {"/health", "/health/"}:
             return partial(self.admin.health, detail=head.detail, caller=caller)
         if path == "/" or is_base(path):  # some clients request their base URL first
@@ -316,11 +323,11 @@ class App:
         return None
 
 
-def check_admin_path(head: RequestHead) -> None:
+def check_admin_path(head: RequestHead, caller: Caller) -> None:
     """Raises NotFound for a path that the admin socket does not have: it is no agent's way to a
     model.
     """
-    if head.caller.kind == "admin" and not head.path.startswith((ADMIN, "/health")):
+    if caller.kind == "admin" and not head.path.startswith((ADMIN, "/health")):
         raise NotFound(
             "This is the admin socket: it has /_internal/ and /health. Models are on the other listeners."
         )

@@ -1,7 +1,7 @@
 """One client connection: its requests in turn, its deadlines, and its end.
 
-request_reader.py reads requests, http_exchange.py writes responses, and the app between them is an
-ASGI callable. A connection knows no routes and no models.
+request_reader.py reads requests, http_exchange.py writes responses, and the app between them is a
+coroutine function of the exchange. A connection knows no routes and no models.
 
 - A head, a body and an idle connection each have a deadline; connection_registry.py checks them.
 - Pipelined requests wait in turn; a disconnect reaches the running one.
@@ -16,17 +16,15 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from uvicorn._types import ASGI3Application, HTTPScope
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.utils import get_remote_addr
-
+from modelplex.eager_task import EagerTask, Waiter, new_waiter
 from modelplex.server.connection_limits import BodyPace, Lingering
 from modelplex.server.connection_refusals import MAX_PIPELINED, SLOW_BODY, SLOW_HEAD, too_many_connections
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.connection_shares import ConnectionPlace
-from modelplex.server.http_exchange import ExchangeTransport, HttpExchange
+from modelplex.server.http_exchange import App, HttpExchange
+from modelplex.server.request_head import HttpHead, KnownHeads
 from modelplex.server.request_reader import RequestReader
 
 log = logging.getLogger("modelplex.server")
@@ -39,16 +37,15 @@ MAX_OVER_LIMIT = 256
 """Connections above the limit that get a refusal. Further ones are aborted."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One accepted connection, from the accept to its loss."""
 
     def __init__(
         self,
-        app: ASGI3Application,
+        app: App,
         *,
         traffic: ConnectionRegistry,
         state: dict[str, Any],
-        server: tuple[str, int | None],
         identify: Callable[[asyncio.Transport], tuple[object, str]],
     ) -> None:
         self.app = app
@@ -56,17 +53,21 @@ class Connection(asyncio.Protocol):
         self.limits = traffic.limits
         self.loop = traffic.loop
         self.state = state
-        self.server = server
         self.identify = identify
         """Returns the `client` in the state of each request, and the owner of the share."""
         self.transport: asyncio.Transport
-        self.flow: FlowControl
+        self.read_paused = False
+        self.write_paused = False
+        self.draining: list[Waiter] = []
+        """Those that wait until the client reads."""
         self.reader: RequestReader
         self.latest: HttpExchange
         """The exchange of the request that was or is read last."""
         self.queue: deque[HttpExchange] = deque()
         self.active: HttpExchange | None = None
         """The exchange that the app serves. Others wait in `queue`."""
+        self.to_start: HttpExchange | None = None
+        """`active`, until the input with its head is read: the app runs within `start`."""
         self.deadline = math.inf
         """On the loop's clock."""
         self.ignores_input = False
@@ -87,14 +88,11 @@ class Connection(asyncio.Protocol):
         traffic = self.traffic
         self.transport = transport
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        self.flow = FlowControl(transport)
         # Before the first byte: later the pid may be another process's.
         client, caller = self.identify(transport)
+        self.state = {**self.state, "client": client}
         self.reader = RequestReader(
-            self,
-            facts=_scope_facts(transport, server=self.server, state={**self.state, "client": client}),
-            max_header_size=self.limits.max_header_size,
-            heads=traffic.heads,
+            self, max_header_size=self.limits.max_header_size, heads=traffic.heads, known=KnownHeads()
         )
         self.deadline = self.loop.time() + self.limits.header_timeout
         traffic.add(self)
@@ -107,19 +105,65 @@ class Connection(asyncio.Protocol):
             listener=str(self.state["listener"]),
             over_http=self.state["kind"] in {"tcp", "admin"},
         )
+        if self.place.holder is not None:
+            self.reader.known = self.place.holder.known_heads
         if refused is not None and len(traffic.refused) < MAX_OVER_LIMIT:
             traffic.refused.add(self)
             self.refuse(too_many_connections(refused))
         elif refused is not None:
             transport.abort()
 
+    # Flow control.
+
     def pause_writing(self) -> None:
-        self.flow.pause_writing()
+        self.write_paused = True
         self.traffic.unread.add(self, now=self.loop.time())
 
     def resume_writing(self) -> None:
-        self.flow.resume_writing()
+        self.write_paused = False
         self.traffic.unread.remove(self)
+        draining, self.draining = self.draining, []
+        for waiter in draining:
+            waiter.wake()
+
+    async def drain(self) -> None:
+        """Wait until the client has read most of what was written, or is gone."""
+        waiter = new_waiter(self.loop)
+        self.draining.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self.draining:
+                self.draining.remove(waiter)
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    # Input. It is read into one buffer of the process, or directly into the block of a large body.
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        if self.reader.remaining and not self.ignores_input:
+            view = self.latest.unfilled
+            if view is not None:
+                return view
+        return self.traffic.read_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.reader.remaining and not self.ignores_input and self.latest.unfilled is not None:
+            self.latest.body_filled(nbytes)
+            self.body_pace.size += nbytes
+            self.reader.body_read(nbytes)
+            self.input_read()
+        else:
+            self.data_received(bytes(self.traffic.read_buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         if self.ignores_input:
@@ -130,7 +174,17 @@ class Connection(asyncio.Protocol):
         refusal = self.reader.feed(data)
         if refusal is not None:
             self.refuse(refusal)
-        elif self.reader.stage == "body":
+        self.input_read()
+
+    def input_read(self) -> None:
+        """The app runs here, and not within the reader or its parser."""
+        exchange, self.to_start = self.to_start, None
+        if exchange is not None:
+            if not exchange.refused:
+                self.start(exchange)
+        elif self.active is not None:
+            self.active.input_read()
+        if self.reader.stage == "body" and not self.ignores_input:
             if self.latest.response_complete:
                 if self.lingering.is_too_much:
                     self.close()
@@ -156,12 +210,13 @@ class Connection(asyncio.Protocol):
 
     def client_disconnected(self) -> None:
         self.queue.clear()
+        self.to_start = None
         if self.active is not None:
-            self.active.disconnected = True
-            self.active.message_event.set()
-            if self.active.on_disconnect is not None:
-                self.active.on_disconnect()
-        self.flow.resume_writing()
+            self.active.disconnect()
+        self.resume_writing()
+
+    def exchange_ended(self, exchange: HttpExchange) -> None:
+        self.traffic.ended(exchange)
 
     # Callbacks of the reader.
 
@@ -172,61 +227,72 @@ class Connection(asyncio.Protocol):
     def head_started(self) -> None:
         self.deadline = self.loop.time() + self.limits.header_timeout
 
-    def request_started(self, scope: HTTPScope, *, expects_100: bool, keep_alive: bool) -> None:
-        exchange = self.latest = HttpExchange(
-            scope,
-            transport=cast("asyncio.Transport", ExchangeTransport(self)),
-            flow=self.flow,
-            expects_100=expects_100,
-            keep_alive=keep_alive,
-            on_response=self.response_complete,
-        )
-        scope["exchange"] = exchange  # type: ignore[typeddict-unknown-key]
+    def request_started(self, head: HttpHead, *, length: int | None) -> None:
+        exchange = self.latest = HttpExchange(head, self, length=length)
         self.place.mark_busy(self)
         self.body_pace.restart(self.loop.time())
-        if self.active is None and not self.closing:
-            self.start(exchange)
+        if self.active is None and not self.queue and not self.closing:
+            self.active = self.to_start = exchange
         else:
-            self.flow.pause_reading()
+            self.pause_reading()
             self.queue.append(exchange)
+
+    def request_received(self, head: HttpHead, body: bytes) -> None:
+        """A request has come in one piece."""
+        if self.active is not None or self.queue or self.closing:
+            self.request_started(head, length=len(body))
+            self.body_received(body)
+            self.request_complete()
+            return
+        self.active = self.to_start = self.latest = HttpExchange(
+            head, self, length=len(body), whole_body=body
+        )
+        holder = self.place.holder
+        if holder is not None:
+            holder.idle.pop(self, None)
 
     def body_received(self, data: bytes) -> None:
         exchange = self.latest
         if exchange.response_complete:
             self.lingering.discard(len(data))
             return
-        exchange.body += data
         self.body_pace.size += len(data)
-        if len(exchange.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        exchange.message_event.set()
+        exchange.body_received(data)
 
     def request_complete(self) -> None:
         exchange = self.latest
-        exchange.more_body = False
-        exchange.message_event.set()
         if exchange.response_complete:
             # The rest of the request has been read: the connection can be used again.
             self.place.mark_idle(self)
             self.deadline = self.loop.time() + self.limits.keep_alive
-        elif self.flow.read_paused and not self.queue:
+        elif self.read_paused and not self.queue:
             # To notice a disconnect while the app works.
-            self.flow.resume_reading()
+            self.resume_reading()
+        exchange.body_complete = True
 
     def start(self, exchange: HttpExchange) -> None:
         self.active = exchange
-        running = self.traffic.running
-        running.add(exchange)
-        exchange.task = self.loop.create_task(exchange.run(self.app, running))
+        self.traffic.running.add(exchange)
+        if self.read_paused and exchange.body_complete:
+            # To notice a disconnect while the app works, with other requests in the queue too.
+            self.resume_reading()
+        exchange.task = EagerTask(exchange.run(self.app), loop=self.loop, on_end=exchange.ended)
+        exchange.task.start()
 
-    def response_complete(self) -> None:
+    def start_next(self) -> None:
+        if self.queue and self.active is None and not self.closing:
+            self.start(self.queue.popleft())
+
+    def exchange_complete(self) -> None:
         self.active = None
         self.reader.heads.release()
         if self.closing:
             return
-        self.flow.resume_reading()
+        if self.read_paused:
+            self.resume_reading()
         if self.queue:
-            self.start(self.queue.popleft())
+            # Not at once: the app that has responded is still running.
+            self.loop.call_soon(self.start_next)
         elif self.pending_refusal is not None:
             self.refuse(self.pending_refusal)
         elif self.reader.stage == "between":
@@ -254,13 +320,12 @@ class Connection(asyncio.Protocol):
         if reader.stage == "body" and active is self.latest and active is not None:
             # The body of the running request is invalid or late: to the app, a disconnect.
             active.refused = True
-            active.disconnected = True
-            active.message_event.set()
             self.active = None
+            active.disconnect()
             if active.response_started:
                 self.transport.abort()
                 return
-        elif active is not None:
+        elif active is not None or self.queue:
             if reader.stage == "body" and self.queue:
                 # The request was still queued; this is the response to it.
                 self.queue.pop()
@@ -282,7 +347,7 @@ class Connection(asyncio.Protocol):
         elif self.reader.stage == "head":
             self.refuse(SLOW_HEAD)
         elif self.reader.stage == "body" and not self.latest.response_complete:
-            if self.flow.read_paused or self.latest.waiting_for_100_continue:
+            if self.read_paused or self.latest.waiting_for_100_continue:
                 # The gateway does not read, or has not sent 100 Continue.
                 self.deadline = now + self.limits.body_timeout
                 self.body_pace.restart(now)
@@ -300,7 +365,7 @@ class Connection(asyncio.Protocol):
         """
         if self.closing:
             return
-        unread = self.ignores_input or self.reader.stage != "between" or self.flow.read_paused
+        unread = self.ignores_input or self.reader.stage != "between" or self.read_paused
         self.ignores_input = self.closing = True
         # Only the client's reading is left, and it should not count as a running request.
         self.place.mark_idle(self)
@@ -310,7 +375,7 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if unread:
-            self.flow.resume_reading()
+            self.resume_reading()
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -338,18 +403,3 @@ class Connection(asyncio.Protocol):
         self.place.release(self)
         self.transport.abort()
         return True
-
-
-def _scope_facts(
-    transport: asyncio.Transport, *, server: tuple[str, int | None], state: dict[str, Any]
-) -> dict[str, Any]:
-    """The members that the scopes of all requests of a connection share."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "scheme": "http",
-        "root_path": "",
-        "client": get_remote_addr(transport),
-        "server": server,
-        "state": state,
-    }

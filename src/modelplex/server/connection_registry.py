@@ -13,6 +13,9 @@ from modelplex.server.connection_shares import ConnectionShares, bounds
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.unread_responses import UnreadResponses
 
+READ_SIZE = 64 * 1024
+"""Bytes that are read from a connection at a time."""
+
 if TYPE_CHECKING:
     from modelplex.server.connection import Connection
 
@@ -34,10 +37,14 @@ class ConnectionRegistry:
         self.unread = UnreadResponses(limits)
         self.refused: set[Connection] = set()
         """Open connections above the limit, which get a refusal."""
+        self.read_buffer = memoryview(bytearray(READ_SIZE))
+        """Shared by all connections: what is read is used before the next read."""
         self.running: set[HttpExchange] = set()
         self.draining = False
         self.all_closed = asyncio.Event()
         """Set when the last connection closes while draining."""
+        self.all_ended = asyncio.Event()
+        """Set when the last request ends while draining."""
         shortest = min(
             limits.header_timeout, limits.body_timeout, limits.keep_alive, limits.unread_grace, LINGER_SECONDS
         )
@@ -59,6 +66,12 @@ class ConnectionRegistry:
         self.refused.discard(connection)
         if self.draining and not self.open:
             self.all_closed.set()
+
+    def ended(self, exchange: HttpExchange) -> None:
+        """The app of a running exchange has ended."""
+        self.running.discard(exchange)
+        if self.draining and not self.running:
+            self.all_ended.set()
 
     def sweep(self) -> None:
         now = self.loop.time()

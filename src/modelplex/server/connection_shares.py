@@ -15,6 +15,8 @@ from typing import Protocol
 
 import msgspec
 
+from modelplex.server.request_head import KnownHeads
+
 PER_LISTENER = 2
 """A listener may have one connection in this many."""
 PER_CALLER = 4
@@ -61,7 +63,7 @@ def bounds(
 class ShareHolder:
     """A caller with `count` connections; `idle` has the idle ones, the longest idle first."""
 
-    __slots__ = ("caller", "count", "idle", "listener", "over_http")
+    __slots__ = ("caller", "count", "idle", "known_heads", "listener", "over_http")
 
     def __init__(self, caller: str, *, listener: str, over_http: bool) -> None:
         self.caller = caller
@@ -69,6 +71,7 @@ class ShareHolder:
         self.over_http = over_http
         self.count = 0
         self.idle: dict[IdleConnection, None] = {}
+        self.known_heads = KnownHeads()
 
     def __repr__(self) -> str:
         return f"<ShareHolder {self.caller}: {self.count} connections, {len(self.idle)} idle>"

@@ -8,6 +8,7 @@ number of bytes of each caller, and the rest waits for the next iterations.
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 
 from modelplex.core.fair_queue import FairQueue
 
@@ -36,26 +37,29 @@ class FairStart:
     def __repr__(self) -> str:
         return f"<FairStart {len(self._waiting)} waiting>"
 
-    async def take(self, owner: str, size: int) -> None:
-        """Return when a request of `size` bytes may start: at once, unless `owner` has started
-        BYTES_AT_ONCE in this iteration of the loop.
+    def may_start(self, owner: str, size: int) -> bool:
+        """Whether a request of `size` bytes may start at once, which it then does: always, unless
+        `owner` has started BYTES_AT_ONCE in this iteration of the loop. Else `wait`.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = perf_counter()
         if owner != self._last_owner:
             self._contested_until = now + CONTESTED_S if self._last_owner else 0.0
             self._last_owner = owner
         if now >= self._contested_until and not self._waiting:
-            return
+            return True
         started = self._started
         if self._waiting.count(owner) or started.get(owner, 0) > BYTES_AT_ONCE:
-            turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.add(owner, (size, turn))
-            await turn
-            return
+            return False
         if not started:
-            loop.call_soon(self._start_next)
+            asyncio.get_running_loop().call_soon(self._start_next)
         started[owner] = started.get(owner, 0) + size + OVERHEAD
+        return True
+
+    async def wait(self, owner: str, size: int) -> None:
+        """Return when such a request may start: in a later iteration of the loop."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(owner, (size, turn))
+        await turn
 
     def _start_next(self) -> None:
         """Start waiting requests of each caller, in the next iteration of the loop."""

@@ -1,9 +1,6 @@
 """The listeners of a process: all bound or none, drained, stopped.
 
-It knows no signals and no config. uvicorn's own server is not used: it owns signals and a main
-loop, and it makes Unix sockets world-writable and over whatever is at the path.
-
-The app finds in `scope["state"]`:
+It knows no signals and no config. The app finds in `exchange.connection.state`:
 
     listener   "tcp:127.0.0.1:11435" | "unix:/path" | "vsock:PORT"
     kind       "tcp" | "unix" | "vsock" | "admin"
@@ -21,9 +18,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.utils import get_remote_addr
-
 from modelplex.config import Config as Settings
 from modelplex.core.caller import Kind
 from modelplex.server.address import Address, ListenError, Tcp, Unix, Vsock
@@ -31,6 +25,7 @@ from modelplex.server.callers import CallerResolver, ClientConnection, share_own
 from modelplex.server.connection import Connection
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
+from modelplex.server.http_exchange import App
 from modelplex.server.socket_file import BACKLOG, NO_CLEANUP, SocketFile, claim
 
 STOPPING_SECONDS = 2.0
@@ -128,8 +123,9 @@ class Listening:
         for connection in tuple(traffic.open):
             connection.transport.abort()
         await self._drained(CANCELLED_SECONDS)
-        for task in self._tasks():
-            task.cancel()
+        for exchange in tuple(self.traffic.running):
+            if exchange.task is not None:
+                exchange.task.cancel()
         await self._drained(CANCELLED_SECONDS)
 
     def skip_drain(self) -> None:
@@ -146,15 +142,12 @@ class Listening:
             task.cancel()
         await asyncio.wait(waits)
 
-    def _tasks(self) -> set[asyncio.Task[None]]:
-        return {each.task for each in self.traffic.running if each.task is not None}
-
     async def _drained(self, seconds: float) -> None:
         """Wait until no request runs and no connection is open, at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while tasks := self._tasks():
-                    await asyncio.wait(tasks)
+                if self.traffic.running:
+                    await self.traffic.all_ended.wait()
                 if self.traffic.open:
                     await self.traffic.all_closed.wait()
 
@@ -178,7 +171,7 @@ async def bind_all(addresses: Sequence[Address]) -> list[BoundSocket]:
 
 
 async def listen(
-    app: ASGI3Application,
+    app: App,
     addresses: Sequence[Address],
     *,
     limits: ConnectionLimits,
@@ -329,7 +322,7 @@ def as_unix_socket(bound: socket.socket) -> socket.socket:
 
 async def serve(
     bound: BoundSocket,
-    app: ASGI3Application,
+    app: App,
     *,
     listening: Listening,
     loop: asyncio.AbstractEventLoop,
@@ -338,22 +331,21 @@ async def serve(
     address = bound.address
     kind: Kind = "admin" if isinstance(address, Unix) and address.admin else KINDS[type(address)]
     state = {"listener": address.name, "kind": kind, "stopping": listening.stopping}
-    server = (address.host, address.port) if isinstance(address, Tcp) else (str(address), None)
     agent = address.agent if isinstance(address, Unix) else ""
 
     def identify(transport: asyncio.Transport) -> tuple[ClientConnection, str]:
-        peer = get_remote_addr(transport) if kind == "tcp" else None
+        peer = transport.get_extra_info("peername") if kind == "tcp" else None
         client = callers.identify(
             transport.get_extra_info("socket"),
             listener=address.name,
             kind=kind,
-            client=peer[0] if peer else "",
+            client=str(peer[0]) if peer else "",
             agent=agent,
         )
         return client, share_owner(client.caller)
 
     def accept() -> Connection:
-        return Connection(app, traffic=listening.traffic, state=state, server=server, identify=identify)
+        return Connection(app, traffic=listening.traffic, state=state, identify=identify)
 
     if isinstance(address, Tcp):
         return await loop.create_server(accept, sock=bound.socket, backlog=BACKLOG)

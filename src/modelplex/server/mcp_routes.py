@@ -8,13 +8,13 @@ socket no web page can be the caller, so a request with an Origin was relayed fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
 from modelplex.mcp.clients.http_request import McpRequest
+from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.origin import Hosts
-from modelplex.server.request_head import RequestHead
 from modelplex.server.response_writer import ResponseWriter
 
 if TYPE_CHECKING:
@@ -28,14 +28,15 @@ NO_ORIGIN = "Policy: this socket serves no web page, and the request has an Orig
 
 async def serve_mcp(
     mcp: McpHttp | None,
-    scope: Mapping[str, Any],
+    exchange: HttpExchange,
     response: ResponseWriter,
     *,
-    head: RequestHead,
+    caller: Caller,
     hosts: Hosts,
 ) -> None:
     """Serve one request below /mcp/. `mcp` is None where it is not enabled."""
-    if head.caller.kind == "tcp":
+    head = exchange.head.facts
+    if caller.kind == "tcp":
         try:
             hosts.check(head.host, head.origin)
         except ModelplexError as error:
@@ -50,10 +51,10 @@ async def serve_mcp(
     request = McpRequest(
         method=head.method,
         path=head.path,
-        query=scope["query_string"],
-        headers=scope["headers"],
-        caller=head.caller,
-        length=head.length,
+        query=exchange.head.query,
+        headers=exchange.head.headers,
+        caller=caller,
+        length=exchange.length,
     )
     await mcp.answer(request, response)
 

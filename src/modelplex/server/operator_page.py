@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelplex.config import Config
 from modelplex.config.state_folder import state_folder
 from modelplex.server.app import ADMIN, App
+from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.page_token import load_token
 from modelplex.server.reports import Reports
-from modelplex.server.request_head import RequestHead
 from modelplex.server.response_writer import ResponseWriter
 from modelplex.server.tool_endpoints import ToolEndpoints
 
@@ -62,7 +62,7 @@ class OperatorPage:
     def has(self, path: str) -> bool:
         return path in OWN_PATHS or path.startswith(f"{ADMIN}page/")
 
-    async def serve(self, head: RequestHead, scope: Mapping[str, Any], response: ResponseWriter) -> None:
+    async def serve(self, exchange: HttpExchange, response: ResponseWriter) -> None:
         """Raises ModelplexError."""
         from modelplex.dashboard.page import Dashboard
         from modelplex.dashboard.request import PageRequest
@@ -71,15 +71,16 @@ class OperatorPage:
         if self._dashboard is None:
             sources = ServerSources(self._app, self.reports, self._tools, stopping=self._stopping)
             self._dashboard = Dashboard(sources, self.token)
+        head = exchange.head
         if head.path == ADMIN.rstrip("/"):
             await response.respond(308, [(b"location", ADMIN.encode())], b"")
             return
         request = PageRequest(
             method=head.method,
             path=head.path.removeprefix(ADMIN),
-            query=scope["query_string"].decode("latin-1"),
-            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
-            read=lambda limit: response.body(limit=limit, declared=head.length),
+            query=head.query.decode("latin-1"),
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers},
+            read=lambda limit: response.body(limit=limit, declared=exchange.length),
         )
         await self._dashboard.answer(request, response)
 

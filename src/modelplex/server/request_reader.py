@@ -1,19 +1,21 @@
-"""Reads the HTTP/1.1 requests of one connection with httptools, and bounds the size of their heads.
+"""Reads the HTTP/1.1 requests of one connection, and bounds the size of their heads.
 
-It hands each head to its receiver as an ASGI scope, and each piece of body as bytes. It never
-writes and has no deadlines; it returns the refusal of a request that it does not accept.
+It hands each head and each piece of body to its receiver. It never writes and has no deadlines; it
+returns the refusal of a request that it does not accept.
+
+httptools parses. Two things are read without it, since they need no parser: a head whose bytes, but
+for the digits of its content-length, are those of an earlier head of the same caller; and a body of
+known length.
 """
 
 from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import httptools
-from uvicorn._types import HTTPScope
 
 from modelplex.server.admission import USUAL_HEAD, USUAL_HEADERS, HeadMemory, HeadReservation
 from modelplex.server.connection_refusals import (
@@ -22,6 +24,7 @@ from modelplex.server.connection_refusals import (
     TOO_MANY_HEADS,
     TOO_MANY_PIPELINED,
 )
+from modelplex.server.request_head import HttpHead, KnownHeads
 
 VERSIONS = {"1.0", "1.1"}
 """Versions of HTTP. The parser accepts 0.9 and 2.0 too, whose heads have another form or none."""
@@ -30,6 +33,11 @@ FOREIGN = re.compile(rb"[\r\n]*[^\r\n]* (?:RTSP|ICE)/")
 """The first line of a request in a protocol that the parser accepts as HTTP."""
 
 UPGRADE_HEADERS = {b"connection", b"upgrade", b"http2-settings"}
+
+MAX_LENGTH_DIGITS = 20
+"""Digits of a content-length: as many as the largest 64-bit number has. The parser accepts any
+number of leading zeros.
+"""
 
 ReadStage = Literal["between", "first bytes", "head", "body"]
 """How far the incoming request is read. "first bytes": of its head, before the deadline is set."""
@@ -45,37 +53,50 @@ class RequestReceiver(Protocol):
         """The first bytes of a request have come, without its whole head."""
         ...
 
-    def request_started(self, scope: HTTPScope, *, expects_100: bool, keep_alive: bool) -> None: ...
+    def request_started(self, head: HttpHead, *, length: int | None) -> None: ...
     def body_received(self, data: bytes) -> None: ...
     def request_complete(self) -> None: ...
+    def request_received(self, head: HttpHead, body: bytes) -> None:
+        """The three calls above, for a request that came in one piece."""
+        ...
 
 
 class RequestReader:
-    """The requests of one connection. `facts` are the members that their scopes share."""
+    """The requests of one connection. `known` has heads that its caller sent before."""
 
     def __init__(
-        self, receiver: RequestReceiver, *, facts: Mapping[str, Any], max_header_size: int, heads: HeadMemory
+        self, receiver: RequestReceiver, *, max_header_size: int, heads: HeadMemory, known: KnownHeads
     ) -> None:
         self.receiver = receiver
-        self.facts = facts
         self.max_header_size = max_header_size
         self.heads = HeadReservation(heads)
-        self.parser = httptools.HttpRequestParser(self)
-        with suppress(AttributeError):  # httptools < 0.6.3
-            # Accept data after `connection: close`: a pipelined request gets its response.
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.known = known
+        self.parser = self.new_parser()
         self.stage: ReadStage = "between"
+        self.remaining = 0
+        """Bytes of a body that are read without the parser."""
         self.unparsed = 0
         """Bytes since the last complete head, piece of body or complete request."""
+        self.fed = b""
+        """What the parser is fed, while its first request may begin with it."""
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        self.length: int | None = None
+        """The content-length of the request, less what was read of its body."""
         self.expects_100 = False
         self.upgrade = False
         """The request has `Upgrade`."""
-        self.scope: HTTPScope
-        """Of the last request."""
+        self.upgraded: list[tuple[bytes, bytes]] | None = None
+        """The headers of such a request, while its head is parsed again without it."""
         self.fault: bytes | None = None
         """The refusal for which a callback stopped the parser."""
+
+    def new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # httptools < 0.6.3
+            # Accept data after `connection: close`: a pipelined request gets its response.
+            parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def close(self) -> None:
         """The connection is closed. The parser and the reader refer to each other; without the
@@ -85,19 +106,69 @@ class RequestReader:
         del self.parser, self.receiver
 
     def feed(self, data: bytes) -> bytes | None:
-        """Parse input. Returns a refusal for input that is not accepted; do not feed the reader
+        """Read input. Returns a refusal for input that is not accepted; do not feed the reader
         after that.
         """
+        while data:
+            if self.remaining:
+                piece = data[: self.remaining]
+                data = data[len(piece) :]
+                self.receiver.body_received(piece)
+                self.body_read(len(piece))
+                continue
+            rest = self.read_known(data) if self.stage == "between" else None
+            if rest is None:
+                return self.parse(data)
+            data = rest
+        return None
+
+    def read_known(self, data: bytes) -> bytes | None:
+        """Read a head that is known, and what has come of its body. Returns what follows; None if
+        there is no such head.
+        """
+        found = self.known.find(data)
+        if found is None or self.receiver.queue_is_full:
+            return None
+        head, length, start = found
+        receiver = self.receiver
+        end = start + length
+        if end <= len(data):
+            receiver.request_received(head, data[start:end])
+            return data[end:]
+        receiver.request_started(head, length=length)
+        if start < len(data):
+            receiver.body_received(data[start:])
+        self.stage = "body"
+        self.remaining = end - len(data)
+        return b""
+
+    def body_read(self, size: int) -> None:
+        """So many of the remaining bytes of a body were received."""
+        self.remaining -= size
+        if not self.remaining:
+            self.stage = "between"
+            self.receiver.request_complete()
+
+    def parse(self, data: bytes) -> bytes | None:
         self.unparsed += len(data)
-        if self.stage == "between" and FOREIGN.match(data):
-            return INVALID_HTTP
+        if self.stage == "between":
+            if FOREIGN.match(data):
+                return INVALID_HTTP
+            self.fed = data
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
             return self.fault or INVALID_HTTP
         except httptools.HttpParserUpgrade as pause:
-            return self.read_without_upgrade(data[pause.args[0] :])
+            return self.parse_without_upgrade(data[pause.args[0] :])
+        finally:
+            self.fed = b""
         if self.stage == "between":
+            return None
+        if self.stage == "body" and self.length:
+            # The rest needs no parser.
+            self.remaining, self.length = self.length, None
+            self.parser = self.new_parser()
             return None
         if self.unparsed > self.max_header_size:
             # Of a head, or of trailers and chunk headers, which have the same bound.
@@ -109,13 +180,15 @@ class RequestReader:
             return TOO_MANY_HEADS
         return None
 
-    def read_without_upgrade(self, rest: bytes) -> bytes | None:
+    def parse_without_upgrade(self, rest: bytes) -> bytes | None:
         """Parse a request with `Upgrade` again without it, as RFC 9110 7.8 allows. The parser stops
         after its head, since the body might be of another protocol; Java's client asks for h2c on a
         plain POST.
         """
         method, version, headers = self.parser.get_method(), self.parser.get_http_version(), self.headers
         lines = [b"%b: %b\r\n" % (name, value) for name, value in headers if name not in UPGRADE_HEADERS]
+        if self.length is not None:
+            lines.append(b"content-length: %d\r\n" % self.length)
         head = b"%b %b HTTP/%b\r\n%bconnection: close\r\n\r\n" % (
             method,
             self.url,
@@ -123,13 +196,11 @@ class RequestReader:
             b"".join(lines),
         )
         self.upgrade = False
-        self.parser = httptools.HttpRequestParser(self)
-        refusal = self.feed(head)
-        if refusal is None:
-            # The app gets the headers as they were sent.
-            self.scope["headers"] = headers
-            if rest:
-                refusal = self.feed(rest)
+        self.upgraded = headers  # what the app gets
+        self.parser = self.new_parser()
+        refusal = self.parse(head)
+        if refusal is None and rest:
+            refusal = self.feed(rest)
         return refusal
 
     # Callbacks of the parser.
@@ -138,6 +209,7 @@ class RequestReader:
         self.url = b""
         self.expects_100 = False
         self.headers = []
+        self.length = None
         self.stage = "first bytes"
 
     def on_url(self, url: bytes) -> None:
@@ -147,6 +219,13 @@ class RequestReader:
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expects_100 = True
+        elif name == b"content-length":
+            if len(value) > MAX_LENGTH_DIGITS:
+                self.stop(INVALID_HTTP)
+            self.length = int(value)
+            return
+        elif name == b"transfer-encoding":
+            self.length = None
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -164,26 +243,29 @@ class RequestReader:
                 self.stop(INVALID_HTTP)
             self.upgrade = True
             return
-        self.scope = self.scope_of_head(version)
+        head = self.complete_head(version)
+        if self.fed and self.upgraded is None:
+            self.known.remember(self.fed, head)
+        self.fed = b""
+        self.upgraded = None
         self.url = b""
         self.unparsed = 0
         self.stage = "body"
-        # Trailers arrive as headers too; a new list keeps them out of the scope.
+        # Trailers arrive as headers too; a new list keeps them out of the head.
         self.headers = []
-        self.receiver.request_started(
-            self.scope,
-            expects_100=self.expects_100,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-        )
+        self.receiver.request_started(head, length=self.length)
 
     def on_body(self, body: bytes) -> None:
         self.unparsed = 0
+        if self.length is not None:
+            self.length -= len(body)
         self.receiver.body_received(body)
 
     def on_message_complete(self) -> None:
         if self.upgrade:
             return
         self.unparsed = 0
+        self.length = None
         self.stage = "between"
         self.receiver.request_complete()
 
@@ -192,9 +274,9 @@ class RequestReader:
         self.fault = refusal
         raise ValueError("the request is refused")
 
-    def scope_of_head(self, version: str) -> HTTPScope:
-        """The ASGI scope of a complete head. Raises ValueError or an error of httptools for a
-        target that is no path; the parser reports both.
+    def complete_head(self, version: str) -> HttpHead:
+        """Raises ValueError or an error of httptools for a target that is no path; the parser
+        reports both.
         """
         target = httptools.parse_url(self.url)
         if target.schema and target.schema.lower() != b"http":  # None too, whatever its type says
@@ -208,16 +290,16 @@ class RequestReader:
             self.headers = [(b"host", target.host + port), *others]
         raw_path = target.path
         path = raw_path.decode("ascii")
-        scope = {
-            **self.facts,
-            "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
-            "path": urllib.parse.unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": target.query or b"",
-            "headers": self.headers,
-        }
-        return cast("HTTPScope", scope)
+        return HttpHead(
+            version=version,
+            method=self.parser.get_method().decode("ascii"),
+            path=urllib.parse.unquote(path) if "%" in path else path,
+            raw_path=raw_path,
+            query=target.query or b"",
+            headers=self.headers if self.upgraded is None else self.upgraded,
+            expects_100=self.expects_100,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+        )
 
     def head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

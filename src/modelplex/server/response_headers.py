@@ -9,6 +9,7 @@ from urllib.parse import quote
 from modelplex.core.request import Change, StrippedValue
 from modelplex.dialects.registry import request_names
 from modelplex.pipeline.response_output import HeaderList, ResponseHead
+from modelplex.server.http_exchange import header_lines
 
 CHANGES_LIMIT = 1024
 """Bytes of x-modelplex-changes and of x-modelplex-stripped. The Record has all of them."""
@@ -22,31 +23,46 @@ STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")
 """A stream is not cached, and nginx does not buffer it."""
 
 
-def response_headers(head: ResponseHead) -> HeaderList:
-    headers = [(b"content-type", head.content_type), *request_names(head.dialect, head.request_id)]
-    if head.provider:
-        headers += (
-            (b"x-modelplex-provider", visible(head.provider)),
-            (b"x-modelplex-model", visible(head.model)),
-            (b"x-modelplex-attempts", b"%d" % head.attempts),
-        )
+def response_headers(head: ResponseHead) -> bytes:
+    """The encoded lines. Raises ValueError for a value with a line break."""
+    lines = _template(head.content_type, head.dialect, head.provider, head.model, head.attempts).replace(
+        ID_MARK, head.request_id.encode()
+    )
     if head.overhead is not None:
-        headers.append((b"x-modelplex-overhead-ms", b"%.3f" % (head.overhead * 1000)))
-    if head.content_type.startswith(b"text/event-stream"):
-        headers += STREAM_HEADERS
+        lines += b"x-modelplex-overhead-ms: %.3f\r\n" % (head.overhead * 1000)
+    more: HeaderList = []
     if head.changes:
-        headers.append((b"x-modelplex-changes", changes_value(head.changes)))
+        more.append((b"x-modelplex-changes", changes_value(head.changes)))
     if head.stripped:
-        headers.append((b"x-modelplex-stripped", stripped_value(head.stripped)))
+        more.append((b"x-modelplex-stripped", stripped_value(head.stripped)))
     upstream = head.upstream_headers
     if not head.may_retry:
-        headers += [header for header in upstream if header[0] != b"x-should-retry"]
-        headers.append((b"x-should-retry", b"false"))
+        more += [header for header in upstream if header[0] != b"x-should-retry"]
+        more.append((b"x-should-retry", b"false"))
     else:
-        headers += upstream
+        more += upstream
     if head.retry_after is not None and not any(name == b"retry-after" for name, _ in upstream):
-        headers.append((b"retry-after", b"%.12g" % head.retry_after))
-    return headers
+        more.append((b"retry-after", b"%.12g" % head.retry_after))
+    return lines + header_lines(more) if more else lines
+
+
+ID_MARK = b"\0id\0"
+"""Stands for the request's id in a template. No header may have a NUL."""
+
+
+@lru_cache(maxsize=1024)
+def _template(content_type: bytes, dialect: str, provider: str, model: str, attempts: int) -> bytes:
+    """The lines that are the same for many responses, but for the request's id."""
+    headers = [(b"content-type", content_type), *request_names(dialect, ID_MARK.decode())]
+    if provider:
+        headers += (
+            (b"x-modelplex-provider", visible(provider)),
+            (b"x-modelplex-model", visible(model)),
+            (b"x-modelplex-attempts", b"%d" % attempts),
+        )
+    if content_type.startswith(b"text/event-stream"):
+        headers += STREAM_HEADERS
+    return header_lines(headers)
 
 
 @lru_cache(maxsize=1024)

@@ -111,9 +111,9 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
 
 def drop_refused(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """Without the members that the service answers with an error."""
-    refused = [name for name in attempt.quirks.refuses if name in raw_request.fields]
-    if not refused:
+    if raw_request.fields.keys().isdisjoint(attempt.quirks.refuses):
         return None
+    refused = [name for name in attempt.quirks.refuses if name in raw_request.fields]
     changes = tuple(Change("drop", name, "this service answers it with an error") for name in refused)
     return Amendment(dict.fromkeys(refused), changes)
 

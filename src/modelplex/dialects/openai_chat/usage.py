@@ -10,7 +10,7 @@ import msgspec
 
 from modelplex.core.events import Usage
 from modelplex.dialects.core.json import MALFORMED, encode, is_given
-from modelplex.dialects.core.usage import count, counted
+from modelplex.dialects.core.usage import MOST_TOKENS, count, counted
 
 RAW_OF = "openai_chat"
 """The dialect that `Usage.raw` is in, where it came from here."""
@@ -54,6 +54,17 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         seen = _decode(raw)
     except MALFORMED:
         return None
+    if (
+        seen.prompt_tokens_details is None
+        and seen.completion_tokens_details is None
+        and seen.prompt_cache_hit_tokens is None
+        and isinstance(given := seen.prompt_tokens, int)
+        and isinstance(output := seen.completion_tokens, int)
+        and given >= 0 <= output
+        and given + output == seen.total_tokens
+        and given + output <= MOST_TOKENS
+    ):
+        return Usage(fresh=given, output=output, raw=msgspec.Raw(bytes(raw)), raw_of=RAW_OF)
     details, out = seen.prompt_tokens_details or _In(), seen.completion_tokens_details or _Out()
     cached, written = (
         count(details.cached_tokens or seen.prompt_cache_hit_tokens),
