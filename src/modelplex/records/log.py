@@ -185,7 +185,7 @@ class Log:
             self._wake.set()
 
     def handler(self) -> logging.Handler:
-        """A handler for libraries that use `logging` (uvicorn, asyncio)."""
+        """A handler for libraries that use `logging` (asyncio)."""
         return _LibraryHandler(self)
 
     def lost(self) -> Mapping[str, int]:
