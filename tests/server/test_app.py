@@ -54,6 +54,22 @@ async def test_head_is_served_as_get_without_a_body(tmp_path: Path) -> None:
         assert raw.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    ("listener", "version", "status"), [("tcp", "1.1", 400), ("tcp", "1.0", 200), ("unix", "1.1", 200)]
+)
+async def test_a_host_is_needed_on_tcp_in_http_1_1(
+    listener: str, version: str, status: int, tmp_path: Path
+) -> None:
+    async with gateway(DEMO, folder=tmp_path) as running:
+        data = f"GET /health HTTP/{version}\r\nconnection: close\r\n\r\n".encode()
+        port = int(running.base.split(":")[2].split("/")[0])
+        got = read_response(
+            await exchange(("127.0.0.1", port) if listener == "tcp" else running.socket, data)
+        )
+        assert got.status == status
+        assert (b"host_missing" in got.body) is (status == 400)
+
+
 async def test_a_websocket_is_refused_with_the_alternative(tmp_path: Path) -> None:
     rows = "GET /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
     async with gateway(DEMO, folder=tmp_path) as running:

@@ -10,12 +10,24 @@ from typing import Any
 
 import pytest
 
-from modelplex.core.errors import RequestTimeout
+from modelplex.core.errors import ClientClosed, RequestTimeout, TooLarge
 from modelplex.server import connection_limits
 from modelplex.server.address import Address
 from modelplex.server.connection_refusals import MAX_PIPELINED
 from modelplex.server.http_exchange import HttpExchange
-from tests.server.harness import BOUND, CHUNKED, GET, Run, disconnect, echo, serving, unlimited, until
+from tests.server.harness import (
+    BOUND,
+    CHUNKED,
+    GET,
+    RawClient,
+    Run,
+    Served,
+    disconnect,
+    echo,
+    serving,
+    unlimited,
+    until,
+)
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -603,3 +615,210 @@ def test_the_refusal_of_a_pipelined_request_is_not_written_into_a_running_respon
             assert await client.refusal() == (400, "invalid_http")
 
     run(main())
+
+
+# --- bodies that are read into their block, refusals, and the order of requests
+
+
+def post(size: int, path: bytes = b"/", more: bytes = b"") -> bytes:
+    return b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n" % (path, more, size)
+
+
+LARGE = os.urandom(1_000_000)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new head", "known head"])
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 131_072, 200_001, len(LARGE)])
+@pytest.mark.parametrize("first", [0, 1, 65_000], ids="{} bytes with the head".format)
+def test_a_large_body_is_intact_and_so_is_the_request_behind_it(
+    run: Run, address: Address, known: bool, size: int, first: int
+) -> None:
+    async def main() -> None:
+        async with serving(echo, address) as served:
+            client = await served.client()
+            if known:
+                client.send(post(1) + b"x")
+                assert (await client.response())[2] == b"/ x"
+            client.send(post(size) + LARGE[:first])
+            await client.writer.drain()
+            client.send(LARGE[first:size] + post(2, b"/next") + b"ok" + GET)
+            assert (await client.response())[2] == b"/ " + LARGE[:size]
+            assert (await client.response())[2] == b"/next ok"
+            assert (await client.response())[2] == b"/ "
+
+    run(main())
+
+
+def test_a_large_body_behind_a_running_request_is_intact(run: Run, address: Address) -> None:
+    async def main() -> None:
+        begun, going = asyncio.Event(), asyncio.Event()
+
+        async def app(exchange: HttpExchange) -> None:
+            if exchange.head.path == "/first":
+                begun.set()
+                await until(going)
+            await echo(exchange)
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(post(1, b"/first") + b"1" + post(len(LARGE)) + LARGE + post(1, b"/last") + b"3")
+            await until(begun)
+            going.set()
+            assert (await client.response())[2] == b"/first 1"
+            assert (await client.response())[2] == b"/ " + LARGE
+            assert (await client.response())[2] == b"/last 3"
+
+    run(main())
+
+
+async def started_body(served: Served) -> RawClient:
+    """A client that has sent some of a large body, of which some was read into its block."""
+    client = await served.client()
+    client.send(post(len(LARGE)) + LARGE[:200_000])
+    async with asyncio.timeout(BOUND):
+        while not any(
+            each.latest.unfilled is not None and each.latest.size > 100_000
+            for each in served.listening.traffic.open
+            if hasattr(each, "latest")
+        ):
+            await asyncio.sleep(0)
+    return client
+
+
+def test_a_client_that_disconnects_within_a_large_body_is_noticed(run: Run, address: Address) -> None:
+    async def main() -> None:
+        gone = asyncio.Event()
+
+        async def app(exchange: HttpExchange) -> None:
+            with pytest.raises(ClientClosed):
+                await exchange.body(unlimited)
+            assert exchange.unfilled is None
+            gone.set()
+
+        async with serving(app, address) as served:
+            (await started_body(served)).close()
+            await until(gone)
+
+    run(main())
+
+
+def test_a_large_body_that_stops_is_a_408(run: Run, address: Address) -> None:
+    async def main() -> None:
+        late = asyncio.Event()
+
+        async def app(exchange: HttpExchange) -> None:
+            with pytest.raises(RequestTimeout):
+                await exchange.body(unlimited)
+            late.set()
+
+        async with serving(app, address, body_timeout=0.2) as served:
+            client = await started_body(served)
+            assert await client.refusal() == (408, "request_timeout")
+            await until(late)
+
+    run(main())
+
+
+def test_a_body_above_a_limit_is_refused_in_the_middle_and_the_client_gets_the_error(
+    run: Run, address: Address
+) -> None:
+    sizes: list[int] = []
+
+    def check(size: int) -> None:
+        sizes.append(size)
+        if size > 100_000:
+            raise TooLarge("above 100000")
+
+    async def app(exchange: HttpExchange) -> None:
+        try:
+            await exchange.body(check)
+        except TooLarge as error:
+            exchange.keep_alive = False
+            exchange.respond(error.status, [], error.message.encode())
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            client.send(CHUNKED)
+            async with asyncio.timeout(BOUND):
+                for _ in range(50):
+                    client.send(b"c350\r\n" + b"x" * 50_000 + b"\r\n")
+                    await client.writer.drain()
+            assert (await client.response())[::2] == (413, b"above 100000")
+            await client.ended()
+
+    run(main())
+    assert 100_000 < sizes[-1] < 300_000
+    assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize("size", [3, 3000, 100_000], ids="{} bytes".format)
+@pytest.mark.parametrize("sent", ["with the head", "after the response"])
+def test_the_body_of_an_early_response_is_not_read_as_a_request(
+    run: Run, address: Address, size: int, sent: str
+) -> None:
+    paths: list[str] = []
+
+    async def app(exchange: HttpExchange) -> None:
+        paths.append(exchange.head.path)
+        exchange.respond(200, [], b"early")
+
+    async def main() -> None:
+        async with serving(app, address) as served:
+            client = await served.client()
+            body = (post(0, b"/smuggled") * (size // 10 + 1))[:size]
+            for path in (b"/a", b"/b"):
+                client.send(post(size, path) + (body if sent == "with the head" else b""))
+                assert (await client.response())[2] == b"early"
+                if sent != "with the head":
+                    client.send(body)
+            client.send(post(0, b"/last"))
+            assert (await client.response())[2] == b"early"
+
+    run(main())
+    assert paths == ["/a", "/b", "/last"]
+
+
+def test_no_request_overtakes_another_while_input_arrives(run: Run, address: Address) -> None:
+    """Requests that wait in the queue, and others that arrive between the end of a response and the
+    start of the next.
+    """
+    started: list[str] = []
+
+    async def main() -> None:
+        going = asyncio.Event()
+        begun = asyncio.Event()
+
+        async def app(exchange: HttpExchange) -> None:
+            started.append(exchange.head.path)
+            begun.set()
+            if exchange.head.path == "/0":
+                await until(going)
+            if int(exchange.head.path[1:]) % 3 == 1:
+                await asyncio.sleep(0)
+            await echo(exchange)
+
+        async with serving(app, address) as served:
+            client = await served.client()
+            requests = [post(1, b"/%d" % number) + b"z" for number in range(MAX_PIPELINED - 1)]
+            client.send(b"".join(requests[:3]))
+            await until(begun)
+            (connection,) = served.listening.traffic.open
+            connection.data_received(b"".join(requests[3:5]))
+            complete = connection.exchange_complete
+
+            def complete_and_read() -> None:
+                # In the same callback as the end of a response: nothing may start before the queue.
+                complete()
+                if len(requests) > 5:
+                    connection.data_received(requests.pop(5))
+
+            connection.exchange_complete = complete_and_read  # type: ignore[method-assign]
+            number = len(requests)
+            going.set()
+            for each in range(number):
+                assert (await client.response())[2] == b"/%d z" % each
+            assert not connection.queue
+
+    run(main())
+    assert started == [f"/{number}" for number in range(MAX_PIPELINED - 1)]

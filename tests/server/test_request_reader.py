@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modelplex.server.admission import HEADER_COST, MAX_HEADS, USUAL_HEAD, USUAL_HEADERS, HeadMemory
 from modelplex.server.connection_refusals import (
@@ -12,7 +14,7 @@ from modelplex.server.connection_refusals import (
     TOO_MANY_PIPELINED,
 )
 from modelplex.server.request_head import HttpHead, KnownHeads
-from modelplex.server.request_reader import RequestReader
+from modelplex.server.request_reader import MAX_LENGTH_DIGITS, RequestReader
 
 GET = b"GET /a?q=1 HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
@@ -46,6 +48,11 @@ class Receiver:
 
     def request_complete(self) -> None:
         self.complete += 1
+
+    def request_received(self, head: HttpHead, body: bytes) -> None:
+        self.request_started(head, length=len(body))
+        self.body_received(body)
+        self.request_complete()
 
 
 def reader(
@@ -206,3 +213,160 @@ def test_a_request_with_upgrade_is_read_as_http(rest: bytes) -> None:
     assert got.bodies == [b"body"]
     assert got.flags == [(False, False)]
     assert got.complete == 1
+
+
+@pytest.mark.parametrize(
+    ("digits", "refusal"), [(MAX_LENGTH_DIGITS, None), (MAX_LENGTH_DIGITS + 1, INVALID_HTTP)]
+)
+def test_a_length_has_a_limit_of_digits(digits: int, refusal: bytes | None) -> None:
+    read, got = reader()
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %b5\r\n\r\n" % (b"0" * (digits - 1))
+    assert read.feed(head) == refusal
+    assert got.lengths == ([5] if refusal is None else [])
+
+
+@pytest.mark.parametrize("rest", [b"", b"bo", b"body"])
+def test_what_follows_a_request_with_upgrade_is_the_next_request(rest: bytes) -> None:
+    """Its body is not read as a request: that would be one that the client did not send."""
+    body = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+    sent = b"POST /p HTTP/1.1\r\nhost: x\r\nupgrade: h2c\r\nconnection: upgrade\r\ncontent-length: %d\r\n\r\n"
+    read, got = reader()
+    data = sent % len(body) + body + GET
+    cut = len(sent % len(body)) + len(rest)
+    assert [read.feed(data[:cut]), read.feed(data[cut:])] == [None, None]
+    assert [head.raw_path for head in got.heads] == [b"/p", b"/a"]
+    assert got.bodies == [body, b""]
+
+
+# --- known heads, against the parser
+
+
+class Forgets(KnownHeads):
+    """Knows no head, so that all are parsed."""
+
+    def find(self, data: bytes) -> None:
+        del data
+
+
+def facts(got: Receiver) -> list[object]:
+    return [
+        (
+            *(head.method, head.raw_path, head.path, head.query, head.version, head.headers),
+            *(head.expects_100, head.keep_alive, length, body),
+        )
+        for head, length, body in zip(got.heads, got.lengths, got.bodies, strict=True)
+    ]
+
+
+def read_all(pieces: list[bytes], known: KnownHeads) -> tuple[list[object], int, list[bytes | None], str]:
+    """What a connection hands over for these pieces, up to a refusal, and up to a request that ends
+    the connection: what follows it gets no response.
+    """
+    read, got = reader(max_header_size=65_536, known=known)
+    refusals: list[bytes | None] = []
+    for piece in pieces:
+        refusals.append(read.feed(piece))
+        if refusals[-1] is not None:
+            break
+    found = facts(got)
+    last = next((number for number, head in enumerate(got.heads) if not head.keep_alive), None)
+    if last is not None and (last + 1 < len(found) or got.complete > last):
+        return found[: last + 1], last + 1, [], "between"
+    return found, got.complete, [each for each in refusals if each], read.stage
+
+
+LINES = st.sampled_from(
+    [
+        *(b"host: x", b"Host: y", b"accept: */*", b"a:", b"a: content-length: 5", b"x-content-length: 7"),
+        *(b"connection: close", b"Connection: keep-alive", b"authorization: Bearer k", b"user-agent: u/1"),
+        *(b"expect: 100-continue", b"upgrade: h2c", b"transfer-encoding: chunked", b" folded: y", b"b: \xe4"),
+        *(
+            b"content-length: 3",
+            b"Content-Length:3",
+            b"content-length: 03",
+            b"CONTENT-LENGTH: 3",
+            b"a: b\nc: d",
+        ),
+    ]
+)
+BODIES = st.sampled_from(
+    [
+        *(b"", b"abc", b"0\r\n\r\n", POST + b"body", GET, b"\r\n\r\n", b"content-length: 9\r\n\r\n"),
+        *(b"x" * 70_000, b"3\r\nabc\r\n0\r\n\r\n"),
+    ]
+)
+TARGETS = st.sampled_from([b"/", b"/v1/x?q=%20", b"/a%20b", b"http://h:1/p"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """A request that is often valid, and often of the form that is remembered."""
+    lines, body = draw(st.lists(LINES, max_size=4)), draw(BODIES)
+    if draw(st.integers(0, 9)):
+        lines.insert(draw(st.integers(0, len(lines))), b"content-length: %d" % len(body))
+    method, version = (
+        draw(st.sampled_from([b"POST", b"POST", b"GET", b"PUT"])),
+        draw(st.sampled_from([b"1.1", b"1.0"])),
+    )
+    first = b"%b %b HTTP/%b" % (method, draw(TARGETS), version)
+    return b"\r\n".join((first, *lines, b"", body))
+
+
+@given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 500), max_size=4), st.booleans())
+@settings(max_examples=600, deadline=None)
+def test_known_heads_give_the_requests_that_the_parser_gives(
+    sent: list[bytes], cuts: list[int], pipelined: bool
+) -> None:
+    """First each request alone, which makes its head known; then all of them on one connection."""
+    known = KnownHeads()
+    for each in sent:
+        assert read_all([each], known) == read_all([each], Forgets())
+    again = [*sent, *reversed(sent)]
+    assert read_all(again, known) == read_all(again, Forgets())
+    data = b"".join(again)
+    ends = [*sorted(cut for cut in cuts if cut < len(data)), len(data)] if not pipelined else [len(data)]
+    pieces = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert read_all(pieces, known) == read_all(pieces, Forgets())
+
+
+KNOWN = b"POST /k HTTP/1.1\r\nHost: x\r\na: content-length: 5\r\nContent-Length: %d\r\nb: c\r\n\r\n"
+LOOKALIKES = [
+    *(b"", b"abc", POST + b"body", KNOWN % 7, (KNOWN % 3) * 3, b"\r\n\r\n", b"0\r\n\r\n"),
+    *(b"\r\ncontent-length: 9\r\n\r\n", b"x" * 70_000, b"HTTP/1.1 200 OK\r\n\r\n"),
+]
+
+
+def knowing() -> KnownHeads:
+    known = KnownHeads()
+    assert read_all([KNOWN % 1 + b"z"], known)[1] == 1
+    assert known.find(KNOWN % 5) is not None
+    return known
+
+
+@pytest.mark.parametrize("body", LOOKALIKES, ids=lambda body: repr(body[:20]))
+def test_the_body_behind_a_known_head_is_never_read_as_a_request(body: bytes) -> None:
+    sent = [KNOWN % len(body) + body, GET, KNOWN % 2 + b"ok", KNOWN % len(body) + body, POST + b"last"]
+    for pieces in (sent, [b"".join(sent)]):
+        found, complete, refusals, stage = read_all(pieces, knowing())
+        assert [each[1] for each in found] == [b"/k", b"/a", b"/k", b"/k", b"/"]  # type: ignore[index]
+        assert [each[-1] for each in found] == [body, b"", b"ok", body, b"last"]  # type: ignore[index]
+        assert (complete, refusals, stage) == (5, [], "between")
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", KNOWN % 0, POST])
+def test_a_known_head_split_at_every_byte_gives_the_same_requests(body: bytes) -> None:
+    data = (KNOWN % len(body) + body) * 2 + GET + KNOWN % 1 + b"z"
+    whole = read_all([data], Forgets())
+    assert whole[1] == 4
+    for at in range(len(data)):
+        assert read_all([data[:at], data[at:]], knowing()) == whole
+    for size in (1, 2, 3, 50):
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        assert read_all(pieces, knowing()) == whole
+
+
+def test_a_known_head_waits_for_a_place_in_the_queue_as_any_other() -> None:
+    read, got = reader(known=knowing())
+    got.queue_is_full = True
+    assert read.feed(KNOWN % 0) == TOO_MANY_PIPELINED
+    assert not got.heads
