@@ -44,6 +44,7 @@ class Connection:
         self.waits = 0
         self.closed = False
         self.responses = 0
+        self.ended = False
         self.reading: list[str] = []
 
     def close(self) -> None:
@@ -51,6 +52,9 @@ class Connection:
 
     def exchange_complete(self) -> None:
         self.responses += 1
+
+    def exchange_ended(self, exchange: HttpExchange) -> None:
+        self.ended = True
 
     def pause_reading(self) -> None:
         self.reading.append("pause")

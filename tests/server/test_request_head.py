@@ -28,7 +28,6 @@ def test_a_head_without_headers_on_a_socket() -> None:
         content_type="",
         upgrade=False,
         operation=None,
-        forwarded=(),
         client=DEFAULT,
         detail=False,
     )
@@ -49,6 +48,14 @@ def test_every_header_that_is_read() -> None:
     assert (found.host, found.origin, found.authorization) == ("hä", "http://o", "Bearer t")
     assert found.content_type == "application/json; Charset=UTF-8"
     assert (found.upgrade, found.client, found.detail) == (True, "anthropic_messages", True)
+
+
+def test_the_headers_that_the_dialect_of_the_operation_passes_on() -> None:
+    headers = [(b"host", b"h"), (b"anthropic-version", b"2023-06-01"), (b"x-other", b"1")]
+    http = HttpHead(method="POST", path="/v1/messages", raw_path=b"/v1/messages", headers=headers)
+    assert http.forwarded == ((b"anthropic-version", b"2023-06-01"),)
+    chat = "/v1/chat/completions"
+    assert HttpHead(method="POST", path=chat, raw_path=chat.encode(), headers=headers).forwarded == ()
 
 
 @pytest.mark.parametrize("name", [b"host", b"origin"])
