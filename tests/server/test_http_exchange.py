@@ -46,6 +46,7 @@ class Connection:
         self.responses = 0
         self.ended = False
         self.reading: list[str] = []
+        self.ended: list[HttpExchange] = []
 
     def close(self) -> None:
         self.closed = True
@@ -61,6 +62,9 @@ class Connection:
 
     def resume_reading(self) -> None:
         self.reading.append("resume")
+
+    def exchange_ended(self, exchange: HttpExchange) -> None:
+        self.ended.append(exchange)
 
     async def drain(self) -> None:
         self.waits += 1
@@ -90,7 +94,6 @@ class Made:
             keep_alive=keep_alive,
         )
         self.exchange = HttpExchange(head, cast("Any", self.connection), length=length)
-        self.ended = False
 
     def receive(self, *pieces: bytes, complete: bool = False) -> None:
         """Each piece is read from the client on its own."""
@@ -101,13 +104,16 @@ class Made:
 
     def run(self, app: App) -> EagerTask:
         """Run this app, until it waits."""
-        self.exchange.task = EagerTask(self.exchange.run(app), loop=self.connection.loop, on_end=self._end)
+        self.exchange.task = EagerTask(
+            self.exchange.run(app), loop=self.connection.loop, on_end=self.exchange.ended
+        )
         self.exchange.task.start()
         return self.exchange.task
 
-    def _end(self) -> None:
-        self.ended = True
-        self.exchange.ended()
+    @property
+    def ended(self) -> bool:
+        assert self.connection.ended in ([], [self.exchange]), "it ends once"
+        return bool(self.connection.ended)
 
 
 async def echo(exchange: HttpExchange) -> None:
@@ -267,6 +273,23 @@ async def test_a_body_in_pieces_arrives_whole(before: int, length: int | None) -
         made.receive(*pieces[before:], complete=True)
     assert made.ended
     assert made.transport.data.endswith(b"\r\n\r\nabcdef")
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", LARGE])
+async def test_a_body_that_came_with_its_head_is_complete_and_checked(body: bytes) -> None:
+    sizes: list[int] = []
+
+    async def app(exchange: HttpExchange) -> None:
+        exchange.respond(200, [], await exchange.body(sizes.append))
+
+    made = Made()
+    connection = cast("Any", made.connection)
+    made.exchange = HttpExchange(made.exchange.head, connection, length=len(body), whole_body=body)
+    assert made.exchange.body_complete
+    made.run(app)
+    assert made.ended
+    assert made.transport.data.endswith(b"\r\n\r\n" + body)
+    assert sizes == ([len(body)] if body else [])
 
 
 @pytest.mark.parametrize("before", [0, 1, PENDING_LIMIT])
