@@ -8,7 +8,8 @@ import pytest
 import trustme
 
 from modelplex.http_client import BadResponse, ConnectionCut, HttpClient, Origin, TimedOut, Timeouts
-from modelplex.http_client.connection import HEAD_LIMIT, READ_SIZE, UpstreamConnection
+from modelplex.http_client.connection import READ_SIZE, UpstreamConnection
+from modelplex.http_client.incoming_response import HEAD_LIMIT
 from modelplex.http_client.request import EncodedRequest
 
 from .upstream import (

@@ -44,7 +44,6 @@ class Connection:
         self.waits = 0
         self.closed = False
         self.responses = 0
-        self.ended = False
         self.reading: list[str] = []
         self.ended: list[HttpExchange] = []
 
@@ -53,9 +52,6 @@ class Connection:
 
     def exchange_complete(self) -> None:
         self.responses += 1
-
-    def exchange_ended(self, exchange: HttpExchange) -> None:
-        self.ended = True
 
     def pause_reading(self) -> None:
         self.reading.append("pause")

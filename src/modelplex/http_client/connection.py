@@ -10,18 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-import httptools
-
 from modelplex.eager_task import Waiter, new_waiter
 from modelplex.http_client.errors import (
-    BadResponse,
     ConnectionCut,
     SendError,
     TimedOut,
     closed_early,
-    parser_reason,
     timed_out,
 )
+from modelplex.http_client.incoming_response import IncomingResponse, ends_with_connection
 from modelplex.http_client.origin import Origin
 from modelplex.http_client.request import EncodedRequest, Timeouts
 from modelplex.http_client.response import HttpResponse
@@ -29,12 +26,6 @@ from modelplex.http_client.response import HttpResponse
 if TYPE_CHECKING:
     from modelplex.http_client.pool import ConnectionPool, HttpClient
 
-HEAD_LIMIT = 64 * 1024
-"""Bytes of a response head with its interim (1xx) heads; real ones have a few KiB. Also bounds
-chunk extensions and trailers, which carry no body either.
-"""
-HEADER_COUNT_LIMIT = 256
-"""Header lines of a response; a real head has 10 to 40, and each line costs an object."""
 READ_SIZE = 16 * 1024
 """Bytes that are read from a socket at a time. The event loop's own size is 256 KB, which each
 stream would hold that arrives faster than its client reads.
@@ -99,79 +90,30 @@ def _nothing() -> None:
     pass
 
 
-class UpstreamConnection(asyncio.BufferedProtocol):
-    """One connection and its exchange.
-
-    `idle`: no exchange; in the pool, or new. `started`: a byte of the response was received.
-    `has_head`: the head was received. `complete`: the response was received whole. `fault`: why it
-    will not be. `gone`: the connection is closed.
-    """
+class UpstreamConnection(IncomingResponse):
+    """One connection and its exchange. `gone`: the connection is closed."""
 
     __slots__ = (
-        "bodiless",
-        "buffered",
-        "chunks",
-        "client",
-        "complete",
-        "deadline",
-        "deliver",
-        "fault",
-        "gone",
-        "has_head",
-
-        "headers",
-        "idle",
-        "is_head_request",
-        "keep_alive",
-        "limit",
-        "loop",
-        "nudged",
-        "origin",
-        "parser",
-        "parsing",
-        "pool",
-        "read_paused",
-        "started",
-        "status",
-        "timeouts",
-        "transport",
-        "unsent",
-        "waiter",
-        "wants_head",
-        "write_paused",
+        "client", "deadline", "deliver", "gone", "limit", "loop", "nudged", "pool", "timeouts", "transport", "unsent",
+        "waiter", "wants_head", "write_paused",
     )  # fmt: skip
 
-    parser: httptools.HttpResponseParser | None
     pool: ConnectionPool
     timeouts: Timeouts
     transport: asyncio.Transport
 
     def __init__(self, origin: Origin, client: HttpClient, loop: asyncio.AbstractEventLoop) -> None:
-        self.origin = origin
+        super().__init__(origin)
         self.client = client
         self.loop = loop
-        self.idle = True
-        self.gone = self.read_paused = self.write_paused = False
-        self.parsing = self.wants_head = False
+        self.gone = self.write_paused = self.wants_head = self.nudged = False
         self.waiter: Waiter | None = None
         self.deadline = Deadline(loop, self._expired)
-        self.chunks: list[bytes] = []
-        self.buffered = 0
         self.deliver: Callable[[bytes], bool] | None = None
         """Takes body bytes as they arrive, in place of a reader that waits for each."""
         self.limit = 0
         """Bytes of body up to which the reader waits for the whole of it; 0 wakes it for any."""
         self.unsent: deque[memoryview] = deque()
-        self.parser = None
-        self._reset(is_head_request=False)
-
-    def _reset(self, *, is_head_request: bool) -> None:
-        self.is_head_request = is_head_request
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.status = self.bodiless = 0
-        self.started = self.has_head = self.complete = False
-        self.keep_alive = self.nudged = False
-        self.fault: SendError | None = None
 
     def __repr__(self) -> str:
         states = ("gone", "idle", "complete", "has_head", "started", "write_paused", "read_paused")
@@ -182,12 +124,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     async def exchange(self, request: EncodedRequest) -> HttpResponse:
         """Write a request and wait for the head of the response."""
-        self._reset(is_head_request=request.is_head_request)
-        self.idle = False
+        self.begin(is_head_request=request.is_head_request)
+        self.nudged = False
         if self.gone:  # between the handshake and now
             raise self._cut()
-        if self.parser is None:
-            self.parser = httptools.HttpResponseParser(self)
         self.timeouts = timeouts = request.timeouts
         if len(request.head) + len(request.body) <= JOIN_LIMIT:
             self.transport.write(request.head + request.body)
@@ -253,9 +193,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         ):
             self.abort()
             return
-        self.idle = True
-        if self.is_head_request:
-            self.parser = None  # which waits for the body that a header announced
+        self.end()
         self.deadline.set(self.client.idle_seconds)
         self.pool.keep(self)
 
@@ -346,27 +284,6 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 return
         self._wake_if_ready(nbytes)
 
-    def parse(self, data: memoryview) -> None:
-        if self.idle or self.complete or self.fault is not None:
-            # Unexpected bytes: more of them could be taken for the next response.
-            self.keep_alive = False
-            if self.idle:
-                self.abort()
-            return
-        parser = self.parser
-        assert parser is not None
-        self.started = self.parsing = True
-        self.bodiless += len(data)
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self.keep_alive = False
-            self._fail_as_bad(f"sent a response that is not HTTP/1.1: {parser_reason(error)}.")
-        else:
-            if self.bodiless > HEAD_LIMIT and not self.complete:
-                self._refuse_head()
-        self.parsing = False
-
     def _wake_if_ready(self, size: int) -> None:
         """Wake the reader, if it has what it waits for. It runs here, and not within the parser."""
         if self.complete or self.fault is not None or self.nudged:
@@ -395,7 +312,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """
         self._forget()
         if not self.idle and not self.complete and self.fault is None:
-            if clean and self.has_head and _ends_with_connection(self.headers):
+            if clean and self.has_head and ends_with_connection(self.headers):
                 self.complete = True
             else:
                 self.fault = self._cut()
@@ -413,74 +330,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self.wants_head = False
             waiter.wake()
 
-    # Called by the parser.
+    # What an incoming response asks of its connection.
 
-    def on_message_begin(self) -> None:
-        if self.complete:
-            self.keep_alive = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.has_head or self.fault is not None:
-            return  # a trailer, or above the limit
-        self.headers.append((name.lower(), value))
-        if len(self.headers) > HEADER_COUNT_LIMIT:
-            self._refuse_head()
-
-    def on_headers_complete(self) -> None:
-        if self.complete or self.fault is not None:
-            return
-        parser = self.parser
-        assert parser is not None
-        self.status = status = parser.get_status_code()
-        if status < 200:
-            self.headers.clear()
-            if status == 101:
-                self._fail_as_bad("switched to another protocol without a request for it.")
-            return
-        if self.bodiless > HEAD_LIMIT and _size(self.headers) > HEAD_LIMIT:  # body may follow at once
-            self._refuse_head()
-            return
-        self.has_head = True
-        self.bodiless = 0
-        self.keep_alive = parser.should_keep_alive()
-        if self.is_head_request or status in {204, 304}:
-            self.complete = True  # RFC 9112 6.3: no body, even if a header gives a length
-
-    def on_body(self, data: bytes) -> None:
-        if self.complete or self.fault is not None:
-            self.keep_alive = False
-            return
-        self.bodiless = 0
-        self.chunks.append(data)
-        self.buffered += len(data)
-        if (
-            self.waiter is None
-            and self.buffered > self.client.max_buffer
-            and not self.read_paused
-            and not self.gone
-        ):
+    def body_buffered(self) -> None:
+        if self.waiter is None and self.buffered > self.client.max_buffer and not self.gone:
             self.read_paused = True
             self.transport.pause_reading()
 
-    def on_message_complete(self) -> None:
-        if self.has_head and self.fault is None:
-            self.complete = True
-
-    def _refuse_head(self) -> None:
-        self._fail_as_bad(f"sent more headers than {HEAD_LIMIT} bytes or {HEADER_COUNT_LIMIT} lines.")
-
-    def _fail_as_bad(self, reason: str) -> None:
-        if not self.complete:
-            self.fail(BadResponse(f"{self.origin} {reason}"))
-
-
-def _size(headers: list[tuple[bytes, bytes]]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers)
-
-
-def _ends_with_connection(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the body ends when the connection does (RFC 9112 6.3, rules 4 and 8)."""
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
-    if codings:
-        return not codings[-1].rstrip().lower().endswith(b"chunked")
-    return all(name != b"content-length" for name, _ in headers)
+    def unexpected(self) -> None:
+        self.abort()

@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from modelplex.eager_task import EagerTask, Waiter, new_waiter
-from modelplex.server.connection_limits import BodyPace, Lingering
+from modelplex.eager_task import EagerTask
+from modelplex.server.connection_input import ConnectionInput
 from modelplex.server.connection_refusals import MAX_PIPELINED, SLOW_BODY, SLOW_HEAD, too_many_connections
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.connection_shares import ConnectionPlace
@@ -37,7 +37,7 @@ MAX_OVER_LIMIT = 256
 """Connections above the limit that get a refusal. Further ones are aborted."""
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(ConnectionInput):
     """One accepted connection, from the accept to its loss."""
 
     def __init__(
@@ -48,21 +48,12 @@ class Connection(asyncio.BufferedProtocol):
         state: dict[str, Any],
         identify: Callable[[asyncio.Transport], tuple[object, str]],
     ) -> None:
+        super().__init__(traffic)
         self.app = app
-        self.traffic = traffic
         self.limits = traffic.limits
-        self.loop = traffic.loop
         self.state = state
         self.identify = identify
         """Returns the `client` in the state of each request, and the owner of the share."""
-        self.transport: asyncio.Transport
-        self.read_paused = False
-        self.write_paused = False
-        self.draining: list[Waiter] = []
-        """Those that wait until the client reads."""
-        self.reader: RequestReader
-        self.latest: HttpExchange
-        """The exchange of the request that was or is read last."""
         self.queue: deque[HttpExchange] = deque()
         self.active: HttpExchange | None = None
         """The exchange that the app serves. Others wait in `queue`."""
@@ -70,14 +61,10 @@ class Connection(asyncio.BufferedProtocol):
         """`active`, until the input with its head is read: the app runs within `start`."""
         self.deadline = math.inf
         """On the loop's clock."""
-        self.ignores_input = False
-        """Discard all input: the connection is ending."""
         self.closing = False
         self.pending_refusal: bytes | None = None
         """Sent after the exchanges before it."""
-        self.lingering = Lingering()
         self.place = ConnectionPlace(traffic.shares)
-        self.body_pace = BodyPace(traffic.limits)
 
     def __repr__(self) -> str:
         doing = "closing" if self.closing else "responding" if self.active else "waiting"
@@ -99,18 +86,18 @@ class Connection(asyncio.BufferedProtocol):
         if traffic.draining:
             transport.abort()
             return
+        over_http = self.state["kind"] in {"tcp", "admin"}
         refused = self.place.take(
-            self,
-            caller=caller,
-            listener=str(self.state["listener"]),
-            over_http=self.state["kind"] in {"tcp", "admin"},
+            self, caller=caller, listener=str(self.state["listener"]), over_http=over_http
         )
         if self.place.holder is not None:
             self.reader.known = self.place.holder.known_heads
-        if refused is not None and len(traffic.refused) < MAX_OVER_LIMIT:
+        if refused is None:
+            return
+        if len(traffic.refused) < MAX_OVER_LIMIT:
             traffic.refused.add(self)
             self.refuse(too_many_connections(refused))
-        elif refused is not None:
+        else:
             transport.abort()
 
     # Flow control.
@@ -120,61 +107,8 @@ class Connection(asyncio.BufferedProtocol):
         self.traffic.unread.add(self, now=self.loop.time())
 
     def resume_writing(self) -> None:
-        self.write_paused = False
         self.traffic.unread.remove(self)
-        draining, self.draining = self.draining, []
-        for waiter in draining:
-            waiter.wake()
-
-    async def drain(self) -> None:
-        """Wait until the client has read most of what was written, or is gone."""
-        waiter = new_waiter(self.loop)
-        self.draining.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self.draining:
-                self.draining.remove(waiter)
-
-    def pause_reading(self) -> None:
-        if not self.read_paused:
-            self.read_paused = True
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-
-    # Input. It is read into one buffer of the process, or directly into the block of a large body.
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        del sizehint
-        if self.reader.remaining and not self.ignores_input:
-            view = self.latest.unfilled
-            if view is not None:
-                return view
-        return self.traffic.read_buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.reader.remaining and not self.ignores_input and self.latest.unfilled is not None:
-            self.latest.body_filled(nbytes)
-            self.body_pace.size += nbytes
-            self.reader.body_read(nbytes)
-            self.input_read()
-        else:
-            self.data_received(bytes(self.traffic.read_buffer[:nbytes]))
-
-    def data_received(self, data: bytes) -> None:
-        if self.ignores_input:
-            self.lingering.discard(len(data))
-            if self.lingering.is_too_much:
-                self.transport.abort()
-            return
-        refusal = self.reader.feed(data)
-        if refusal is not None:
-            self.refuse(refusal)
-        self.input_read()
+        self.wake_drains()
 
     def input_read(self) -> None:
         """The app runs here, and not within the reader or its parser."""
