@@ -73,7 +73,7 @@ class Vsock(msgspec.Struct, frozen=True, tag=True):
 
 
 Address: TypeAlias = Tcp | Unix | Vsock
-"""`name` is the `listener` of `scope["state"]`."""
+"""`name` is the `listener` in the state of a connection."""
 
 
 def parse_http(text: str) -> Tcp:

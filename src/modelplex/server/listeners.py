@@ -185,7 +185,7 @@ async def listen(
 
 
 async def serve_all(
-    app: ASGI3Application, sockets: list[BoundSocket], *, limits: ConnectionLimits, callers: CallerResolver
+    app: App, sockets: list[BoundSocket], *, limits: ConnectionLimits, callers: CallerResolver
 ) -> Listening:
     """Serve `app` on bound sockets, then publish their files. If that fails they are closed."""
     loop = asyncio.get_running_loop()
