@@ -124,6 +124,12 @@ async def test_a_whole_response_is_one_write() -> None:
     assert made.exchange.response_complete
 
 
+async def test_a_status_without_a_phrase_is_written() -> None:
+    made = Made()
+    made.exchange.respond(529, [], b"")
+    assert made.transport.data.startswith(b"HTTP/1.1 529 \r\n")
+
+
 async def test_a_large_body_is_not_copied_but_follows_the_head() -> None:
     made = Made()
     body = b"x" * (JOIN_LIMIT + 1)

@@ -27,7 +27,11 @@ PENDING_LIMIT = 65_536
 DIRECT_SIZE = 65_536
 """Bytes that are left of a body from which it is read into a block of its own length."""
 
-STATUS_LINES = {int(each): b"HTTP/1.1 %d %b\r\n" % (each, each.phrase.encode()) for each in HTTPStatus}
+_PHRASES = {int(each): each.phrase.encode() for each in HTTPStatus}
+STATUS_LINES = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES.get(status, b"")) for status in range(200, 600)
+}
+"""With those that have no phrase, such as Anthropic's 529."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -151,7 +155,10 @@ class HttpExchange:
                 self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.connection.resume_reading()
             self._waiter = new_waiter(self.connection.loop)
-            await self._waiter
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         if self._fault is not None:
             self._drop_body()
             raise self._fault
@@ -284,6 +291,8 @@ class HttpExchange:
         """Start a response of status 200 and unknown length. The head is written with the first
         piece.
         """
+        if self.disconnected:
+            return
         # HTTP/1.0 (nginx as a proxy, by default) has no chunks: the response ends with the
         # connection.
         self.chunked = self.head.version != "1.0"
