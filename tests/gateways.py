@@ -114,6 +114,8 @@ async def gateway(
         config = config.replace("[server]", f'[server]\nstate_folder = "{folder / "state"}"', 1)
     if "[log]" not in config:
         config += f'\n[log]\nfile = "{folder / "log.json"}"\n'
+    if "[record]" not in config:
+        config += '\n[record]\ncontent = "off"\n'  # the default is a file in this user's state folder
     file.write_text(config)
     process = GatewayProcess(load(str(file), environ=environ or {}), config_path=str(file), verbose=False)
     records: list[Record] = []

@@ -240,12 +240,17 @@ def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     return {**path, **NOWHERE, **extra}
 
 
+def environment_in(folder: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
+    """With a state folder of its own."""
+    return environment({"XDG_STATE_HOME": f"{folder}-state", **extra})
+
+
 def run(*arguments: str, folder: Path, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
     """The command, to its end."""
     return subprocess.run(
         command(*arguments),
         cwd=folder,
-        env=environment(environ),
+        env=environment_in(folder, environ),
         capture_output=True,
         text=True,
         timeout=WAIT_S,
@@ -298,7 +303,7 @@ async def served(
         popen = subprocess.Popen(  # noqa: ASYNC220 - it is to outlive this loop where a fixture starts it
             ["/bin/sh", "-c", through, "sh", *open_command(*arguments)],
             cwd=folder,
-            env=environment(environ),
+            env=environment_in(folder, environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=stderr if stderr is not None else file,

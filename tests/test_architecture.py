@@ -35,9 +35,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "mcp": "core dialects http_client config records pipeline",
         "dashboard": "core records",
         "server": "core dialects policy routing providers eager_task http_client config limits records pipeline mcp dashboard",
-        "sandbox": "config server",
-        "command_options": "config mcp sandbox",
-        "cli": "command_options config mcp sandbox server",
+        "commands": "core dialects config records server",
+        "sandbox": "commands config records server",
+        "command_options": "commands config mcp sandbox",
+        "cli": "command_options commands config mcp sandbox server",
         "__main__": "cli",
         "__init__": "",
     }.items()

@@ -24,6 +24,11 @@ COMMANDS: dict[str, list[str]] = {
     "run": ["run", "--", "true"],
     "bridge": ["bridge", "--", "true"],
     "mcp": ["mcp", "list"],
+    "runs": ["runs"],
+    "show": ["show", "run-1"],
+    "usage": ["usage"],
+    "tail": ["tail"],
+    "export": ["export", "run-1"],
 }
 
 

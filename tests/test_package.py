@@ -90,12 +90,6 @@ def unused_names(sources: dict[str, str]) -> list[str]:
 USED_OUTSIDE = {
     "modelplex.records.sink: QueuedSink",  # wraps a sink that may block; no sink of ours does
     "modelplex.records.price_list: PricedModel",  # the script that writes prices.json
-    "modelplex.records.store.database: open_database",  # these: the server, the commands and the page come next
-    "modelplex.records.store.queries: one_call",
-    "modelplex.records.store.queries: one_run",
-    "modelplex.records.store.queries: recent_calls",
-    "modelplex.records.store.queries: recent_runs",
-    "modelplex.records.store.sink: StoreSink",
     "modelplex.sandbox.check: main",  # imported by name in the sandbox
 }
 

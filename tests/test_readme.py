@@ -6,7 +6,7 @@ after the other:
 
     toml     is a config as it stands: the loader accepts it
     bash     run by bash, with `modelplex` on the PATH; what may not run as it stands is in
-             commands.py. Docker has no daemon here: its options are checked
+             readme_commands.py. Docker has no daemon here: its options are checked
     python   run as a program
     js       run by node, with the packages of tests/node; by the command of its first line, where
              that is a comment that begins with node or NODE_OPTIONS
@@ -169,7 +169,7 @@ def _commands(folder: Path) -> Path:
     (folder / ".venv" / "bin").symlink_to(there)
     for name in STANDS_IN:
         (there / name).write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/commands.py" {name} "$@"\n'
+            f'#!/bin/sh\nexec "{sys.executable}" "{ROOT}/tests/readme_commands.py" {name} "$@"\n'
         )
         (there / name).chmod(0o755)
     for name, program in (("python", sys.executable), ("node", node())):

@@ -63,6 +63,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "quirks": Quirks,
     "failover": settings.FailoverConfig,
     "log": settings.LogConfig,
+    "record": settings.RecordConfig,
     "mcp": settings.McpConfig,
     "servers": settings.McpServer,
     "policy": settings.PolicyConfig,

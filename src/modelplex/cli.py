@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelplex import command_options
 from modelplex.command_options import DEFAULT_CONFIG
+from modelplex.commands import options as record_options
 
 if TYPE_CHECKING:
     from modelplex.config import Config
@@ -94,6 +95,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from modelplex.config import ConfigError
 
     try:
+        if arguments.command in record_options.NAMES:
+            return _read_record(arguments)
         config = _with_listeners(_config(arguments), arguments)
     except ConfigError as error:
         if arguments.command == "check" and arguments.json:
@@ -114,6 +117,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return process.run(
         config, config_path=None if arguments.no_reload else config.path, verbose=arguments.verbose
     )
+
+
+def _read_record(arguments: argparse.Namespace) -> int:
+    """Raises ConfigError. Without a file the record is in the state folder."""
+    from modelplex.commands import record
+    from modelplex.config import Config, load
+
+    file = _config_file(arguments)
+    return record.run(arguments, Config() if file is None else load(file, environ=os.environ))
 
 
 def _print_error(sentence: str) -> None:

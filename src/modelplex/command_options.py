@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, NoReturn
 
 from modelplex import __version__
+from modelplex.commands import options as record_options
 from modelplex.mcp import options as mcp_options
 from modelplex.sandbox import arguments as run_options
 from modelplex.sandbox import bridge
@@ -97,7 +98,7 @@ _LISTENING: Final = frozenset({SERVE, "check"})
 OPTIONS: Final = (
     Option(
         "--config",
-        _LISTENING | {"mcp", "run"},
+        _LISTENING | {"mcp", "run"} | record_options.NAMES,
         f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else what is detected: keys in the environment, an Ollama on its usual "
         "port, and the built-in demo provider)",
         "FILE",
@@ -130,7 +131,7 @@ OPTIONS: Final = (
     Option("--no-reload", frozenset({SERVE, "run"}), "do not reload the config when the file changes"),
     Option(
         "--verbose",
-        _LISTENING | {"mcp", "run"},
+        _LISTENING | {"mcp", "run"} | record_options.NAMES,
         "log more; bodies of requests and responses too, where the config has [log] bodies = true",
     ),
 )
@@ -233,6 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         check.add_argument(flag, action="store_true", help=text)
     mcp_options.add(commands, shared=lambda: _shared("mcp", next(levels)))
+    record_options.add(commands, shared=lambda name: _shared(name, next(levels)))
     run = commands.add_parser(
         "run",
         usage="modelplex run [options] -- COMMAND ...",

@@ -22,13 +22,14 @@ from modelplex.config import (
     PriceConfig,
     ProviderConfig,
     RateConfig,
+    RecordConfig,
     ServerConfig,
     agents,
     prices,
     tools,
 )
 from modelplex.config.providers import PROVIDER, QUIRKS
-from modelplex.config.read import FAILOVER, LOG
+from modelplex.config.read import FAILOVER, LOG, RECORD
 from modelplex.config.server import SERVER
 from modelplex.core.request import Quirks
 from tests.config.configs import KEY, TYPES, read
@@ -38,6 +39,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (ProviderConfig, PROVIDER),
     (FailoverConfig, FAILOVER),
     (LogConfig, LOG),
+    (RecordConfig, RECORD),
     (McpConfig, tools.MCP),
     (McpServer, tools.SERVER),
     (Quirks, QUIRKS),
@@ -94,6 +96,7 @@ def test_the_example_shows_every_key() -> None:
         PriceConfig: tree["prices"][0],
         FailoverConfig: tree["failover"],
         LogConfig: tree["log"],
+        RecordConfig: tree["record"],
         McpConfig: tree["mcp"],
         McpServer: {**tree["mcp"]["servers"][0], **tree["mcp"]["servers"][1]},
     }
@@ -108,6 +111,7 @@ def test_the_example_shows_the_defaults() -> None:
     assert example.server == ServerConfig()
     assert example.failover == FailoverConfig()
     assert example.log == LogConfig()
+    assert example.record == RecordConfig()
     assert example.policy == PolicyConfig()
     assert example.agents == ()
     assert not example.mcp.enabled
@@ -129,6 +133,6 @@ def test_every_key_of_the_example_is_explained() -> None:
 
 
 def test_sizes_and_times_are_finite_by_default() -> None:
-    for kind in (ServerConfig, FailoverConfig, LogConfig):
+    for kind in (ServerConfig, FailoverConfig, LogConfig, RecordConfig):
         values = msgspec.structs.asdict(kind()).values()
         assert all(math.isfinite(value) for value in values if isinstance(value, (int, float)))

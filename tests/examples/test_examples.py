@@ -153,7 +153,7 @@ async def test_the_agent_of_the_examples_streams_and_asks_eight_times_at_once(tm
             sys.executable,
             str(EXAMPLES / "hello.py"),
             cwd=tmp_path,
-            env=environment(),
+            env=environment({"XDG_STATE_HOME": str(tmp_path / "state")}),
             stdout=subprocess.PIPE,
         )
         out, _ = await asyncio.wait_for(agent.communicate(), WAIT_S)

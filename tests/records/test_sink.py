@@ -53,7 +53,12 @@ def test_log_metrics_and_price_warnings_are_the_sinks_of_a_process(tmp_path: Pat
     file.write_text(f'{DEMO}[log]\nfile = "{tmp_path / "log"}"\n')
     process = GatewayProcess(load(str(file), environ={}), config_path=str(file), verbose=False)
     process._log.close()
-    assert [type(each).__name__ for each in process.sinks] == ["Metrics", "Log", "UnpricedWarnings"]
+    assert [type(each).__name__ for each in process.sinks] == [
+        "Metrics",
+        "Log",
+        "UnpricedWarnings",
+        "RecordStore",
+    ]
 
 
 async def test_an_added_sink_gets_the_record_that_the_log_gets(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from modelplex.config.settings import (
     PriceConfig,
     ProviderConfig,
     RateConfig,
+    RecordConfig,
     ServerConfig,
     TypeFacts,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "PriceConfig",
     "ProviderConfig",
     "RateConfig",
+    "RecordConfig",
     "Secret",
     "ServerConfig",
     "TypeFacts",

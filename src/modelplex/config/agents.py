@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -13,6 +14,7 @@ from modelplex.config.rules import (
     build,
     integer,
     list_of,
+    mapping,
     matching,
     number,
     read_fields,
@@ -37,6 +39,7 @@ from modelplex.policy.bounds import BOUNDABLE, DOMAIN, AllowEntry
 
 MIN_TOKEN: Final = 8
 """Characters. A shorter token can be guessed, and is not redacted in the log."""
+TAG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 MAX_COUNT: Final = 10**15
 """Tokens or requests; above any number in use."""
 
@@ -127,6 +130,15 @@ def _budget(node: TomlNode) -> BudgetConfig | Faulty:
     return build(BudgetConfig, values)
 
 
+def tag_name(node: TomlNode) -> str | Faulty:
+    name = str(node.path[-1])
+    if TAG.fullmatch(name):
+        return name
+    return node.reject(
+        "a tag's name of 1 to 64 letters, digits, dots, dashes and underscores", found=quote(name)
+    )
+
+
 AGENT: Final = rules_of(
     AgentConfig,
     name=matching(r"[A-Za-z0-9_-]{1,64}", "a name of 1 to 64 letters, digits, dashes and underscores"),
@@ -141,6 +153,7 @@ AGENT: Final = rules_of(
     concurrent=integer("requests at once", least=1, most=1_000_000),
     allow=allowed_rules,
     allow_uid=UIDS,
+    tags=mapping(text("a tag's value"), key=tag_name),
 )
 
 NEEDS_SOCKET: Final = ("socket_mode", "socket_group", "allow_uid")

@@ -28,6 +28,7 @@ from modelplex.config.rules import (
     read_fields,
     rules_of,
     seconds,
+    secret_argument,
     table,
     tables,
     text,
@@ -38,6 +39,7 @@ from modelplex.config.settings import (
     FailoverConfig,
     LogConfig,
     PolicyConfig,
+    RecordConfig,
     ServerConfig,
     TypeFacts,
 )
@@ -66,6 +68,9 @@ LOG: Final = rules_of(
     keep=integer("files", least=0, most=10_000),
     max_body=integer("bytes", least=0, most=MAX_BYTES),
 )
+RECORD: Final = rules_of(
+    RecordConfig, store=secret_argument("the path of a file, or an address of PostgreSQL"), max_size=BYTES
+)
 
 HOMES: Final[dict[str, str]] = {
     key: home
@@ -74,6 +79,7 @@ HOMES: Final[dict[str, str]] = {
         (agents.AGENT, "one of [[agents]]"),
         (PROVIDER, "one of [[providers]]"),
         (tools.MCP, "[mcp]"),
+        (RECORD, "[record]"),
         (LOG, "[log]"),
         (FAILOVER, "[failover]"),
         (SERVER, "[server]"),
@@ -138,6 +144,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "aliases": mapping(_targets, key=alias_name),
             "failover": table(FailoverConfig, FAILOVER),
             "log": table(LogConfig, LOG),
+            "record": table(RecordConfig, RECORD),
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),
             "agents": tables(agents.agent),

@@ -179,6 +179,18 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int = 65_536
 
 
+class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[record]`: the store of records. `content` None is "full" in `modelplex run`, else
+    "metadata". Without `store` it is a file in the state folder; an
+    address of PostgreSQL may have a password. `max_age` and `max_size` bound what is kept.
+    """
+
+    content: Literal["metadata", "full", "off"] | None = None
+    store: Secret | None = None
+    max_age: float = 2_592_000.0
+    max_size: int = 1_073_741_824
+
+
 class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[policy.allow]`: open rules of the sealed policy, by name or within bounds, for every caller
     or for those of one kind of listener.
@@ -238,6 +250,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     policy      None is the listener's
     allow       rules of the sealed policy that are open for it
     attest, allow_uid, socket_mode, socket_group   None or empty is that of [server]
+    tags        of its calls in the record store
     """
 
     name: str
@@ -255,6 +268,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[AllowEntry, ...] = ()
     allow_uid: tuple[int, ...] = ()
     attest: Attest | None = None
+    tags: dict[str, str] = {}
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,6 +369,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     aliases: dict[str, tuple[str, ...]] = {}
     failover: FailoverConfig = FailoverConfig()
     log: LogConfig = LogConfig()
+    record: RecordConfig = RecordConfig()
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()
     agents: tuple[AgentConfig, ...] = ()

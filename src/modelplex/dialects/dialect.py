@@ -336,6 +336,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     opaque_members    names of members with opaque state; only a body with one is searched for it
     stored_members    names of members with the id of something stored at a provider
     envelope_mark     how an envelope (`core/envelope.py`) begins in a body
+    conversation      members with the conversation: the list of messages, then the instructions
 
     Before another dialect writes a request:
 
@@ -372,6 +373,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     opaque_members: tuple[bytes, ...] = ()
     stored_members: tuple[bytes, ...] = ()
     envelope_mark: bytes = MARK.encode()
+    conversation: tuple[str, ...] = ()
 
     strip_foreign: Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]] | None = None
     stored_context: frozenset[str] = frozenset()

@@ -133,6 +133,8 @@ class Log:
         out = stream if stream is not None else stderr_or_null()
         terminal = file is None and is_terminal(out)
         self.level: Level = level
+        self.bodies = True
+        """Whether bodies are logged where a Record has them."""
         self.secrets = secrets or Secrets()
         self.dropped = 0
         """Lines lost because the queue was full."""
@@ -174,6 +176,9 @@ class Log:
             self.dropped += 1
             return
         if record.request_body is not None or record.response_body is not None:
+            if not self.bodies:
+                # Another sink has asked for them; here they would only take memory.
+                record = msgspec.structs.replace(record, request_body=None, response_body=None)
             size = _body_size(record)
             if self._bodies_in - self._bodies_out + size > QUEUED_BODIES_LIMIT:
                 self.dropped += 1
@@ -187,6 +192,10 @@ class Log:
     def handler(self) -> logging.Handler:
         """A handler for libraries that use `logging` (asyncio)."""
         return _LibraryHandler(self)
+
+    def mask(self, text: bytes) -> bytes:
+        """The text without secrets. May be called on any thread."""
+        return self.secrets.mask(text)
 
     def lost(self) -> Mapping[str, int]:
         """Lines that were not written, by reason, for `Metrics`."""

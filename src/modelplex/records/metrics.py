@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -59,6 +59,15 @@ class Breaker(msgspec.Struct, frozen=True):
     model: str = ""
     endpoint: str = ""
     caller: str = ""
+
+
+class RecordStoreCounts(Protocol):
+    """Of the record store: calls that are not in it whole, by reason, and whether it cannot be
+    written now.
+    """
+
+    def lost(self) -> Mapping[str, int]: ...
+    def is_failing(self) -> bool: ...
 
 
 class Histogram:
@@ -166,6 +175,7 @@ class Metrics:
     breakers         the circuit breakers
     lost_lines       lost log lines, by reason
     omitted_entries  entries of tool servers' lists that are not listed, by server
+    record_store     what was lost of the record, and whether it fails
     """
 
     def __init__(
@@ -174,11 +184,13 @@ class Metrics:
         breakers: Callable[[], Iterable[Breaker]] = tuple,
         lost_lines: Callable[[], Mapping[str, int]] = dict,
         omitted_entries: Callable[[], Mapping[str, int]] = dict,
+        record_store: RecordStoreCounts | None = None,
         version: str = "",
     ) -> None:
         self.breakers = breakers
         self.lost_lines = lost_lines
         self.omitted_entries = omitted_entries
+        self.record_store = record_store
         self.version = version
         self.series: dict[ModelKey, ModelSeries] = {}
         self.requests: dict[tuple[str, str, str, str, str, str, str], int] = {}

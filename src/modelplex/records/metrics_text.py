@@ -123,6 +123,15 @@ def _process_families(metrics: Metrics) -> Iterator[Metric]:
         ["reason"],
         _by_label(metrics.lost_lines()),
     )
+    store = metrics.record_store
+    yield _counter(
+        "modelplex_records_lost",
+        "Calls that are not in the record store, or not with their bodies.",
+        ["reason"],
+        _by_label(store.lost() if store is not None else {}),
+    )
+    failing = int(store is not None and store.is_failing())
+    yield _gauge("modelplex_record_store_failing", "1 while calls cannot be stored.", [], [((), failing)])
     yield _gauge(
         "modelplex_tool_entries_left_out",
         "Entries of a tool server's lists that are not listed, since clients would reject the list.",

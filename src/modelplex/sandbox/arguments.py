@@ -16,6 +16,7 @@ examples:
   modelplex run --check                         test the sandbox from inside
   modelplex run --rw ~/.codex -- codex          share one more folder
   modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
+  modelplex run --tag pr=12 -- ./task           tag the run in the record: modelplex usage --by tag
 
 The exit status is the program's; 128 plus the signal's number where a signal ended it; 126 or 127 where it cannot be started; 1 where no sandbox is possible.
 """
@@ -64,6 +65,13 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "allow netlink sockets for routes and interfaces, as Node's os.networkInterfaces() needs",
     ),
     ("--bwrap", "", _SWITCH, "build the file tree with bubblewrap"),
+    (
+        "--tag",
+        "NAME=VALUE",
+        _REPEATED,
+        "a tag of this run in the record, such as pr=12; may be repeated",
+    ),
+    ("--no-record", "", _SWITCH, "do not record what the program sends and receives"),
     ("--check", "", _SWITCH, "run no program, and test from inside what is closed"),
     ("--no-reload", "", _SWITCH, "the started gateway does not reload its config when the file changes"),
     ("--verbose", "", _SWITCH, "log more, and to stderr, among the program's output"),

@@ -203,6 +203,7 @@ def files_of_config(config: str) -> list[str]:
     found = strings(server, "state_folder")
     found += [path for path in strings(server, "keep_responses") if path != "memory"]
     found += strings(read.get("log"), "file")
+    found += [path for path in strings(read.get("record"), "store") if "://" not in path]
     # The lock file alone is relative to the config.
     folder = os.path.dirname(config)
     found += [os.path.join(folder, path) for path in strings(read.get("mcp"), "lock_file")]

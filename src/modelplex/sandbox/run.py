@@ -40,6 +40,7 @@ from modelplex.sandbox.plan import (
     print_error,
     working_folder,
 )
+from modelplex.sandbox.recording import Recording, is_tag
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
 from modelplex.sandbox.streams import check_streams
 
@@ -86,8 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
     before = {name: _file_state(name) for name in TRUSTED_FILES}
+    recording = Recording(arguments, command, agent, config_path(arguments))
     with _private_folder() as private, _log(private, verbose=arguments.verbose) as log:
-        status = _run(arguments, command, agent, private, log)
+        status = _run(arguments, command, agent, private, log, recording=recording)
+    recording.print_summary()
     for name, state in before.items():
         if (now := _file_state(name)) is not None and now != state:
             what = "the program made" if state is None else "while the program ran, something changed"
@@ -101,6 +104,8 @@ def _command(arguments: argparse.Namespace) -> list[str]:
         command = [sys.executable, "-I", "-S", "-c", START.format(module="check")]
     if not command:
         raise WrongArguments("it needs a program: modelplex run -- COMMAND")
+    if wrong := [tag for tag in arguments.tag if not is_tag(tag)]:
+        raise WrongArguments(f'--tag needs a name and a value: --tag pr=12, and not "{wrong[0]}"')
     if any(variable.startswith("=") for variable in arguments.env):
         raise WrongArguments("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
     return command
@@ -171,9 +176,15 @@ def _log(private: Path, *, verbose: bool) -> Generator[IO[bytes]]:
 
 
 def _run(
-    arguments: argparse.Namespace, command: list[str], agent: Agent | None, private: Path, log: IO[bytes]
+    arguments: argparse.Namespace,
+    command: list[str],
+    agent: Agent | None,
+    private: Path,
+    log: IO[bytes],
+    *,
+    recording: Recording,
 ) -> int:
-    with gateway_of_run(arguments, agent, private, log) as gateway:
+    with gateway_of_run(arguments, agent, private, log, environ=recording.environ) as gateway:
         if files_of_config(os.path.realpath(arguments.config or CONFIG)):
             gateway.wait_until_listening()  # the files to be masked exist only then
         plan = build_plan(arguments, command, private, gateway.path)

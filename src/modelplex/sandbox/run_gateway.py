@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
@@ -80,10 +80,15 @@ def config_path(arguments: argparse.Namespace) -> str | None:
 
 @contextmanager
 def gateway_of_run(
-    arguments: argparse.Namespace, agent: Agent | None, private: Path, log: IO[bytes]
+    arguments: argparse.Namespace,
+    agent: Agent | None,
+    private: Path,
+    log: IO[bytes],
+    *,
+    environ: Mapping[str, str],
 ) -> Generator[RunGateway]:
-    """The gateway that the arguments name. Stops one that it started and nobody else uses. Raises
-    CannotRun.
+    """The gateway that the arguments name. Stops one that it started and nobody else uses.
+    `environ` are variables of one that is started. Raises CannotRun.
     """
 
     def read_log() -> str:
@@ -95,7 +100,8 @@ def gateway_of_run(
             raise CannotRun(f"no gateway listens on {path}: start one there, or leave out --socket.")
         yield RunGateway(path, None, lambda: "")
     elif agent is not None and agent.socket is not None:
-        with _shared_gateway(arguments, agent, os.path.abspath(agent.socket), read_log, log) as shared:
+        path = os.path.abspath(agent.socket)
+        with _shared_gateway(arguments, agent, path, read_log, log, environ=environ) as shared:
             yield shared
     else:
         folder = private / "gateway"
@@ -103,7 +109,7 @@ def gateway_of_run(
         path = str(folder / "modelplex.socket")
         argv = ["modelplex" if config_path(arguments) is None else "modelplex.sandbox.gateway"]
         argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else [])]
-        popen = _start([*argv, *_forwarded_options(arguments)], log)
+        popen = _start([*argv, *_forwarded_options(arguments)], log, environ=environ)
         try:
             yield RunGateway(path, popen, read_log)
         finally:
@@ -133,7 +139,12 @@ def _is_writable_inside(config: str, arguments: argparse.Namespace) -> bool:
 
 
 def _start(
-    argv: Sequence[str], log: IO[bytes], *, stdin: int = subprocess.DEVNULL, is_shared: bool = False
+    argv: Sequence[str],
+    log: IO[bytes],
+    *,
+    environ: Mapping[str, str],
+    stdin: int = subprocess.DEVNULL,
+    is_shared: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Run a module of ours. One that is not shared ends with this process."""
     return subprocess.Popen(  # noqa: S603 - our own program
@@ -142,6 +153,7 @@ def _start(
         stdin=stdin,
         stdout=log,
         stderr=log,
+        env={**os.environ, **environ},
         start_new_session=True,
         preexec_fn=None if is_shared else (lambda: kernel.die_with_parent(signal.SIGTERM)),  # noqa: PLW1509 - there is no other thread here
     )
@@ -160,7 +172,13 @@ def _wait(popen: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _shared_gateway(
-    arguments: argparse.Namespace, agent: Agent, path: str, read_log: Callable[[], str], log: IO[bytes]
+    arguments: argparse.Namespace,
+    agent: Agent,
+    path: str,
+    read_log: Callable[[], str],
+    log: IO[bytes],
+    *,
+    environ: Mapping[str, str],
 ) -> Generator[RunGateway]:
     """One gateway for all programs of an agent, which share its rate, budget and concurrency. It is
     the host's, or the first run's, and then stays until the last run ends.
@@ -175,7 +193,8 @@ def _shared_gateway(
         while not shared.is_ready():
             if shared.is_missing():
                 argv = ["modelplex.sandbox.gateway", "--agent", agent.name, "--socket", path]
-                shared.start([*argv, "--uses", path + RUNS, *_forwarded_options(arguments)], log)
+                argv += ["--uses", path + RUNS, *_forwarded_options(arguments)]
+                shared.start(argv, log, environ=environ)
             if time.monotonic() > deadline:
                 raise CannotRun(f"the gateway did not listen on {path} within {START_TIMEOUT_S:.0f} s.")
             time.sleep(POLL_S)
@@ -203,11 +222,11 @@ class SharedGateway:
     def _exists(self) -> bool:
         return is_claimed(self.path + RUNS) or is_claimed(self.path) or is_listening(self.path)
 
-    def start(self, argv: Sequence[str], log: IO[bytes]) -> None:
+    def start(self, argv: Sequence[str], log: IO[bytes], *, environ: Mapping[str, str]) -> None:
         self.use, theirs = socket.socketpair()
         self.use.setblocking(False)
         with theirs:
-            self.popen = _start(argv, log, stdin=theirs.fileno(), is_shared=True)
+            self.popen = _start(argv, log, environ=environ, stdin=theirs.fileno(), is_shared=True)
 
     def is_ready(self) -> bool:
         """Whether it listens and has counted this run. Raises CannotRun where the one that this run

@@ -59,6 +59,7 @@ class AdminRoutes:
         dropped: Callable[[], int],
         agents: Callable[[], Mapping[str, object]] = dict,
         tools: Callable[[], list[dict[str, object]]] = list,
+        records: Callable[[], Mapping[str, object] | None] = lambda: None,
     ) -> None:
         self.config = config
         self.token: Secret | None = config.server.internal_token
@@ -67,6 +68,7 @@ class AdminRoutes:
         self._dropped = dropped
         self._agents = agents
         self._tools = tools
+        self._records = records
         self._started = perf_counter()
         self._views: Mapping[str, Callable[[Gateway], object]] = {
             "status": self._status,
@@ -156,6 +158,7 @@ class AdminRoutes:
             "providers": providers,
             "aliases": dict(catalog.directory.aliases),
             "log_lines_dropped": self._dropped(),
+            "records": self._records(),
         }
 
     async def _metrics_view(self, gateway: Gateway) -> tuple[bytes, bytes]:

@@ -80,12 +80,12 @@ of files, are well below.
 
 
 class BodySettings(msgspec.Struct):
-    """Of request bodies: the largest size in bytes, how many bytes of each body and response are
-    kept for the log, and the memory that all share.
+    """Of request bodies: the largest size in bytes, how many bytes of each response a Record gets
+    beside the request (None: neither), and the memory that all share.
     """
 
     max_size: int
-    keep: int
+    keep: int | None
     memory: BodyMemory
 
 
@@ -142,7 +142,7 @@ class App:
         return f"<App {self.gateway!r}, {len(self.running)} running>"
 
     async def __call__(self, exchange: HttpExchange) -> None:
-        response = ResponseWriter(exchange, clock=perf_counter, keep=self.keep_bodies)
+        response = ResponseWriter(exchange, clock=perf_counter, keep=self.keep_bodies or 0)
         request_id = next(self._ids)
         http = exchange.head
         client = DEFAULT
@@ -259,7 +259,7 @@ class App:
         record.status = response.status
         record.first_output = response.first
         record.bytes_out = response.sent
-        if self.keep_bodies:
+        if self.keep_bodies is not None:
             record.body_chunks = response.kept
         self._record(record.record(now=perf_counter()))
 

@@ -24,6 +24,7 @@ from modelplex.routing.failover import FailoverRules
 from modelplex.server.address import Address, Unix, Vsock, parse_http
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.origin import Hosts
+from modelplex.server.record_store import store_secrets
 
 MACHINE_ID = Path("/etc/machine-id")
 ADMIN_MODE = 0o600
@@ -121,7 +122,7 @@ def allowed_hosts_of(config: Config) -> Hosts:
 
 
 def open_log(config: Config, *, verbose: bool) -> Log:
-    return Log(
+    log = Log(
         file=config.log.file,
         log_format=config.log.format,
         level="debug" if verbose else config.server.log_level,
@@ -130,6 +131,8 @@ def open_log(config: Config, *, verbose: bool) -> Log:
         max_body=config.log.max_body,
         secrets=Secrets(secrets_of(config)),
     )
+    log.bodies = verbose and config.log.bodies
+    return log
 
 
 def secrets_of(config: Config) -> Iterator[str]:
@@ -140,6 +143,7 @@ def secrets_of(config: Config) -> Iterator[str]:
         yield config.server.internal_token.reveal()
     for server in config.mcp.servers:
         yield from secrets_of_tools(server)
+    yield from store_secrets(config)
     yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
 
 
@@ -159,6 +163,7 @@ def restart_settings(config: Config) -> object:
         sockets,
         stdio_address(config),
         config.log,
+        msgspec.structs.replace(config.record, max_age=0.0, max_size=0),
     )
 
 

@@ -86,7 +86,7 @@ def _new_service(config: Config, parts: ToolParts) -> ToolService:
             clock=perf_counter,
             wall=time,
             on_record=parts.reports.record,
-            keep_bodies=parts.keep_bodies(config),
+            keep_bodies=parts.keep_bodies(config) or 0,
         ),
         key=os.urandom(32),
         admit=lambda caller: _admit(parts.limits, caller),

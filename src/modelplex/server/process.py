@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import random
 import signal
 from collections.abc import Callable
@@ -47,6 +48,7 @@ from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.listeners import BoundSocket, Listening, listen
 from modelplex.server.operator_page import OperatorPage, own_token, print_links
+from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.socket_file import claim
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
@@ -111,13 +113,15 @@ class GatewayProcess:
         self._log = self._open_log(config)
         self._life = self._log.events.info
         """Reports the start, a reload and the end."""
+        self._store = RecordStore(config, environ=os.environ, log=self._log)
         metrics = Metrics(
             breakers=self._breakers,
             lost_lines=self._log.lost,
             omitted_entries=self._left_out,
+            record_store=self._store,
             version=modelplex.__version__,
         )
-        self._reports = Reports(self._log, metrics, config)
+        self._reports = Reports(self._log, metrics, config, more=[self._store])
         self._client = HttpClient()
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))
@@ -155,6 +159,7 @@ class GatewayProcess:
             dropped=lambda: sum(self._log.lost().values()),
             agents=self._agents_view,
             tools=self._tools_view,
+            records=self._store.status,
         )
 
     def _new_app(self, config: Config) -> App:
@@ -208,6 +213,7 @@ class GatewayProcess:
         config = self._config
         limits = self._within_descriptors(from_config.connection_limits(config))
         await self._budgets.open(config)
+        await self._store.start()
         if self._state.responses is not None:
             await self._state.responses.open()
         if self._uses is not None:
@@ -243,6 +249,7 @@ class GatewayProcess:
         if self._state.responses is not None:
             await self._state.responses.close()
         await self._budgets.close()
+        await self._store.close()
         if self._uses is not None:
             await self._uses.close()
         self._log.close()
@@ -309,6 +316,7 @@ class GatewayProcess:
         self._admin.config, self._admin.token = config, config.server.internal_token
         self.callers.configure(config)
         self.limits.configure(config.agents)
+        self._store.configure(config)
         self._budgets.open_after_reload(config)
         self.tools.reload(config)
         self.app.hosts = from_config.allowed_hosts_of(config)
@@ -347,9 +355,8 @@ class GatewayProcess:
     def sinks(self) -> list[Sink]:
         return self._reports.sinks
 
-    def _kept_body(self, config: Config) -> int:
-        """Bytes of each body that the log keeps."""
-        return config.log.max_body if self._verbose and config.log.bodies else 0
+    def _kept_body(self, config: Config) -> int | None:
+        return self._store.kept_body(config.log.max_body if self._log.bodies else None)
 
     def _breakers(self) -> list[Breaker]:
         keys = {name: upstream.keys for name, upstream in self._gateway.upstreams.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from modelplex.config import Config
 from modelplex.core.caller import Caller
 from modelplex.core.errors import without_name
@@ -15,13 +17,13 @@ from modelplex.routing.circuits import ANY_KEY, Circuits, CircuitStatus
 
 
 class Reports:
-    """The log and the metrics of a process."""
+    """The log and the metrics of a process, and `more` sinks."""
 
-    def __init__(self, log: Log, metrics: Metrics, config: Config) -> None:
+    def __init__(self, log: Log, metrics: Metrics, config: Config, *, more: Iterable[Sink] = ()) -> None:
         self.log = log
         self.metrics = metrics
         self.unpriced = UnpricedWarnings(config, log.events)
-        self.sinks: list[Sink] = [metrics, log, self.unpriced]
+        self.sinks: list[Sink] = [metrics, log, self.unpriced, *more]
 
     def started(self, listener: str) -> None:
         self.metrics.started(listener)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the tools share with the rest of the process. `keep_bodies` is how many bytes of each
-    tool call's body the log keeps; `shares` may be called once the process listens.
+    tool call's body a record gets; `shares` may be called once the process listens.
     `bind_stdio` gives the stdio socket, or None where this process does not serve it; it raises
     ListenError.
     """
@@ -40,7 +40,7 @@ class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     client: HttpClient
     offload: Offload
     shares: Callable[[], ConnectionShares]
-    keep_bodies: Callable[[Config], int]
+    keep_bodies: Callable[[Config], int | None]
     bind_stdio: Callable[[Unix], BoundSocket | None]
 
 

@@ -1,27 +1,14 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from modelplex.records.store.database import Database, open_database
-from tests.records.store.server import fresh_database, postgresql
+from tests.records.store.server import postgresql_address, postgresql_server
 
-_names = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    with postgresql() as address:
-        yield address
-
-
-@pytest.fixture
-def postgresql_address(postgresql_server: str) -> Iterator[str]:
-    with fresh_database(postgresql_server, f"records{next(_names)}") as address:
-        yield address
+__all__ = ["postgresql_address", "postgresql_server"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -12,7 +12,8 @@ from typing import Any
 from modelplex.core.events import Usage
 from modelplex.records.record import AttemptRecord, Record, Times
 from modelplex.records.store.database import Database, Statement, StoreUnavailable, open_database
-from modelplex.records.store.writer import RecordWriter, StoreOptions
+from modelplex.records.store.writer import RecordWriter
+from modelplex.records.store_sink import StoreOptions
 from modelplex.records.tool_call import ToolRecord
 
 NOW = 1_796_000_000.0

@@ -33,7 +33,7 @@ def test_another_continuation_is_a_branch_and_the_same_messages_a_retry() -> Non
     known.place(call("1", "a"))
     known.place(call("2", "abc"))
     assert known.place(call("3", "abx")) == Placement("run-1", "1", "branch")
-    assert known.place(call("4", "abx")) == Placement("run-1", "1", "retry")
+    assert known.place(call("4", "abx")) == Placement("run-1", "3", "retry")
     assert known.place(call("5", "abc", context=b"title")) == Placement("run-1", "2", "subagent")
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_remembered_is_looked_up() -> None:
 
     def lookup(turns: Sequence[bytes]) -> KnownCall | None:
         asked.append(turns)
-        return KnownCall("1", "run-1", None, b"s", 0.0)
+        return KnownCall("1", "run-1", b"s", 0.0)
 
     known = Conversations(lookup)
     assert known.place(call("2", "abc")) == Placement("run-1", "1", "turn")

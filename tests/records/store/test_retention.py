@@ -7,8 +7,9 @@ from pathlib import Path
 
 from modelplex.records.store import queries, retention
 from modelplex.records.store.database import Database
-from modelplex.records.store.retention import Retention, RetentionRules
+from modelplex.records.store.retention import Retention
 from modelplex.records.store.writer import FRESH_S, RecordWriter
+from modelplex.records.store_sink import RetentionRules
 from tests.records.store import stored
 from tests.records.store.stored import NOW, record, write
 

@@ -105,6 +105,7 @@ _POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 
 MESSAGES = Dialect(
     form=forms.MESSAGES,
+    conversation=fields.FIELDS.members_of("messages"),
     policy=_POLICY,
     request_headers=version_headers,
     sealed_headers=sealed_headers,

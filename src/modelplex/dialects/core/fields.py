@@ -240,6 +240,7 @@ class FieldTable:
         self.kin = kin
         self.reasons = reasons or {}
         self._spell = spell
+        self._respell = respell
         self._readers: dict[str, _Reader] = {}
         self._writes: dict[str, Field] = {}
         self.objects: dict[str, FieldTable] = {}
@@ -257,6 +258,12 @@ class FieldTable:
 
     def __repr__(self) -> str:
         return f"<FieldTable {len(self.rows)} rows>"
+
+    def members_of(self, leaf: str) -> tuple[str, ...]:
+        """The names of the members with this leaf, in the order of the rows, in every spelling."""
+        names = [row.name for row in self.rows if row.leaf == leaf]
+        other = [] if self._respell is None else [self._respell(name) for name in names]
+        return tuple(dict.fromkeys([*names, *other]))
 
     def read(self, given: Raws) -> FieldValues:
         """The members of a body. Raises BadRequest that names the member."""

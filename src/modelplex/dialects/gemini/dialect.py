@@ -249,6 +249,7 @@ _EMBEDDINGS = ClientEmbeddings(
 
 GEMINI = Dialect(
     form=forms.GEMINI,
+    conversation=fields.FIELDS.members_of("messages"),
     policy=_POLICY,
     lists=_LISTS,
     amend=amend,

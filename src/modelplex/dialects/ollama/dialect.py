@@ -218,6 +218,7 @@ _PASSTHROUGH = PassthroughDialect(
 
 OLLAMA = Dialect(
     form=forms.OLLAMA,
+    conversation=fields.FIELDS.members_of("messages"),
     policy=PolicyTable(fields.FIELDS.policy),
     stream="by_default",
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=OllamaStreamWriter),

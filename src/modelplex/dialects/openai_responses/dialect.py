@@ -184,6 +184,7 @@ _LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 
 RESPONSES = Dialect(
     form=forms.RESPONSES,
+    conversation=fields.FIELDS.members_of("messages"),
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="always"),
     lists=_LISTS,
     amend=amend,

@@ -79,7 +79,6 @@ class KnownCall(msgspec.Struct):
 
     id: str
     run: str
-    parent: str | None
     context: bytes | None
     at: float
     children: int = 0
@@ -123,8 +122,7 @@ class Conversations:
         run = self._run_of(call, found)
         relation, parent = "other" if call.kind == "model" else call.kind, None
         if found is not None and is_same:
-            relation = "retry" if found.context == call.context else "subagent"
-            parent = found.parent if relation == "retry" else found.id
+            relation, parent = "retry" if found.context == call.context else "subagent", found.id
         elif found is not None:
             relation, parent = "branch" if found.children else "turn", found.id
             found.children += 1
@@ -172,7 +170,7 @@ class Conversations:
             return
         self._calls.put(
             call.turns[-1],
-            KnownCall(call.id, placement.run, placement.parent, call.context, call.at),
+            KnownCall(call.id, placement.run, call.context, call.at),
         )
         run = self._runs.get(placement.run)
         if run is None:

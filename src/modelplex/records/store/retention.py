@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from modelplex.records.store.database import Database
 from modelplex.records.store.writer import FRESH_S
+from modelplex.records.store_sink import RetentionRules
 
 STEP_ROWS: Final = 200
 """Rows of a table that one step deletes."""
@@ -32,13 +31,6 @@ _TABLES: Final = (
     ("parts", "seen", "hash", FRESH_S),
 )
 """Table, its time, its key, and by how many seconds its time may be too early."""
-
-
-class RetentionRules(msgspec.Struct, frozen=True):
-    """`max_age` is seconds, `max_size` bytes."""
-
-    max_age: float = 30 * 86_400.0
-    max_size: int = 1_073_741_824
 
 
 class Retention:

@@ -38,7 +38,7 @@ class Placement(msgspec.Struct, frozen=True):
     """Where a call belongs: its run, the call that it extends, and how.
 
     relation  "root", "turn" (its parent's next), "branch" (another one after the same call),
-              "retry" (the same messages again), "compaction" (a shorter conversation of the same
+              "retry" (its messages again), "compaction" (a shorter conversation of the same
               program), "subagent" (one with another system prompt), "tool" or "other"
     """
 

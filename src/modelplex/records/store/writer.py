@@ -6,7 +6,7 @@ A batch that is written twice leaves the same rows: every row has a key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from modelplex.records.record import Record
 from modelplex.records.store import parts, rows
 from modelplex.records.store.conversations import Call, Conversations, KnownCall, Recent
 from modelplex.records.store.database import Database, Row, RowRefused, Statement
+from modelplex.records.store_sink import RunInfo, StoreOptions
 from modelplex.records.tool_call import ToolRecord
 
 FRESH_S: Final = 3600.0
@@ -44,37 +45,6 @@ _INSERT_RUN = (
 )
 _INSERT_TAG = "INSERT INTO run_tags (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO NOTHING"
 _END_RUN = "UPDATE runs SET ended = ? WHERE id = ?"
-
-
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of `modelplex run`: its program, and where it was started."""
-
-    id: str
-    started: float
-    agent: str = ""
-    command: str = ""
-    folder: str = ""
-    repository: str = ""
-    branch: str = ""
-    tags: dict[str, str] = {}
-
-
-class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How Records are stored.
-
-    content       whether bodies are stored
-    conversation  the members of a dialect's body that hold the conversation: the list of messages
-                  first, then those of the system prompt
-    tags          of each agent
-    mask          takes the config's secrets out of bytes
-    run           the run of every call
-    """
-
-    content: bool = False
-    conversation: Callable[[str], Sequence[str]] = lambda _: ()
-    tags: Mapping[str, Mapping[str, str]] = {}
-    mask: Callable[[bytes], bytes] = bytes
-    run: RunInfo | None = None
 
 
 class _Batch(msgspec.Struct):
@@ -111,14 +81,6 @@ class RecordWriter:
 
     def __repr__(self) -> str:
         return f"<RecordWriter {self._database.place}>"
-
-    def open_run(self) -> None:
-        """Write the run that every call belongs to. Raises StoreUnavailable."""
-        run = self.options.run
-        if run is not None:
-            batch = _Batch()
-            self._add_run(batch, run, kind="run")
-            self._database.write(batch.statements())
 
     def end_run(self, at: float) -> None:
         if self.options.run is not None:
@@ -312,10 +274,10 @@ class RecordWriter:
             return None
         marks = ", ".join("?" * len(turns))
         found = self._database.query(
-            f"SELECT id, run, parent, context, started FROM calls WHERE node IN ({marks}) "  # noqa: S608 - marks only
+            f"SELECT id, run, context, started FROM calls WHERE node IN ({marks}) "  # noqa: S608 - marks only
             "ORDER BY messages DESC, started DESC LIMIT 1",
             list(turns),
         )
-        for id_, run, parent, context, at in found:
-            return KnownCall(id_, run, parent, None if context is None else bytes(context), at)
+        for id_, run, context, at in found:
+            return KnownCall(id_, run, None if context is None else bytes(context), at)
         return None

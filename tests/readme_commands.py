@@ -1,5 +1,5 @@
 """Stands in for the commands that the documents name and a test cannot let run as they stand:
-`python commands.py NAME ARGUMENTS`.
+`python readme_commands.py NAME ARGUMENTS`.
 
 modelplex   runs for real. What serves does so on ports of the system's choice and in a folder of
             its own; once it serves, it is ended as Ctrl-C ends it

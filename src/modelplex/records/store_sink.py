@@ -2,7 +2,8 @@
 
 `record` appends to the queue and returns. While the database cannot be written, Records wait in the
 queue; what no longer fits is counted, and reported once writing works again. A process that is
-killed loses the Records of the last GATHER_S.
+killed loses the Records of the last GATHER_S. The rest of the store is loaded on the thread, with
+the first Record.
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from modelplex.records.record import Record
-from modelplex.records.store.database import Database, StoreError
-from modelplex.records.store.retention import Retention, RetentionRules
-from modelplex.records.store.writer import RecordWriter, StoreOptions
 from modelplex.records.tool_call import ToolRecord
+
+if TYPE_CHECKING:
+    from modelplex.records.store.database import Database
+    from modelplex.records.store.retention import Retention
+    from modelplex.records.store.writer import RecordWriter
 
 QUEUE_LIMIT: Final = 10_000
 """Records that wait: ten seconds of a busy gateway, some 20 MB without bodies."""
-QUEUED_BODIES_LIMIT: Final = 67_108_864
+QUEUED_BODIES_LIMIT: Final = 33_554_432
 """Bytes of bodies that wait. Above it Records are queued without their bodies."""
+URGENT_BYTES: Final = 4_194_304
+"""Bytes of bodies that are written at once, so that they do not stay in memory for GATHER_S."""
 GATHER_S: Final = 0.5
 """Seconds for which Records are gathered before they are written: what a crash can lose."""
 BATCH_LIMIT: Final = 500
@@ -37,6 +42,44 @@ RETAIN_STEPS: Final = 10
 """Steps of the retention after a batch: they must delete more than batches add."""
 CLOSE_LIMIT_S: Final = 5.0
 """Seconds for which `close` waits for the last batch."""
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of `modelplex run`: its program, and where it was started."""
+
+    id: str
+    started: float
+    agent: str = ""
+    command: str = ""
+    folder: str = ""
+    repository: str = ""
+    branch: str = ""
+    tags: dict[str, str] = {}
+
+
+class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How Records are stored.
+
+    content       whether bodies are stored
+    conversation  the members of a dialect's body that hold the conversation: the list of messages
+                  first, then those of the system prompt
+    tags          of each agent
+    mask          takes the config's secrets out of bytes
+    run           the run of every call
+    """
+
+    content: bool = False
+    conversation: Callable[[str], Sequence[str]] = lambda _: ()
+    tags: Mapping[str, Mapping[str, str]] = {}
+    mask: Callable[[bytes], bytes] = bytes
+    run: RunInfo | None = None
+
+
+class RetentionRules(msgspec.Struct, frozen=True):
+    """`max_age` is seconds, `max_size` bytes."""
+
+    max_age: float = 30 * 86_400.0
+    max_size: int = 1_073_741_824
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +107,8 @@ class Reporter(Protocol):
 
 
 class StoreSink:
-    """Writes Records to the database that `open_store` opens: on the sink's thread, again and again
-    until it succeeds. `now` returns Unix time.
+    """Writes Records to the database that `open_store` opens: on the sink's thread, with the first
+    Record, and again until it succeeds. `now` returns Unix time.
     """
 
     def __init__(
@@ -79,7 +122,8 @@ class StoreSink:
     ) -> None:
         self._open_store = open_store
         self._options = options
-        self._retention = Retention(rules or RetentionRules())
+        self._rules = rules or RetentionRules()
+        self._retention: Retention | None = None
         self._report = report
         self._now = now
         self._queue: deque[Record | ToolRecord] = deque()
@@ -91,6 +135,7 @@ class StoreSink:
         self._database: Database | None = None
         self._is_signalled = False
         self._wake = threading.Event()
+        self._hurry = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
@@ -98,6 +143,10 @@ class StoreSink:
         return f"<StoreSink {self._place or 'not open'} {len(self._queue)} waiting, {self._dropped} dropped>"
 
     # --- on the event loop ---
+
+    def open(self) -> None:
+        """Open the database now. Blocks. Raises StoreError."""
+        self._opened()
 
     def start(self) -> None:
         self._thread.start()
@@ -111,8 +160,11 @@ class StoreSink:
             self._without_bodies += 1
             record = msgspec.structs.replace(record, request_body=None, response_body=None)
             size = 0
-        self._bodies_in += size
         self._queue.append(record)
+        if size:
+            self._bodies_in += size
+            if self._bodies_in - self._bodies_out > URGENT_BYTES:
+                self._hurry.set()
         if not self._is_signalled:
             self._is_signalled = True
             self._wake.set()
@@ -120,7 +172,7 @@ class StoreSink:
     def configure(self, options: StoreOptions, rules: RetentionRules) -> None:
         """For Records from now on."""
         self._options = options
-        self._retention.rules = rules
+        self._rules = rules
 
     def status(self) -> StoreStatus:
         writer = self._writer
@@ -136,6 +188,7 @@ class StoreSink:
     def close(self) -> bool:
         """Write what waits, for at most CLOSE_LIMIT_S. Blocks. False if it could not be written."""
         self._closing.set()
+        self._hurry.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(CLOSE_LIMIT_S)
@@ -144,12 +197,16 @@ class StoreSink:
     # --- on the sink's thread ---
 
     def _run(self) -> None:
-        self._try(self._opened)
         while not (self._closing.is_set() and (self._failure or not self._queue)):
-            if not self._wake.wait(self._retention.pause(self._now())):
+            pause = self._retention.pause(self._now()) if self._retention is not None else None
+            if not self._wake.wait(pause):
                 self._try(self._retain)
                 continue
-            self._closing.wait(RETRY_S if self._failure else GATHER_S)
+            if self._failure:
+                self._closing.wait(RETRY_S)
+            else:
+                self._hurry.wait(GATHER_S)
+            self._hurry.clear()
             # In this order: a Record that is queued after the queue was seen empty sets the signal.
             self._wake.clear()
             self._is_signalled = False
@@ -165,6 +222,8 @@ class StoreSink:
 
     def _try(self, work: Callable[[], object]) -> bool:
         """Reports when the database begins to fail, and when it works again."""
+        from modelplex.records.store.database import StoreError
+
         try:
             work()
         except StoreError as error:
@@ -186,12 +245,13 @@ class StoreSink:
         return True
 
     def _opened(self) -> RecordWriter:
+        from modelplex.records.store.retention import Retention
+        from modelplex.records.store.writer import RecordWriter
+
         if self._writer is None:
             self._database = database = self._open_store()
             self._place = database.place
-            writer = RecordWriter(database, self._options)
-            writer.open_run()
-            self._writer = writer
+            self._writer, self._retention = RecordWriter(database, self._options), Retention(self._rules)
         self._writer.options = self._options
         return self._writer
 
@@ -215,8 +275,8 @@ class StoreSink:
         self._written += len(batch)
 
     def _retain(self) -> None:
-        self._opened()
-        if self._database is not None:
+        if self._database is not None and self._retention is not None:
+            self._retention.rules = self._rules
             for _ in range(RETAIN_STEPS):
                 self._retention.step(self._database, now=self._now())
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from modelplex.records.store import queries, sink
+from modelplex.records import store_sink
+from modelplex.records.store import queries
 from modelplex.records.store.database import Database, StoreUnavailable, open_database
-from modelplex.records.store.sink import StoreSink
+from modelplex.records.store_sink import StoreSink
 from tests.records.store import stored
 from tests.records.store.stored import NOW, Switched, record
 
@@ -55,8 +56,8 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink, "GATHER_S", 0.01)
-    monkeypatch.setattr(sink, "RETRY_S", 0.01)
+    monkeypatch.setattr(store_sink, "GATHER_S", 0.01)
+    monkeypatch.setattr(store_sink, "RETRY_S", 0.01)
 
 
 def test_records_are_in_the_database_within_a_batch_and_at_the_end(tmp_path: Path) -> None:
@@ -109,8 +110,8 @@ def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sink, "QUEUE_LIMIT", 3)
-    monkeypatch.setattr(sink, "QUEUED_BODIES_LIMIT", 1_000)
+    monkeypatch.setattr(store_sink, "QUEUE_LIMIT", 3)
+    monkeypatch.setattr(store_sink, "QUEUED_BODIES_LIMIT", 1_000)
     reports = Reports()
     database = Switched(stored.database(tmp_path))
     database.is_down = True
@@ -141,9 +142,9 @@ def test_closing_does_not_wait_for_a_database_that_fails(tmp_path: Path) -> None
 def test_recording_does_not_wait(tmp_path: Path) -> None:
     """The loop's side neither blocks nor opens anything: the thread has not been started."""
     made = StoreSink(lambda: stored.database(tmp_path), stored.options(), report=Reports())
-    for number in range(sink.QUEUE_LIMIT + 5):
+    for number in range(store_sink.QUEUE_LIMIT + 5):
         made.record(record(number % 100))
-    assert made.status().waiting == sink.QUEUE_LIMIT
+    assert made.status().waiting == store_sink.QUEUE_LIMIT
     assert made.status().dropped == 5
     assert list(tmp_path.iterdir()) == []
 
@@ -151,10 +152,10 @@ def test_recording_does_not_wait(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from modelplex.records.store.sink import StoreSink
+from modelplex.records.store_sink import StoreSink
 from modelplex.records.store.database import open_database
 from tests.records.store import stored
-from tests.records.store.test_sink import Reports
+from tests.records.test_store_sink import Reports
 
 made = StoreSink(lambda: open_database(Path(sys.argv[1])), stored.options(), report=Reports())
 made.start()

@@ -1,0 +1,1 @@
+"""The commands that read the record: runs, show, usage, tail, export; and stop."""

@@ -1,0 +1,90 @@
+"""The arguments of the commands that read the record. Imports little, so that `--help` answers at
+once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export"})
+FORMATS: Final = ("jsonl", "otlp", "inspect")
+
+USAGE_EXAMPLES: Final = """\
+examples:
+  modelplex usage --since 7d --by agent,model     the last week, by agent and model
+  modelplex usage --by day --csv                  a line for each day, for a spreadsheet
+  modelplex usage --by tag.pr --json              by the values of one tag
+
+--by takes agent, model, provider, day, run, kind, outcome, tool, server, tag (each NAME=VALUE), and tag.NAME.
+"""
+SHOW_EXAMPLES: Final = """\
+examples:
+  modelplex show run-5f0c2a1b            the transcript of a run
+  modelplex show mpx-5f0c2a1b-000001     one call: attempts, what was stripped, messages, response
+  modelplex show mpx-5f0c2a1b-000001 --raw > body.json
+"""
+EXPORT_EXAMPLES: Final = """\
+examples:
+  modelplex export run-5f0c2a1b --format jsonl > run.jsonl      a line for each call, with its bodies
+  modelplex export run-5f0c2a1b --format otlp > run.json        spans of OpenTelemetry's GenAI conventions, as OTLP/JSON
+  modelplex export run-5f0c2a1b --format inspect > run.json     a log that inspect_ai reads
+"""
+
+
+def add(commands: Any, *, shared: Callable[[str], argparse.ArgumentParser]) -> None:
+    """Add the subcommands. `commands` is the result of `add_subparsers`; `shared` makes the common
+    options of a command.
+    """
+
+    def command(name: str, help_: str, **more: Any) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            help=help_,
+            description=help_[0].upper() + help_[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[shared(name)],
+            allow_abbrev=False,
+            **more,
+        )
+        made.add_argument(
+            "--store", metavar="PLACE", help="read this file or address instead of the config's"
+        )
+        return cast("argparse.ArgumentParser", made)
+
+    runs = command("runs", "list the recorded runs, the newest first")
+    runs.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
+    runs.add_argument("--agent", metavar="NAME", help="of this agent only")
+    runs.add_argument("--limit", metavar="N", type=int, default=30, help="at most so many (default: 30)")
+    runs.add_argument("--json", action="store_true", help="as JSON")
+    show = command("show", "show a run or one call as a transcript", epilog=SHOW_EXAMPLES)
+    show.add_argument("id", metavar="RUN|REQUEST", help="the id of a run or of a call")
+    show.add_argument("--raw", action="store_true", help="the bytes of the request as they were sent")
+    show.add_argument("--response", action="store_true", help="with --raw: the bytes of the response")
+    show.add_argument("--json", action="store_true", help="as JSON, without bodies")
+    usage = command("usage", "add up calls, tokens and cost", epilog=USAGE_EXAMPLES)
+    usage.add_argument(
+        "--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01 (default: all that is stored)"
+    )
+    usage.add_argument(
+        "--by", metavar="NAMES", default="agent,model", help="what to group by (default: agent,model)"
+    )
+    shape = usage.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="as JSON")
+    shape.add_argument("--csv", action="store_true", help="as CSV")
+    tail = command("tail", "print calls as they end")
+    tail.add_argument(
+        "--lines", metavar="N", type=int, default=10, help="earlier calls to begin with (default: 10)"
+    )
+    tail.add_argument("--agent", metavar="NAME", help="of this agent only")
+    tail.add_argument("--json", action="store_true", help="a JSON object for each call")
+    export = command("export", "write a run in a format that other programs read", epilog=EXPORT_EXAMPLES)
+    export.add_argument("run", metavar="RUN", help="the id of the run")
+    export.add_argument(
+        "--format",
+        metavar="FORMAT",
+        choices=FORMATS,
+        default="jsonl",
+        help=f"{', '.join(FORMATS)} (default: jsonl)",
+    )

@@ -1,0 +1,157 @@
+"""What `modelplex run` records: describes the run to the gateway that it starts, and sums it up at
+the end.
+
+Branch and repository are read from the files of git in the working folder, without starting git:
+its configuration may name programs, and a program that ran here before may have written it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from modelplex.sandbox.agent import Agent
+
+if TYPE_CHECKING:
+    from modelplex.records.store.queries import RunSummary
+
+MAX_GIT_FILE: Final = 65_536
+"""Bytes that are read of a file of git."""
+_TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}=.+", re.DOTALL)
+_ORIGIN = re.compile(r'^\[remote "origin"\]\s*$(?:\n(?!\[).*)*?\n\s*url\s*=\s*(\S+)', re.MULTILINE)
+
+
+def is_tag(text: str) -> bool:
+    return _TAG.fullmatch(text) is not None
+
+
+class Recording:
+    """Of one run. `environ` are the variables of the gateway that it starts."""
+
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        command: Sequence[str],
+        agent: Agent | None,
+        config: str | None,
+        *,
+        now: float | None = None,
+    ) -> None:
+        from modelplex.records.store_sink import RunInfo
+        from modelplex.server.record_store import OFF, RUN_VARIABLE
+
+        self._config = config
+        self._id = f"run-{os.urandom(4).hex()}"
+        self._is_own = not (arguments.no_record or arguments.check or arguments.socket is not None)
+        described = OFF
+        if self._is_own:
+            import msgspec
+
+            repository, branch = map(_printable, git_facts(Path.cwd()))
+            run = RunInfo(
+                id=self._id,
+                started=time.time() if now is None else now,
+                agent=agent.name if agent is not None else "",
+                command=_printable(shlex.join(command)),
+                folder=_printable(str(Path.cwd())),
+                repository=repository,
+                branch=branch,
+                tags=dict(_printable(tag).split("=", 1) for tag in arguments.tag),
+            )
+            described = msgspec.json.encode(run).decode()
+        self.environ: Mapping[str, str] = {RUN_VARIABLE: described}
+
+    def __repr__(self) -> str:
+        return f"<Recording {self._id if self._is_own else 'off'}>"
+
+    def print_summary(self) -> None:
+        """One line on stderr about a run with calls. The terminal may be gone."""
+        if (line := self.summary()) is not None:
+            with suppress(OSError):
+                os.write(sys.stderr.fileno(), f"modelplex run: {line}\n".encode("utf-8", "replace"))
+
+    def summary(self) -> str | None:
+        """One line about the run, once its gateway has ended. None where no call was recorded."""
+        if not self._is_own:
+            return None
+        from modelplex.config import ConfigError, load
+        from modelplex.config.settings import Config
+        from modelplex.records.store.database import StoreError, open_database
+        from modelplex.records.store.queries import one_run
+        from modelplex.server.record_store import store_place
+
+        try:
+            config = (
+                Config()
+                if self._config is None
+                else load(self._config, environ=os.environ, find_ollama=lambda: False)
+            )
+            database = open_database(store_place(config, os.environ), read_only=True)
+        except (ConfigError, StoreError):
+            return None
+        try:
+            run = one_run(database, self._id)
+        except StoreError:
+            run = None
+        finally:
+            database.close()
+        return None if run is None or not run.calls + run.tool_calls else summary_line(run, database.place)
+
+
+def summary_line(run: RunSummary, place: str) -> str:
+    """For example `3 calls, 1200 tokens in, 80 out, $0.0123; 1 refused; modelplex show run-1 (in
+    FILE)`.
+    """
+    from modelplex.commands.text import count, money
+
+    calls = count(run.calls, "call") + (f", {count(run.tool_calls, 'tool call')}" if run.tool_calls else "")
+    cost = money(run.cost) + (f" and {run.unpriced} of unknown price" if run.unpriced else "")
+    parts = [f"{calls}, {run.tokens_in} tokens in, {run.tokens_out} out, {cost}"]
+    parts += [f"{run.failed} failed"] if run.failed else []
+    parts += [f"{run.refused} refused"] if run.refused else []
+    parts += [f"{count(run.stripped, 'value')} stripped"] if run.stripped else []
+    return f"{'; '.join(parts)}; the record: modelplex show {run.id} (in {place})"
+
+
+def _printable(text: str) -> str:
+    """Arguments and paths may have any bytes."""
+    return os.fsencode(text).decode("utf-8", "replace")
+
+
+def git_facts(folder: Path) -> tuple[str, str]:
+    """Repository and branch of the working tree that this folder is in; "" where there is none. The
+    repository is the address of its remote `origin` without user and password, else the name of
+    its folder.
+    """
+    for each in (folder, *folder.parents):
+        if (each / ".git").exists():
+            git = _git_folder(each)
+            head = _text(git / "HEAD").strip()
+            branch = head.removeprefix("ref: refs/heads/") if head.startswith("ref:") else head[:12]
+            common = _text(git / "commondir").strip()
+            found = _ORIGIN.search(_text((git / common if common else git) / "config"))
+            repository = re.sub(r"^(\w+://)[^@/]*@", r"\1", found[1]) if found else each.name
+            return repository, branch
+    return "", ""
+
+
+def _git_folder(tree: Path) -> Path:
+    """A worktree or submodule has a file that names its folder."""
+    name = _text(tree / ".git").removeprefix("gitdir:").strip() if (tree / ".git").is_file() else ""
+    return tree / name if name else tree / ".git"
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_GIT_FILE).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,173 @@
+"""Makes the sink of the record store from the config, and from what `modelplex run` says of a run.
+
+The sink opens its database on its own thread. A store that the config names must be usable at the
+start, unless it is a server that cannot be reached now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from modelplex.config import Config
+from modelplex.config.state_folder import state_folder
+from modelplex.dialects.registry import find
+from modelplex.records.log import Log
+from modelplex.records.record import Record
+from modelplex.records.store_sink import RetentionRules, RunInfo, StoreOptions, StoreSink
+from modelplex.records.tool_call import ToolRecord
+
+if TYPE_CHECKING:
+    from modelplex.records.store.database import Database
+
+FILE: Final = "records.sqlite"
+"""In the state folder."""
+RUN_VARIABLE: Final = "MODELPLEX_RUN"
+"""The environment variable in which `modelplex run` describes the run to the gateway that it
+starts: a RunInfo as JSON, or "off" for one that is not recorded.
+"""
+OFF: Final = "off"
+MAX_RESPONSE: Final = 16_777_216
+"""Bytes of a response that are stored. A longer one is cut, and the call says so."""
+
+
+def run_of(environ: Mapping[str, str]) -> RunInfo | None:
+    """The run that this gateway serves. None outside of `modelplex run`, and for one that is not
+    recorded.
+    """
+    text = environ.get(RUN_VARIABLE, OFF)
+    return None if text == OFF else msgspec.json.decode(text, type=RunInfo)
+
+
+def content_of(config: Config, environ: Mapping[str, str]) -> str:
+    """What is recorded: "off", "metadata" or "full"."""
+    if environ.get(RUN_VARIABLE) == OFF:
+        return OFF
+    return config.record.content or ("full" if RUN_VARIABLE in environ else "metadata")
+
+
+def store_place(config: Config, environ: Mapping[str, str]) -> str:
+    """A path, or an address of PostgreSQL. Raises StoreUnavailable where there is no home."""
+    from modelplex.records.store.database import StoreUnavailable
+
+    if config.record.store is not None:
+        return config.record.store.reveal()
+    try:
+        return str(state_folder(config.server.state_folder, environ=environ) / FILE)
+    except RuntimeError:
+        raise StoreUnavailable("this user has no home to keep records in.") from None
+
+
+def store_secrets(config: Config) -> Sequence[str]:
+    """The password in the address of the store."""
+    place = config.record.store.reveal() if config.record.store is not None else ""
+    if "://" not in place:
+        return ()
+    try:
+        password = urlsplit(place).password
+    except ValueError:
+        return (place,)
+    return () if not password else (password, unquote(password))
+
+
+def conversation_members(dialect: str) -> Sequence[str]:
+    """The members of a body that hold the conversation, the messages first: those whose rows have
+    the leaf `messages`.
+    """
+    found = find(dialect)
+    return () if found is None or found.write_count is not None else found.family.conversation
+
+
+class RecordStore:
+    """The sink of one gateway; `sink` is None where nothing is recorded. `log` knows the
+    secrets.
+    """
+
+    def __init__(self, config: Config, *, environ: Mapping[str, str], log: Log) -> None:
+        self._environ = environ
+        self._log = log
+        self._run = run_of(environ)
+        self._config = config
+        content = content_of(config, environ)
+        self._kept = {OFF: None, "metadata": 0}.get(content, MAX_RESPONSE)
+        self.sink = (
+            None
+            if content == OFF
+            else StoreSink(self._open, self._options(config), rules=_rules(config), report=log.events)
+        )
+
+    def __repr__(self) -> str:
+        return f"<RecordStore {self.sink}>"
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        if self.sink is not None:
+            self.sink.record(record)
+
+    def kept_body(self, logged: int | None) -> int | None:
+        """Bytes of each response that a Record gets beside the request; None where it has no
+        bodies. `logged` is what the log needs.
+        """
+        return max((each for each in (logged, self._kept) if each is not None), default=None)
+
+    async def start(self) -> None:
+        """Start writing. Raises StoreError where the config names a store that cannot be used."""
+        if self.sink is None:
+            return
+        if self._config.record.store is not None:
+            await asyncio.to_thread(self._check, self.sink)
+        self.sink.start()
+
+    def _check(self, sink: StoreSink) -> None:
+        from modelplex.records.store.database import StoreUnavailable, is_postgresql
+
+        try:
+            sink.open()
+        except StoreUnavailable:
+            if not is_postgresql(store_place(self._config, self._environ)):
+                raise
+
+    def configure(self, config: Config) -> None:
+        """Tags and limits of another config. Another store or content needs a restart."""
+        if self.sink is not None:
+            self.sink.configure(self._options(config), _rules(config))
+
+    async def close(self) -> None:
+        """Write what waits, for some seconds at most."""
+        if self.sink is not None and not await asyncio.to_thread(self.sink.close):
+            self._log.events.error("the last records could not be stored")
+
+    def status(self) -> dict[str, object] | None:
+        """For `/_internal/status`."""
+        return None if self.sink is None else msgspec.to_builtins(self.sink.status())
+
+    def lost(self) -> dict[str, int]:
+        """For `/_internal/metrics`: what was lost, by reason."""
+        if self.sink is None:
+            return {}
+        status = self.sink.status()
+        return {"dropped": status.dropped, "without_bodies": status.without_bodies}
+
+    def is_failing(self) -> bool:
+        return self.sink is not None and bool(self.sink.status().failure)
+
+    def _open(self) -> Database:
+        from modelplex.records.store.database import open_database
+
+        return open_database(store_place(self._config, self._environ))
+
+    def _options(self, config: Config) -> StoreOptions:
+        return StoreOptions(
+            content=content_of(self._config, self._environ) == "full",
+            conversation=conversation_members,
+            tags={agent.name: agent.tags for agent in config.agents if agent.tags},
+            mask=self._log.mask,
+            run=self._run,
+        )
+
+
+def _rules(config: Config) -> RetentionRules:
+    return RetentionRules(config.record.max_age, config.record.max_size)

@@ -1,0 +1,56 @@
+"""`modelplex export --format otlp`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def spans(modelplex: Run) -> list[dict[str, Any]]:
+    status, out, _ = modelplex("export", "run-1", "--format", "otlp")
+    assert status == 0
+    found: list[dict[str, Any]] = json.loads(out)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    return found
+
+
+def attributes(span: dict[str, Any]) -> dict[str, Any]:
+    return {each["key"]: next(iter(each["value"].values())) for each in span["attributes"]}
+
+
+def test_a_run_is_one_trace(modelplex: Run) -> None:
+    root, *calls = spans(modelplex)
+    assert attributes(root)["gen_ai.agent.name"] == "coder"
+    assert attributes(root)["modelplex.tag.pr"] == "12"
+    assert {each["traceId"] for each in calls} == {root["traceId"]}
+    assert {each["parentSpanId"] for each in calls} == {root["spanId"]}
+    assert len({each["spanId"] for each in [root, *calls]}) == 6
+    for span in [root, *calls]:
+        assert len(span["traceId"]) == 32
+        assert len(span["spanId"]) == 16
+        assert int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"]) <= int(root["endTimeUnixNano"])
+
+
+def test_a_call_has_the_attributes_of_the_conventions(modelplex: Run) -> None:
+    second = spans(modelplex)[2]
+    found = attributes(second)
+    assert second["name"] == "chat m"
+    assert found["gen_ai.operation.name"] == "chat"
+    assert found["gen_ai.usage.input_tokens"] == "15"
+    assert found["gen_ai.provider.name"] == "p"
+    messages = json.loads(found["gen_ai.input.messages"])
+    assert [each["role"] for each in messages] == ["system", "user", "assistant", "tool"]
+    assert messages[2]["parts"][0]["type"] == "tool_call"
+    (output,) = json.loads(found["gen_ai.output.messages"])
+    assert output["parts"] == [{"type": "text", "content": "Done now."}]
+    assert "status" not in second
+    assert attributes(second["links"][0]) == {"modelplex.relation": "turn"}
+
+
+def test_a_failed_call_and_a_tool_call(modelplex: Run) -> None:
+    found = {attributes(each)["modelplex.request_id"]: each for each in spans(modelplex)[1:]}
+    assert found["mpx-0003"]["status"] == {"code": 2, "message": "Policy: no."}
+    assert attributes(found["mpx-0003"])["error.type"] == "policy"
+    assert found["mpx-t0005"]["name"] == "execute_tool git_status"

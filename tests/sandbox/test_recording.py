@@ -1,0 +1,169 @@
+"""What `modelplex run` records of a run, and what it says at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex.records.store.queries import RunSummary
+from modelplex.sandbox.recording import Recording, git_facts, is_tag, summary_line
+from modelplex.server.record_store import RUN_VARIABLE
+from tests.sandbox.sandboxes import PEOPLE, Person, person
+
+DEMO = '[[providers]]\nname = "demo"\ntype = "demo"\n'
+CHAT = (
+    "import json, os, urllib.request\n"
+    "body = json.dumps({'model': 'demo', 'messages': [{'role': 'user', 'content': 'a word that is recorded'}]}).encode()\n"
+    "url = os.environ['OPENAI_BASE_URL'] + '/chat/completions'\n"
+    "print(urllib.request.urlopen(urllib.request.Request(url, body, {'content-type': 'application/json'})).status)\n"
+)
+
+
+@pytest.fixture(params=PEOPLE)
+def user(request: pytest.FixtureRequest) -> Iterator[Person]:
+    with person(request.param) as found:
+        (found.folder / "config.toml").write_text(DEMO)
+        found.give(found.folder / "config.toml")
+        yield found
+
+
+def store(user: Person) -> Path:
+    return user.home / ".local" / "state" / "modelplex" / "records.sqlite"
+
+
+def rows(user: Person, sql: str) -> list[Any]:
+    with sqlite3.connect(store(user)) as database:
+        found = database.execute(sql).fetchall()
+    database.close()
+    return found
+
+
+def test_a_run_is_recorded_whole_and_summed_up_in_one_line(user: Person) -> None:
+    done = user.python(CHAT, "--tag", "pr=12", "--tag", "team=a=b")
+    assert done.stdout == "200\n", done.stderr
+    (run,) = rows(user, "SELECT id, kind, ended FROM runs")
+    assert run[1] == "run"
+    assert run[2] is not None
+    assert rows(user, "SELECT name, value FROM run_tags ORDER BY name") == [("pr", "12"), ("team", "a=b")]
+    assert rows(user, "SELECT run, tokens_in > 0 FROM calls") == [(run[0], 1)]
+    assert rows(user, "SELECT request IS NOT NULL, response IS NOT NULL FROM bodies") == [(1, 1)]
+    (line,) = [each for each in done.stderr.splitlines() if "the record:" in each]
+    assert line.startswith("modelplex run: 1 call, ")
+    assert line.endswith(f"modelplex show {run[0]} (in {store(user)})")
+    assert stat.S_IMODE(store(user).stat().st_mode) == 0o600
+
+
+def test_a_run_that_is_not_recorded_leaves_nothing(user: Person) -> None:
+    done = user.python(CHAT, "--no-record")
+    assert done.stdout == "200\n", done.stderr
+    assert not store(user).exists()
+    assert "the record:" not in done.stderr
+
+
+def test_the_program_cannot_read_the_record(user: Person) -> None:
+    user.python(CHAT)
+    assert store(user).exists()
+    done = user.python(f"print(__import__('os').path.exists({str(store(user))!r}))", "--fs", "host")
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_a_tag_needs_a_name_and_a_value(user: Person) -> None:
+    assert [is_tag(text) for text in ("pr=12", "a.b-c_d=x y", "=1", "pr", "p r=1", "pr=")] == [
+        True,
+        True,
+        *[False] * 4,
+    ]
+    done = user.run("--tag", "pr", "--", "true")
+    assert done.returncode == 2
+    assert "--tag needs a name and a value" in done.stderr
+
+
+def arguments(**more: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{"no_record": False, "check": False, "socket": None, "tag": [], **more})
+
+
+def test_the_gateway_is_told_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = Recording(arguments(tag=["pr=12"]), ["python", "a b.py"], None, None, now=5.0)
+    run = json.loads(found.environ[RUN_VARIABLE])
+    assert run["id"].startswith("run-")
+    assert (run["started"], run["command"], run["folder"]) == (5.0, "python 'a b.py'", str(tmp_path))
+    assert run["tags"] == {"pr": "12"}
+    for off in ({"no_record": True}, {"check": True}, {"socket": "./m.sock"}):
+        unrecorded = Recording(arguments(**off), [], None, None)
+        assert unrecorded.environ == {RUN_VARIABLE: "off"}
+        assert unrecorded.summary() is None
+
+
+def summary(**more: Any) -> RunSummary:
+    texts: dict[str, Any] = dict.fromkeys(("agent", "command", "folder", "repository", "branch"), "")
+    counted = ("calls", "tool_calls", "failed", "refused", "stripped", "tokens_in", "tokens_out", "unpriced")
+    rest: dict[str, Any] = {
+        "id": "run-1",
+        "kind": "run",
+        "tags": {},
+        "started": 0.0,
+        "ended": None,
+        "cost": 0.0,
+        "last": 0.0,
+    }
+    values: dict[str, Any] = {**texts, **dict.fromkeys(counted, 0), **rest, **more}
+    return RunSummary(**values)
+
+
+def test_the_summary_names_what_happened() -> None:
+    assert summary_line(summary(calls=1), "F") == (
+        "1 call, 0 tokens in, 0 out, $0.00; the record: modelplex show run-1 (in F)"
+    )
+    full = summary(
+        calls=3,
+        tool_calls=2,
+        tokens_in=1200,
+        tokens_out=80,
+        cost=0.5,
+        unpriced=1,
+        failed=1,
+        refused=2,
+        stripped=1,
+    )
+    assert summary_line(full, "F") == (
+        "3 calls, 2 tool calls, 1200 tokens in, 80 out, $0.5 and 1 of unknown price; 1 failed; 2 refused; "
+        "1 value stripped; the record: modelplex show run-1 (in F)"
+    )
+
+
+def test_branch_and_repository_are_read_without_git(tmp_path: Path) -> None:
+    assert git_facts(tmp_path) == ("", "")
+    git = tmp_path / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("ref: refs/heads/feature/x\n")
+    inside = tmp_path / "src" / "deep"
+    inside.mkdir(parents=True)
+    assert git_facts(inside) == (tmp_path.name, "feature/x")
+    (git / "config").write_text(
+        '[core]\n\tbare = false\n[remote "origin"]\n\turl = https://me:secret@example.com/p.git\n[branch "x"]\n'
+    )
+    assert git_facts(inside) == ("https://example.com/p.git", "feature/x")
+    (git / "config").write_text('[remote "origin"]\n\tfetch = +refs\n\turl = git@example.com:p.git\n')
+    (git / "HEAD").write_text("0123456789abcdef0123\n")
+    assert git_facts(inside) == ("git@example.com:p.git", "0123456789ab")
+
+
+def test_a_worktree_is_followed(tmp_path: Path) -> None:
+    common = tmp_path / "main" / ".git"
+    own = common / "worktrees" / "w"
+    own.mkdir(parents=True)
+    (common / "config").write_text('[remote "origin"]\nurl = https://example.com/p.git\n')
+    (own / "HEAD").write_text("ref: refs/heads/w\n")
+    (own / "commondir").write_text("../..\n")
+    tree = tmp_path / "w"
+    tree.mkdir()
+    (tree / ".git").write_text(f"gitdir: {own}\n")
+    assert git_facts(tree) == ("https://example.com/p.git", "w")

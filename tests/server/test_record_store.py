@@ -1,0 +1,241 @@
+"""The record of a running gateway: what is in it, and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex import cli
+from modelplex.config import load
+from modelplex.dialects.registry import FORMS
+from modelplex.records.store import queries
+from modelplex.records.store.database import Database, StoreError, StoreUnavailable, open_database
+from modelplex.records.store_sink import RunInfo
+from modelplex.server import record_store
+from modelplex.server.process import GatewayProcess
+from tests.gateways import WAIT_S, Running, gateway, one
+from tests.records.store.stored import contents
+from tests.upstreams import answer, provider
+
+DEMO = '[[providers]]\ntype = "demo"\nname = "demo"\n'
+
+
+def recorded(folder: Path, **settings: object) -> str:
+    rows = {"store": str(folder / "records.sqlite"), **settings}
+    return "\n[record]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())
+
+
+def opened(folder: Path) -> Database:
+    return open_database(folder / "records.sqlite", read_only=True)
+
+
+async def status(gw: Running) -> dict[str, Any]:
+    found: dict[str, Any] = (await gw.ask("GET", "/_internal/status")).json["records"]
+    return found
+
+
+async def test_every_call_is_recorded_with_its_bodies(tmp_path: Path) -> None:
+    config = DEMO + recorded(tmp_path, content="full")
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Hi " * 1000}], "stream": True}
+    async with gateway(config, folder=tmp_path) as gw:
+        served = await gw.ask("POST", "/v1/chat/completions", body)
+        refused = await gw.chat("no-such-model")
+        assert (await status(gw))["place"].endswith("records.sqlite")
+    db = opened(tmp_path)
+    ids = [each.headers["x-request-id"] for each in (served, refused)]
+    assert queries.request_body(db, ids[0]) == json.dumps(body).encode()
+    assert queries.response_body(db, ids[0]) == served.body
+    calls = {call.id: call for call in queries.recent_calls(db)}
+    assert (calls[ids[0]].outcome, calls[ids[0]].stream, calls[ids[0]].bytes_out) == (
+        "ok",
+        True,
+        len(served.body),
+    )
+    assert (calls[ids[1]].status, calls[ids[1]].outcome) == (404, "error")
+
+
+async def test_by_default_no_body_is_recorded(tmp_path: Path) -> None:
+    async with gateway(DEMO + recorded(tmp_path), folder=tmp_path) as gw:
+        first = await gw.chat("demo")
+        await gw.ask(
+            "POST",
+            "/v1/chat/completions",
+            {
+                "model": "demo",
+                "messages": [
+                    {"role": "user", "content": "Hi"},
+                    {"role": "assistant", "content": "Hello"},
+                    {"role": "user", "content": "And?"},
+                ],
+            },
+        )
+    db = opened(tmp_path)
+    assert [call.relation for call in reversed(queries.recent_calls(db))] == ["root", "turn"]
+    assert queries.request_body(db, first.headers["x-request-id"]) is None
+    assert db.query("SELECT count(*) FROM parts") == [(0,)]
+    assert "Hello" not in contents(db)
+
+
+async def test_bodies_that_the_record_needs_are_not_in_the_log(tmp_path: Path) -> None:
+    async with gateway(DEMO + recorded(tmp_path, content="full"), folder=tmp_path) as gw:
+        await gw.chat("demo")
+    assert "request_body" not in (tmp_path / "log.json").read_text()
+
+
+async def test_no_secret_of_the_config_is_in_any_table_or_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where a client sends one, or a provider repeats it."""
+    secrets = [f"canary-{number}-0123456789" for number in range(4)]
+    key, header, token, internal = secrets
+
+    text = " ".join(secrets)
+    wrong = answer({"error": {"message": f"wrong: {text}", "type": "invalid_request_error"}}, status=400)
+    async with provider(*[wrong] * 3) as up:
+        config = (
+            f'[server]\ninternal_token = "{internal}"\n'
+            + one(up.url, api_key=key)
+            + f'headers = {{ x-extra = "{header}" }}\n'
+            + f'[[agents]]\nname = "coder"\ntoken = "{token}"\ntags = {{ team = "x" }}\n'
+            + recorded(tmp_path, content="full")
+        )
+        async with gateway(config, folder=tmp_path) as gw:
+            messages = [{"role": "user", "content": text * 40}, {"role": "assistant", "content": token}]
+            for path in ("/v1/chat/completions", "/v1/messages"):
+                body = {"model": "m", "max_tokens": 9, "user": text, "messages": messages}
+                headers = [
+                    (b"authorization", f"Bearer {token}".encode()),
+                    (b"content-type", b"application/json"),
+                ]
+                await gw.ask("POST", path, body, headers=headers)
+            await gw.ask("POST", "/v1/chat/completions", {"model": text, "messages": messages})
+    db = opened(tmp_path)
+    everything = contents(db)
+    assert len(queries.recent_calls(db)) == 3
+    assert [each for each in secrets if each in everything] == []
+    assert "********" in everything
+    place = str(tmp_path / "records.sqlite")
+    for run in queries.recent_runs(db):
+        for form in ("jsonl", "otlp", "inspect"):
+            assert cli.main(["export", run.id, "--format", form, "--store", place]) == 0
+    out = capsys.readouterr().out
+    assert out
+    assert [each for each in secrets if each in out] == []
+    raw = b"".join(file.read_bytes() for file in tmp_path.glob("records.sqlite*"))
+    assert [each for each in secrets if each.encode() in raw] == []
+
+
+async def test_tags_of_an_agent_are_those_of_its_calls(tmp_path: Path) -> None:
+    agents = '[[agents]]\nname = "coder"\ntoken = "token-of-coder"\ntags = { team = "x" }\n'
+    async with gateway(DEMO + agents + recorded(tmp_path), folder=tmp_path) as gw:
+        headers = [(b"authorization", b"Bearer token-of-coder"), (b"content-type", b"application/json")]
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}
+        await gw.ask("POST", "/v1/chat/completions", body, headers=headers)
+    (row,) = queries.usage(opened(tmp_path), by=["agent", "tag"])
+    assert row.group == {"agent": "coder", "tag": "team=x"}
+
+
+async def test_a_store_that_cannot_be_used_prevents_the_start(tmp_path: Path) -> None:
+    (tmp_path / "records.sqlite").write_text("no database, " * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        async with gateway(DEMO + recorded(tmp_path), folder=tmp_path):
+            pass
+
+
+async def test_a_server_that_cannot_be_reached_does_not(tmp_path: Path) -> None:
+    place = "postgresql://me:hunter2hunter2@127.0.0.1:1/records"
+    async with gateway(DEMO + recorded(tmp_path, store=place), folder=tmp_path) as gw:
+        served = await gw.chat("demo")
+        assert served.status == 200
+        config = (await gw.ask("GET", "/_internal/config")).body.decode()
+        assert "hunter2hunter2" not in config
+        metrics = (await gw.ask("GET", "/_internal/metrics")).body.decode()
+        assert "modelplex_record_store_failing" in metrics
+    assert "hunter2hunter2" not in (tmp_path / "log.json").read_text()
+
+
+async def test_on_a_full_disk_calls_go_on_and_are_counted(tmp_path: Path) -> None:
+    """The store's pages are limited: SQLite reports that as it does a full disk."""
+    async with gateway(DEMO + recorded(tmp_path, content="full"), folder=tmp_path) as gw:
+        await gw.chat("demo")
+        sink = gw.process._store.sink
+        assert sink is not None
+        database = sink._opened()._database
+        database.query("PRAGMA max_page_count = 1")
+        noise = os.urandom(60_000).hex()
+        for _ in range(3):
+            served = await gw.ask(
+                "POST",
+                "/v1/chat/completions",
+                {"model": "demo", "messages": [{"role": "user", "content": noise}]},
+            )
+            assert served.status == 200
+        async with asyncio.timeout(WAIT_S):
+            while not (await status(gw))["failure"]:
+                await asyncio.sleep(0.01)
+        assert "full" in (await status(gw))["failure"]
+        database.query("PRAGMA max_page_count = 1000000")
+        sink._closing.set()  # do not wait for the next attempt
+    assert "the record store cannot be written" in (tmp_path / "log.json").read_text()
+
+
+def config_with(folder: Path, text: str) -> Any:
+    file = folder / "config.toml"
+    file.write_text(DEMO + text)
+    return load(str(file), environ={})
+
+
+def test_content_and_run_are_those_of_the_config_and_of_modelplex_run(tmp_path: Path) -> None:
+    plain, full = config_with(tmp_path, ""), config_with(tmp_path, '[record]\ncontent = "metadata"\n')
+    run = {record_store.RUN_VARIABLE: '{"id": "run-1", "started": 1.0}'}
+    off = {record_store.RUN_VARIABLE: "off"}
+    assert [record_store.content_of(plain, each) for each in ({}, run, off)] == ["metadata", "full", "off"]
+    assert [record_store.content_of(full, each) for each in ({}, run, off)] == ["metadata", "metadata", "off"]
+    assert record_store.run_of(run) == RunInfo(id="run-1", started=1.0)
+    assert record_store.run_of(off) is None
+    assert record_store.run_of({}) is None
+
+
+def test_the_place_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = config_with(tmp_path, "")
+    assert record_store.store_place(plain, {"XDG_STATE_HOME": "/state"}) == "/state/modelplex/records.sqlite"
+    other = config_with(tmp_path, '[record]\nstore = "x.sqlite"\n')
+    assert record_store.store_place(other, {}) == "x.sqlite"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(StoreUnavailable, match="no home"):
+        record_store.store_place(plain, {})
+
+
+def test_the_password_of_the_store_is_a_secret(tmp_path: Path) -> None:
+    config = config_with(tmp_path, '[record]\nstore = "postgresql://me:p%40ssword1@h/db"\n')
+    assert list(record_store.store_secrets(config)) == ["p%40ssword1", "p@ssword1"]
+    assert list(record_store.store_secrets(config_with(tmp_path, '[record]\nstore = "x"\n'))) == []
+    assert (
+        list(record_store.store_secrets(config_with(tmp_path, '[record]\nstore = "postgresql://h/db"\n')))
+        == []
+    )
+
+
+def test_each_dialect_says_where_its_conversation_is() -> None:
+    assert list(record_store.conversation_members("openai_chat")) == ["messages"]
+    assert list(record_store.conversation_members("anthropic_messages")) == ["messages", "system"]
+    assert list(record_store.conversation_members("openai_responses")) == ["input", "instructions"]
+    assert list(record_store.conversation_members("anthropic_count")) == []
+    assert list(record_store.conversation_members("none")) == []
+    assert all(record_store.conversation_members(name) is not None for name in FORMS)
+
+
+async def test_a_process_that_records_nothing_has_no_store(tmp_path: Path) -> None:
+    config = config_with(tmp_path, f'[record]\ncontent = "off"\n[log]\nfile = "{tmp_path / "log"}"\n')
+    process = GatewayProcess(config, config_path=None, verbose=False)
+    assert process._store.sink is None
+    assert process._store.kept_body(None) is None
+    assert process._store.status() is None
+    assert process._store.lost() == {}
+    await process._store.close()
+    process._log.close()
