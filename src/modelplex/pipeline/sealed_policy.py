@@ -148,6 +148,8 @@ class SealedPolicy:
         self._raw_request = raw_request
         self._caller = caller
         self._egress = egress
+        self._opened: dict[str, OpenedRules] = {}
+        """By provider."""
         self._judged: dict[OpenedRules, JudgedRequest | PolicyDenied] = {}
 
     def __repr__(self) -> str:
@@ -231,8 +233,12 @@ class SealedPolicy:
         return {**held, DISABLE_SEARCH: True}
 
     def _open(self, attempt: Attempt) -> OpenedRules:
-        caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
-        return OpenedRules(caller.allowed | more.rules, caller.bounds | more.bounds)
+        opened = self._opened.get(attempt.provider)
+        if opened is None:
+            caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
+            opened = OpenedRules(caller.allowed | more.rules, caller.bounds | more.bounds)
+            self._opened[attempt.provider] = opened
+        return opened
 
     def _facts(self, opened: OpenedRules, *, own: str = "") -> Facts:
         caller = self._caller

@@ -14,8 +14,10 @@ import msgspec
 
 from modelplex.policy.accepted_types import (
     LIST,
+    NULL,
     OBJECT,
     REFUSED,
+    TEXT,
     Accepts,
     Shape,
     Shapes,
@@ -30,13 +32,16 @@ from modelplex.policy.verdict import Facts
 from modelplex.policy.walk import MAX_EDITS, Edit, PolicyRefusal, PolicyWalk, ValueRule
 
 Members = Mapping[str, msgspec.Raw]
-SHORTEST_REMEMBERED = 512
+SHORTEST_REMEMBERED = 48
 LONGEST_REMEMBERED = 131_072
 """Bytes of a member whose outcome is remembered: the tools of an agent, which each of its requests
 repeats.
 """
-MAX_REMEMBERED = 64
-"""Members that are remembered for one table: at most 8 MB, and mostly one."""
+MAX_REMEMBERED = 256
+MAX_SIZE_REMEMBERED = 4_194_304
+"""How many members are remembered for a table, and their bytes in all. Agents with the same tools
+share them.
+"""
 MAX_EDITS_REMEMBERED = 100
 READ_AT_ONCE = 4_194_304
 """Bytes of a list, or of a body with white space, that are read in one call, in which no other
@@ -110,13 +115,14 @@ class DecodedMembers(Mapping[str, Any]):
 class MemberWalk:
     """Walks bodies by the rule of their top level, which keeps an object without members."""
 
-    __slots__ = ("_outcomes", "_rules", "_top")
+    __slots__ = ("_outcomes", "_rules", "_size", "_top")
 
     def __init__(self, top: ObjectRule) -> None:
         assert top.when_empty == "keep"
         self._top = top
         self._rules: dict[str, _Rule] = {}
         self._outcomes: dict[tuple[object, ...], _Outcome] = {}
+        self._size = 0
 
     def __call__(self, walk: PolicyWalk, body: bytes, fields: Members | None) -> DecodedMembers | None:
         """The members, once the walk has what is to be edited, or None where the whole body has to
@@ -134,32 +140,39 @@ class MemberWalk:
 
     def _walk_member(self, walk: PolicyWalk, name: str, raw: msgspec.Raw) -> None:
         found = self._rules.get(name) or self._rule(name)
+        first = first_byte(raw)
+        if _PLAIN.get(first) in found.rule.allowed_types:
+            return
         path: Path = (None, name)
-        first, size = first_byte(raw), len(raw)
-        is_list = first == LIST and found.entry is not None
-        is_alone = not is_list and not walk.facts.bounds  # bounds count the tools of the whole body
-        key = (path, size, walk.facts.allowed, walk.facts.models, walk.facts.own_model)
-        known = self._outcomes.get(key) if is_alone and size >= SHORTEST_REMEMBERED else None
+        if first == LIST and found.entry is not None:
+            if found.accepts is None or len(raw) > READ_AT_ONCE or not found.accepts(raw):
+                _walk_entries(walk, found, raw, path)
+        elif first != LIST and first != OBJECT:  # noqa: PLR1714 - a comparison is faster than a hash
+            _apply(walk, found.rule, _decode(raw), path)
+        elif walk.facts.bounds or not SHORTEST_REMEMBERED <= len(raw) <= LONGEST_REMEMBERED:
+            # Bounds count the tools of the whole body.
+            if found.accepts is None or not found.accepts(raw):
+                _apply(walk, found.rule, read_value(raw, path, nesting=1), path)
+        else:
+            self._walk_remembered(walk, found, raw, path)
+
+    def _walk_remembered(self, walk: PolicyWalk, found: _Rule, raw: msgspec.Raw, path: Path) -> None:
+        facts = walk.facts
+        key = (path, len(raw), facts.allowed, facts.models, facts.own_model)
+        known = self._outcomes.get(key)
         if known is not None and known.text == bytes(raw):
             known.add_to(walk, path)
-            return
-        if found.accepts is not None and not (is_list and size > READ_AT_ONCE) and found.accepts(raw):
-            return
-        if is_list:
-            _walk_entries(walk, found, raw, path)
-        elif first not in _CONTAINERS:
-            _apply(walk, found.rule, _decode(raw), path)
-        elif is_alone and SHORTEST_REMEMBERED <= size <= LONGEST_REMEMBERED and name in self._rules:
-            outcome = _outcome(walk.facts, found.rule, raw, path)
-            if outcome.may_come_again:
-                self._remember(key, outcome)
+        elif found.accepts is None or not found.accepts(raw):
+            outcome = _outcome(facts, found.rule, raw, path)
             outcome.add_to(walk, path)
-        else:
-            _apply(walk, found.rule, read_value(raw, path, nesting=1), path)
+            if found.rule is not self._top.default and outcome.may_come_again:
+                self._remember(key, outcome)
 
     def _remember(self, key: tuple[object, ...], outcome: _Outcome) -> None:
-        if len(self._outcomes) >= MAX_REMEMBERED:
+        self._size += len(outcome.text)
+        if len(self._outcomes) >= MAX_REMEMBERED or self._size > MAX_SIZE_REMEMBERED:
             self._outcomes.clear()
+            self._size = len(outcome.text)
         self._outcomes[key] = outcome
 
     def _rule(self, name: str) -> _Rule:
@@ -180,7 +193,8 @@ class MemberWalk:
         return found
 
 
-_CONTAINERS = (LIST, OBJECT)
+_PLAIN: Mapping[tuple[bytes], type] = {TEXT: str, (b"t",): bool, (b"f",): bool, NULL: type(None)}
+"""The Python type of a value that needs no decoding, by its first byte."""
 
 
 def _reader(shape: Shape | None) -> Accepts | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -29,6 +30,8 @@ MAX_NAME_LENGTH = 256
 """Characters. The longest names of services have about 100; normalizing takes time for each
 character.
 """
+MAX_KNOWN_NAMES = 1_024
+"""Names whose rule is remembered: clients repeat a few."""
 NAMES: tuple[tuple[str, str], ...] = (
     (r".*-search(?:-.*)?", SEARCHES),
     (r".*deep[-_.]?(?:re)?search.*", SEARCHES),
@@ -81,6 +84,11 @@ def rule_for_model(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
     """The rule that refuses a model of this name, or None."""
     if len(model) > MAX_NAME_LENGTH:
         return TOO_LONG
+    return _rule_for_name(model, facts.search_off_models, facts.searching_models)
+
+
+@lru_cache(maxsize=MAX_KNOWN_NAMES)
+def _rule_for_name(model: str, search_off_models: str, searching_models: str) -> str | None:
     if not (model.isascii() and model.isprintable()) and _has_invisible(model):
         return HIDDEN
     name = normalized_name(model)
@@ -94,12 +102,12 @@ def rule_for_model(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
         for pattern, rule in _TAGS:
             if pattern.fullmatch(tag):
                 return rule
-    if facts.search_off_models and re.fullmatch(facts.search_off_models, base):
+    if search_off_models and re.fullmatch(search_off_models, base):
         return None
     for pattern, rule in _COMPILED:
         if pattern.fullmatch(base):
             return rule
-    if facts.searching_models and re.fullmatch(facts.searching_models, base):
+    if searching_models and re.fullmatch(searching_models, base):
         return SEARCHES
     return None
 

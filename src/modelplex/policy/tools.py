@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from modelplex.policy.accepted_types import Members, variant_of
 from modelplex.policy.containers import ListRule, ObjectRule, VariantRule
 from modelplex.policy.leaves import TYPE
 from modelplex.policy.path import Path
@@ -58,7 +59,9 @@ def _direct_caller(walk: PolicyWalk, value: Any, path: Path) -> None:
 _CALLER = ObjectRule({"type": TYPE})
 DIRECT_ONLY = CustomRule(_direct_only)
 """`allowed_callers` of a tool: the model only, and no code that the provider runs."""
-DIRECT_CALLER = CustomRule(_direct_caller, _CALLER)
+DIRECT_CALLER = CustomRule(
+    _direct_caller, _CALLER, permits=variant_of({DIRECT: Members({})}, discriminator="type")
+)
 """`caller` of a call in the history: code that a provider ran cannot have called a tool here."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from modelplex.policy.accepted_types import Shape
 from modelplex.policy.model_names import rule_for_model
 from modelplex.policy.path import Path
 from modelplex.policy.verdict import Facts
@@ -180,9 +181,9 @@ def _is_inline_bytes(raw: msgspec.Raw) -> bool:
     return _is_inline_url(raw)
 
 
-INLINE_URL = CustomRule(_inline_url, accepts=_is_inline_url)
+INLINE_URL = CustomRule(_inline_url, permits=Shape(msgspec.Raw, _is_inline_url))
 """A data: URL. Every other string is refused."""
-INLINE_BYTES = CustomRule(_inline_bytes, accepts=_is_inline_bytes)
+INLINE_BYTES = CustomRule(_inline_bytes, permits=Shape(msgspec.Raw, _is_inline_bytes))
 """Base64, or a data: URL."""
 PERMITTED_MODEL = CustomRule(_permitted_model)
 """A model that the caller may use and that does not send data elsewhere."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from modelplex.policy.accepted_types import Accepts, Members, Shape, Shapes
+from modelplex.policy.accepted_types import Members, Shape, Shapes
 from modelplex.policy.bounds import Limit, limit_for
 from modelplex.policy.path import Path
 from modelplex.policy.rules import BoundFault
@@ -140,16 +140,16 @@ class ValueRule:
 
 
 class CustomRule(ValueRule):
-    """A function as a rule. `targets` are the rules that the function calls. `accepts` is True for
-    the JSON of some values that the function permits.
+    """A function as a rule. `targets` are the rules that the function calls, `permits` is the shape
+    of some values that it permits.
     """
 
-    __slots__ = ("accepts", "function", "targets")
+    __slots__ = ("function", "permits", "targets")
 
-    def __init__(self, function: RuleFunction, *targets: ValueRule, accepts: Accepts | None = None) -> None:
+    def __init__(self, function: RuleFunction, *targets: ValueRule, permits: Shape | None = None) -> None:
         self.function = function
         self.targets = targets
-        self.accepts = accepts
+        self.permits = permits
 
     def __repr__(self) -> str:
         return f"CustomRule({self.function.__name__})"
@@ -162,7 +162,7 @@ class CustomRule(ValueRule):
 
     def shape(self, shapes: Shapes) -> Shape | None:
         del shapes
-        return None if self.accepts is None else Shape(msgspec.Raw, self.accepts)
+        return self.permits
 
 
 class DeferredRule(ValueRule):

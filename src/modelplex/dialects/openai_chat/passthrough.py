@@ -13,7 +13,7 @@ from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
-from modelplex.dialects.core.json import MALFORMED, as_list, as_object, decode_mended, parses
+from modelplex.dialects.core.json import ABSENT, MALFORMED, as_list, as_object, decode_mended, parses
 from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.core.quota import choice_of
 from modelplex.dialects.dialect import ObservedResponse
@@ -24,6 +24,8 @@ GEMINI = "google-gemini-v1"
 """The format of the signatures in `extra_content`, which a call has, or a message where the model
 signed a part without a call.
 """
+_OBJECT_OR_NOTHING = frozenset({b"{", b"n", b""})
+"""How a usage object begins, a null, and one that is absent."""
 _MAY_BE_CUT = frozenset({"length", "content_filter", "max_tokens"})
 """Finish reasons after which a call's arguments may be incomplete."""
 
@@ -74,11 +76,18 @@ class _Chunk(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class _Whole(_Chunk, gc=False):
+    """A whole response, which is decoded once."""
+
+    usage: msgspec.Raw = ABSENT  # type: ignore[assignment]
+
+
 class _Measure(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_decode_whole = msgspec.json.Decoder(_Whole).decode
 _decode_measure = msgspec.json.Decoder(_Measure).decode
 
 
@@ -270,20 +279,13 @@ def _choices_in(raw_request: RawRequest) -> int:
 
 def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response."""
-    try:
-        answer = _decode(body)
-    except MALFORMED:
-        found = decode_mended(body, _decode)
-        if found is None:
-            return ObservedResponse(
-                error=UpstreamBroken(
-                    "The provider answered with something that is not an answer in OpenAI's form."
-                )
-            )
-        answer = found
+    answer = decode_mended(body, _decode_whole)
+    if answer is None or bytes(answer.usage)[:1] not in _OBJECT_OR_NOTHING:
+        broken = "The provider answered with something that is not an answer in OpenAI's form."
+        return ObservedResponse(error=UpstreamBroken(broken))
     if answer.error:
         return ObservedResponse(answer.model, error=error_inside(answer.error, body=body))
-    usage = None if answer.usage is None else _usage_in(body)
+    usage = read_usage(answer.usage)
     if not answer.choices:
         return ObservedResponse(
             answer.model, usage=usage, error=UpstreamBroken("The provider's answer has no choices.")
