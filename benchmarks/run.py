@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bodies, gateways, tools, translate
+from benchmarks import bodies, gateways, tools, translate, workers
 from benchmarks.gateways import Server
 from benchmarks.machine import BUILD, GATEWAY_CORE, PEERS_CORE, Service, build, free_port, on_core, start
 
@@ -36,6 +36,7 @@ UNREAD_SECONDS = 6.0
 OPEN_FILES = 4 * max(HELD_STREAMS)
 """Each open stream is two sockets in a proxy, and some spare ones."""
 STARTS = 5
+TABLES = ["cpu", "memory", "translation", "tools", "workers"]
 RATES = {"answer after, µs (median at 200/s)": (200, "p50"), "99th percentile, µs, at 2,000/s": (2000, "p99")}
 """Requests per second, and the name of the load client's figure."""
 CONNECTIONS = {
@@ -355,11 +356,9 @@ def main() -> None:
         "--seconds", type=float, default=3.0, help="seconds under load for each figure (default 3)"
     )
     parser.add_argument("--peers", action="store_true", help="two compiled gateways too (from PyPI)")
-    parser.add_argument(
-        "--only", action="append", choices=["cpu", "memory", "translation", "tools"], help="some tables"
-    )
+    parser.add_argument("--only", action="append", choices=TABLES, help="some tables")
     given = parser.parse_args()
-    wanted = given.only or ["cpu", "memory", "translation", "tools"]
+    wanted = given.only or TABLES
     _raise_open_files()
     build()
     print(f"Modelplex runs on {gateways.interpreter()}.\n")
@@ -392,6 +391,14 @@ def main() -> None:
         print(translate.table())
     if "tools" in wanted:
         print(tools.run(count=given.rounds, seconds=given.seconds))
+    if "workers" in wanted:
+        print(run_workers(count=given.rounds, seconds=given.seconds))
+
+
+def run_workers(*, count: int, seconds: float) -> str:
+    with ExitStack() as stack:
+        upstream = start_upstream(stack)
+        return workers.run(bodies.write(BUILD), upstream=upstream, count=count, seconds=seconds)
 
 
 def _raise_open_files() -> None:
