@@ -171,6 +171,7 @@ class Dashboard:
     async def _now(self, request: PageRequest) -> AsyncGenerator[bytes]:
         del request
         while not self._sources.stopping():
+            await self._sources.refresh("part")
             yield encode(self._snapshot())
             await asyncio.sleep(NOW_S)
 
@@ -212,6 +213,7 @@ class Dashboard:
         subscription = self._feed.subscribe(filter_of(request.arguments))
         try:
             while not self._sources.stopping():
+                await self._sources.refresh("calls")
                 yield encode(subscription.take())
                 await asyncio.sleep(CALLS_S)
         finally:
@@ -225,6 +227,7 @@ class Dashboard:
 
     async def _health(self, request: PageRequest) -> object:
         del request
+        await self._sources.refresh("part")
         metrics = self._sources.metrics
         status = self._sources.view("status")
         return {
@@ -236,6 +239,7 @@ class Dashboard:
 
     async def _tools(self, request: PageRequest) -> object:
         del request
+        await self._sources.refresh("part")
         return {**self._sources.view("mcp"), "definitions": await self._sources.definitions()}
 
     # --- changes
@@ -244,11 +248,11 @@ class Dashboard:
         wanted = await _body(request, StopRequest)
         if bool(wanted.request) == bool(wanted.agent):
             raise BadRequest("Name a 'request' or an 'agent' to stop.")
-        return {"stopped": self._sources.stop(request=wanted.request, agent=wanted.agent)}
+        return {"stopped": await self._sources.stop(request=wanted.request, agent=wanted.agent)}
 
     async def _reset(self, request: PageRequest) -> object:
         wanted = await _body(request, ResetRequest)
-        return {"reset": self._sources.reset(wanted.provider)}
+        return {"reset": await self._sources.reset(wanted.provider)}
 
     async def _approve(self, request: PageRequest) -> object:
         wanted = await _body(request, ApproveRequest)

@@ -84,6 +84,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def merge(self, other: Histogram) -> None:
+        """Add the counts of one with the same bounds."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
     def buckets(self) -> list[tuple[str, float]]:
         """Prometheus' cumulative buckets, consistent although counting continues."""
         counts = self.counts.copy()
@@ -111,6 +116,16 @@ class ModelSeries:
         self.unpriced = 0
         self.bytes_in = 0
         self.bytes_out = 0
+
+    def add(self, other: ModelSeries) -> None:
+        """Add the counts of another process."""
+        for code, durations in other.durations.items():
+            self.durations.setdefault(code, Histogram(DURATION_BUCKETS)).merge(durations)
+        for name in ("first_output", "overhead", "input_tokens", "output_tokens"):
+            getattr(self, name).merge(getattr(other, name))
+        self.tokens = [mine + theirs for mine, theirs in zip(self.tokens, other.tokens, strict=True)]
+        for name in ("cost", "unpriced", "bytes_in", "bytes_out"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def add_tokens(self, usage: Usage, cost: float | None) -> None:
         tokens = self.tokens

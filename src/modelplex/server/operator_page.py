@@ -23,6 +23,8 @@ from modelplex.server.tool_endpoints import ToolEndpoints
 
 if TYPE_CHECKING:
     from modelplex.dashboard.page import Dashboard
+    from modelplex.dashboard.request import PageSources
+    from modelplex.server.page_sources import ServerSources
 
 OWN_PATHS = frozenset({ADMIN, ADMIN.rstrip("/")})
 
@@ -41,6 +43,7 @@ class OperatorPage:
         self._stopping = stopping
         self._own_token = ""
         self._dashboard: Dashboard | None = None
+        self.sources: Callable[[], PageSources] = self.own_sources
 
     def __repr__(self) -> str:
         return f"<OperatorPage {self._dashboard!r}>"
@@ -59,6 +62,12 @@ class OperatorPage:
         """The page on each HTTP listener: with the token, if the gateway has made it."""
         return page_links(addresses, token=self._own_token if self._app.admin.token is None else "")
 
+    def own_sources(self) -> ServerSources:
+        """Of this process."""
+        from modelplex.server.page_sources import ServerSources
+
+        return ServerSources(self._app, self.reports, self._tools, stopping=self._stopping)
+
     def has(self, path: str) -> bool:
         return path in OWN_PATHS or path.startswith(f"{ADMIN}page/")
 
@@ -66,11 +75,9 @@ class OperatorPage:
         """Raises ModelplexError."""
         from modelplex.dashboard.page import Dashboard
         from modelplex.dashboard.request import PageRequest
-        from modelplex.server.page_sources import ServerSources
 
         if self._dashboard is None:
-            sources = ServerSources(self._app, self.reports, self._tools, stopping=self._stopping)
-            self._dashboard = Dashboard(sources, self.token)
+            self._dashboard = Dashboard(self.sources(), self.token)
         head = exchange.head
         if head.path == ADMIN.rstrip("/"):
             await response.respond(308, [(b"location", ADMIN.encode())], b"")

@@ -36,7 +36,16 @@ class ServerSources:
             _live(response, record, now=now) for response, record in self._calls() if record.request.model
         ]
 
-    def stop(self, *, request: str = "", agent: str = "") -> int:
+    async def refresh(self, view: Literal["part", "calls"]) -> None:
+        """All that there is is here."""
+
+    async def stop(self, *, request: str = "", agent: str = "") -> int:
+        return self.stop_own(request=request, agent=agent)
+
+    async def reset(self, provider: str) -> int:
+        return self.reset_own(provider)
+
+    def stop_own(self, *, request: str = "", agent: str = "") -> int:
         """End the calls with this id or of this agent, each with an error in the client's protocol.
         Returns how many.
         """
@@ -70,7 +79,7 @@ class ServerSources:
     def view(self, name: Literal["status", "agents", "mcp"]) -> Any:
         return self._app.admin.data(name, self._app.gateway)
 
-    def reset(self, provider: str) -> int:
+    def reset_own(self, provider: str) -> int:
         """Close the circuits of this provider. Returns how many."""
         gateway = self._app.gateway
         found = [one for one in gateway.circuits.unhealthy() if one.name.provider == provider]

@@ -43,7 +43,13 @@ async def test_views_are_collected_and_answered(tmp_path: Path, monkeypatch: pyt
             count=2,
             send=sent.append,
             gateway=lambda: running.process._gateway,
+            answer_page=lambda name, argument: f"{name} {argument}".encode(),
         )
+        admin.receive(Ask(4, 2, "page/stop", "x"))
+        async with asyncio.timeout(10):
+            while not sent:
+                await asyncio.sleep(0)
+        assert sent.pop() == Answer(4, 2, 1, b"page/stop x")
         # Another worker asks this one.
         admin.receive(Ask(5, 2, "status"))
         async with asyncio.timeout(10):

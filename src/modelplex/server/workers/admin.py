@@ -18,21 +18,32 @@ from modelplex.server.workers.messages import Answer, Ask, Message
 
 HEALTH = "health"
 METRICS = "metrics"
+PAGE = "page/"
+"""Before the names of what pages ask (page.py)."""
 
 
 class CollectedAdmin(AdminRoutes):
     """`collect_from` has to be called before a view is made."""
 
     def collect_from(
-        self, workers: Workers, *, count: int, send: Callable[[Message], None], gateway: Callable[[], Gateway]
+        self,
+        workers: Workers,
+        *,
+        count: int,
+        send: Callable[[Message], None],
+        gateway: Callable[[], Gateway],
+        answer_page: Callable[[str, str], bytes],
     ) -> None:
-        """`gateway` gives the present one, for views that other workers ask for."""
-        self._workers = workers
+        """`gateway` gives the present one, for views that other workers ask for; `answer_page`
+        answers their pages.
+        """
+        self.workers = workers
         self._gateway = gateway
-        self._collector = Collector(workers.asked, count, send=send, local=self._local)
+        self._answer_page = answer_page
+        self.collector = Collector(workers.asked, count, send=send, local=self._local)
 
     def receive(self, message: Ask | Answer) -> None:
-        self._collector.receive(message)
+        self.collector.receive(message)
 
     def view(self, name: str) -> View | None:
         return None if super().view(name) is None else partial(self._collected, name)
@@ -42,18 +53,20 @@ class CollectedAdmin(AdminRoutes):
     ) -> tuple[bytes, bytes]:
         if not detail:
             return await super().health(gateway, detail=False)
-        bodies = await self._collector.collect(HEALTH, caller.owner if caller is not None else "")
-        return JSON, merge(HEALTH, bodies, self._workers)
+        bodies = await self.collector.collect(HEALTH, caller.owner if caller is not None else "")
+        return JSON, merge(HEALTH, bodies, self.workers)
 
     async def _collected(self, name: str, gateway: Gateway) -> tuple[bytes, bytes]:
         del gateway
-        bodies = await self._collector.collect(name)
+        bodies = await self.collector.collect(name)
         if name == METRICS:
             return CONTENT_TYPE, await asyncio.to_thread(merge_metrics, bodies)
-        return JSON, merge(name, bodies, self._workers)
+        return JSON, merge(name, bodies, self.workers)
 
     async def _local(self, name: str, owner: str) -> bytes:
-        """The view of this worker."""
+        """The view of this worker. `owner` is the argument of what a page asks."""
+        if name.startswith(PAGE):
+            return self._answer_page(name, owner)
         gateway = self._gateway()
         if name == HEALTH:
             # Circuits are found by the owner, which is the listener of a caller without an agent.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvloop
@@ -35,6 +36,9 @@ from modelplex.server.workers.messages import (
     Stop,
     frame,
 )
+
+if TYPE_CHECKING:
+    from modelplex.server.workers.page import PageShare, WorkerSources
 
 
 class WorkerPlace(msgspec.Struct):
@@ -81,6 +85,8 @@ class WorkerProcess(GatewayProcess):
         self._link = SupervisorLink(receive=self._receive, lost=self._supervisor_ended)
         super().__init__(config, config_path=None, verbose=verbose)
         self._life = self._log.events.debug
+        self._page_share: PageShare | None = None
+        self.page.sources = self._page_sources
         if not place.assignment.tied:
             self._state.origins.announce = self._announce_states
 
@@ -105,6 +111,7 @@ class WorkerProcess(GatewayProcess):
             count=place.assignment.count,
             send=self._link.send,
             gateway=lambda: self._gateway,
+            answer_page=self._answer_page,
         )
         self._collected_admin = admin
         return admin
@@ -127,6 +134,20 @@ class WorkerProcess(GatewayProcess):
     def _open_page(self, config: Config) -> None:
         del config
         self.page.open(self._place.page_token)
+
+    def _page_sources(self) -> WorkerSources:
+        from modelplex.server.workers.page import WorkerSources
+
+        admin = self._collected_admin
+        return WorkerSources(self.page.own_sources(), admin.collector, admin.workers)
+
+    def _answer_page(self, name: str, argument: str) -> bytes:
+        """For the page that another worker serves."""
+        from modelplex.server.workers.page import PageShare
+
+        if self._page_share is None:
+            self._page_share = PageShare(self.page.own_sources, self._place.number)
+        return self._page_share.answers[name](argument)
 
     async def _watch(self) -> None:
         """The supervisor watches the config file."""
