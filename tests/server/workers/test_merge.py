@@ -29,6 +29,14 @@ def status(number: int, **more: Any) -> dict[str, Any]:
         "listeners": [f"unix:/{number}"],
         "providers": [{"name": "p", "breakers": circuits}],
         "log_lines_dropped": number,
+        "records": {
+            "place": "/r",
+            "waiting": 1,
+            "written": number,
+            "dropped": 0,
+            "without_bodies": 0,
+            "failure": "full" if number == 2 else "",
+        },
         **more,
     }
 
@@ -38,6 +46,15 @@ def test_status() -> None:
     assert found["listeners"] == ["unix:/a", "unix:/b"]
     assert (found["uptime_seconds"], found["log_lines_dropped"]) == (9.0, 3)
     assert "pid" not in found
+    assert found["records"] == {
+        "place": "/r",
+        "failure": "full",
+        "waiting": 2,
+        "written": 3,
+        "dropped": 0,
+        "without_bodies": 0,
+    }
+    assert merged("status", status(1, records=None), None)["records"] is None
     assert [(one["worker"], one["model"]) for one in found["providers"][0]["breakers"]] == [
         (1, "m1"),
         (2, "m2"),

@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import threading
 from collections import Counter
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,12 @@ async def test_each_socket_belongs_to_one_worker_and_any_worker_answers_for_all(
         assert events(gateway) == ["started"]
     assert gateway.popen.returncode == 0
     assert not {name for name in names(tmp_path) if "sock" in name}
+    with closing(sqlite3.connect(tmp_path / "state" / "records.sqlite")) as records:
+        assert dict(records.execute("SELECT agent, count(*) FROM calls GROUP BY agent")) == {
+            "": 1,
+            "a": 1,
+            "b": 1,
+        }
 
 
 async def test_http_connections_are_shared_out_among_the_workers(tmp_path: Path) -> None:

@@ -78,8 +78,21 @@ def _status(views: Views, workers: Workers) -> object:
         "listeners": list(workers.addresses),
         "providers": _providers(views, workers.asked),
         "log_lines_dropped": sum(view["log_lines_dropped"] for view in answered.values()),
+        "records": _records([view["records"] for view in answered.values()]),
         "workers": [_row(number, row) for number, row in rows.items()],
     }
+
+
+def _records(stores: Sequence[Mapping[str, Any] | None]) -> dict[str, object] | None:
+    """The store of records that all write to; `failure` is that of any."""
+    rows = [row for row in stores if row is not None]
+    if not rows:
+        return None
+    counts = {
+        name: sum(row[name] for row in rows) for name in ("waiting", "written", "dropped", "without_bodies")
+    }
+    texts = {name: next(filter(None, (row[name] for row in rows)), "") for name in ("place", "failure")}
+    return {**texts, **counts}
 
 
 def _health(views: Views, workers: Workers) -> object:
