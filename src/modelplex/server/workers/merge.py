@@ -91,7 +91,9 @@ def _records(stores: Sequence[Mapping[str, Any] | None]) -> dict[str, object] | 
     counts = {
         name: sum(row[name] for row in rows) for name in ("waiting", "written", "dropped", "without_bodies")
     }
-    texts = {name: next(filter(None, (row[name] for row in rows)), "") for name in ("place", "failure")}
+    texts: dict[str, object] = {
+        name: next((row[name] for row in rows if row[name]), "") for name in ("place", "failure")
+    }
     return {**texts, **counts}
 
 
