@@ -53,7 +53,16 @@ def level_of(record: Record | ToolRecord) -> str:
 
 def json_call(record: Record | ToolRecord, *, max_body: int, mask: Mask) -> bytes:
     """The line of a model or tool call. Bodies are cut at `max_body` bytes."""
-    fields = _tool_fields(record, mask) if isinstance(record, ToolRecord) else _call_fields(record, mask)
+    if isinstance(record, ToolRecord):
+        fields = _tool_fields(record, mask)
+    else:
+        line = _call_line(record, mask)
+        if record.request_body is None and record.response_body is None:
+            try:
+                return _encoder.encode(line) + b"\n"
+            except UnicodeEncodeError:  # a lone surrogate
+                pass
+        fields = msgspec.to_builtins(line)
     for key, body in (("request_body", record.request_body), ("response_body", record.response_body)):
         if body is not None:
             fields[key], left_out = body_text(body, limit=max_body, mask=mask)
@@ -68,66 +77,118 @@ def json_event(event: Mapping[str, object], *, at: float) -> bytes:
     return _json({"time": _utc(at), **first, **event})
 
 
-def _call_fields(record: Record, mask: Mask) -> Fields:
-    times, attempts = record.times, record.attempts
-    fields: Fields = {
-        "time": _utc(record.started + times.total),
-        "level": level_of(record),
-        "event": "call",
-        "request_id": record.id,
-        "listener": record.listener,
-        "client": record.client,
-        **_caller(record),
-        "endpoint": record.endpoint,
-        "dialect": record.dialect,
-        "stream": record.stream,
-        "passthrough": record.passthrough,
-        "model_asked": record.requested_model,
-        "model": record.model,
-        "provider": record.provider,
-        "status": record.status,
-        "outcome": record.outcome,
-    }
-    if record.blame is not None:
-        fields["blame"] = record.blame
-    if record.code is not None:
-        fields["code"] = record.code
+class _Milliseconds(msgspec.Struct):
+    queue: float
+    ours: float
+    first_byte: float | None
+    total: float
+
+
+class _Bytes(msgspec.Struct):
+    received: int = msgspec.field(name="in")
+    sent: int = msgspec.field(name="out")
+
+
+class _Tokens(msgspec.Struct):
+    read: int = msgspec.field(name="in")
+    written: int = msgspec.field(name="out")
+    cached: int
+    cache_write: int
+    reasoning: int
+    estimated: bool
+
+
+class _CallLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The line of a model call, in the order of its keys. It is encoded without a dictionary: this
+    is most of what a line costs.
+    """
+
+    time: str
+    level: str
+    event: str
+    request_id: str
+    listener: str
+    client: str
+    agent: str = ""
+    peer: Fields | None = None
+    network: str | None = None
+    interfaces: list[str] | None = None
+    endpoint: str
+    dialect: str
+    stream: bool
+    passthrough: bool
+    model_asked: str
+    model: str
+    provider: str
+    status: int
+    outcome: str
+    blame: str | None = None
+    code: str | None = None
+    error: str | None = None
+    finish_reason: str | None = None
+    tokens: _Tokens | None = None
+    cost_usd: float | None = None
+    ms: _Milliseconds
+    upstream_request_id: str | None = None
+    attempts: list[Fields] | None = None
+    changes: list[Fields] | None = None
+    stripped: list[Fields] | None = None
+    size: _Bytes = msgspec.field(name="bytes")
+
+
+def _call_line(record: Record, mask: Mask) -> _CallLine:
+    times, attempts, first = record.times, record.attempts, record.times.first_output
+    line = _CallLine(
+        time=_utc(record.started + times.total),
+        level=level_of(record),
+        event="call",
+        request_id=record.id,
+        listener=record.listener,
+        client=record.client,
+        agent=record.agent,
+        endpoint=record.endpoint,
+        dialect=record.dialect,
+        stream=record.stream,
+        passthrough=record.passthrough,
+        model_asked=record.requested_model,
+        model=record.model,
+        provider=record.provider,
+        status=record.status,
+        outcome=record.outcome,
+        blame=record.blame,
+        code=record.code,
+        finish_reason=record.finish_reason,
+        tokens=None if record.usage is None else _tokens(record.usage),
+        cost_usd=None if record.cost is None else round(record.cost, 9),
+        ms=_Milliseconds(
+            round(times.queued * 1000, 3),
+            round(times.overhead * 1000, 3),
+            None if first is None else round(first * 1000, 3),
+            round(times.total * 1000, 3),
+        ),
+        upstream_request_id=attempts[-1].upstream_request_id if attempts else None,
+        size=_Bytes(record.bytes_in, record.bytes_out),
+    )
+    if record.peer is not None or record.peer_network is not None:
+        _add_caller(line, record)
     if record.error is not None:
-        fields["error"] = error_text(record.error, record.provider, mask)
-    if record.finish_reason is not None:
-        fields["finish_reason"] = record.finish_reason
-    _add_usage(fields, record)
-    fields["ms"] = {
-        "queue": round(times.queued * 1000, 3),
-        "ours": round(times.overhead * 1000, 3),
-        "first_byte": None if times.first_output is None else round(times.first_output * 1000, 3),
-        "total": round(times.total * 1000, 3),
-    }
-    if attempts and attempts[-1].upstream_request_id is not None:
-        fields["upstream_request_id"] = attempts[-1].upstream_request_id
+        line.error = error_text(record.error, record.provider, mask)
     if len(attempts) > 1 or (attempts and attempts[0].outcome != "ok"):
-        fields["attempts"] = [_attempt(one, mask) for one in attempts[:LIST_LIMIT]]
+        line.attempts = [_attempt(one, mask) for one in attempts[:LIST_LIMIT]]
     if record.changes:
-        fields["changes"] = [
-            {"op": c.op, "path": c.path, "reason": c.reason} for c in record.changes[:LIST_LIMIT]
-        ]
+        line.changes = [{"op": c.op, "path": c.path, "reason": c.reason} for c in record.changes[:LIST_LIMIT]]
     if record.stripped:
-        fields["stripped"] = [{"pointer": s.pointer, "rule": s.rule} for s in record.stripped[:LIST_LIMIT]]
-    fields["bytes"] = {"in": record.bytes_in, "out": record.bytes_out}
-    return fields
+        line.stripped = [{"pointer": s.pointer, "rule": s.rule} for s in record.stripped[:LIST_LIMIT]]
+    return line
 
 
-def _caller(record: Record) -> Fields:
-    fields: Fields = {}
-    if record.agent:
-        fields["agent"] = record.agent
+def _add_caller(line: _CallLine, record: Record) -> None:
     if record.peer is not None:
-        fields["peer"] = {"pid": record.peer.pid, "uid": record.peer.uid, "gid": record.peer.gid}
+        line.peer = {"pid": record.peer.pid, "uid": record.peer.uid, "gid": record.peer.gid}
     if record.peer_network is not None:
-        fields["network"] = record.peer_network.reach
+        line.network = record.peer_network.reach
         if record.peer_network.interfaces:
-            fields["interfaces"] = list(record.peer_network.interfaces)
-    return fields
+            line.interfaces = list(record.peer_network.interfaces)
 
 
 def _tool_fields(record: ToolRecord, mask: Mask) -> Fields:
@@ -177,26 +238,17 @@ def _attempt(attempt: AttemptRecord, mask: Mask) -> Fields:
         fields["error"] = error_text(attempt.message, attempt.provider, mask)
     if attempt.upstream_request_id is not None:
         fields["upstream_request_id"] = attempt.upstream_request_id
-    _add_usage(fields, attempt)
+    if attempt.usage is not None:
+        fields["tokens"] = _tokens(attempt.usage)
+    if attempt.cost is not None:
+        fields["cost_usd"] = round(attempt.cost, 9)
     return fields
 
 
-def _add_usage(fields: Fields, record: Record | AttemptRecord) -> None:
-    if record.usage is not None:
-        fields["tokens"] = _tokens(record.usage)
-    if record.cost is not None:
-        fields["cost_usd"] = round(record.cost, 9)
-
-
-def _tokens(usage: Usage) -> Fields:
-    return {
-        "in": usage.input,
-        "out": usage.output,
-        "cached": usage.cache_read,
-        "cache_write": usage.cache_write,
-        "reasoning": usage.reasoning,
-        "estimated": usage.estimated,
-    }
+def _tokens(usage: Usage) -> _Tokens:
+    return _Tokens(
+        usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning, usage.estimated
+    )
 
 
 def error_text(message: str, name: str, mask: Mask) -> str:
