@@ -19,7 +19,7 @@ from modelplex.dialects.registry import DIALECTS
 from modelplex.mcp.clients import http as mcp_http
 from modelplex.mcp.clients.checks import read as read_message
 from modelplex.pipeline import sealed_policy
-from modelplex.pipeline.offload import LARGE
+from modelplex.pipeline.offload import LARGE_FOR_C
 from modelplex.server import app
 from tests.gateways import gateway, one
 from tests.processes import request
@@ -75,7 +75,7 @@ def hold(name: str, monkeypatch: pytest.MonkeyPatch) -> Held:
 async def test_other_callers_are_served_while_a_large_body_is_processed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "x" * (LARGE + 1)
+    text = "x" * (LARGE_FOR_C + 1)
     body = json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": text}]})
     async with provider(answer(MESSAGE)) as up:
         config = (
@@ -99,7 +99,7 @@ async def test_other_callers_are_served_while_a_large_body_is_processed(
 async def test_a_client_that_disconnects_while_its_large_body_is_parsed_causes_no_upstream_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE + 1)}]}).encode()
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE_FOR_C + 1)}]}).encode()
     async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as running:
         held = hold("read", monkeypatch)
         _, writer = await asyncio.open_unix_connection(running.socket)
@@ -119,7 +119,7 @@ async def test_other_callers_are_served_while_a_large_tool_call_is_parsed(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the plain form and of MCP."""
-    body = json.dumps({"text": "x" * (LARGE + 1)}).encode()
+    body = json.dumps({"text": "x" * (LARGE_FOR_C + 1)}).encode()
     tool_server = '[mcp]\nenabled = true\n[[mcp.servers]]\nname = "one"\ncommand = "false"\n'
     async with gateway(one("http://127.0.0.1:9/v1") + tool_server, folder=tmp_path) as running:
         held = Held(read_message)

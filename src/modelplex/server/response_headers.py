@@ -19,6 +19,7 @@ a member may have any name.
 """
 POINTER_MARKS = PATH_MARKS + "%~"
 """The rare characters of a JSON pointer are encoded already."""
+OVERHEAD = b"x-modelplex-overhead-ms"
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 """A stream is not cached, and nginx does not buffer it."""
 
@@ -29,7 +30,7 @@ def response_headers(head: ResponseHead) -> bytes:
         ID_MARK, head.request_id.encode()
     )
     if head.overhead is not None:
-        lines += b"x-modelplex-overhead-ms: %.3f\r\n" % (head.overhead * 1000)
+        lines += b"%b: %.3f\r\n" % (OVERHEAD, head.overhead * 1000)
     more: HeaderList = []
     if head.changes:
         more.append((b"x-modelplex-changes", changes_value(head.changes)))
