@@ -218,6 +218,7 @@ class GatewayProcess:
             await self._state.responses.open()
         if self._uses is not None:
             await self._uses.open()
+        self.tools.load(config)
         self._listening = listening = await self._listen(limits)
         await self.tools.open(config)
         self._life(

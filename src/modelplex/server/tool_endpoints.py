@@ -57,6 +57,13 @@ class ToolEndpoints:
         """None where [mcp] is not enabled."""
         return self._tools.service if self._tools is not None else None
 
+    def load(self, config: Config) -> None:
+        """Load the code of the tools, if the config enables them: before the process listens, since
+        a client that reaches one socket expects the stdio socket too.
+        """
+        if config.mcp.enabled:
+            _load_tools()
+
     async def open(self, config: Config) -> None:
         """Serve tools, if the config enables them. Raises ListenError for the stdio socket."""
         if not config.mcp.enabled:
