@@ -99,7 +99,9 @@ async def test_other_callers_are_served_while_a_large_body_is_processed(
 async def test_a_client_that_disconnects_while_its_large_body_is_parsed_causes_no_upstream_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE_FOR_C + 1)}]}).encode()
+    body = json.dumps(
+        {"model": "m", "messages": [{"role": "user", "content": "x" * (LARGE_FOR_C + 1)}]}
+    ).encode()
     async with provider(stall) as up, gateway(one(up.url), folder=tmp_path) as running:
         held = hold("read", monkeypatch)
         _, writer = await asyncio.open_unix_connection(running.socket)
