@@ -128,3 +128,12 @@ def test_the_summary_lists_what_would_be_served() -> None:
         "  x (https://h): protocol auto, shared, tools: all; may request roots; with tasks; roots: /w",
         "  y (c): protocol auto, shared, tools: t; without network",
     ]
+
+
+def test_the_listeners_of_each_worker_are_shown_where_there_are_several() -> None:
+    agents = "".join(f'[[agents]]\nname = "{name}"\nsocket = "{name}.sock"\n' for name in "ab")
+    text = f'[server]\nhttp = ":1"\nworkers = 2\n{DEMO}{agents}'
+    lines = summary(read(text))
+    start = lines.index("workers:")
+    assert lines[start + 1 : start + 3] == ["  1: 127.0.0.1:1, a.sock", "  2: 127.0.0.1:1, b.sock"]
+    assert "workers:" not in summary(read(text.replace("workers = 2", "workers = 1")))
