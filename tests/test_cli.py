@@ -18,7 +18,7 @@ from modelplex.config import Config, Secret, provider_types
 KEY = "sk-very-secret"
 
 START_IMPORTS = frozenset(
-    "asyncio msgspec tomllib uvicorn uvloop httptools ssl difflib urllib prometheus_client".split()
+    "asyncio msgspec tomllib uvicorn uvloop httptools ssl difflib shutil urllib prometheus_client".split()
 )
 """Modules that `--version` and `--help` must not import: they take more than 0.2 s."""
 

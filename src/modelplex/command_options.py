@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import count
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -21,6 +23,8 @@ from modelplex.sandbox import bridge
 SERVE: Final = ""
 """The command of `modelplex` without one."""
 DEFAULT_CONFIG: Final = "config.toml"
+USUAL_WIDTH: Final = 80
+"""Columns of help texts where there is no terminal."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -145,7 +149,9 @@ def _shared(command: str | None, level: int) -> argparse.ArgumentParser:
     """A parser to inherit from (argparse's `parents`) with the options of a command; None is for
     all of them, before a command.
     """
-    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(
+        add_help=False, argument_default=argparse.SUPPRESS, formatter_class=HelpFormatter
+    )
     for option in OPTIONS:
         if command is None or command in option.commands:
             settings: dict[str, Any] = {"action": "append_const", "const": True}
@@ -192,6 +198,27 @@ def _take_values(name: str, arguments: argparse.Namespace) -> list[Any]:
 # --- the parser
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal. argparse makes one for each option, and would load shutil with three
+    compressors for the width.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_terminal_width() - 2)
+
+
+@cache
+def _terminal_width() -> int:
+    """As shutil.get_terminal_size has it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns or USUAL_WIDTH
+    except (OSError, ValueError):
+        return USUAL_WIDTH
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, with `command` (None to serve). Ends the process where they are wrong."""
     parser = build_parser()
@@ -203,7 +230,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     levels = count()
     common: dict[str, Any] = {
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "formatter_class": HelpFormatter,
         "allow_abbrev": False,
     }
     parser = argparse.ArgumentParser(
@@ -233,8 +260,8 @@ def build_parser() -> argparse.ArgumentParser:
         ("--json", "print the findings as JSON"),
     ):
         check.add_argument(flag, action="store_true", help=text)
-    mcp_options.add(commands, shared=lambda: _shared("mcp", next(levels)))
-    record_options.add(commands, shared=lambda name: _shared(name, next(levels)))
+    mcp_options.add(commands, shared=lambda: _shared("mcp", next(levels)), formatter=HelpFormatter)
+    record_options.add(commands, shared=lambda name: _shared(name, next(levels)), formatter=HelpFormatter)
     run = commands.add_parser(
         "run",
         usage="modelplex run [options] -- COMMAND ...",

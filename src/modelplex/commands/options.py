@@ -33,7 +33,12 @@ examples:
 """
 
 
-def add(commands: Any, *, shared: Callable[[str], argparse.ArgumentParser]) -> None:
+def add(
+    commands: Any,
+    *,
+    shared: Callable[[str], argparse.ArgumentParser],
+    formatter: type[argparse.HelpFormatter] = argparse.RawDescriptionHelpFormatter,
+) -> None:
     """Add the subcommands. `commands` is the result of `add_subparsers`; `shared` makes the common
     options of a command.
     """
@@ -43,7 +48,7 @@ def add(commands: Any, *, shared: Callable[[str], argparse.ArgumentParser]) -> N
             name,
             help=help_,
             description=help_[0].upper() + help_[1:] + ".",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=formatter,
             parents=[shared(name)],
             allow_abbrev=False,
             **more,

@@ -20,11 +20,15 @@ The exit status is 0 where all is well, 1 where a server or a tool failed or som
 """
 
 
-def add(commands: Any, *, shared: Callable[[], argparse.ArgumentParser]) -> None:
+def add(
+    commands: Any,
+    *,
+    shared: Callable[[], argparse.ArgumentParser],
+    formatter: type[argparse.HelpFormatter] = argparse.RawDescriptionHelpFormatter,
+) -> None:
     """Add the subcommand. `commands` is the result of `add_subparsers`; `shared` makes the common
     options.
     """
-    form = argparse.RawDescriptionHelpFormatter
 
     def command(of: Any, name: str, help_: str, **more: Any) -> argparse.ArgumentParser:
         about = help_[0].upper() + help_[1:] + "."
@@ -32,7 +36,7 @@ def add(commands: Any, *, shared: Callable[[], argparse.ArgumentParser]) -> None
             name,
             help=help_,
             description=about,
-            formatter_class=form,
+            formatter_class=formatter,
             parents=[shared()],
             allow_abbrev=False,
             **more,

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Generator
 
@@ -24,6 +23,8 @@ class OutputLock:
         if hasattr(os, "memfd_create"):
             self._fd = os.memfd_create("modelplex-log")
         else:
+            import tempfile  # with shutil and three compressors, which Linux does not need
+
             with tempfile.TemporaryFile() as file:
                 self._fd = os.dup(file.fileno())
 
