@@ -12,6 +12,7 @@ import pytest
 from modelplex.core.errors import AgentLimited, Busy
 from modelplex.server.admission import (
     HEADER_COST,
+    LARGE_BODIES,
     MAX_HEADS,
     USUAL_HEAD,
     USUAL_HEADERS,
@@ -376,3 +377,17 @@ async def test_a_body_at_the_minimal_rate_may_take_longer_than_the_timeout(tmp_p
         async with asyncio.timeout(WAIT_S):
             assert (await steady.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
         steady.close()
+
+
+def test_the_release_of_large_bodies_is_told() -> None:
+    told: list[int] = []
+    memory = BodyMemory(total=2**30, share=2**30, on_large_release=lambda: told.append(memory.used))
+    small, large = Reservation(memory, "a"), Reservation(memory, "b")
+    small.reach(LARGE_BODIES - 1)
+    small.release()
+    assert told == []
+    small.reach(1)
+    large.reach(LARGE_BODIES - 1)
+    small.release()
+    large.release()
+    assert told == [LARGE_BODIES]

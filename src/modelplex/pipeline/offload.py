@@ -100,6 +100,10 @@ class Offload:
     def __repr__(self) -> str:
         return f"<Offload {len(self._busy)} running, {len(self._waiting)} waiting, {self._free} free>"
 
+    @property
+    def is_working(self) -> bool:
+        return bool(self._busy)
+
     async def run(self, work: Callable[[], Result], *, body: bytes, owner: str) -> Result:
         """Return what `work` returns, or raise what it raises: here where `body` is small, else in
         a thread, in turn with the work of other owners. Cancellation does not stop work that runs;

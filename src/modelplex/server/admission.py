@@ -7,11 +7,17 @@ it takes: however many callers use up their shares, the next caller's body still
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelplex.core.errors import AgentLimited, Busy
 
 RETRY_AFTER = 1.0
 """Seconds that a refusal suggests: the time of a short request. When one ends is not known."""
 
+LARGE_BODIES = 4 * 1024 * 1024
+"""Bytes of all bodies that are held at a time. What was made of them may be much larger; what was
+made of less takes at most some megabytes, which the next ones use again.
+"""
 USUAL_HEAD = 16_384
 """Bytes of a head that are not counted; neither are USUAL_HEADERS headers. Clients send less."""
 USUAL_HEADERS = 256
@@ -24,13 +30,18 @@ is allowed would take hundreds of megabytes.
 
 
 class BodyMemory:
-    """The body bytes of a process. `share` is the most for one caller, `total` for all."""
+    """The body bytes of a process. `share` is the most for one caller, `total` for all.
+    `on_large_release` is called when one of LARGE_BODIES is released.
+    """
 
-    __slots__ = ("_held", "share", "total", "used")
+    __slots__ = ("_held", "_on_large_release", "share", "total", "used")
 
-    def __init__(self, *, total: int, share: int) -> None:
+    def __init__(
+        self, *, total: int, share: int, on_large_release: Callable[[], None] = lambda: None
+    ) -> None:
         self.total = total
         self.share = share
+        self._on_large_release = on_large_release
         self.used = 0
         self._held: dict[str, int] = {}
 
@@ -66,6 +77,8 @@ class BodyMemory:
 
     def shrink(self, owner: str, size: int) -> None:
         left = self._held[owner] - size
+        if self.used >= LARGE_BODIES:
+            self._on_large_release()
         self.used -= size
         if left:
             self._held[owner] = left

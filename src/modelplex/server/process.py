@@ -46,6 +46,7 @@ from modelplex.server.callers import CallerResolver
 from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
+from modelplex.server.heap_trim import HeapTrim, trim_heap
 from modelplex.server.listeners import BoundSocket, Listening, listen
 from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.record_store import RecordStore
@@ -125,6 +126,8 @@ class GatewayProcess:
         self._client = HttpClient()
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))
+        offload = self._state.offload
+        self._heap_trim = HeapTrim(trim_heap, is_working=lambda: offload.is_working)
         self._gateway = self._build(config)
         self._admin = self._new_admin(config, metrics)
         self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
@@ -174,7 +177,11 @@ class GatewayProcess:
             bodies=BodySettings(
                 max_size=server.max_request_size,
                 keep=self._kept_body(config),
-                memory=BodyMemory(total=server.body_memory, share=server.body_share),
+                memory=BodyMemory(
+                    total=server.body_memory,
+                    share=server.body_share,
+                    on_large_release=self._heap_trim.soon,
+                ),
             ),
             observer=self._reports,
         )
@@ -244,6 +251,7 @@ class GatewayProcess:
     async def _close(self) -> None:
         if self._loading is not None:
             self._loading.cancel()
+        self._heap_trim.close()
         self._gateway.catalog.stop()
         await self.tools.close()
         await self._client.aclose()
