@@ -53,6 +53,8 @@ UNUSED = (
         "modelplex.records.metrics_text",
         "prometheus_client",
         "difflib",
+        "email.utils",
+        "shutil",
         "urllib.request",
     ),
 )
