@@ -166,7 +166,6 @@ class GatewayProcess:
         )
 
     def _new_app(self, config: Config) -> App:
-        server = config.server
         return App(
             self._gateway,
             self._admin,
@@ -174,15 +173,7 @@ class GatewayProcess:
             limits=self.limits,
             hosts=from_config.allowed_hosts_of(config),
             ids=request_ids(),
-            bodies=BodySettings(
-                max_size=server.max_request_size,
-                keep=self._kept_body(config),
-                memory=BodyMemory(
-                    total=server.body_memory,
-                    share=server.body_share,
-                    on_large_release=self._heap_trim.soon,
-                ),
-            ),
+            bodies=_body_settings(config, keep=self._kept_body(config), heap_trim=self._heap_trim),
             observer=self._reports,
         )
 
@@ -398,6 +389,12 @@ class GatewayProcess:
     def addresses(self) -> list[str]:
         """Empty before it listens."""
         return self._listening.addresses if self._listening is not None else []
+
+
+def _body_settings(config: Config, *, keep: int | None, heap_trim: HeapTrim) -> BodySettings:
+    server = config.server
+    memory = BodyMemory(total=server.body_memory, share=server.body_share, on_large_release=heap_trim.soon)
+    return BodySettings(max_size=server.max_request_size, keep=keep, memory=memory)
 
 
 def _response_store(config: Config) -> ResponseStore | None:
