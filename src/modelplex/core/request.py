@@ -45,10 +45,11 @@ has them.
 class RawRequest(msgspec.Struct, frozen=True):
     """One request as it arrived.
 
-    `fields` are the top-level members of a JSON body, undecoded, so that one can be changed and the
-    bytes of all others stay the same; empty for a multipart body. `headers` belong to the dialect
-    (version, betas) and go to providers of the same dialect. `judged`: the policy read the whole
-    body, and no member appears twice. `mended` are corrections that made the body readable.
+    `fields` are the top-level members of this `body`, undecoded, so that one can be changed and the
+    bytes of all others stay the same; empty for a multipart body. The policy judges the body by
+    them. `headers` belong to the dialect (version, betas) and go to providers of the same dialect.
+    `judged`: the policy read the whole body, and no member appears twice. `mended` are corrections
+    that made the body readable.
     """
 
     endpoint: Endpoint

@@ -36,10 +36,13 @@ TEXT, LIST, OBJECT, NULL = (b'"',), (b"[",), (b"{",), (b"n",)
 
 
 class Shape(NamedTuple):
-    """A type, and a check of the decoded value; None where the type decides alone."""
+    """A type, and a check of the decoded value; None where the type decides alone. `any_text`: the
+    check accepts every text.
+    """
 
     type: Any
     accepts: Accepts | None = None
+    any_text: bool = False
 
 
 class Members(NamedTuple):
@@ -137,7 +140,7 @@ def _is_number(raw: msgspec.Raw) -> bool:
     return True
 
 
-LONG_TEXT = Shape(msgspec.Raw, _is_text)
+LONG_TEXT = Shape(msgspec.Raw, _is_text, any_text=True)
 """Text that may be long: only its first byte is read."""
 NUMBER = Shape(msgspec.Raw, _is_number)
 
@@ -177,7 +180,7 @@ def _each(accepts: Accepts | None) -> Accepts | None:
 def object_of(members: Members) -> Shape:
     """An object with these members and no others, or null."""
     shape = _object(members, [])
-    return Shape(_union([shape.type, None]), _by_type({shape.type: shape.accepts}))
+    return Shape(_union([shape.type, None]), shape.accepts)
 
 
 def variant_of(variants: Mapping[str, Members], discriminator: str) -> Shape:
@@ -217,7 +220,7 @@ def _object(
         tag=tag[1],
     )
     checked = {name: shape for name, shape in shapes.items() if shape.accepts is not None}
-    return Shape(kind, _Checks(checked, members.itself).accept if checked else members.itself)
+    return Shape(kind, _Checks(checked, members.itself).accept if checked or members.itself else None)
 
 
 class _Checks:
@@ -230,7 +233,7 @@ class _Checks:
     def __init__(self, checked: Mapping[str, Shape], itself: Accepts | None) -> None:
         raws = {name: shape for name, shape in checked.items() if shape.type is msgspec.Raw}
         others = {name: shape for name, shape in checked.items() if name not in raws}
-        self._raws = tuple((attrgetter(name), shape.accepts) for name, shape in raws.items())
+        self._raws = tuple((attrgetter(name), shape.any_text, shape.accepts) for name, shape in raws.items())
         self._others = tuple(shape.accepts for shape in others.values())
         # With at least two names it returns a tuple.
         self._get_others = attrgetter(*others, *[*others][:1]) if others else None
@@ -238,9 +241,13 @@ class _Checks:
         self._itself = itself
 
     def accept(self, value: Any) -> bool:
-        for get, accepts in self._raws:
+        if value is None:
+            return True
+        for get, any_text, accepts in self._raws:
             member = get(value)
-            if member is not UNSET and accepts is not None and not accepts(member):
+            if member is UNSET or (any_text and first_byte(member) == TEXT):
+                continue
+            if accepts is not None and not accepts(member):
                 return False
         if self._get_others is not None and (given := self._get_others(value)) != self._absent:
             for member, accepts in zip(given, self._others, strict=False):
@@ -266,7 +273,7 @@ def long_union(items: ShapedRule, members: ShapedRule, shapes: Shapes) -> Shape:
             return accepts_list(raw)
         return accepts_object(raw) if first == OBJECT else first == NULL
 
-    return Shape(msgspec.Raw, accepts)
+    return Shape(msgspec.Raw, accepts, any_text=True)
 
 
 def union_of(text: Shape | None, items: Shape | None, members: Shape | None, *plain: type) -> Shape:

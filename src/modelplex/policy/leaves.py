@@ -82,7 +82,7 @@ class OpaqueRule(PlainRule):
 
     def shape(self, shapes: Shapes) -> Shape | None:
         del shapes
-        return Shape(msgspec.Raw, self._accepts)
+        return Shape(msgspec.Raw, self._accepts, any_text=str in self.allowed_types)
 
     def _accepts(self, raw: msgspec.Raw) -> bool:
         first = first_byte(raw)
