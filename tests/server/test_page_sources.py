@@ -16,7 +16,9 @@ from tests.gateways import WAIT_S
 
 def sources(made: Scene) -> ServerSources:
     process = made.running.process
-    return ServerSources(process.app, process.page.reports, process.tools, stopping=lambda: False)
+    return ServerSources(
+        process.app, process.page.reports, process.tools, process._store, stopping=lambda: False
+    )
 
 
 async def running(seen: ServerSources, count: int) -> None:

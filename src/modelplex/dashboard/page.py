@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import partial
 from html import escape
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -29,6 +30,8 @@ from modelplex.dashboard.access import (
 )
 from modelplex.dashboard.calls import CallFeed, filter_of
 from modelplex.dashboard.live import LiveSampler
+from modelplex.dashboard.record_views import Download, RecordViews
+from modelplex.dashboard.records import PageRecords
 from modelplex.dashboard.request import ApprovedName, LiveCall, PageOutput, PageRequest, PageSources
 
 STREAMS = 16
@@ -42,7 +45,16 @@ RETRY = b"retry: 1000\n\n"
 """Milliseconds after which a browser connects again. The page shows that it does."""
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
+TEXT = b"text/plain; charset=utf-8"
 Answer = Callable[[PageRequest], Awaitable[object]]
+
+
+class AnswerOfOne(Protocol):
+    """A view of the call or run with this id."""
+
+    def __call__(self, request: PageRequest, /, id: str) -> Awaitable[object]: ...
+
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -69,10 +81,24 @@ class Dashboard:
         self._feed = CallFeed(sources.attach, sources.detach)
         self._sampler = LiveSampler(self._bytes_per_token)
         self._open = 0
+        store = PageRecords(sources.open_store) if sources.is_recording else None
+        self._records = records = RecordViews(store, self._feed, limits=self._limits, sent=sources.sent_body)
         self._views: Mapping[str, Answer] = {
-            "page/api/calls": self._history,
+            "page/api/calls": records.calls,
+            "page/api/runs": records.runs,
+            "page/api/spend": records.spend,
             "page/api/health": self._health,
             "page/api/tools": self._tools,
+        }
+        self._of_one: Mapping[tuple[str, str], AnswerOfOne] = {
+            ("call", ""): records.call,
+            ("call", "content"): records.content,
+            ("call", "request"): partial(records.body, which="request"),
+            ("call", "response"): partial(records.body, which="response"),
+            ("call", "sent"): partial(records.body, which="sent"),
+            ("run", ""): records.run,
+            ("run", "search"): records.search,
+            ("run", "export"): records.export,
         }
         self._changes: Mapping[str, Answer] = {
             "page/api/stop": self._stop,
@@ -110,8 +136,21 @@ class Dashboard:
             await self._send_events(stream(request), output)
         elif (view := self._views.get(request.path)) is not None:
             await _respond(output, encode(await view(request)))
+        elif (of_one := self._find_of_one(request.path)) is not None:
+            found = await of_one(request)
+            if isinstance(found, Download):
+                await _send_file(output, found)
+            else:
+                await _respond(output, encode(found))
         else:
             raise NotFound(f"The page has no {request.path}.")
+
+    def _find_of_one(self, path: str) -> Answer | None:
+        """The view of one call or run: KIND/ID or KIND/ID/WHICH below the API."""
+        kind, _, rest = path.removeprefix("page/api/").partition("/")
+        name, _, which = rest.partition("/")
+        view = self._of_one.get((kind, which))
+        return partial(view, id=name) if view is not None and name else None
 
     # --- files and sign-in
 
@@ -204,6 +243,10 @@ class Dashboard:
             ],
         }
 
+    async def _limits(self) -> object:
+        await self._sources.refresh("part")
+        return self._sources.view("agents")
+
     def _bytes_per_token(self, call: LiveCall) -> float | None:
         return health.bytes_per_token(
             self._sources.metrics, call.provider, call.provider_model, call.endpoint
@@ -221,12 +264,7 @@ class Dashboard:
 
     # --- views
 
-    async def _history(self, request: PageRequest) -> object:
-        del request
-        return {"rows": [], "done": True, "stored": False}
-
     async def _health(self, request: PageRequest) -> object:
-        del request
         await self._sources.refresh("part")
         metrics = self._sources.metrics
         status = self._sources.view("status")
@@ -235,6 +273,7 @@ class Dashboard:
             "figures": health.providers(metrics),
             "errors": health.errors(metrics),
             "lost_lines": dict(metrics.lost_lines()),
+            "series": await self._records.series(request),
         }
 
     async def _tools(self, request: PageRequest) -> object:
@@ -284,6 +323,14 @@ def encode(value: object) -> bytes:
 
 async def _respond(output: PageOutput, body: bytes) -> None:
     await output.respond(200, [*assets.FRESH, (b"content-type", JSON)], body)
+
+
+async def _send_file(output: PageOutput, file: Download) -> None:
+    """As text, whatever it is: a browser must not take a model's words for a page."""
+    headers = [*assets.FRESH, (b"content-type", TEXT)]
+    if file.name:
+        headers.append((b"content-disposition", f'attachment; filename="{file.name}"'.encode()))
+    await output.respond(200, headers, file.body)
 
 
 async def _respond_html(output: PageOutput, status: int, body: bytes, *, cookie: bytes | None = None) -> None:

@@ -13,6 +13,8 @@ import msgspec
 
 from modelplex.records.metrics import Metrics
 from modelplex.records.sink import Sink
+from modelplex.records.store.database import Database
+from modelplex.records.store.queries import CallSummary
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -110,6 +112,7 @@ class PageSources(Protocol):
     """The gateway as the page sees it."""
 
     metrics: Metrics
+    is_recording: bool
 
     def stopping(self) -> bool: ...
     async def refresh(self, view: Literal["part", "calls"]) -> None:
@@ -123,6 +126,16 @@ class PageSources(Protocol):
     def seen(self) -> list[SeenAgent]: ...
     def view(self, name: Literal["status", "agents", "mcp"]) -> Any: ...
     async def reset(self, provider: str) -> int: ...
+    def open_store(self) -> Database:
+        """A connection that only reads. Blocks; raises StoreError."""
+        ...
+
+    async def sent_body(self, call: CallSummary, body: bytes) -> bytes:
+        """The body that the provider of this call gets for the client's body, as the gateway writes
+        it now. Raises ModelplexError.
+        """
+        ...
+
     def attach(self, sink: Sink) -> None: ...
     def detach(self, sink: Sink) -> None: ...
     async def definitions(self) -> list[Definition]: ...

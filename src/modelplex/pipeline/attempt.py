@@ -146,10 +146,10 @@ class AttemptRunner:
             passes = raw.dialect == attempt.dialect and request is None
             if is_large(raw.body) or (not passes and is_heavy(raw.body)):
                 parsed, exchange = await self.offloaded(
-                    context, partial(self._exchange, context, attempt, request)
+                    context, partial(self.exchange, context, attempt, request)
                 )
             else:
-                parsed, exchange = self._exchange(context, attempt, request)
+                parsed, exchange = self.exchange(context, attempt, request)
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
             record.add_attempt(attempt, error, seconds=0.0)
             return detached(error)
@@ -215,7 +215,7 @@ class AttemptRunner:
         body = context.parsed.raw_request.body
         return await self._offload.run(work, body=body, owner=context.record.caller.owner)
 
-    def _exchange(
+    def exchange(
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
     ) -> tuple[ParsedRequest, Exchange]:
         """The exchange with this candidate, and the request that it was built from."""

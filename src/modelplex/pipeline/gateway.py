@@ -81,10 +81,10 @@ class Gateway:
         self._origins = state.origins
         self._chance = chance
         keys = KeyRotation()
-        self._selection = CandidateSelection(
+        self.selection = CandidateSelection(
             upstreams, catalog=catalog, prices=prices, egress=egress, keys=keys, offload=state.offload
         )
-        self._runner = AttemptRunner(
+        self.runner = AttemptRunner(
             upstreams,
             rules=rules,
             prices=prices,
@@ -119,7 +119,7 @@ class Gateway:
                 request, self.responses, owner=caller.owner, offload=self.offload
             )
             record.request = request
-        attempts, policy = await self._selection.attempts(request, caller)
+        attempts, policy = await self.selection.attempts(request, caller)
         if (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None:
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return
@@ -137,7 +137,7 @@ class Gateway:
         context = RequestContext(parse(judged, record, stored), output, record, stored, policy)
         changed: ChatRequest | None = None
         if self._may_pin(request, attempts):
-            attempts, changed = await self._runner.offloaded(
+            attempts, changed = await self.runner.offloaded(
                 context, partial(self._pinned, context.parsed, attempts)
             )
         steps: Generator[Attempt, Outcome, Exhausted] | None = None
@@ -147,7 +147,7 @@ class Gateway:
             else:
                 steps = self._plan(attempts, caller.owner)
                 attempt = next(steps)
-            while (error := await self._runner.run(context, attempt, changed)) is not None:
+            while (error := await self.runner.run(context, attempt, changed)) is not None:
                 if steps is None:
                     steps = self._plan(attempts, caller.owner, is_begun=True)
                     next(steps)

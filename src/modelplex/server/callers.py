@@ -22,6 +22,7 @@ from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 
 Refusal = tuple[str, str]
 """A sentence and an error code."""
+KINDS: tuple[Kind, ...] = ("tcp", "unix", "vsock", "admin")
 BEARER = b"bearer "
 MAX_SIGHTINGS = 256
 """Owners of requests: the agents and listeners of a config. A reload may rename them."""
@@ -87,9 +88,17 @@ class CallerResolver:
             if agent.token is not None
         }
         self._policies: dict[tuple[Kind, str], AgentPolicy] = {}
-        for kind in ("tcp", "unix", "vsock", "admin"):
+        for kind in KINDS:
             for name in ("", *self._agents):
                 self._policies[kind, name] = _policy(config, kind, self._agents.get(name))
+
+    def caller_like(self, *, listener: str, agent: str) -> Caller | None:
+        """A caller with what the config now permits this agent on this listener; None if there is
+        no such agent any more.
+        """
+        kind: Kind = next((each for each in KINDS if listener.startswith(f"{each}:")), "unix")
+        policy = self._policies.get((kind, agent))
+        return _with_policy(Caller(listener=listener, kind=kind), policy) if policy is not None else None
 
     def identify(
         self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""

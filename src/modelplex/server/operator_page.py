@@ -17,6 +17,7 @@ from modelplex.config.state_folder import state_folder
 from modelplex.server.app import ADMIN, App
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.page_token import load_token
+from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
 from modelplex.server.response_writer import ResponseWriter
 from modelplex.server.tool_endpoints import ToolEndpoints
@@ -35,11 +36,18 @@ class OperatorPage:
     """
 
     def __init__(
-        self, app: App, reports: Reports, tools: ToolEndpoints, *, stopping: Callable[[], bool]
+        self,
+        app: App,
+        reports: Reports,
+        tools: ToolEndpoints,
+        store: RecordStore,
+        *,
+        stopping: Callable[[], bool],
     ) -> None:
         self._app = app
         self.reports = reports
         self._tools = tools
+        self._store = store
         self._stopping = stopping
         self._own_token = ""
         self._dashboard: Dashboard | None = None
@@ -66,7 +74,7 @@ class OperatorPage:
         """Of this process."""
         from modelplex.server.page_sources import ServerSources
 
-        return ServerSources(self._app, self.reports, self._tools, stopping=self._stopping)
+        return ServerSources(self._app, self.reports, self._tools, self._store, stopping=self._stopping)
 
     def has(self, path: str) -> bool:
         return path in OWN_PATHS or path.startswith(f"{ADMIN}page/")

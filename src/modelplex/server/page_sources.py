@@ -12,9 +12,12 @@ from modelplex.core.errors import BadRequest, OperatorStopped
 from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.sink import Sink
+from modelplex.records.store.queries import CallSummary
 from modelplex.server.app import App
+from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
 from modelplex.server.response_writer import ResponseWriter
+from modelplex.server.sent_body import sent_body
 from modelplex.server.tool_endpoints import ToolEndpoints
 
 
@@ -22,13 +25,21 @@ class ServerSources:
     """The parts of a running process. Everything is read when the page asks."""
 
     def __init__(
-        self, app: App, reports: Reports, tools: ToolEndpoints, *, stopping: Callable[[], bool]
+        self,
+        app: App,
+        reports: Reports,
+        tools: ToolEndpoints,
+        store: RecordStore,
+        *,
+        stopping: Callable[[], bool],
     ) -> None:
         self.metrics = reports.metrics
         self.stopping = stopping
         self._app = app
         self._reports = reports
         self._tools = tools
+        self.is_recording = store.sink is not None
+        self.open_store = store.open_for_reading
 
     def running(self) -> list[LiveCall]:
         now = perf_counter()
@@ -86,6 +97,10 @@ class ServerSources:
         gateway.circuits.keep_only(frozenset(gateway.upstreams) - {provider})
         self._reports.log.events.warning("circuit breakers were reset by the operator", provider=provider)
         return len(found)
+
+    async def sent_body(self, call: CallSummary, body: bytes) -> bytes:
+        """Raises ModelplexError."""
+        return await sent_body(self._app.gateway, self._app.callers, call, body)
 
     def attach(self, sink: Sink) -> None:
         self._reports.sinks.append(sink)

@@ -146,7 +146,7 @@ class GatewayProcess:
                 bind_stdio=self._bind_stdio,
             )
         )
-        self.page = OperatorPage(self.app, self._reports, self.tools, stopping=self._stop.is_set)
+        self.page = OperatorPage(self.app, self._reports, self.tools, self._store, stopping=self._stop.is_set)
 
     def __repr__(self) -> str:
         return f"<GatewayProcess {self.addresses} {self._gateway!r}>"

@@ -154,6 +154,12 @@ class RecordStore:
     def is_failing(self) -> bool:
         return self.sink is not None and bool(self.sink.status().failure)
 
+    def open_for_reading(self) -> Database:
+        """Another connection. Blocks; raises StoreError."""
+        from modelplex.records.store.database import open_database
+
+        return open_database(store_place(self._config, self._environ), read_only=True)
+
     def _open(self) -> Database:
         from modelplex.records.store.database import open_database
 

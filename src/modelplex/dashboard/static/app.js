@@ -7,17 +7,24 @@ import { now } from "./now.js";
 const VIEWS = [
   ["now", "Now", "M4 12h4l2-6 4 12 2-6h4"],
   ["calls", "Calls", "M4 6h16M4 12h16M4 18h10"],
+  ["runs", "Runs", "M6 4v10a4 4 0 0 0 4 4h8M6 9h8M18 18l-3-3M18 18l-3 3"],
+  ["spend", "Spend", "M5 20V11M12 20V4M19 20v-6"],
   ["tools", "Tools", "M14 6a4 4 0 0 1 5-2l-3 3 1 1 3-3a4 4 0 0 1-6 5l-8 8-2-2 8-8a4 4 0 0 1 2-2z"],
   ["health", "Health", "M12 20s-7-4.6-7-10a4 4 0 0 1 7-2.6A4 4 0 0 1 19 10c0 5.400-7 10-7 10z"],
 ];
 const LOADERS = {
   now: async () => now,
   calls: async () => (await import("./calls.js")).calls,
+  call: async () => (await import("./call.js")).call,
+  runs: async () => (await import("./runs.js")).runs,
+  run: async () => (await import("./run.js")).run,
+  spend: async () => (await import("./spend.js")).spend,
   tools: async () => (await import("./tools.js")).tools,
   health: async () => (await import("./health.js")).health,
 };
+const SECTION = { call: "calls", run: "runs" };
 const HELP = [
-  ["g then n, c, t, h", "Now, Calls, Tools, Health"],
+  ["g then n, c, r, s, t, h", "Now, Calls, Runs, Spend, Tools, Health"],
   ["j, k or arrows", "next and previous row"],
   ["Enter", "open the row"],
   ["/", "search or filter"],
@@ -73,7 +80,7 @@ async function show() {
   const mine = ++version;
   const at = route();
   for (const [name, link] of links) {
-    const here = name === (at.name);
+    const here = name === (SECTION[at.name] || at.name);
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -123,7 +130,7 @@ function keys(event) {
     if (event.key === "Escape") field.blur();
     return;
   }
-  const second = { n: "now", c: "calls", t: "tools", h: "health" }[event.key];
+  const second = { n: "now", c: "calls", r: "runs", s: "spend", t: "tools", h: "health" }[event.key];
   if (waiting && second) {
     waiting = false;
     location.hash = `#/${second}`;

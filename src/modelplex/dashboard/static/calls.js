@@ -8,7 +8,7 @@ import { get, listen, query } from "./live.js";
 import { fillCells, virtualList } from "./list.js";
 
 const MOST = 10000;
-const PAGE = 200;
+const CATCH_UP_MS = 1500;
 const COLUMNS = [
   { label: "time" },
   { label: "agent" },
@@ -68,6 +68,7 @@ export function calls(main, { params }) {
   let paused = false;
   let waiting = [];
   let done = false;
+  let last = null;
   let asking = false;
   let stop = () => {};
   let ended = 0;
@@ -97,6 +98,7 @@ export function calls(main, { params }) {
   );
   set(main, h("header", {}, h("h1", {}, "Calls"), fields, h("span", { class: "end" }, status, pause)), h("div", { class: "split" }, h("div", { class: "listbox" }, list.node, none), side));
 
+  let late = 0;
   let timer = 0;
   function apply(changed) {
     Object.assign(filter, changed);
@@ -137,11 +139,11 @@ export function calls(main, { params }) {
     if (asking || done) return;
     asking = true;
     const mine = version;
-    const last = rows[rows.length - 1];
     try {
-      const found = await get(`page/api/calls${query({ ...filter, before: last ? `${last.started},${last.id}` : "", limit: PAGE })}`);
+      const found = await get(`page/api/calls${query({ ...filter, before: last ? last.join(",") : "" })}`);
       if (mine !== version) return;
-      done = found.done;
+      last = found.last;
+      done = !last;
       put(found.rows, true);
       text(none, found.stored ? "No call matches." : "Nothing is recorded: calls appear here as they end.");
     } catch (error) {
@@ -159,6 +161,7 @@ export function calls(main, { params }) {
     known = new Set();
     waiting = [];
     done = asking = false;
+    last = null;
     list.show(rows);
     list.body.scrollTop = 0;
     more();
@@ -168,7 +171,24 @@ export function calls(main, { params }) {
       if (paused) waiting = fresh.concat(waiting).slice(0, MOST);
       else if (fresh.length) put(fresh);
       tell();
+    }, () => {
+      // What ended just before is not in the store yet, and what ended while the gateway was away was not sent.
+      clearTimeout(late);
+      late = setTimeout(catchUp, CATCH_UP_MS);
     });
+  }
+
+  async function catchUp() {
+    const mine = version;
+    const found = await get(`page/api/calls${query(filter)}`).catch(() => null);
+    if (!found || mine !== version) return;
+    const missing = found.rows.filter((row) => !known.has(row.id));
+    if (!missing.length) return;
+    for (const row of missing) known.add(row.id);
+    rows = rows.concat(missing).sort((a, b) => b.started - a.started);
+    list.show(rows);
+    none.hidden = true;
+    tell();
   }
 
   function turn() {
@@ -197,6 +217,8 @@ export function calls(main, { params }) {
   if (selected) open({ id: selected });
   return () => {
     stop();
+    clearTimeout(late);
+    clearTimeout(timer);
     list.close();
     document.removeEventListener("keydown", keys);
   };

@@ -19,8 +19,8 @@ function nice(top) {
   return first * size;
 }
 
-const WIDTH = 640;
-const HEIGHT = 170;
+const WIDTH = 520;
+const HEIGHT = 160;
 const LEFT = 46;
 const BOTTOM = 20;
 
@@ -29,7 +29,7 @@ function axes(box, top, format, labels, place) {
     const y = HEIGHT - BOTTOM - part * (HEIGHT - BOTTOM - 8);
     box.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH, y1: y, y2: y }), svg("text", { class: "tick", x: LEFT - 6, y: y + 3.5, "text-anchor": "end" }, format(top * part)));
   }
-  const every = Math.ceil(labels.length / 8);
+  const every = Math.ceil(labels.length / 7);
   labels.forEach((label, i) => {
     if (i % every === 0) box.append(svg("text", { class: "tick", x: place(i), y: HEIGHT - 5, "text-anchor": i === 0 ? "start" : "middle" }, label));
   });
@@ -48,15 +48,16 @@ export function lines({ labels, series, format, title }) {
   series.forEach((each, n) => {
     let path = "";
     let pen = false;
+    const dots = [];
     each.values.forEach((value, i) => {
       if (value === null || value === undefined) pen = false;
       else {
         path += `${pen ? "L" : "M"}${place(i).toFixed(1)},${(HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - 8)).toFixed(1)}`;
-        if (!pen && (each.values[i + 1] === null || each.values[i + 1] === undefined)) path += "h0.1";
+        if (!pen && (each.values[i + 1] ?? null) === null) dots.push([place(i), HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - 8)]);
         pen = true;
       }
     });
-    box.append(svg("path", { class: `line s${n % 8}`, d: path }));
+    box.append(svg("path", { class: `line s${n % 8}`, d: path }), ...dots.map(([cx, cy]) => svg("circle", { class: `dot c${n % 8}`, cx, cy, r: 2.2 })));
   });
   labels.forEach((label, i) => {
     const told = series.map((each) => `${each.name}: ${each.values[i] === null || each.values[i] === undefined ? "–" : format(each.values[i])}`).join("\n");
@@ -88,8 +89,8 @@ export function bars({ labels, series, format, title }) {
 }
 
 // A part of a whole, as a bar.
-export function meter(part, { label = "", bad = false } = {}) {
+export function meter(part, { label = "", limit = true } = {}) {
   const shown = Math.max(0, Math.min(1, part));
-  const warn = bad || part >= 1 ? "bad" : part >= 0.8 ? "warn" : "";
+  const warn = !limit ? "" : part >= 1 ? "bad" : part >= 0.8 ? "warn" : "";
   return h("span", { class: `meter ${warn}`, role: "meter", "aria-valuenow": Math.round(shown * 100), "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label || "share" }, h("i", { style: { width: `${shown * 100}%` } }));
 }

@@ -4,6 +4,7 @@ const number = new Intl.NumberFormat("en");
 
 export function count(value) {
   if (value === null || value === undefined) return "–";
+  if (value < 10 && value % 1) return value.toFixed(1);
   if (value < 10000) return number.format(Math.round(value));
   if (value < 1e6) return (value / 1e3).toFixed(value < 1e5 ? 1 : 0) + "k";
   if (value < 1e9) return (value / 1e6).toFixed(value < 1e7 ? 2 : 1) + "M";
@@ -21,6 +22,7 @@ export function bytes(value) {
 
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
+  if (value === 0) return "0 s";
   if (value < 0.001) return (value * 1e6).toFixed(0) + " µs";
   if (value < 1) return (value * 1e3).toFixed(value < 0.01 ? 1 : 0) + " ms";
   if (value < 60) return value.toFixed(value < 10 ? 2 : 1) + " s";

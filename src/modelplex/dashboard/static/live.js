@@ -13,7 +13,7 @@ function show(now) {
   for (const act of state.listeners) act(now);
 }
 
-export function listen(path, onData) {
+export function listen(path, onData, onOpen = () => {}) {
   let source = null;
   let timer = 0;
   const open = () => {
@@ -21,7 +21,10 @@ export function listen(path, onData) {
     if (document.hidden) return;
     if (state.shown !== "live") show("connecting");
     source = new EventSource(path);
-    source.onopen = () => show("live");
+    source.onopen = () => {
+      show("live");
+      onOpen();
+    };
     source.onmessage = (event) => onData(JSON.parse(event.data));
     source.onerror = () => {
       show("offline");

@@ -121,7 +121,7 @@ function breakerRow(item) {
 
 function updateBreaker(row, item) {
   const [what, state, why, left] = row.children;
-  set(what, h("b", {}, item.provider), item.model && h("small", {}, " " + item.model), item.key !== null && h("small", {}, ` key ${item.key}`), item.caller && h("small", {}, ` for ${item.caller}`));
+  set(what, h("b", {}, item.provider), item.model && h("small", {}, " " + item.model), item.key > 0 && h("small", {}, ` key ${item.key}`), item.caller && h("small", {}, ` for ${item.caller}`));
   const kind = item.state === "open" ? "bad" : item.state === "half_open" ? "warn" : "dim";
   set(state, h("span", { class: `badge ${kind}` }, h("i"), item.state === "closed" ? `${item.failures} failed` : item.state.replace("_", " ")));
   text(why, item.reason);
@@ -160,7 +160,8 @@ export function now(main) {
     const perMinute = before.length > 1 ? ((total.calls - before[0].calls) / passed) * 60 : 0;
     const rate = data.streams.reduce((sum, each) => sum + (each.rate || 0), 0);
     text(tiles.flight.value, data.streams.length);
-    text(tiles.flight.note, Object.entries(states).filter(([, many]) => many).map(([state, many]) => `${many} ${state}`).join(" · ") || "nothing runs");
+    const idle = ["stalled", "waiting"].filter((state) => states[state]);
+    set(tiles.flight.note, data.streams.length === 0 ? "nothing runs" : idle.length === 0 ? "all are streaming" : idle.map((state, i) => [i > 0 && " · ", h("span", { class: state === "stalled" ? "warn" : "" }, `${states[state]} ${state}`)]));
     push(tiles.flight, data.streams.length);
     text(tiles.rate.value, count(Math.round(rate)));
     text(tiles.rate.note, `${count(total.tokens_out)} out since start`);

@@ -123,6 +123,9 @@ class WorkerSources:
     def __init__(self, own: ServerSources, collector: Collector, workers: Workers) -> None:
         self.metrics = own.metrics
         self.stopping = own.stopping
+        self.is_recording = own.is_recording
+        self.open_store = own.open_store
+        self.sent_body = own.sent_body
         self._own = own
         self._collector = collector
         self._workers = workers
