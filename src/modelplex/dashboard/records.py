@@ -48,7 +48,7 @@ HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
 
 
-class PagePart(msgspec.Struct, frozen=True):
+class ShownPart(msgspec.Struct, frozen=True):
     """A piece of a request. `is_new`: the turn before did not have it. `label` is its role or the
     name of its member; `blocks` is what a message says, `text` the bytes.
     """
@@ -63,7 +63,7 @@ class PagePart(msgspec.Struct, frozen=True):
 
 
 class CallContent(msgspec.Struct, frozen=True):
-    parts: list[PagePart]
+    parts: list[ShownPart]
     response: tuple[Block, ...]
     response_bytes: int
     before: str | None
@@ -214,11 +214,11 @@ def _entries(call: CallSummary, pieces: Sequence[RequestPart]) -> Sequence[Entry
     return read_sent(call, body).entries
 
 
-def _whole_parts(entries: Sequence[Entry], known: set[object]) -> Iterator[PagePart]:
+def _whole_parts(entries: Sequence[Entry], known: set[object]) -> Iterator[ShownPart]:
     """Of a small body, which is stored in one piece."""
     for entry in entries:
         text = "\n".join(block.text for block in entry.blocks)
-        yield PagePart(
+        yield ShownPart(
             kind="message",
             label=entry.role,
             bytes=len(text.encode(errors="replace")),
@@ -231,7 +231,7 @@ def _whole_parts(entries: Sequence[Entry], known: set[object]) -> Iterator[PageP
 
 def _page_parts(
     call: CallSummary, pieces: Sequence[RequestPart], known: set[object], *, is_first: bool
-) -> Iterator[PagePart]:
+) -> Iterator[ShownPart]:
     member = "body"
     for piece in pieces:
         text = piece.content.decode("utf-8", "replace")
@@ -240,7 +240,7 @@ def _page_parts(
             if not any(character.isalnum() for character in text):
                 continue  # a comma between two messages
         entries = _read(call, piece) if piece.kind == "message" else ()
-        yield PagePart(
+        yield ShownPart(
             kind=piece.kind,
             label=entries[0].role if entries else "other members" if piece.kind == "rest" else member,
             bytes=len(piece.content),

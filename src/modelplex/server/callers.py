@@ -96,7 +96,8 @@ class CallerResolver:
         """A caller with what the config now permits this agent on this listener; None if there is
         no such agent any more.
         """
-        kind: Kind = next((each for each in KINDS if listener.startswith(f"{each}:")), "unix")
+        named: list[Kind] = [kind for kind in KINDS if listener.startswith(f"{kind}:")]
+        kind = named[0] if named else "unix"
         policy = self._policies.get((kind, agent))
         return _with_policy(Caller(listener=listener, kind=kind), policy) if policy is not None else None
 
