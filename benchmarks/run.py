@@ -16,14 +16,14 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bodies, gateways, tools, translate, workers
+from benchmarks import bodies, gateways, record, tools, translate, workers
 from benchmarks.gateways import Server
 from benchmarks.machine import BUILD, GATEWAY_CORE, PEERS_CORE, Service, build, free_port, on_core, start
 
@@ -36,7 +36,7 @@ UNREAD_SECONDS = 6.0
 OPEN_FILES = 4 * max(HELD_STREAMS)
 """Each open stream is two sockets in a proxy, and some spare ones."""
 STARTS = 5
-TABLES = ["cpu", "memory", "translation", "tools", "workers"]
+TABLES = ["cpu", "memory", "translation", "tools", "workers", "record"]
 RATES = {"answer after, µs (median at 200/s)": (200, "p50"), "99th percentile, µs, at 2,000/s": (2000, "p99")}
 """Requests per second, and the name of the load client's figure."""
 CONNECTIONS = {
@@ -111,12 +111,14 @@ class Bench:
         options = ["-c", "32", "-d", str(self.seconds), "-r", str(rate)]
         return {measure: self.load(target, kind="500 B", options=options)[figure]}
 
-    def rounds(self, *, count: int) -> Figures:
+    def rounds(
+        self, *, count: int, kinds: Iterable[str] = CONNECTIONS, rates: Iterable[str] = RATES
+    ) -> Figures:
         """Every measure of every target in each round; the order of the targets changes."""
         figures: Figures = defaultdict(list)
         steps: list[tuple[str, Callable[[Target], dict[str, float]]]] = [
-            *((kind, lambda target, kind=kind: self.cpu(target, kind=kind)) for kind in CONNECTIONS),
-            *((rate, lambda target, rate=rate: self.latency(target, measure=rate)) for rate in RATES),
+            *((kind, lambda target, kind=kind: self.cpu(target, kind=kind)) for kind in kinds),
+            *((rate, lambda target, rate=rate: self.latency(target, measure=rate)) for rate in rates),
         ]
         for number in range(count):
             for name, step in steps:
@@ -345,6 +347,19 @@ def start_upstream(stack: ExitStack) -> int:
     return port
 
 
+def recording(*, count: int, seconds: float) -> str:
+    """The table of what recording costs."""
+    with ExitStack() as stack:
+        upstream = start_upstream(stack)
+        targets: list[Target] = []
+        for server in record.servers(upstream):
+            service, _ = server.start()
+            stack.callback(service.stop)
+            targets += [Target(name, address, service) for name, address in server.addresses.items()]
+        bench = Bench(targets=targets, files=bodies.write(BUILD), seconds=seconds)
+        return record.table(bench.rounds(count=count, kinds=record.KINDS, rates=()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -387,6 +402,8 @@ def main() -> None:
     if medians:
         names = list(dict.fromkeys(["direct", *(name for server in servers for name in server.addresses)]))
         print(table(medians, names=names))
+    if "record" in wanted:
+        print(recording(count=given.rounds, seconds=given.seconds))
     if "translation" in wanted:
         print(translate.table())
     if "tools" in wanted:

@@ -234,7 +234,7 @@ async def test_a_process_that_records_nothing_has_no_store(tmp_path: Path) -> No
     config = config_with(tmp_path, f'[record]\ncontent = "off"\n[log]\nfile = "{tmp_path / "log"}"\n')
     process = GatewayProcess(config, config_path=None, verbose=False)
     assert process._store.sink is None
-    assert process._store.kept_body(None) is None
+    assert process._store.kept_body(config) is None
     assert process._store.status() is None
     assert process._store.lost() == {}
     await process._store.close()

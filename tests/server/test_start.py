@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def modules(folder: Path, config: str, *path: str) -> list[frozenset[str]]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(file), str(socket), *path],
         check=True,
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
         capture_output=True,
         timeout=60,
         text=True,

@@ -233,13 +233,14 @@ class StoreSink:
                 )
             self._failure = error.sentence
             return False
-        lost = self._dropped + self._without_bodies
+        status = self.status()
+        lost = status.dropped + status.without_bodies
         if self._failure or lost > self._reported:
             self._report.info(
                 "the record store is written",
                 place=self._place,
-                dropped=self._dropped,
-                without_bodies=self._without_bodies,
+                dropped=status.dropped,
+                without_bodies=status.without_bodies,
             )
             self._failure, self._reported = "", lost
         return True

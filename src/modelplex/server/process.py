@@ -142,7 +142,7 @@ class GatewayProcess:
                 client=self._client,
                 offload=self._state.offload,
                 shares=lambda: self.traffic.shares,
-                keep_bodies=self._kept_body,
+                keep_bodies=self._store.kept_body,
                 bind_stdio=self._bind_stdio,
             )
         )
@@ -173,7 +173,7 @@ class GatewayProcess:
             limits=self.limits,
             hosts=from_config.allowed_hosts_of(config),
             ids=request_ids(),
-            bodies=_body_settings(config, keep=self._kept_body(config), heap_trim=self._heap_trim),
+            bodies=_body_settings(config, keep=self._store.kept_body(config), heap_trim=self._heap_trim),
             observer=self._reports,
         )
 
@@ -354,9 +354,6 @@ class GatewayProcess:
     @property
     def sinks(self) -> list[Sink]:
         return self._reports.sinks
-
-    def _kept_body(self, config: Config) -> int | None:
-        return self._store.kept_body(config.log.max_body if self._log.bodies else None)
 
     def _breakers(self) -> list[Breaker]:
         keys = {name: upstream.keys for name, upstream in self._gateway.upstreams.items()}

@@ -107,10 +107,11 @@ class RecordStore:
         if self.sink is not None:
             self.sink.record(record)
 
-    def kept_body(self, logged: int | None) -> int | None:
-        """Bytes of each response that a Record gets beside the request; None where it has no
-        bodies. `logged` is what the log needs.
+    def kept_body(self, config: Config) -> int | None:
+        """Bytes of each response that a Record gets beside the request, for the log and the store;
+        None where it has no bodies.
         """
+        logged = config.log.max_body if self._log.bodies else None
         return max((each for each in (logged, self._kept) if each is not None), default=None)
 
     async def start(self) -> None:

@@ -12,6 +12,7 @@ from modelplex.records.store.database import Database, StoreUnavailable
 from modelplex.records.store.writer import FRESH_S, RecordWriter
 from modelplex.records.store_sink import RunInfo
 from tests.records.store import stored
+from tests.records.store.session import session
 from tests.records.store.stored import NOW, Switched, body, record, tool_record, write
 
 
@@ -156,3 +157,21 @@ def test_after_a_failure_everything_is_written_again(tmp_path: Path) -> None:
     for call in calls:
         assert queries.request_body(db, call.id) == call.request_body
     assert {call.run for call in queries.recent_calls(db)} == {"run-0001"}
+
+
+def test_a_session_of_200_turns_is_20_times_smaller_than_its_bodies(tmp_path: Path) -> None:
+    db = stored.database(tmp_path)
+    writer = RecordWriter(db, stored.options())
+    calls = list(session())
+    for number in range(0, len(calls), 5):
+        writer.write(calls[number : number + 5], now=NOW + number)
+    db.query("PRAGMA wal_checkpoint(TRUNCATE)")
+    bodies = sum(len(call.request_body or b"") + len(call.response_body or b"") for call in calls)
+    size = sum(file.stat().st_size for file in tmp_path.iterdir() if file.name.startswith("records.sqlite"))
+    size -= (tmp_path / "records.sqlite-shm").stat().st_size  # memory, not a part of the store
+    assert bodies > 20_000_000
+    assert bodies / size > 20, f"{bodies} bytes of bodies in {size}"
+    assert {call.relation for call in queries.recent_calls(db, limit=500)} == {"root", "turn"}
+    for call in calls[::17]:
+        assert queries.request_body(db, call.id) == call.request_body
+        assert queries.response_body(db, call.id) == call.response_body

@@ -30,11 +30,13 @@ LEAST_PART: Final = 256
 """Bytes. A smaller value outside of the conversation costs less beside the call."""
 WHOLE_BODY: Final = 1024
 """Bytes of a body that is stored with its call, without parts."""
-LEAST_COMPRESSED: Final = 200
-"""Bytes. Smaller contents hardly shrink."""
+LEAST_COMPRESSED: Final = 512
+"""Bytes. Smaller contents save too little for what compressing costs."""
+SMALL: Final = 8192
+"""Bytes up to which a small window is used: clearing a large one takes longer than compressing."""
 PROBE: Final = 24
 """Bytes by which a value is looked for."""
-LEVEL: Final = 6
+LEVEL: Final = 1
 """Of zlib: docs/decisions/0019-records-in-a-store.md has the measurements."""
 
 _MARK = re.compile(rb',\s*"cache_control"\s*:\s*\{[^{}]*\}|"cache_control"\s*:\s*\{[^{}]*\}\s*,')
@@ -60,6 +62,9 @@ class SplitBody(msgspec.Struct, frozen=True):
     The conversation's messages are the parts from `first` on, one for each of `nodes`, which are
     hashes of the conversation so far; `turns` are the same but for the form of texts. `context` is
     the hash of the system prompt.
+
+    For the next body of the conversation: the member `list_name` has the messages, `ends` are the
+    positions after each of them, and `instructions` the hashes of the system prompt before them.
     """
 
     literals: tuple[bytes, ...]
@@ -68,6 +73,9 @@ class SplitBody(msgspec.Struct, frozen=True):
     nodes: tuple[bytes, ...] = ()
     turns: tuple[bytes, ...] = ()
     context: bytes | None = None
+    list_name: str = ""
+    ends: tuple[int, ...] = ()
+    instructions: tuple[bytes, ...] = ()
 
     @property
     def messages(self) -> tuple[Part, ...]:
@@ -101,35 +109,81 @@ def split_body(body: bytes, *, conversation: Sequence[str], seed: bytes = b"") -
     is no JSON object is one literal.
     """
     try:
-        return _Cutter(body, seed).cut(_members(body), conversation)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        # ValueError: a member stands twice, so that values are not in the order of their names.
+        return _Cutter(body, seed, conversation).cut(_members(body))
+    except _NOT_SPLIT:
         return SplitBody((body,))
+
+
+def split_longer(
+    body: bytes, known: SplitBody, *, same: int, conversation: Sequence[str], seed: bytes = b""
+) -> SplitBody | None:
+    """The same for a body that is equal to that of `known` up to the end of its message number
+    `same`, from 1 on. Only the rest is read. None where it does not continue as expected.
+    """
+    rest = body[known.ends[same - 1] :].lstrip()
+    if rest.startswith(b","):
+        rest = rest[1:]
+    elif not rest.startswith(b"]"):
+        return None
+    cutter = _Cutter(body, seed, conversation)
+    cutter.resume(known, same)
+    try:
+        return cutter.cut(_members(b'{"%b":[%b' % (known.list_name.encode(), rest)))
+    except _NOT_SPLIT:
+        return None
+
+
+_NOT_SPLIT: Final = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
+"""ValueError: a member stands twice, so that values are not in the order of their names."""
 
 
 class _Cutter:
     """Cuts one body, from its start to its end."""
 
-    def __init__(self, body: bytes, seed: bytes) -> None:
+    def __init__(self, body: bytes, seed: bytes, conversation: Sequence[str]) -> None:
         self._body = body
+        self._conversation = conversation
         self._at = 0
         self._node = self._turn = seed
         self._literals: list[bytes] = []
         self._parts: list[Part] = []
         self._nodes: list[bytes] = []
         self._turns: list[bytes] = []
+        self._ends: list[int] = []
         self._first = 0
+        self._list = ""
         self._context: list[bytes] = []
+        self._instructions: tuple[bytes, ...] = ()
+        self._known: dict[bytes, Part] = {}
 
-    def cut(self, members: dict[str, msgspec.Raw], conversation: Sequence[str]) -> SplitBody:
+    def resume(self, known: SplitBody, same: int) -> None:
+        """Continue after so many messages of another body."""
+        count = known.first + same
+        self._at = known.ends[same - 1]
+        self._literals += known.literals[:count]
+        self._parts += known.parts[:count]
+        self._nodes += known.nodes[:same]
+        self._turns += known.turns[:same]
+        self._ends += known.ends[:same]
+        self._node, self._turn = known.nodes[same - 1], known.turns[same - 1]
+        self._first, self._list = known.first, known.list_name
+        self._instructions = known.instructions
+        self._context += known.instructions
+        self._known = {part.content[:PROBE]: part for part in known.parts[known.first + len(known.nodes) :]}
+
+    def cut(self, members: dict[str, msgspec.Raw]) -> SplitBody:
         values = {name: bytes(raw) for name, raw in members.items()}
-        main = next((name for name in conversation if values.get(name, b"").startswith(b"[")), None)
+        list_name = self._list or next(
+            (name for name in self._conversation if values.get(name, b"").startswith(b"[")), ""
+        )
         for name, value in values.items():
-            if name == main:
-                self._first = len(self._parts)
+            if name == list_name:
+                if not self._nodes:
+                    self._first = len(self._parts)
+                    self._list = list_name
                 self._cut_messages(value)
             elif len(value) >= LEAST_PART:
-                self._cut_member(value, is_context=name in conversation)
+                self._cut_member(value, is_context=name in self._conversation)
         self._literals.append(self._body[self._at :])
         context = hash_of(b"".join(self._context)) if self._context else None
         return SplitBody(
@@ -139,6 +193,9 @@ class _Cutter:
             tuple(self._nodes),
             tuple(self._turns),
             context,
+            self._list,
+            tuple(self._ends),
+            self._instructions,
         )
 
     def _cut_member(self, value: bytes, *, is_context: bool) -> None:
@@ -164,12 +221,15 @@ class _Cutter:
             self._node = node
             self._nodes.append(node)
             self._turns.append(self._turn)
+            self._ends.append(self._at)
+        self._instructions = tuple(self._context)
 
     def _take(self, value: bytes) -> Part:
         start = self._find(value)
         self._literals.append(self._body[self._at : start])
         self._at = start + len(value)
-        part = _part(value)
+        known = self._known.get(value[:PROBE])
+        part = known if known is not None and known.content == value else _part(value)
         self._parts.append(part)
         return part
 
@@ -258,9 +318,14 @@ ZLIB: Final = 1
 
 def compress(content: bytes) -> tuple[int, bytes]:
     """An encoding and the bytes, whichever is shorter."""
-    if len(content) >= LEAST_COMPRESSED and len(small := zlib.compress(content, LEVEL)) < len(content):
-        return ZLIB, small
-    return RAW, content
+    if len(content) < LEAST_COMPRESSED:
+        return RAW, content
+    if len(content) <= SMALL:
+        packer = zlib.compressobj(LEVEL, zlib.DEFLATED, 13, 5)
+        small = packer.compress(content) + packer.flush()
+    else:
+        small = zlib.compress(content, LEVEL)
+    return (ZLIB, small) if len(small) < len(content) else (RAW, content)
 
 
 def decompress(encoding: int, content: bytes) -> bytes:

@@ -26,7 +26,6 @@ CUT: Final = 0.02
 
 _TABLES: Final = (
     ("calls", "started", "id", 0.0),
-    ("bodies", "started", "call", 0.0),
     ("nodes", "seen", "hash", FRESH_S),
     ("parts", "seen", "hash", FRESH_S),
 )
@@ -67,7 +66,8 @@ class Retention:
             before = self._cutoff - slack
             some = f"SELECT {key} FROM {table} WHERE {time} < ? ORDER BY {time} LIMIT {STEP_ROWS}"  # noqa: S608 - our own names
             if found := database.query(some, (before,)):
-                database.write([(f"DELETE FROM {table} WHERE {key} = ?", found)])  # noqa: S608 - our own names
+                of_bodies = [("DELETE FROM bodies WHERE call = ?", found)] if table == "calls" else []
+                database.write([(f"DELETE FROM {table} WHERE {key} = ?", found), *of_bodies])  # noqa: S608 - our own names
                 return True
         old = "SELECT id FROM runs WHERE started < ? AND NOT EXISTS (SELECT 1 FROM calls WHERE run = runs.id)"
         if found := database.query(f"{old} ORDER BY started LIMIT {STEP_ROWS}", (self._cutoff,)):

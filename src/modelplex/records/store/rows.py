@@ -6,6 +6,7 @@ Texts are made such that both databases take them: no NUL, no lone surrogate, an
 from __future__ import annotations
 
 import datetime as dt
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -28,6 +29,11 @@ CALL_COLUMNS: Final = (
     *("seconds", "first_output", "overhead", "attempts", "changes", "stripped"),
     *("bytes_in", "bytes_out", "messages", "node", "context", "detail"),
 )
+FOREIGN: Final = tuple(
+    CALL_COLUMNS.index(name)
+    for name in ("requested_model", "model", "server", "tool", "code", "error", "finish_reason", "detail")
+)
+"""The places of texts that clients and providers write."""
 INSERT_CALL: Final = (
     f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) VALUES ({', '.join('?' * len(CALL_COLUMNS))}) "  # noqa: S608 - our own names
     "ON CONFLICT (id) DO NOTHING"
@@ -175,7 +181,12 @@ def tool_row(record: ToolRecord, place: Placement, *, cut: tuple[str, ...] = (),
 
 def day_of(at: float) -> str:
     """The day in UTC, as budgets count days."""
-    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d")
+    return _day(int(at // 86_400))
+
+
+@lru_cache(maxsize=64)
+def _day(number: int) -> str:
+    return dt.datetime.fromtimestamp(number * 86_400, dt.UTC).strftime("%Y-%m-%d")
 
 
 def _attempt(attempt: AttemptRecord) -> StoredAttempt:

@@ -40,8 +40,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX calls_by_time ON calls (started)",
         "CREATE INDEX calls_by_run ON calls (run, started)",
         "CREATE INDEX calls_by_node ON calls (node)",
-        "CREATE TABLE bodies (call TEXT PRIMARY KEY, started {real} NOT NULL, request {blob}, response {blob})",
-        "CREATE INDEX bodies_by_time ON bodies (started)",
+        "CREATE TABLE bodies (call TEXT PRIMARY KEY, request {blob}, response {blob})",
         """
         CREATE TABLE parts (
             hash {blob} PRIMARY KEY, seen {real} NOT NULL, bytes {int} NOT NULL, encoding {int} NOT NULL,

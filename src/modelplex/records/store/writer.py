@@ -15,6 +15,7 @@ from modelplex.records.record import Record
 from modelplex.records.store import parts, rows
 from modelplex.records.store.conversations import Call, Conversations, KnownCall, Recent
 from modelplex.records.store.database import Database, Row, RowRefused, Statement
+from modelplex.records.store.known_bodies import KnownBodies
 from modelplex.records.store_sink import RunInfo, StoreOptions
 from modelplex.records.tool_call import ToolRecord
 
@@ -27,9 +28,7 @@ MAX_LOOKUP: Final = 500
 FEW: Final = 4
 """Unknown parts that are written without a query whether they exist: a turn adds two."""
 
-_INSERT_BODY = (
-    "INSERT INTO bodies (call, started, request, response) VALUES (?, ?, ?, ?) ON CONFLICT (call) DO NOTHING"
-)
+_INSERT_BODY = "INSERT INTO bodies (call, request, response) VALUES (?, ?, ?) ON CONFLICT (call) DO NOTHING"
 _INSERT_PART = (
     "INSERT INTO parts (hash, seen, bytes, encoding, content) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (hash) DO UPDATE SET seen = excluded.seen"
@@ -75,6 +74,7 @@ class RecordWriter:
         self._now = 0.0
         run = options.run
         self._conversations = Conversations(self._known_call, run=run.id if run is not None else None)
+        self._bodies = KnownBodies()
         self._parts: Recent[bytes, float] = Recent(KNOWN_PARTS)
         self._nodes: Recent[bytes, float] = Recent(KNOWN_PARTS)
         self._runs: Recent[str, float] = Recent()
@@ -119,13 +119,15 @@ class RecordWriter:
     # --- one Record ---
 
     def _add_call(self, batch: _Batch, record: Record) -> None:
-        body, masked = self._masked(record.request_body)
-        response, masked_out = self._masked(record.response_body)
-        split = parts.SplitBody((body,))
-        if body:
-            names = self.options.conversation(record.dialect)
-            seed = parts.hash_of(record.agent.encode())
-            split = parts.split_body(body, conversation=names, seed=seed)
+        sent = record.request_body or b""
+        response, masked = self._masked(record.response_body)
+        body, split = self._bodies.split(
+            sent,
+            conversation=self.options.conversation(record.dialect),
+            seed=record.agent.encode(),
+            mask=self.options.mask,
+        )
+        masked = masked or body != sent
         place = self._conversations.place(
             Call(
                 id=record.id,
@@ -146,7 +148,7 @@ class RecordWriter:
             node=split.turns[-1] if split.turns else None,
             context=split.context,
             cut=("response",) if response and len(response) < record.bytes_out else (),
-            masked=masked or masked_out,
+            masked=masked,
         )
         batch.add(rows.INSERT_CALL, self._masked_row(row))
         if self.options.content and (body or response):
@@ -185,7 +187,7 @@ class RecordWriter:
         self, batch: _Batch, record: Record | ToolRecord, request: bytes | None, response: bytes
     ) -> None:
         stored = parts.pack(response) if response else None
-        batch.add(_INSERT_BODY, (record.id, record.started, request, stored))
+        batch.add(_INSERT_BODY, (record.id, request, stored))
 
     def _stored_request(self, batch: _Batch, split: parts.SplitBody, body: bytes) -> bytes:
         if len(body) <= parts.WHOLE_BODY:
@@ -264,7 +266,8 @@ class RecordWriter:
         return self.options.mask((rows.clean(text) or "").encode()).decode("utf-8", "replace")
 
     def _masked_row(self, row: Row) -> Row:
-        whole = "\0".join([each for each in row if isinstance(each, str)]).encode()
+        """The texts that are not ours: secrets may be in what clients and providers write."""
+        whole = "\0".join([row[place] or "" for place in rows.FOREIGN]).encode()
         if self.options.mask(whole) == whole:
             return row
         return tuple(self._masked_text(each) if isinstance(each, str) else each for each in row)
