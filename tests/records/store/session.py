@@ -71,7 +71,7 @@ def _marked(message: dict[str, Any]) -> dict[str, Any]:
 
 def _stream(text: str, call: dict[str, Any], number: int) -> bytes:
     usage = {"input_tokens": 9, "cache_read_input_tokens": number * 900, "output_tokens": 1}
-    started = {
+    started: dict[str, Any] = {
         "type": "message_start",
         "message": {
             "id": f"msg_{number:08x}",

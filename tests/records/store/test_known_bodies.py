@@ -52,7 +52,12 @@ MESSAGES = [
 ]
 
 
-FIRST: dict[str, Any] = {"model": "m", "system": "s" * 400, "messages": MESSAGES, "tools": [{"name": "t" * 300}]}
+FIRST: dict[str, Any] = {
+    "model": "m",
+    "system": "s" * 400,
+    "messages": MESSAGES,
+    "tools": [{"name": "t" * 300}],
+}
 ANOTHER = {"role": "user", "content": "other"}
 CHANGES: list[dict[str, Any]] = [
     {"messages": [*MESSAGES, ANOTHER]},
@@ -67,7 +72,9 @@ CHANGES: list[dict[str, Any]] = [
 ENDS = [b"}  ", b', "messages": [1]}', b', "tools": 1}', b""]
 
 
-@pytest.mark.parametrize("order", [("model", "system", "messages", "tools"), ("model", "messages", "system", "tools")])
+@pytest.mark.parametrize(
+    "order", [("model", "system", "messages", "tools"), ("model", "messages", "system", "tools")]
+)
 def test_whatever_follows_is_split_as_if_it_were_the_first(order: tuple[str, ...]) -> None:
     first = {name: FIRST[name] for name in order}
     whole = dumps(first)
