@@ -155,3 +155,30 @@ def test_a_body_may_be_as_deep_as_the_named_limit_and_no_deeper(opens: bytes) ->
         assert isinstance(verdict, Refuse)
         assert verdict.rule == "too-deep"
         assert str(MAX_DEPTH) in verdict.message
+
+
+@given(
+    text=st.lists(
+        st.sampled_from(
+            [
+                b"text",
+                b"\xc3\xa9",
+                "\u4f60".encode(),
+                "\U0001f600".encode(),
+                b"\xff",
+                b"\xed\xa0\x80",
+                b"\xc3",
+            ]
+        ),
+        max_size=12,
+    ).map(b"".join),
+    piece=st.integers(4, 9),
+)
+def test_utf8_is_told_however_the_body_is_cut(text: bytes, piece: int) -> None:
+    try:
+        text.decode()
+        valid = True
+    except UnicodeDecodeError:
+        valid = False
+    with patch.object(strict_json, "UTF8_PIECE_SIZE", piece):
+        assert strict_json.is_utf8(text) is valid
