@@ -28,6 +28,7 @@ COMMANDS: dict[str, list[str]] = {
     "show": ["show", "run-1"],
     "usage": ["usage"],
     "tail": ["tail"],
+    "stop": ["stop", "coder"],
     "export": ["export", "run-1"],
 }
 

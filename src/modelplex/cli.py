@@ -125,7 +125,12 @@ def _read_record(arguments: argparse.Namespace) -> int:
     from modelplex.config import Config, load
 
     file = _config_file(arguments)
-    return record.run(arguments, Config() if file is None else load(file, environ=os.environ))
+    config = Config() if file is None else load(file, environ=os.environ)
+    if arguments.command == "stop":
+        from modelplex.commands.stop import stop
+
+        return stop(arguments, config)
+    return record.run(arguments, config)
 
 
 def _print_error(sentence: str) -> None:

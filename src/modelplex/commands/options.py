@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export"})
+NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "stop"})
 FORMATS: Final = ("jsonl", "otlp", "inspect")
 
 USAGE_EXAMPLES: Final = """\
@@ -53,9 +53,10 @@ def add(
             allow_abbrev=False,
             **more,
         )
-        made.add_argument(
-            "--store", metavar="PLACE", help="read this file or address instead of the config's"
-        )
+        if name != "stop":
+            made.add_argument(
+                "--store", metavar="PLACE", help="read this file or address instead of the config's"
+            )
         return cast("argparse.ArgumentParser", made)
 
     runs = command("runs", "list the recorded runs, the newest first")
@@ -92,4 +93,9 @@ def add(
         choices=FORMATS,
         default="jsonl",
         help=f"{', '.join(FORMATS)} (default: jsonl)",
+    )
+    stop = command("stop", "end calls in flight")
+    stop.add_argument("what", metavar="AGENT|REQUEST", help="the id of a call, or the name of an agent")
+    stop.add_argument(
+        "--at", metavar="ADDRESS", help="a gateway's host:port or admin socket, instead of the config's"
     )
