@@ -31,7 +31,7 @@ function axes(box, top, format, labels, place) {
   }
   const every = Math.ceil(labels.length / 7);
   labels.forEach((label, i) => {
-    if (i % every === 0) box.append(svg("text", { class: "tick", x: place(i), y: HEIGHT - 5, "text-anchor": i === 0 ? "start" : "middle" }, label));
+    if (i % every === 0) box.append(svg("text", { class: "tick", x: place(i), y: HEIGHT - 5, "text-anchor": place(i) < LEFT + 12 ? "start" : "middle" }, label));
   });
 }
 

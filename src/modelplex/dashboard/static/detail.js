@@ -29,11 +29,11 @@ export function waterfall(call) {
 }
 
 export function strippedTable(stripped) {
-  return stripped.length ? h("div", { class: "scroll" }, h("table", { "aria-label": "Stripped" }, h("thead", {}, h("tr", {}, h("th", {}, "rule"), h("th", {}, "where"))), h("tbody", {}, stripped.map((each) => h("tr", {}, h("td", {}, h("span", { class: "tag warn" }, each.rule)), h("td", { class: "wide mono" }, each.pointer)))))) : h("p", { class: "dim" }, "Nothing was stripped.");
+  return stripped.length ? h("div", { class: "scroll" }, h("table", { "aria-label": "Stripped" }, h("thead", {}, h("tr", {}, h("th", {}, "rule"), h("th", {}, "where"))), h("tbody", {}, stripped.map((each) => h("tr", {}, h("td", {}, h("span", { class: "tag lead warn" }, each.rule)), h("td", { class: "wide mono" }, each.pointer)))))) : h("p", { class: "dim" }, "Nothing was stripped.");
 }
 
 export function changesTable(changes) {
-  return changes.length ? h("div", { class: "scroll" }, h("table", { "aria-label": "Changed by translation" }, h("thead", {}, h("tr", {}, h("th", {}, "what"), h("th", {}, "where"), h("th", {}, "why"))), h("tbody", {}, changes.map((each) => h("tr", {}, h("td", {}, h("span", { class: "tag" }, each.op)), h("td", { class: "wide mono" }, each.path), h("td", { class: "wide" }, each.reason)))))) : h("p", { class: "dim" }, "Nothing was lost or changed by translation.");
+  return changes.length ? h("div", { class: "scroll" }, h("table", { "aria-label": "Changed by translation" }, h("thead", {}, h("tr", {}, h("th", {}, "what"), h("th", {}, "where"), h("th", {}, "why"))), h("tbody", {}, changes.map((each) => h("tr", {}, h("td", {}, h("span", { class: "tag lead" }, each.op)), h("td", { class: "wide mono" }, each.path), h("td", { class: "wide" }, each.reason)))))) : h("p", { class: "dim" }, "Nothing was lost or changed by translation.");
 }
 
 export function summary(call) {

@@ -76,7 +76,7 @@ export function health(main, { params }) {
       box,
       h("section", {}, h("h2", {}, "Providers since the start"), table("Providers", [["provider"], ["circuits"], ["calls", 1], ["failed", 1], ["p50", 1], ["p95", 1], ["first p50", 1], ["first p95", 1], ["own p50", 1], ["in", 1], ["out", 1], ["cost", 1], [""]], providerRows(data), "The config names no provider.")),
       h("section", {}, h("h2", {}, `Last ${range}`), plots(data.series)),
-      h("section", {}, h("h2", {}, "Errors by blame since the start"), table("Errors", [["blame"], ["code"], ["provider"], ["count", 1]], data.errors.map((each) => h("tr", {}, h("td", {}, h("span", { class: `tag ${each.blame === "client" ? "" : "bad"}` }, each.blame)), h("td", { class: "mono" }, each.code), h("td", {}, each.provider || "–"), h("td", { class: "n" }, count(each.count)))), "No call has failed.")),
+      h("section", {}, h("h2", {}, "Errors by blame since the start"), table("Errors", [["blame"], ["code"], ["provider"], ["count", 1]], data.errors.map((each) => h("tr", {}, h("td", {}, h("span", { class: `tag lead ${each.blame === "client" ? "" : "bad"}` }, each.blame)), h("td", { class: "mono" }, each.code), h("td", {}, each.provider || "–"), h("td", { class: "n" }, count(each.count)))), "No call has failed.")),
       lost.length > 0 && h("p", { class: "bad" }, `Log lines were lost: ${lost.map(([why, lines_]) => `${why} ${count(lines_)}`).join(", ")}.`),
     );
   }
