@@ -228,7 +228,12 @@ class HttpExchange:
     def input_read(self) -> None:
         """Input was read: wake the app if its body is complete, or refused."""
         if self.body_complete or self._fault is not None:
-            self._wake()
+            if self._view is None:
+                self._wake()
+            else:
+                # The event loop holds the block until this callback returns, and BytesIO would copy
+                # what somebody else holds.
+                self.connection.loop.call_soon(self._wake)
 
     def take_body(self) -> bytes:
         """The body, which is complete."""
