@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from modelplex.records.store.queries import RunSummary
+from modelplex.sandbox.agent import Agent
 from modelplex.sandbox.recording import Recording, git_facts, is_tag, summary_line
 from modelplex.server.record_store import RUN_VARIABLE
 from tests.sandbox.sandboxes import PEOPLE, Person, person
@@ -100,6 +101,18 @@ def test_the_gateway_is_told_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         unrecorded = Recording(arguments(**off), [], None, None)
         assert unrecorded.environ == {RUN_VARIABLE: "off"}
         assert unrecorded.summary() is None
+
+
+def test_runs_that_share_a_gateway_are_told_apart_by_it() -> None:
+    found = Recording(arguments(), ["true"], Agent("coder", "./coder.sock"), None)
+    assert found.environ == {RUN_VARIABLE: "shared"}
+    assert found.summary() is None
+    assert (
+        json.loads(Recording(arguments(), ["true"], Agent("coder", None), None).environ[RUN_VARIABLE])[
+            "agent"
+        ]
+        == "coder"
+    )
 
 
 def summary(**more: Any) -> RunSummary:

@@ -199,6 +199,8 @@ def test_content_and_run_are_those_of_the_config_and_of_modelplex_run(tmp_path: 
     assert record_store.run_of(run) == RunInfo(id="run-1", started=1.0)
     assert record_store.run_of(off) is None
     assert record_store.run_of({}) is None
+    shared = {record_store.RUN_VARIABLE: "shared"}
+    assert (record_store.content_of(plain, shared), record_store.run_of(shared)) == ("full", None)
 
 
 def test_the_place_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ QUEUE_LIMIT: Final = 10_000
 """Records that wait: ten seconds of a busy gateway, some 20 MB without bodies."""
 QUEUED_BODIES_LIMIT: Final = 33_554_432
 """Bytes of bodies that wait. Above it Records are queued without their bodies."""
-URGENT_BYTES: Final = 4_194_304
+URGENT_BYTES: Final = 1_048_576
 """Bytes of bodies that are written at once, so that they do not stay in memory for GATHER_S."""
 GATHER_S: Final = 0.5
 """Seconds for which Records are gathered before they are written: what a crash can lose."""

@@ -46,13 +46,16 @@ class Recording:
         now: float | None = None,
     ) -> None:
         from modelplex.records.store_sink import RunInfo
-        from modelplex.server.record_store import OFF, RUN_VARIABLE
+        from modelplex.server.record_store import OFF, RUN_VARIABLE, SHARED
 
         self._config = config
         self._id = f"run-{os.urandom(4).hex()}"
         self._is_own = not (arguments.no_record or arguments.check or arguments.socket is not None)
         described = OFF
-        if self._is_own:
+        if self._is_own and agent is not None and agent.socket is not None:
+            # The gateway of an agent's socket serves all runs of the agent.
+            self._is_own, described = False, SHARED
+        elif self._is_own:
             import msgspec
 
             repository, branch = map(_printable, git_facts(Path.cwd()))

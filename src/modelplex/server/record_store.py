@@ -28,19 +28,19 @@ FILE: Final = "records.sqlite"
 """In the state folder."""
 RUN_VARIABLE: Final = "MODELPLEX_RUN"
 """The environment variable in which `modelplex run` describes the run to the gateway that it
-starts: a RunInfo as JSON, or "off" for one that is not recorded.
+starts: a RunInfo as JSON, "shared" where several runs use the gateway, which are then told apart by
+their processes, or "off" where nothing is recorded.
 """
 OFF: Final = "off"
+SHARED: Final = "shared"
 MAX_RESPONSE: Final = 16_777_216
 """Bytes of a response that are stored. A longer one is cut, and the call says so."""
 
 
 def run_of(environ: Mapping[str, str]) -> RunInfo | None:
-    """The run that this gateway serves. None outside of `modelplex run`, and for one that is not
-    recorded.
-    """
+    """The one run that this gateway serves and records, if there is one."""
     text = environ.get(RUN_VARIABLE, OFF)
-    return None if text == OFF else msgspec.json.decode(text, type=RunInfo)
+    return None if text in {OFF, SHARED} else msgspec.json.decode(text, type=RunInfo)
 
 
 def content_of(config: Config, environ: Mapping[str, str]) -> str:
