@@ -72,6 +72,16 @@ def test_a_failed_call_is_counted_by_blame_code_and_every_attempt() -> None:
     assert value(counts, "modelplex_attempts_total", outcome="overloaded") == 1
 
 
+def test_an_estimate_after_a_failed_attempt_is_not_counted_as_another_call_was() -> None:
+    counts = Metrics()
+    failed = (AttemptRecord("openai", "gpt-4o", 0, "unsupported", 404),)
+    for attempts in (None, failed, failed, None):
+        counts.record(record() if attempts is None else record(attempts=attempts))
+    for outcome in ("ok", "unsupported"):
+        assert value(counts, "modelplex_attempts_total", provider="openai", outcome=outcome) == 2
+    assert value(counts, "modelplex_requests_total", outcome="ok") == 4
+
+
 def test_names_that_no_provider_serves_do_not_become_labels() -> None:
     counts = Metrics()
     for number in range(50):

@@ -233,7 +233,9 @@ class Metrics:
             self._count_request(record)
 
     def _count_request(self, record: Record) -> None:
-        if record.outcome != "ok" or len(record.attempts) != 1:
+        attempts = record.attempts
+        if record.outcome != "ok" or len(attempts) != 1 or attempts[0].outcome != "ok":
+            # An estimated token count is complete, although its one attempt failed.
             self._count_any(record)
             return
         seen = (
