@@ -365,6 +365,14 @@ def test_a_known_head_split_at_every_byte_gives_the_same_requests(body: bytes) -
         assert read_all(pieces, knowing()) == whole
 
 
+def test_line_breaks_before_a_known_head_are_not_unparsed_bytes_of_its_body() -> None:
+    """The deadline of a body is set anew only while no bytes are unparsed."""
+    read, _ = reader(known=knowing())
+    for data in (b"\r\n", KNOWN % 5 + b"ab"):
+        assert read.feed(data) is None
+    assert (read.stage, read.unparsed) == ("body", 0)
+
+
 def test_a_known_head_waits_for_a_place_in_the_queue_as_any_other() -> None:
     read, got = reader(known=knowing())
     got.queue_is_full = True

@@ -130,6 +130,7 @@ class RequestReader:
         if found is None or self.receiver.queue_is_full:
             return None
         head, length, start = found
+        self.unparsed = 0  # line breaks before this head
         receiver = self.receiver
         end = start + length
         if end <= len(data):
