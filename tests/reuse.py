@@ -17,7 +17,8 @@ import msgspec
 import pytest
 
 from modelplex.http_client import HttpResponse
-from modelplex.pipeline import candidates, upstream
+from modelplex.pipeline import upstream
+from modelplex.pipeline.candidates import CandidateSelection
 from modelplex.records.metrics import Metrics
 from modelplex.records.record import Record, Times
 from modelplex.server import response_headers
@@ -140,8 +141,8 @@ def reuse_nothing(patch: pytest.MonkeyPatch) -> None:
         return False
 
     patch.setattr(KnownHeads, "find", find)
-    patch.setattr(candidates, "REMEMBERED", 0)
-    patch.setattr(upstream, "REMEMBERED", 0)
+    patch.setattr(CandidateSelection, "_remember", lambda *_: None)
+    patch.setattr(upstream, "START_SIZE", 0)
     patch.setattr(response_headers, "_template", response_headers._template.__wrapped__)
     patch.setattr(Metrics, "_count_request", Metrics._count_any)
     patch.setattr(HttpResponse, "deliver", deliver)

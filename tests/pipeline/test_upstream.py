@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from modelplex.core.errors import UpstreamBroken, UpstreamTimeout
 from modelplex.http_client import ConnectFailed, ResponseTooLarge, SendError, TimedOut
-from modelplex.pipeline.upstream import CannedResponse, forwarded_headers, map_send_error
+from modelplex.pipeline.upstream import (
+    START_SIZE,
+    STARTS,
+    CannedResponse,
+    HttpUpstream,
+    forwarded_headers,
+    map_send_error,
+)
+from tests.gateways import gateway, one
+from tests.upstreams import answer, provider
 
 
 @pytest.mark.parametrize(
@@ -53,3 +65,21 @@ async def test_a_canned_response_has_its_pieces_and_then_its_end() -> None:
     closed = CannedResponse(b"application/json", [b"a"])
     closed.close()
     assert await closed.chunk() == b""
+
+
+async def test_the_request_heads_that_are_kept_are_bounded_in_number_and_size(tmp_path: Path) -> None:
+    """A client chooses its betas: each other value makes another head."""
+    body = json.dumps({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]})
+    async with (
+        provider(answer(b"{}", status=400)) as up,
+        gateway(one(up.url, type="anthropic", api_key="sk-ours"), folder=tmp_path) as gw,
+    ):
+        upstream = gw.process.app.gateway.upstreams["up"]
+        assert isinstance(upstream, HttpUpstream)
+        for betas in (*(f"beta-{n}" for n in range(STARTS)), "b" * START_SIZE, "last"):
+            headers = ((b"content-type", b"application/json"), (b"anthropic-beta", betas.encode()))
+            assert (await gw.ask("POST", "/v1/messages", body.encode(), headers=headers)).status == 400
+            assert up.seen[-1].headers["anthropic-beta"] == betas
+            assert len(upstream._starts) <= STARTS
+        assert max(map(len, upstream._starts.values())) <= START_SIZE
+        assert len(upstream._starts) == 1

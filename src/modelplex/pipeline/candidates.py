@@ -73,11 +73,11 @@ class CandidateSelection:
 
     def _remember(self, wanted: _Wanted, attempts: list[Attempt]) -> None:
         """Attempts follow from what is wanted, the lists of models and the prices of one config."""
-        if self._remembered_of is not self._catalog.directory:
+        if self._remembered_of is not self._catalog.directory or len(self._remembered) >= REMEMBERED:
+            # When full, all are forgotten: invented names must not keep out the others.
             self._remembered_of = self._catalog.directory
             self._remembered.clear()
-        if len(self._remembered) < REMEMBERED:
-            self._remembered[wanted] = attempts
+        self._remembered[wanted] = attempts
 
     async def _attempts(self, request: RawRequest, caller: Caller) -> list[Attempt]:
         candidates = await self._catalog.candidates(request.model, globs=caller.models)

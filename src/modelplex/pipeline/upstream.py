@@ -50,7 +50,13 @@ FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
 REMEMBERED = 4096
-"""Models whose attempts and targets are cached; more than any provider has."""
+"""Models whose attempts are cached; more than any provider has."""
+STARTS = 256
+"""Request heads that are kept. Those with the boundary of a form are used once; all are forgotten
+together, so that they do not keep out the others.
+"""
+START_SIZE = 4096
+"""Bytes of a head that is kept: usual ones have 300. A client's betas may have 60 KB."""
 MAX_ERROR_BODY = 65536
 """Bytes of a provider's error that are read: an error is a sentence, a page of HTML at worst."""
 MAX_LISTING = 16 * 1024 * 1024
@@ -204,7 +210,9 @@ class HttpUpstream:
         start = self._starts.get(where)
         if start is None:
             start = await self._new_start(raw_request, attempt, body)
-            if isinstance(self.signers[attempt.key], StaticKey) and len(self._starts) < REMEMBERED:
+            if isinstance(self.signers[attempt.key], StaticKey) and len(start) <= START_SIZE:
+                if len(self._starts) >= STARTS:
+                    self._starts.clear()
                 self._starts[where] = start
         try:
             reply = await self._client.post(self._origin, start, body, timeouts=self._timeouts)
