@@ -136,12 +136,15 @@ def reuse_nothing(patch: pytest.MonkeyPatch) -> None:
     def find(self: KnownHeads, data: bytes) -> None:
         del self, data
 
+    def forget(self: CandidateSelection, wanted: object, attempts: object) -> None:
+        del self, wanted, attempts
+
     async def deliver(self: HttpResponse, take: Callable[[bytes], bool]) -> bool:
         del self, take
         return False
 
     patch.setattr(KnownHeads, "find", find)
-    patch.setattr(CandidateSelection, "_remember", lambda *_: None)
+    patch.setattr(CandidateSelection, "_remember", forget)
     patch.setattr(upstream, "START_SIZE", 0)
     patch.setattr(response_headers, "_template", response_headers._template.__wrapped__)
     patch.setattr(Metrics, "_count_request", Metrics._count_any)
