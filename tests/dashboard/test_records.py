@@ -15,13 +15,14 @@ from modelplex.dashboard.records import (
     PageRecords,
     call_page,
     find_call,
+    read_message,
     run_calls,
     search_run,
     series,
     spending,
 )
 from modelplex.records.store.database import Database, StoreUnavailable, open_database
-from modelplex.records.store.queries import recent_calls, recent_runs
+from modelplex.records.store.queries import CallSummary, recent_calls, recent_runs
 from tests.dashboard.scene import Scene, scene
 from tests.dashboard.test_browser import FULL, conversation
 from tests.gateways import WAIT_S
@@ -156,6 +157,23 @@ async def test_plots_have_latencies_calls_and_errors_of_each_step(tmp_path: Path
         assert sum(found.errors["client"]) == 1
         assert found.first_p95[-1] is not None
         db.close()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "endpoint", "message"),
+    [
+        ("openai_chat", "chat/completions", '{"role": "user", "content": "Hi"}'),
+        ("anthropic_messages", "messages", '{"role": "user", "content": [{"type": "text", "text": "Hi"}]}'),
+        ("openai_responses", "responses", '{"role": "user", "content": "Hi"}'),
+        ("gemini", "chat/completions", '{"role": "user", "parts": [{"text": "Hi"}]}'),
+        ("ollama", "chat/completions", '{"role": "user", "content": "Hi"}'),
+    ],
+)
+def test_a_message_of_each_dialect_is_read_by_itself(dialect: str, endpoint: str, message: str) -> None:
+    facts: dict[str, Any] = dict.fromkeys(CallSummary.__struct_fields__, 0)
+    call = CallSummary(**(facts | {"dialect": dialect, "endpoint": endpoint, "requested_model": "m"}))
+    (entry,) = read_message(call, message.encode())
+    assert (entry.role, entry.text) == ("user", "Hi")
 
 
 async def test_a_store_that_cannot_be_read_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,12 @@ from modelplex.records.store.queries import (
     StoredCall,
     UsageRow,
     calls_of_run,
+    last_message,
     one_call,
     recent_calls,
-    request_body,
     request_parts,
     response_body,
+    search,
     usage,
 )
 
@@ -239,7 +240,7 @@ def _page_parts(
             member = _last_member(text) or member
             if not any(character.isalnum() for character in text):
                 continue  # a comma between two messages
-        entries = _read(call, piece) if piece.kind == "message" else ()
+        entries = read_message(call, piece.content) if piece.kind == "message" else ()
         yield ShownPart(
             kind=piece.kind,
             label=entries[0].role if entries else "other members" if piece.kind == "rest" else member,
@@ -260,10 +261,18 @@ def _last_member(text: str) -> str:
     return name.rstrip().rpartition('"')[0].rpartition('"')[2]
 
 
-def _read(call: CallSummary, piece: RequestPart) -> Sequence[Entry]:
+BODIES: Final = (
+    b'{"model":"m","max_tokens":1,"messages":[%b]}',
+    b'{"model":"m","input":[%b]}',
+    b'{"contents":[%b]}',
+)
+"""Smallest bodies with one message, of the dialects in turn: the wrong ones are not read."""
+
+
+def read_message(call: CallSummary, message: bytes) -> Sequence[Entry]:
     """What one message says, read by its dialect in a body of its own."""
-    for body in (b'{"model":"m","messages":[%b]}', b'{"model":"m","input":[%b]}', b'{"contents":[%b]}'):
-        entries = read_sent(call, body % piece.content).entries
+    for body in BODIES:
+        entries = read_sent(call, body % message).entries
         if entries and entries[0].role != "request":
             return entries
     return ()
@@ -286,14 +295,13 @@ def _bounded(blocks: Iterator[Block] | Sequence[Block]) -> tuple[Block, ...]:
 
 def search_run(db: Database, run: str, text: str) -> list[str]:
     """The calls of a run whose names or bodies hold this text."""
-    wanted = text.lower()
-    found: list[str] = []
-    for call in calls_of_run(db, run):
-        names = f"{call.id} {call.requested_model} {call.model} {call.tool} {call.error or ''}".lower()
-        bodies = (body(db, call.id) or b"" for body in (request_body, response_body))
-        if wanted in names or any(wanted.encode() in body.lower() for body in bodies):
-            found.append(call.id)
-    return found
+    wanted, found = text.lower(), set(search(db, run, text))
+    return [
+        call.id
+        for call in calls_of_run(db, run)
+        if call.id in found
+        or wanted in f"{call.id} {call.requested_model} {call.model} {call.tool} {call.error or ''}".lower()
+    ]
 
 
 class RunCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,9 +328,12 @@ def run_calls(db: Database, run: str) -> list[RunCall]:
 
 def _run_call(db: Database, call: CallSummary) -> RunCall:
     asks = says = ""
-    pieces = request_parts(db, call.id)
-    last = [piece for piece in pieces if piece.kind == "message"][-1:]
-    if entries := _read(call, last[0]) if last else _entries(call, pieces):
+    last = last_message(db, call.id)
+    if (
+        entries := read_message(call, last)
+        if last is not None
+        else _entries(call, request_parts(db, call.id))
+    ):
         asks = _line(entries[-1].blocks)
     if body := response_body(db, call.id):
         says = _line(_response(call, body))

@@ -229,6 +229,18 @@ def response_body(db: Database, id: str) -> bytes | None:
     return parts.unpack(bytes(found[0][0])) if found else None
 
 
+def last_message(db: Database, id: str) -> bytes | None:
+    """The last message of a request, without marks of caches; None where the body is not stored, or
+    in one piece.
+    """
+    stored = _stored_body(db, id)
+    if stored is None or not stored.node:
+        return None
+    found = db.query("SELECT part FROM nodes WHERE hash = ?", (stored.node,))
+    part = bytes(found[0][0]) if found else b""
+    return _contents(db, [part]).get(part)
+
+
 def search(db: Database, run: str, text: str) -> Iterator[str]:
     """The ids of the calls of a run whose request or response holds this text, oldest first. JSON
     writes some characters in several ways; what is searched are the bytes.
