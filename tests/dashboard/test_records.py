@@ -171,7 +171,8 @@ async def test_plots_have_latencies_calls_and_errors_of_each_step(tmp_path: Path
 )
 def test_a_message_of_each_dialect_is_read_by_itself(dialect: str, endpoint: str, message: str) -> None:
     facts: dict[str, Any] = dict.fromkeys(CallSummary.__struct_fields__, 0)
-    call = CallSummary(**(facts | {"dialect": dialect, "endpoint": endpoint, "requested_model": "m"}))
+    facts |= {"dialect": dialect, "endpoint": endpoint, "requested_model": "m"}
+    call = CallSummary(**facts)
     (entry,) = read_message(call, message.encode())
     assert (entry.role, entry.text) == ("user", "Hi")
 
