@@ -7,8 +7,10 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,27 +36,49 @@ def postgresql() -> Generator[str]:
     binaries = programs()
     if binaries is None:
         pytest.skip("PostgreSQL's server is not installed")
-    as_user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []
+    # It ends with this process, however that ends.
+    as_user = ["setpriv", "--pdeathsig=SIGINT"]
+    as_user += [f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []
     folder = Path(tempfile.mkdtemp(prefix="mpx-pg-", dir="/tmp"))
     try:
-        if as_user:
+        if os.geteuid() == 0:
             shutil.chown(folder, USER, USER)
-
-        def run(name: str, *arguments: str) -> None:
-            command = [*as_user, str(binaries / name), "--pgdata", str(folder / "data"), *arguments]
-            subprocess.run(command, check=True, timeout=WAIT_S, cwd="/", stdout=subprocess.DEVNULL)
-
-        run("initdb", "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C")
-        settings = (
-            f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c max_connections=20"
-        )
-        run("pg_ctl", "start", "--wait", "--log", str(folder / "log"), "--options", settings)
-        try:
-            yield f"postgresql://{USER}@/postgres?host={folder}"
-        finally:
-            run("pg_ctl", "stop", "--mode=immediate")
+        data = ["-D", str(folder / "data")]
+        made = [*data, "--no-sync", "--auth=trust", f"--username={USER}", "--encoding=UTF8", "--locale=C"]
+        command = [*as_user, str(binaries / "initdb"), *made]
+        subprocess.run(command, check=True, timeout=WAIT_S, cwd="/", stdout=subprocess.DEVNULL)
+        settings = [
+            "listen_addresses=",
+            f"unix_socket_directories={folder}",
+            "fsync=off",
+            "max_connections=20",
+        ]
+        options = [word for setting in settings for word in ("-c", setting)]
+        command = [*as_user, str(binaries / "postgres"), *data, *options]
+        with subprocess.Popen(command, cwd="/", stderr=subprocess.DEVNULL) as server:
+            try:
+                address = f"postgresql://{USER}@/postgres?host={folder}"
+                _wait(address)
+                yield address
+            finally:
+                server.send_signal(signal.SIGINT)  # it ends its sessions, and then itself
+                server.wait(WAIT_S)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(address: str) -> None:
+    """Until the server answers."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            psycopg.connect(address).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 @contextmanager
