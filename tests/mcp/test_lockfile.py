@@ -203,7 +203,10 @@ def test_a_launch_hash_does_not_depend_on_secrets() -> None:
 
 
 def test_processes_that_record_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    def record(number: int) -> None:
+        record_seen(tmp_path, {f"s{number}": LockedServer(launch=HASH)})
+
     with ThreadPoolExecutor(8) as pool:
         # Each call opens the lock anew, as each process does.
-        list(pool.map(lambda n: record_seen(tmp_path, {f"s{n}": LockedServer(launch=HASH)}), range(40)))
+        list(pool.map(record, range(40)))
     assert set(read_seen(tmp_path)) == {f"s{n}" for n in range(40)}
