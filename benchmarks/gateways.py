@@ -23,7 +23,15 @@ PEERS_LOCK = HERE / "peers.txt"
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-CONFIG = """\
+NO_RECORD = """\
+[record]
+content = "off"
+"""
+"""Without the record store, which the other servers do not have. record.py measures what it costs.
+"""
+CONFIG = (
+    NO_RECORD
+    + """\
 [server]
 log_level = "info"
 max_request_size = 67108864
@@ -44,6 +52,7 @@ name = "open"
 socket = "{open}"
 policy = "open"
 """
+)
 
 
 @dataclass(frozen=True)

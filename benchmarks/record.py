@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.bodies import MODEL
-from benchmarks.gateways import CONFIG, MODELPLEX, Server
+from benchmarks.gateways import CONFIG, MODELPLEX, NO_RECORD, Server
 from benchmarks.machine import BUILD, free_port
 
 CONTENTS = ("off", "metadata", "full")
@@ -28,7 +28,7 @@ def _server(upstream: int, content: str) -> Server:
     store = BUILD / f"{name}.sqlite"
     for file in BUILD.glob(f"{store.name}*"):
         file.unlink()
-    config = CONFIG.format(port=upstream, model=MODEL, open=BUILD / f"{name}.sock")
+    config = CONFIG.replace(NO_RECORD, "").format(port=upstream, model=MODEL, open=BUILD / f"{name}.sock")
     (BUILD / f"{name}.toml").write_text(config + RECORD.format(content=content, store=store))
     return Server(
         name=name,

@@ -129,6 +129,20 @@ def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert reports.lines[-1][1] == {"place": database.place, "dropped": 1, "without_bodies": 1}
 
 
+def test_where_bodies_are_not_stored_large_ones_do_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_sink, "QUEUED_WITHOUT_CONTENT", 100)
+    reports = Reports()
+    database = Switched(stored.database(tmp_path))
+    database.is_down = True
+    with running(lambda: database, reports, content=False) as made:
+        made.record(record(1, b"x" * 900))
+        assert all(each.request_body is None for each in made._queue)
+        assert (made.status().waiting, made.status().without_bodies) == (1, 0)
+        database.is_down = False
+
+
 def test_closing_does_not_wait_for_a_database_that_fails(tmp_path: Path) -> None:
     reports = Reports()
     database = Switched(stored.database(tmp_path))

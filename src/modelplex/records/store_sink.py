@@ -28,6 +28,10 @@ QUEUE_LIMIT: Final = 10_000
 """Records that wait: ten seconds of a busy gateway, some 20 MB without bodies."""
 QUEUED_BODIES_LIMIT: Final = 33_554_432
 """Bytes of bodies that wait. Above it Records are queued without their bodies."""
+QUEUED_WITHOUT_CONTENT: Final = 4_194_304
+"""The same where bodies are not stored, but only read for the conversation to which a call belongs.
+A larger body than any conversation has would stay in memory for that.
+"""
 URGENT_BYTES: Final = 1_048_576
 """Bytes of bodies that are written at once, so that they do not stay in memory for GATHER_S."""
 GATHER_S: Final = 0.5
@@ -156,8 +160,9 @@ class StoreSink:
             self._dropped += 1
             return
         size = _body_size(record)
-        if self._bodies_in - self._bodies_out + size > QUEUED_BODIES_LIMIT:
-            self._without_bodies += 1
+        limit = QUEUED_BODIES_LIMIT if self._options.content else QUEUED_WITHOUT_CONTENT
+        if self._bodies_in - self._bodies_out + size > limit:
+            self._without_bodies += self._options.content
             record = msgspec.structs.replace(record, request_body=None, response_body=None)
             size = 0
         self._queue.append(record)
