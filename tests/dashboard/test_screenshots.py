@@ -142,7 +142,7 @@ async def test_each_view_has_a_picture(tmp_path: Path, monkeypatch: pytest.Monke
         await made.call("coder", "default", metadata={"ticket": "1207"}, store=True)
         await tab.sees(".vrow:has-text('default')")
         await tab.page.click(".vrow:has-text('default')")
-        await tab.sees("aside .waterfall .told")
+        await tab.sees("aside .waterfall")
         await picture(tab, "calls")
         await tab.go(f"call/{first[3].id}")
         await tab.sees(".part.new.tool")
