@@ -56,12 +56,16 @@ class Times(msgspec.Struct, frozen=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One model call.
 
-    started          Unix seconds requested_model  the model's name as the client wrote it model,
-    provider  what served the call; "" if nothing did agent            a name of [[agents]], else ""
-    peer, peer_network  the process that connected, if it was attested outcome          "ok",
-    "error" (before or instead of a response), "broken" (an error after output began),
-    "client_closed" blame            set for every outcome but "ok" usage, cost      of the last
-    attempt; earlier ones are in `attempts` bytes_in, bytes_out  sizes of the bodies
+    started             Unix seconds
+    requested_model     the model's name as the client wrote it
+    model, provider     what served the call; "" if nothing did
+    agent               a name of [[agents]], else ""
+    peer, peer_network  the process that connected, if it was attested
+    outcome             "ok", "error" (before or instead of a response), "broken" (an error after
+                        output began), "client_closed"
+    blame               set for every outcome but "ok"
+    usage, cost         of the last attempt; earlier ones are in `attempts`
+    bytes_in, bytes_out sizes of the bodies
     """
 
     id: str

@@ -21,8 +21,9 @@ class ResponseWriter(msgspec.Struct, eq=False):
     """`sent` counts body bytes; `first` is the clock's reading at the first of them. `kept` has the
     first `keep` bytes of the response body.
 
-    owner    whose share of `memory` the body counts for; "" is not counted
-    start    whose turn it has to be to start
+    owner       whose share of `memory` the body counts for; without `memory` it is not counted
+    fair_start  gives turns to start; None starts at once
+    starter     whose turn it has to be
     """
 
     exchange: HttpExchange
