@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from functools import partial
 
 import pytest
 
 from modelplex.core.errors import BadRequest
-from modelplex.pipeline.offload import LARGE, MANY_VALUES, SMALL, Offload, is_heavy
+from modelplex.pipeline.offload import LARGE, MANY_VALUES, SMALL, VERY_LARGE, Offload, is_heavy
 
 HEAVY = b"x" * (LARGE + 1)
 SECONDS = 10.0
@@ -46,27 +47,50 @@ async def test_small_work_stays_on_the_loop_and_large_work_leaves_it_free() -> N
     assert await asyncio.wait_for(running, SECONDS) != threading.get_ident()
 
 
-async def test_an_owner_has_one_piece_of_work_at_a_time_and_others_are_not_behind_it() -> None:
-    offload = Offload(workers=2)
+async def test_owners_take_turns_in_one_thread() -> None:
+    offload = Offload()
     first, second, other = Gate(), Gate(), Gate()
     tasks = [
         asyncio.create_task(offload.run(work, body=HEAVY, owner=owner))
         for owner, work in (("ann", first), ("ann", second), ("bob", other))
     ]
     await until(first.began)
+    assert not other.began.is_set()
+    first.let_go.set()
     await until(other.began)
     assert not second.began.is_set()
     other.let_go.set()
-    await asyncio.wait_for(tasks[2], SECONDS)
-    assert not second.began.is_set()
-    first.let_go.set()
     await until(second.began)
     second.let_go.set()
     await asyncio.wait_for(asyncio.gather(*tasks), SECONDS)
 
 
+async def test_a_large_body_waits_for_one_very_large_one_at_most() -> None:
+    offload = Offload()
+    order: list[str] = []
+
+    def note(name: str) -> int:
+        order.append(name)
+        return 0
+
+    gate = Gate()
+    tasks = [asyncio.create_task(offload.run(gate, body=b"x" * VERY_LARGE, owner="ann"))]
+    await until(gate.began)
+    for name, body in (("very large", b"x" * VERY_LARGE), ("large", HEAVY)):
+        for owner in ("bob", "eve"):
+            work = partial(note, f"{name} {owner}")
+            tasks.append(asyncio.create_task(offload.run(work, body=body, owner=owner)))
+    async with asyncio.timeout(SECONDS):
+        while "4 waiting" not in repr(offload):
+            await asyncio.sleep(0)
+    gate.let_go.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), SECONDS)
+    assert order == ["large bob", "very large eve", "large eve", "very large bob"]
+    assert repr(offload) == "<Offload idle, 0 waiting>"
+
+
 async def test_who_is_gone_while_it_waits_is_not_worked_for_and_who_is_gone_later_keeps_its_place() -> None:
-    offload = Offload(workers=1)
+    offload = Offload()
     running, waiting, last = Gate(), Gate(), Gate()
     tasks = [
         asyncio.create_task(offload.run(work, body=HEAVY, owner="ann")) for work in (running, waiting, last)
@@ -81,7 +105,7 @@ async def test_who_is_gone_while_it_waits_is_not_worked_for_and_who_is_gone_late
     assert not waiting.began.is_set()
     last.let_go.set()
     await asyncio.wait_for(tasks[2], SECONDS)
-    assert repr(offload) == "<Offload 0 running, 0 waiting, 1 free>"
+    assert repr(offload) == "<Offload idle, 0 waiting>"
 
 
 async def test_an_error_arrives_as_it_was_raised() -> None:
@@ -94,7 +118,7 @@ async def test_an_error_arrives_as_it_was_raised() -> None:
 
 
 async def test_work_that_nobody_waits_for_is_let_go_before_its_turn() -> None:
-    offload = Offload(workers=1)
+    offload = Offload()
     running, waiting = Gate(), Gate()
     tasks = [asyncio.create_task(offload.run(running, body=HEAVY, owner="ann"))]
     await until(running.began)
@@ -108,6 +132,6 @@ async def test_work_that_nobody_waits_for_is_let_go_before_its_turn() -> None:
     async with asyncio.timeout(SECONDS):
         while held() is not None:
             await asyncio.sleep(0)
-    assert repr(offload) == "<Offload 1 running, 0 waiting, 0 free>"
+    assert repr(offload) == "<Offload working, 0 waiting>"
     running.let_go.set()
     await asyncio.wait_for(tasks[0], SECONDS)

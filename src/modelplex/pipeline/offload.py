@@ -1,4 +1,4 @@
-"""Runs work that takes processor time, and does no I/O, in threads beside the event loop.
+"""Runs work that takes processor time, and does no I/O, in a thread beside the event loop.
 
 A large body takes up to a second to parse, judge and translate. On the event loop every other
 caller would wait for that second. In a thread the interpreter switches every few milliseconds, and
@@ -20,10 +20,8 @@ from modelplex.dialects.core.bounds import may_have_more_values
 
 Result = TypeVar("Result")
 
-WORKERS = 2
-"""Threads. They share one interpreter, so that more of them would not do more; with two, one
-caller's large body does not wait for another's.
-"""
+VERY_LARGE = 2_097_152
+"""Bytes from which a body has its turn after the smaller ones: it takes tenths of a second."""
 SMALL = 16_384
 """Bytes that are always read on the loop: about a millisecond, whatever they hold."""
 LARGE = 262_144
@@ -87,39 +85,44 @@ class _Job:
 
 
 class Offload:
-    """A few threads for the work of all callers. Each caller has at most one piece of work in a
-    thread; callers take turns.
+    """One thread for the work of all callers, who take turns.
+
+    All threads share one interpreter, so that more of them do no more work, and each contends with
+    the event loop for it: with two threads the 99th percentile of small requests in `make soak` was
+    9.6 to 11.5 ms, and with one 7.4 to 7.7 ms. So that the session of some hundred kilobytes waits
+    for one body of many megabytes at most, very large bodies have every second turn at most.
     """
 
-    def __init__(self, *, workers: int = WORKERS) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="offload")
-        self._free = workers
-        self._waiting: FairQueue[_Job] = FairQueue()
-        self._busy: set[str] = set()
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="offload")
+        self._large: FairQueue[_Job] = FairQueue()
+        self._very_large: FairQueue[_Job] = FairQueue()
+        self._last: tuple[FairQueue[_Job], str] = (self._very_large, "")
+        """The queue and the owner whose work was started last."""
+        self.is_working = False
 
     def __repr__(self) -> str:
-        return f"<Offload {len(self._busy)} running, {len(self._waiting)} waiting, {self._free} free>"
-
-    @property
-    def is_working(self) -> bool:
-        return bool(self._busy)
+        waiting = len(self._large) + len(self._very_large)
+        return f"<Offload {'working' if self.is_working else 'idle'}, {waiting} waiting>"
 
     async def run(self, work: Callable[[], Result], *, body: bytes, owner: str) -> Result:
         """Return what `work` returns, or raise what it raises: here where `body` is small, else in
         a thread, in turn with the work of other owners. Cancellation does not stop work that runs;
-        the owner's next work waits for its end.
+        the next work waits for its end.
         """
         if not is_heavy(body):
             return work()
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         job = _Job(work, done)
-        self._waiting.add(owner, job)
+        queue = self._very_large if len(body) >= VERY_LARGE else self._large
+        queue.add(owner, job)
         del work
-        self._start()
+        if not self.is_working:
+            self._start()
         try:
             result, error = await done
         except asyncio.CancelledError:
-            self._waiting.discard(owner, job)  # it holds a body, and its turn may be seconds away
+            queue.discard(owner, job)  # it holds a body, and its turn may be seconds away
             raise
         if error is None:
             return result  # type: ignore[no-any-return]
@@ -129,26 +132,25 @@ class Offload:
             del error, done  # an error holds this frame, which must not hold the error
 
     def _start(self) -> None:
-        """Start as much work as there are free threads, the owner that waited longest first."""
-        while self._free:
-            owner = next((each for each in self._waiting if each not in self._busy), None)
-            if owner is None:
-                return
-            job = self._waiting.pop(owner)
-            while not job.is_wanted and self._waiting.count(owner):
-                job = self._waiting.pop(owner)
-            if job.is_wanted:
-                self._free -= 1
-                self._busy.add(owner)
-                self._pool.submit(self._run, asyncio.get_running_loop(), owner, job)
+        """Start the next work, if there is any: not of the last queue and owner, if others wait."""
+        last, last_owner = self._last
+        other = self._large if last is self._very_large else self._very_large
+        for queue in (other, last):
+            while queue:
+                owner = next((each for each in queue if each != last_owner), last_owner)
+                job = queue.pop(owner)
+                if job.is_wanted:
+                    self._last = (queue, owner)
+                    self.is_working = True
+                    self._pool.submit(self._run, asyncio.get_running_loop(), job)
+                    return
 
-    def _run(self, loop: asyncio.AbstractEventLoop, owner: str, job: _Job) -> None:
-        """Runs in a thread."""
+    def _run(self, loop: asyncio.AbstractEventLoop, job: _Job) -> None:
+        """Runs in the thread."""
         job.run()
-        loop.call_soon_threadsafe(self._finish, owner, job)
+        loop.call_soon_threadsafe(self._finish, job)
 
-    def _finish(self, owner: str, job: _Job) -> None:
-        self._free += 1
-        self._busy.discard(owner)
+    def _finish(self, job: _Job) -> None:
+        self.is_working = False
         job.resolve()
         self._start()

@@ -12,9 +12,9 @@ import ctypes
 import sys
 from collections.abc import Callable
 
-DELAY_S = 0.5
-"""From the end of a request to the trim: what it held is freed by then, and under load there are at
-most two trims a second. One takes 0.3 ms for each megabyte that it gives back.
+DELAY_S = 5.0
+"""From the end of a request to the trim. Under load there is one trim in this time: each takes 0.3
+ms for each megabyte that it gives back, and no other thread can use the heap meanwhile.
 """
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
+from modelplex.dialects.core import estimate
 from modelplex.dialects.core.estimate import READ_LIMIT, billed, estimated, hidden_characters
 
 ASK = RawRequest(
@@ -36,6 +37,19 @@ def test_a_long_prompt_is_estimated_by_its_bytes_without_pictures(mark: str) -> 
     picture = "A" * 4_000_000
     assert about('[{"content":"' + text + '"},{' + mark + picture + '"}]') == pytest.approx(plain, rel=0.01)
     assert about('[{"content":"' + text + '"},{' + mark + picture) == pytest.approx(plain, rel=0.01)
+
+
+@pytest.mark.parametrize("mark", ['"url":"data:image/png;base64,', '"type":"base64","data":"', '"data" : "'])
+def test_a_mark_between_two_slices_is_found(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    slice_, picture, end = 256, "A" * 700, '"},{"data":7,"text":"' + "w" * 40 + '"}]'
+    monkeypatch.setattr(estimate, "SLICE", slice_)
+    monkeypatch.setattr(estimate, "READ_LIMIT", 100)
+    for before in range(2 * slice_):
+        start = '[{"content":"' + "w" * before + '"},{' + mark
+        raw = msgspec.Raw((start + picture + end).encode())
+        expected = -(-(len(start) + len(end)) // 4)
+        told = estimated(msgspec.structs.replace(ASK, fields={"messages": raw}), characters=0).fresh
+        assert told == expected, before
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,16 @@ READ_LIMIT = 131_072
 """Bytes of a member up to which its texts are counted one by one, which takes some milliseconds at
 most. Of a longer member the bytes are counted, punctuation included.
 """
-_BASE64 = re.compile(rb';base64,|"data"\s*:\s*"')
-"""What stands before bytes in base64, in every dialect."""
+SLICE = 262_144
+"""Bytes of a longer member that are searched at once, so that other threads run in between."""
+LONGEST_MARK = 64
+"""Bytes in which a mark that begins at the end of a slice ends."""
+MAX_MARKS = 8_192
+"""Marks that are looked at, which takes 10 ms; what follows more of them is counted as text."""
+DATA_URL = b";base64,"
+DATA_MEMBER = b'"data"'
+_DATA_TEXT = re.compile(rb'"data"\s*:\s*"')
+"""With the above, what stands before bytes in base64, in every dialect."""
 
 
 def estimated(raw_request: RawRequest, *, characters: int) -> Usage:
@@ -102,7 +110,7 @@ def _prompt_tokens(raw_request: RawRequest) -> int:
 def _length(raw: msgspec.Raw) -> int:
     """Estimated tokens of the texts in this JSON. Token ids count one each."""
     if len(raw) > READ_LIMIT:
-        return _tokens(_without_base64(bytes(raw)))
+        return _tokens(_without_base64(memoryview(raw)))
     try:
         waiting: list[object] = [msgspec.json.decode(raw)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # nobody else needed to read it
@@ -126,12 +134,40 @@ def _length(raw: msgspec.Raw) -> int:
     return _tokens(characters) + ids
 
 
-def _without_base64(data: bytes) -> int:
-    """The length without bytes in base64."""
-    length, at = len(data), 0
-    while (found := _BASE64.search(data, at)) is not None:
-        at = data.find(b'"', found.end())
-        if at < 0:
-            return length - (len(data) - found.end())
-        length -= at - found.end()
+def _without_base64(data: memoryview) -> int:
+    """The length without bytes in base64. A mark is found by `find`: a regular expression takes 4
+    ms for each megabyte.
+    """
+    length, inside, at, left = len(data), False, 0, MAX_MARKS
+    for start in range(0, len(data), SLICE):
+        piece, size = bytes(data[start : start + SLICE + LONGEST_MARK]), min(SLICE, len(data) - start)
+        marks = dict.fromkeys((DATA_URL, DATA_MEMBER), -2)
+        while at < size:
+            left -= 1
+            if left < 0:
+                return length
+            if inside:
+                end = piece.find(b'"', at, size)
+                length -= (size if end < 0 else end) - at
+                at, inside = (size, True) if end < 0 else (end + 1, False)
+            else:
+                at, inside = _next_base64(piece, at, size, marks)
+        at -= size  # a mark may end in the next slice
     return length
+
+
+def _next_base64(piece: bytes, at: int, size: int, marks: dict[bytes, int]) -> tuple[int, bool]:
+    """Where the next bytes in base64 begin, and True; or `size`, or the end of a mark that is none,
+    and False. `marks` has where each mark was last found: -2 before the first search, -1 for
+    nowhere.
+    """
+    for mark, found in marks.items():
+        if found == -2 or 0 <= found < at:
+            marks[mark] = piece.find(mark, at, size + len(mark) - 1)
+    found, mark = min(((found, mark) for mark, found in marks.items() if found >= 0), default=(-1, b""))
+    if found < 0:
+        return size, False
+    if mark == DATA_URL:
+        return found + len(mark), True
+    matched = _DATA_TEXT.match(piece, found)
+    return (matched.end(), True) if matched else (found + len(mark), False)
