@@ -149,6 +149,11 @@ class _AsyncioTask:
     def __await__(self) -> Generator[Any, Any, None]:
         coroutine, awaited = self._coroutine, self._awaited
         del self._coroutine, self._awaited
+        if awaited is None:  # asyncio.sleep(0): this is the later iteration that it waits for
+            try:
+                awaited = coroutine.send(None)
+            except StopIteration:
+                return
         while True:
             try:
                 try:

@@ -104,7 +104,7 @@ async def test_the_responses_of_a_batch_are_an_array_and_an_empty_stream_is_acce
     assert (await written(empty)).status == 202
 
 
-async def test_the_task_of_a_request_gives_the_status_of_a_single_response() -> None:
+async def test_the_answer_of_a_request_gives_the_status_of_a_single_response() -> None:
     async def fill() -> int:
         stream.put(RESPONSE)
         stream.finish()
@@ -112,17 +112,77 @@ async def test_the_task_of_a_request_gives_the_status_of_a_single_response() -> 
 
     stream, output = stream_of(), Output()
     async with asyncio.timeout(BOUND):
-        task = asyncio.create_task(fill())
-        await SseResponder(60.0).write_response(stream, output, ResponseOptions(), status=task)
+        await SseResponder(60.0).write_response_of(fill(), stream, output, ResponseOptions())
     assert output.status == 404
 
 
-async def test_the_error_of_a_task_that_fails_is_raised() -> None:
+async def test_a_notification_before_the_response_makes_an_event_stream() -> None:
+    release = asyncio.Event()
+
+    async def fill() -> int:
+        stream.put(NOTIFICATION)
+        await release.wait()
+        stream.put(RESPONSE)
+        stream.finish()
+        return 200
+
+    stream, output = stream_of(), Output()
+    writing = SseResponder(60.0).write_response_of(fill(), stream, output, ResponseOptions())
+    task = asyncio.create_task(writing)
+    async with asyncio.timeout(BOUND):
+        while b"event: message" not in output.data:
+            output.written.clear()
+            await output.written.wait()
+        release.set()
+        await task
+    assert (output.end, output.data.count(b"event: message\n")) == ("finished", 2)
+
+
+async def test_an_answer_is_cancelled_when_its_client_can_no_longer_be_written_to() -> None:
+    cancelled = False
+
+    async def fill() -> int:
+        nonlocal cancelled
+        stream.put(NOTIFICATION)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled = True
+        return 200
+
+    stream, output = stream_of(), Output()
+    writing = SseResponder(60.0).write_response_of(fill(), stream, output, ResponseOptions())
+    task = asyncio.create_task(writing)
+    async with asyncio.timeout(BOUND):
+        await output.written.wait()
+        stream.attach()
+        await task
+    assert (cancelled, output.end) == (True, "aborted")
+
+
+async def test_a_cancelled_request_cancels_its_answer_and_its_events() -> None:
+    stream, output = stream_of(), Output()
+
+    async def fill() -> int:
+        stream.put(NOTIFICATION)
+        await asyncio.Event().wait()
+        return 200
+
+    writing = SseResponder(60.0).write_response_of(fill(), stream, output, ResponseOptions())
+    task = asyncio.create_task(writing)
+    async with asyncio.timeout(BOUND):
+        await output.written.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not stream.connected
+
+
+async def test_the_error_of_an_answer_that_fails_is_raised() -> None:
     async def fail() -> int:
         raise ZeroDivisionError
 
-    task = asyncio.create_task(fail())
-    writing = SseResponder(60.0).write_response(stream_of(), Output(), ResponseOptions(), status=task)
+    writing = SseResponder(60.0).write_response_of(fail(), stream_of(), Output(), ResponseOptions())
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(writing, BOUND)
 

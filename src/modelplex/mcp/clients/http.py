@@ -7,7 +7,6 @@ notification or after 15 seconds of silence. A client that closes it cancels it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ClientClosed, ModelplexError, TooLarge
 from modelplex.dialects.core.json import as_object
+from modelplex.eager_task import in_asyncio_task
 from modelplex.mcp.clients.checks import (
     STATUS_OF_CODE,
     ProtocolRefusal,
@@ -285,15 +285,14 @@ class McpHttp:
         endless = message["method"] == "subscriptions/listen"
         if endless:
             self._legacy.endless.add(stream)
-        task = asyncio.create_task(self._answer(client, message, server=server))
+        await in_asyncio_task()
         try:
             async with until_disconnect(output):
+                answer = self._answer(client, message, server=server)
                 options = ResponseOptions(events=endless)
-                await self._responder.write_response(stream, output, options, status=task)
+                await self._responder.write_response_of(answer, stream, output, options)
         finally:
             self._legacy.endless.discard(stream)
-            task.cancel()
-            await asyncio.wait((task,))
 
     async def _answer(self, client: RequestClient, message: Json, *, server: str | None) -> int:
         """Put the response onto the client's stream. Returns its HTTP status."""

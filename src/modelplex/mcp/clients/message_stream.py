@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final, cast
 from weakref import WeakSet, WeakValueDictionary
 
@@ -61,9 +62,10 @@ class MessageStream:
     responses  the number of responses among its messages
     ids_sent   the client has seen the ids, so it can resume
     finished   no more messages come
+    on_notification  called after a notification was put
     """
 
-    __slots__ = ("__weakref__", "_changed", "_items", "_of_caller", "_reader", "connected", "finished", "ids_sent", "json_only", "key", "last", "read_to", "responses", "resumable", "size")  # fmt: skip
+    __slots__ = ("__weakref__", "_changed", "_items", "_of_caller", "_reader", "connected", "finished", "ids_sent", "json_only", "key", "last", "on_notification", "read_to", "responses", "resumable", "size")  # fmt: skip
 
     def __init__(
         self, key: str = "", *, owner: str = "", resumable: bool = False, json_only: bool = False
@@ -75,6 +77,7 @@ class MessageStream:
         self._items: deque[tuple[int, bytes]] = deque()
         self.size = 0
         self._changed = asyncio.Event()
+        self.on_notification: Callable[[], None] | None = None
         self._of_caller: CallerStreams | None = None
         if owner:
             self._of_caller = _CALLERS.setdefault(owner, CallerStreams())
@@ -105,6 +108,8 @@ class MessageStream:
         self.size += len(data)
         self._trim()
         self._changed.set()
+        if self.on_notification is not None and "method" in message:
+            self.on_notification()
 
     def _overfull(self, more: int) -> bool:
         return self._of_caller is not None and self._of_caller.size + more > UNREAD_OF_CALLER

@@ -5,9 +5,10 @@ events.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -72,44 +73,61 @@ class SseResponder:
         self._silence = silence
 
     async def write_response(
-        self,
-        stream: MessageStream,
-        output: HttpOutput,
-        options: ResponseOptions,
-        *,
-        status: asyncio.Task[int] | None = None,
+        self, stream: MessageStream, output: HttpOutput, options: ResponseOptions
     ) -> None:
-        """Write a whole response. `status` is the task that fills the stream; it gives a single
-        response its HTTP status.
-        """
+        """Write a whole response, which others put onto the stream."""
         if not options.events:
             try:
                 async with asyncio.timeout(None if stream.json_only else self._silence):
-                    await _wait_for_form(stream, status)
+                    await stream.wait_for_form()
             except TimeoutError:
                 pass
             else:
                 if stream.last == stream.responses:
-                    await self._write_json(stream, output, options, status=status)
+                    await self._write_json(stream, output, options, status=200)
                     return
         await self.write_events(stream, output, options)
 
-    async def _write_json(
+    async def write_response_of(
         self,
+        answer: Awaitable[int],
         stream: MessageStream,
         output: HttpOutput,
         options: ResponseOptions,
-        *,
-        status: asyncio.Task[int] | None,
+    ) -> None:
+        """Await `answer`, which fills and finishes the stream, and write the response. It gives a
+        single response its HTTP status. If the client cannot be written to before, it is cancelled.
+
+        It runs in the task of the request, so that the usual response has no other task.
+        """
+        beside = _EventsBeside(partial(self.write_events, stream, output, options))
+        silence = asyncio.get_running_loop().call_later(self._silence, beside.start)
+        stream.on_notification = beside.start
+        if options.events:
+            beside.start()
+        try:
+            status = await answer
+        except asyncio.CancelledError:
+            if not beside.has_cancelled():
+                raise
+            return
+        finally:
+            silence.cancel()
+            stream.on_notification = None
+            await beside.end(finished=stream.finished)
+        if not beside.started:
+            await self._write_json(stream, output, options, status=status)
+
+    async def _write_json(
+        self, stream: MessageStream, output: HttpOutput, options: ResponseOptions, *, status: int
     ) -> None:
         items = stream.after(0)
-        code = await status if status is not None else 200
         if options.batch:
             body = b"[" + b",".join(data for _, data in items) + b"]"
         else:
             body = items[-1][1] if items else b""
         if body:
-            await output.respond(code, [JSON, *options.headers], body)
+            await output.respond(status, [JSON, *options.headers], body)
         else:
             await output.respond(202, [*options.headers], b"")
 
@@ -166,18 +184,51 @@ class SseResponder:
             return True
 
 
-async def _wait_for_form(stream: MessageStream, status: asyncio.Task[int] | None) -> None:
-    """Wait until the form of the response is known. Raises the error of a failed task."""
-    if status is None:
-        await stream.wait_for_form()
-        return
-    form_known = asyncio.create_task(stream.wait_for_form())
-    try:
-        await asyncio.wait((form_known, status), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        form_known.cancel()
-    if status.done() and not stream.finished:
-        status.result()
+class _EventsBeside:
+    """A task that writes events while the task that made this waits for the answer. When it ends
+    before the answer, it cancels that task.
+    """
+
+    def __init__(self, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._write = write
+        self._waiting = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    @property
+    def started(self) -> bool:
+        return self._task is not None
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._write())
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, _task: object) -> None:
+        if self._waiting is not None:
+            self._cancelled = True
+            self._waiting.cancel()
+
+    def has_cancelled(self) -> bool:
+        """Whether the cancellation that was just caught is this one's alone."""
+        return self._cancelled and self._waiting is not None and self._waiting.uncancel() == 0
+
+    async def end(self, *, finished: bool) -> None:
+        """Wait until the rest is written; if the stream has no end, cancel the task. Raises what
+        the task raised.
+        """
+        self._waiting = None
+        task = self._task
+        if task is None:
+            return
+        try:
+            if finished:
+                await asyncio.wait((task,))
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+        if not task.cancelled():
+            task.result()
 
 
 def _event(stream: MessageStream, number: int, data: bytes, *, numbered: bool) -> bytes:
