@@ -41,10 +41,21 @@ def is_large(body: bytes) -> bool:
     return len(body) > LARGE_FOR_C
 
 
+_last_body: tuple[bytes, bool] = (b"", False)
+"""The last body of a middle size, and whether it is heavy: each step of a request asks for it."""
+
+
 def is_heavy(body: bytes) -> bool:
     """Whether judging or translating this takes longer than others should wait."""
+    global _last_body  # noqa: PLW0603 - a cache of one entry
     size = len(body)
-    return size > LARGE or (size > SMALL and may_have_more_values(body, MANY_VALUES))
+    if size > LARGE or size <= SMALL:
+        return size > LARGE
+    last, heavy = _last_body
+    if last is not body:
+        heavy = may_have_more_values(body, MANY_VALUES)
+        _last_body = (body, heavy)
+    return heavy
 
 
 Outcome = tuple[Any, BaseException | None]
