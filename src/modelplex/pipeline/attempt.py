@@ -50,7 +50,6 @@ from modelplex.pipeline.stream import (
     refuse_page,
 )
 from modelplex.pipeline.upstream import (
-    UPSTREAM_ID,
     Upstream,
     UpstreamResponse,
     forwarded_headers,
@@ -396,7 +395,5 @@ def _is_html(response: UpstreamResponse) -> bool:
 def _upstream_id(response: UpstreamResponse | None) -> str | None:
     if response is None:
         return None
-    found = {name: value for name, value in response.headers if name in UPSTREAM_ID}
-    if not found:
-        return None
-    return (found.get(b"x-request-id") or found[b"request-id"]).decode("latin-1")
+    found = response.header(b"x-request-id") or response.header(b"request-id")
+    return None if found is None else found.decode("latin-1")

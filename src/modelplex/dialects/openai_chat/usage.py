@@ -24,6 +24,9 @@ class _In(msgspec.Struct):
     audio_tokens: _Count = None
     image_tokens: _Count = None
 
+    def is_counting(self) -> bool:
+        return bool(self.cached_tokens or self.cache_write_tokens or self.audio_tokens or self.image_tokens)
+
 
 class _Out(msgspec.Struct):
     """Rejected predictions are part of `completion_tokens`, as reasoning is at OpenAI."""
@@ -31,6 +34,9 @@ class _Out(msgspec.Struct):
     reasoning_tokens: _Count = None
     audio_tokens: _Count = None
     image_tokens: _Count = None
+
+    def is_counting(self) -> bool:
+        return bool(self.reasoning_tokens or self.audio_tokens or self.image_tokens)
 
 
 class _Usage(msgspec.Struct):
@@ -54,10 +60,11 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         seen = _decode(raw)
     except MALFORMED:
         return None
+    details, out = seen.prompt_tokens_details, seen.completion_tokens_details
     if (
-        seen.prompt_tokens_details is None
-        and seen.completion_tokens_details is None
-        and seen.prompt_cache_hit_tokens is None
+        (details is None or not details.is_counting())
+        and (out is None or not out.is_counting())
+        and not seen.prompt_cache_hit_tokens
         and isinstance(given := seen.prompt_tokens, int)
         and isinstance(output := seen.completion_tokens, int)
         and given >= 0 <= output
@@ -65,7 +72,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         and given + output <= MOST_TOKENS
     ):
         return Usage(fresh=given, output=output, raw=msgspec.Raw(bytes(raw)), raw_of=RAW_OF)
-    details, out = seen.prompt_tokens_details or _In(), seen.completion_tokens_details or _Out()
+    details, out = details or _In(), out or _Out()
     cached, written = (
         count(details.cached_tokens or seen.prompt_cache_hit_tokens),
         count(details.cache_write_tokens),
