@@ -20,8 +20,9 @@ from tests.mcp.clients.scripted import BOTH, Wire, call, enveloped, modern_heade
 from tests.mcp.test_faults import config, inside, scripted
 
 DOC = Path(__file__).parents[2] / "docs" / "why" / "architecture.md"
-MODERN = ["McpHttp", "ToolGateway", "ToolCalls", "Relay", "ManagedServer", "ServerSession", "StdioChannel"]
-LEGACY = ["McpHttp", "SessionHttp", "LegacySession", *MODERN[1:]]
+CALLED = ["ToolGateway", "ToolCalls", "Relay", "ManagedServer", "ServerSession", "StdioChannel"]
+MODERN = ["SseResponder", "McpHttp", *CALLED]
+LEGACY = ["McpHttp", "SessionHttp", "LegacySession", *CALLED]
 
 
 def classes() -> list[str]:

@@ -18,7 +18,6 @@ from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ClientClosed, ModelplexError, TooLarge
 from modelplex.dialects.core.json import as_object
-from modelplex.eager_task import in_asyncio_task
 from modelplex.mcp.clients.checks import (
     STATUS_OF_CODE,
     ProtocolRefusal,
@@ -285,7 +284,6 @@ class McpHttp:
         endless = message["method"] == "subscriptions/listen"
         if endless:
             self._legacy.endless.add(stream)
-        await in_asyncio_task()
         try:
             async with until_disconnect(output):
                 answer = self._answer(client, message, server=server)
