@@ -8,7 +8,7 @@ than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT t
 one, a response was wrong, or the gateway exited.
 
 The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, at a low
-priority. Linux only, since it reads /proc.
+priority, and the provider of the endless streams has that priority too. Linux only, since it reads /proc.
 """
 
 from __future__ import annotations
@@ -362,8 +362,16 @@ def services(folder: Path) -> Generator[tuple[Service, int]]:
     """
     upstream, endless, http = free_port(), free_port(), free_port()
     with ExitStack() as stack:
-        for port in (upstream, endless):
-            command = [sys.executable, "-m", "benchmarks.soak_upstream", str(port)]
+        for port, niceness in ((upstream, 0), (endless, soak_hostile.NICE)):
+            command = [
+                "nice",
+                "-n",
+                str(niceness),
+                sys.executable,
+                "-m",
+                "benchmarks.soak_upstream",
+                str(port),
+            ]
             provider = start_at(command, core=None, port=port, cwd=HERE.parent)
             stack.callback(provider.stop)
         file = folder / "config.toml"
