@@ -8,7 +8,8 @@ than MEMORY_LIMIT_MB, the good caller's 99th percentile is above LATENCY_LIMIT t
 one, a response was wrong, or the gateway exited.
 
 The generators share the machine with the gateway: they use HOSTILE_CPU of a core at most, at a low
-priority, and the provider of the endless streams has that priority too. Linux only, since it reads /proc.
+priority, and the provider of the endless streams has that priority too. Linux only, since it reads
+/proc.
 """
 
 from __future__ import annotations
