@@ -216,3 +216,53 @@ async def test_a_stored_response_can_be_read_and_deleted(tmp_path: Path) -> None
         assert got.headers["content-type"] == "application/json"
         assert (await running.ask("DELETE", f"/v1/responses/{name}")).status == 200
         assert (await running.ask("GET", f"/v1/responses/{name}")).status == 404
+
+
+def fails(*_args: object, **_kwargs: object) -> Any:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("place", ["server.app.check_model_allowed", "dialects.exchange.Passthrough.whole"])
+async def test_a_defect_is_an_error_in_the_dialect_and_in_the_record(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider(answer(chat_answer("Hello"))) as up, gateway(one(up.url), folder=tmp_path) as running:
+        monkeypatch.setattr(f"modelplex.{place}", fails)
+        got = await running.ask("POST", CHAT, chat())
+        record = await running.record()
+        assert (got.status, record.status, record.outcome, record.code) == (
+            500,
+            500,
+            "error",
+            "gateway_error",
+        )
+        assert (record.blame, record.id in got.body.decode()) == ("gateway", True)
+        assert "ZeroDivision" not in got.body.decode()
+
+
+async def test_a_defect_in_a_stream_ends_it_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = chat_stream("one two three")
+    more = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.wait_for(more.wait(), WAIT_S)
+        for piece in pieces[2:]:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    async with provider(stream(*pieces[:2], end=False, then=wait)) as up:
+        async with gateway(one(up.url), folder=tmp_path) as running:
+            reader, writer = await connect(running.socket)
+            writer.write(request("POST", CHAT, chat(stream=True)))
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b"one")
+                monkeypatch.setattr("modelplex.dialects.exchange.Passthrough.feed", fails)
+                more.set()
+                rest = b""
+                while b"gateway_error" not in rest and (data := await reader.read(4096)):
+                    rest += data
+            writer.close()
+            record = await running.record()
+            assert (record.outcome, record.code, record.blame) == ("broken", "gateway_error", "gateway")
+            assert b"[DONE]" not in rest

@@ -276,6 +276,16 @@ class GatewayFault(ModelplexError):
     """A fault of the gateway. The log has the details; the client gets the request id."""
 
 
+class InternalFault(GatewayFault):
+    """An exception that nobody expected: a defect of the gateway."""
+
+    again_may_do_better = False
+    sdk_may_retry = False
+
+    def __init__(self, message: str = "The gateway failed on this request; its log has the details.") -> None:
+        super().__init__(message)
+
+
 class StatePinned(GatewayFault):
     default_status = 503
     default_code = "state_pinned"

@@ -8,6 +8,7 @@ never as a normal end.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
@@ -17,6 +18,7 @@ import msgspec
 
 from modelplex.core.errors import (
     ClientClosed,
+    InternalFault,
     ModelplexError,
     PolicyDenied,
     RateLimited,
@@ -62,6 +64,8 @@ from modelplex.routing.circuit_breaker import BreakerRules
 from modelplex.routing.circuits import Circuits
 from modelplex.routing.failover import FailoverRules
 from modelplex.routing.key_rotation import KeyRotation
+
+log = logging.getLogger("modelplex.pipeline")
 
 MISLABELLED_BYTES = 65_536
 """Bytes that are read of a stream with a wrong content type, to find the error that it may be."""
@@ -168,6 +172,9 @@ class AttemptRunner:
             failure = _cannot_count(error, attempt) or error
         except RecursionError:
             failure = nested_too_deep(attempt.provider)
+        except Exception:
+            log.exception("the attempt of %s at %s failed", record.id, attempt.provider)
+            failure = InternalFault()
         finally:
             if response is not None:
                 response.close()

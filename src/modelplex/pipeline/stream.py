@@ -11,17 +11,20 @@ its provider down.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, Stopping, UpstreamBroken
+from modelplex.core.errors import InternalFault, ModelplexError, Stopping, UpstreamBroken
 from modelplex.dialects.exchange import Exchange
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_last_event
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.upstream import Upstream, UpstreamResponse, map_send_error
+
+log = logging.getLogger("modelplex.pipeline")
 
 HOLD_BYTES = 262_144
 """Bytes without output that are held back while failover is still possible
@@ -90,8 +93,10 @@ class ResponseStream:
         """What the exchange returns is sent, and nothing else happens."""
         self._worked = 0.0
         """Seconds of relaying large chunks since the last rest."""
-        self._left: tuple[bytes, bytes] | None = None
-        """What `_take` left to the coroutine: bytes that were not fed yet, and bytes to be sent."""
+        self._left: tuple[bytes, bytes] | ModelplexError | None = None
+        """What `_take` left to the coroutine: bytes that were not fed yet, and bytes to be sent; or
+        what it raised.
+        """
         self._held: list[bytes] = []
         self._held_size = 0
         self._loop = asyncio.get_running_loop()
@@ -112,6 +117,9 @@ class ResponseStream:
             if not self._output.started or self._output.stop_error is None:
                 raise
             failure = self._output.stop_error
+        except Exception:
+            log.exception("the stream of %s failed", self._request_id)
+            failure = InternalFault()
         finally:
             self._timer.cancel()
         if not self._output.started:
@@ -128,6 +136,8 @@ class ResponseStream:
                         continue
                     if (left := self._left) is not None:
                         self._left = None
+                        if isinstance(left, ModelplexError):
+                            raise left
                         if left[1]:
                             await self._send(left[1])
                         elif left[0]:
@@ -164,7 +174,15 @@ class ResponseStream:
         if len(data) > PIECE:
             self._left = (data, b"")
             return False
-        out = self._exchange.feed(data)
+        try:
+            out = self._exchange.feed(data)
+        except RecursionError:
+            self._left = nested_too_deep(self._upstream.name)
+            return False
+        except Exception:
+            log.exception("the stream of %s failed", self._request_id)
+            self._left = InternalFault()  # raised in the coroutine, and not to the transport
+            return False
         if self._exchange.failed is not None:
             self._left = (b"", out)
             return False

@@ -16,6 +16,7 @@ It knows methods, headers and statuses, and no provider. The stages, in this ord
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from functools import partial
 from time import perf_counter, time
@@ -27,6 +28,7 @@ from modelplex.core.caller import Caller
 from modelplex.core.errors import (
     BadRequest,
     ClientClosed,
+    InternalFault,
     MethodNotAllowed,
     ModelplexError,
     NotFound,
@@ -68,6 +70,8 @@ from modelplex.server.routes import (
 if TYPE_CHECKING:
     from modelplex.dialects.dialect import Dialect
     from modelplex.mcp.clients.http import McpHttp
+
+log = logging.getLogger("modelplex.server")
 
 ADMIN = "/_internal/"
 """For the host, and so on TCP and the admin socket only: an agent's socket does not have it."""
@@ -242,6 +246,9 @@ class App:
             # Only a disconnect cancels this task, so it ends here.
             if record.failure is None:
                 record.fail(ClientClosed("The client disconnected."))
+        except Exception:
+            log.exception("the call %s failed", request_id)
+            await _fail(InternalFault(), record, response)
         finally:
             exchange.on_disconnect = None
             self.running.pop(response, None)
