@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 
 from modelplex.sandbox.environment import PASSED, POINTED
 from tests.processes import WAIT_S
-from tests.sandbox.sandboxes import PEOPLE, PROGRAMS, SECRET, Person, allowed, person
+from tests.sandbox.repositories import repository
+from tests.sandbox.sandboxes import PEOPLE, PROGRAMS, SECRET, Person, allowed, by_either_builder, person
 
 CLOSED = {
     "tcp": "ECONNREFUSED",
@@ -235,3 +237,54 @@ def test_the_environment_has_documented_variables_only(tried: Tried) -> None:
     }
     assert set(POINTED) <= names
     assert "MY_API_KEY" in tried.outside["environ"]
+
+
+# --- files that run programs on the host later
+
+
+def tree_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """The modes and contents of what is protected."""
+    kept = [folder / ".git" / "config", *(folder / ".git" / "hooks").iterdir(), folder / "sub" / ".git"]
+    kept += [folder / ".git" / "modules" / "sub" / "config", folder / ".team" / "gitconfig"]
+    return {str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes()) for path in kept}
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+@by_either_builder
+def test_a_protected_file_cannot_be_replaced(name: str, builder: list[str]) -> None:
+    with person(name) as who:
+        project = repository(who.folder / "p")
+        (project / ".team").mkdir()
+        (project / ".team" / "gitconfig").write_text("[core]\n\thooksPath = .team/hooks\n")
+        with (project / ".git" / "config").open("a") as file:
+            file.write("[include]\n\tpath = ../.team/gitconfig\n")
+        for path in (project, *project.rglob("*")):
+            who.give(path)
+        existing = [".git/config", ".git/hooks", "sub/.git", ".git/modules/sub/config", ".team/gitconfig"]
+        missing = [".git/commondir", ".git/modules/sub/commondir", ".vscode", ".idea", ".team/hooks"]
+        program = who.folder / "p" / "replace.py"
+        program.write_text((PROGRAMS / "replace.py").read_text())
+        before = tree_of(project)
+        here = replace(who, folder=project)
+        command = [sys.executable, "replace.py", *existing, *missing]
+        done = here.run(*builder, "--", *command)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        assert tree_of(project) == before
+        assert not any((project / path).exists() for path in missing)
+        # The same attempts work where nothing is protected.
+        done = here.run(*builder, "--no-protect", "--", *command)
+        for way in ("write", "truncate", "remove", "rename its folder"):
+            assert f": {way}\n" in done.stdout, done.stderr
+
+
+def test_a_hidden_file_cannot_be_read(who: Person) -> None:
+    (who.folder / "api").mkdir()
+    who.give(who.folder / "api")
+    for path in (who.folder / ".env", who.folder / "api" / ".env"):
+        path.write_text(SECRET)
+        who.give(path)
+    script = "cat .env api/.env; mv api moved; cat moved/.env; ln moved/.env x; cp moved/.env y; cat x y; grep -r sk- . /proc/self/root$PWD"
+    done = who.run("--", "sh", "-c", script)
+    assert SECRET not in done.stdout + done.stderr
+    assert (who.folder / "moved" / ".env").read_text() == SECRET

@@ -57,6 +57,18 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         {**_REPEATED, "type": file_name},
         "mount this too, writable; of --ro and --rw the one nearest to a file applies; may be repeated",
     ),
+    (
+        "--no-protect",
+        "",
+        _SWITCH,
+        "do not protect the project's git hooks, git configuration and editor settings, which run programs on the host later; --rw PATH makes one of them writable",
+    ),
+    (
+        "--show-env",
+        "",
+        _SWITCH,
+        "show the project's .env files, which are hidden otherwise; --ro PATH shows one",
+    ),
     ("--env", "NAME", _REPEATED, "pass this variable, or, as NAME=VALUE, set it; may be repeated"),
     (
         "--netlink",

@@ -67,6 +67,8 @@ class MountRequest(NamedTuple):
     writable: Sequence[str] = ()
     own: Sequence[str] = ()
     """Modelplex's own code: read-only even in a writable folder, since it next runs with keys."""
+    protected: Sequence[str] = ()
+    """Files of the project that make the host run something later: read-only."""
     programs: Sequence[str] = ()
     """Folders and files of other programs: read-only, unless a shared folder contains them."""
     masked: Sequence[str] = ()
@@ -83,7 +85,8 @@ def mounts(request: MountRequest) -> list[Mount]:
         programs = [path for path in programs if _is_below(path, OWN)]
     shared = [_read_only_mount(path) for path in (*programs, *request.read_only)]
     shared += [Mount("rw", path, path) for path in writable]
-    shared += [_read_only_mount(path) for path in request.own if path not in writable]
+    protected = (*request.own, *request.protected)
+    shared += [_read_only_mount(path) for path in protected if path not in writable]
     own = [Mount("empty", path) for path in OWN if path != "/dev/shm"]  # noqa: S108 - /dev is made whole
     if request.view == "private":
         base = _system()

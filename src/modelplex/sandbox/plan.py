@@ -36,6 +36,7 @@ from modelplex.sandbox.folders import (
     read_mounts,
 )
 from modelplex.sandbox.inside import SandboxPlan
+from modelplex.sandbox.protected import Protected, SharedPaths, find_protected
 
 LOCK: Final = "modelplex.mcp.lock"
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -61,11 +62,41 @@ def interpreter_command(module: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", START.format(module=module)]
 
 
-def build_plan(arguments: argparse.Namespace, command: list[str], private: Path, gateway: str) -> SandboxPlan:
+def protected_files(arguments: argparse.Namespace) -> Protected:
+    """The files of the project that are read-only or hidden inside. Raises CannotRun."""
+    if arguments.no_protect or arguments.fs == "host":
+        return Protected()
+    home, folder = _home(), _shared_folder()
+    read_only, writable = _named_paths(arguments, folder=folder)
+    named = [*read_only, *writable]
+    is_writable = folder and nearest(folder, read_only) <= nearest(folder, writable)
+    shared = SharedPaths(
+        project=folder,
+        writable=[*writable, *([folder] if is_writable else [])],
+        read_only=[*read_only, *([] if is_writable or not folder else [folder])],
+        named=named,
+    )
+    return find_protected(shared, home=home, show_env=arguments.show_env)
+
+
+def _shared_folder() -> str:
+    """The working folder, or "" where it is not shared."""
+    here = working_folder()
+    return here if is_working_folder(here, homes=[_home(), *homes()]) else ""
+
+
+def build_plan(
+    arguments: argparse.Namespace,
+    command: list[str],
+    private: Path,
+    gateway: str,
+    *,
+    protected: Protected,
+) -> SandboxPlan:
     """`private` is the run's own folder, `gateway` the path of its socket. Raises CannotRun."""
     home, here, files = _home(), working_folder(), _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
-    folder = here if is_working_folder(here, homes=[home, *homes()]) else ""
+    folder = _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
     masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway)
@@ -76,6 +107,7 @@ def build_plan(arguments: argparse.Namespace, command: list[str], private: Path,
         read_only=read_only,
         writable=writable,
         own=[os.path.abspath(path) for path in own],
+        protected=protected.read_only,
         programs=programs(command[0], environ=os.environ, home=home),
         masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
         is_root=os.geteuid() == 0,
@@ -85,9 +117,13 @@ def build_plan(arguments: argparse.Namespace, command: list[str], private: Path,
         print_error(
             f"{here} is not shared, since it is or contains a home folder, or belongs to the system: start in a project's folder, or name one with --rw PATH"
         )
-    steps = pinned(mounts(request), named=read_only)
-    root = private / "root"
+    root, empty = private / "root", private / "empty"
     root.mkdir()
+    empty.touch(0o444)
+    # A folder with a hidden file may be renamed: the mount moves with it. What is written there
+    # fails, which a mask of /dev/null would not tell.
+    steps = pinned(mounts(request), named=read_only)
+    steps += [Mount("ro", path, str(empty)) for path in protected.hidden]
     environ = environment(
         os.environ, named=arguments.env, has_python=f"{PYTHON}/client.py" in files, has_node=NODE in files
     )

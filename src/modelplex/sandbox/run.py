@@ -40,6 +40,8 @@ from modelplex.sandbox.plan import (
     print_error,
     working_folder,
 )
+from modelplex.sandbox.protected import Protected
+from modelplex.sandbox.protection import file_state, protection
 from modelplex.sandbox.recording import Recording, is_tag
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
 from modelplex.sandbox.streams import check_streams
@@ -86,13 +88,17 @@ def run(arguments: argparse.Namespace) -> int:
         return WRONG
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
-    before = {name: _file_state(name) for name in TRUSTED_FILES}
+    before = {name: file_state(name) for name in TRUSTED_FILES}
     recording = Recording(arguments, command, agent, config_path(arguments))
-    with _private_folder() as private, _log(private, verbose=arguments.verbose) as log:
-        status = _run(arguments, command, agent, private, log, recording=recording)
+    with (
+        protection(arguments) as protected,
+        _private_folder() as private,
+        _log(private, verbose=arguments.verbose) as log,
+    ):
+        status = _run(arguments, command, agent, private, log, recording=recording, protected=protected)
     recording.print_summary()
     for name, state in before.items():
-        if (now := _file_state(name)) is not None and now != state:
+        if (now := file_state(name)) is not None and now != state:
             what = "the program made" if state is None else "while the program ran, something changed"
             print_error(f"{what} {name} here, which the next start would trust: look at it first")
     return status
@@ -122,15 +128,6 @@ def _check_system() -> None:
         )
     check_streams()
     working_folder()
-
-
-def _file_state(name: str) -> tuple[int, ...] | None:
-    """Changes with the file, or with a link at its path; None where there is none."""
-    try:
-        facts = os.lstat(name)
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 @contextmanager
@@ -183,11 +180,12 @@ def _run(
     log: IO[bytes],
     *,
     recording: Recording,
+    protected: Protected,
 ) -> int:
     with gateway_of_run(arguments, agent, private, log, environ=recording.environ) as gateway:
         if files_of_config(os.path.realpath(arguments.config or CONFIG)):
             gateway.wait_until_listening()  # the files to be masked exist only then
-        plan = build_plan(arguments, command, private, gateway.path)
+        plan = build_plan(arguments, command, private, gateway.path, protected=protected)
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         memory = os.memfd_create("modelplex-plan")
         try:
