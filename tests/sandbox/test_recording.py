@@ -87,7 +87,17 @@ def test_a_tag_needs_a_name_and_a_value(user: Person) -> None:
 
 
 def arguments(**more: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"no_record": False, "check": False, "socket": None, "tag": [], **more})
+    return argparse.Namespace(
+        **{
+            "no_record": False,
+            "check": False,
+            "socket": None,
+            "tag": [],
+            "publish": [],
+            "allow_port": [],
+            **more,
+        }
+    )
 
 
 def test_the_gateway_is_told_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from modelplex.sandbox import values
 from modelplex.sandbox.bridge import Once, add_command_line, file_name
 
 CONFIG: Final = "config.toml"
@@ -17,8 +18,10 @@ examples:
   modelplex run --rw ~/.codex -- codex          share one more folder
   modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
   modelplex run --tag pr=12 -- ./task           tag the run in the record: modelplex usage --by tag
+  modelplex run --publish 3000 -- npm run dev   open its port 3000 at http://127.0.0.1:3000
+  modelplex run --memory 4G --time 1h -- ./task limit it
 
-The exit status is the program's; 128 plus the signal's number where a signal ended it; 126 or 127 where it cannot be started; 1 where no sandbox is possible.
+The exit status is the program's; 128 plus the signal's number where a signal ended it; 124 where --time ended it; 126 or 127 where it cannot be started; 1 where no sandbox is possible.
 """
 
 _ONCE: Final[dict[str, Any]] = {"action": Once}
@@ -70,6 +73,37 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "show the project's .env files, which are hidden otherwise; --ro PATH shows one",
     ),
     ("--env", "NAME", _REPEATED, "pass this variable, or, as NAME=VALUE, set it; may be repeated"),
+    (
+        "--publish",
+        "[HOST:]PORT",
+        {**_REPEATED, "type": values.published_port},
+        "open this port of the program at the host's 127.0.0.1, for a browser; may be repeated",
+    ),
+    (
+        "--allow-port",
+        "PORT",
+        {**_REPEATED, "type": values.allowed_port},
+        "let the program connect to this port of the host's 127.0.0.1, such as 5432; may be repeated",
+    ),
+    (
+        "--memory",
+        "SIZE",
+        {**_ONCE, "type": values.size},
+        "limit its memory, such as 2G; a line at the start says what enforces it",
+    ),
+    ("--cpus", "NUMBER", {**_ONCE, "type": values.cpus}, "limit it to so many CPUs, such as 2 or 0.5"),
+    (
+        "--pids",
+        "NUMBER",
+        {**_ONCE, "type": values.processes},
+        "limit the number of its processes and threads",
+    ),
+    (
+        "--time",
+        "DURATION",
+        {**_ONCE, "type": values.duration},
+        "end it after so long, such as 30m, with the exit status 124",
+    ),
     (
         "--netlink",
         "",

@@ -50,7 +50,9 @@ NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class BridgeEndpoint:
-    """An address to listen on or to dial."""
+    """An address to listen on or to dial. `fallback` is dialled where it refuses."""
+
+    fallback: BridgeEndpoint | None = None
 
     def __init__(self, family: int, address: Address) -> None:
         self.family = family
@@ -59,7 +61,16 @@ class BridgeEndpoint:
     def __str__(self) -> str:
         if isinstance(self.address, str):
             return self.address
+        if self.family == socket.AF_INET6:
+            return "[{}]:{}".format(*self.address)
         return ("vsock:%s:%d" if self.family != socket.AF_INET else "%s:%d") % self.address
+
+
+def loopback_port(port: int) -> BridgeEndpoint:
+    """A server may listen on one of the two addresses of `localhost`."""
+    endpoint = BridgeEndpoint(socket.AF_INET, ("127.0.0.1", port))
+    endpoint.fallback = BridgeEndpoint(socket.AF_INET6, ("::1", port))
+    return endpoint
 
 
 def parse_endpoint(written: str) -> BridgeEndpoint:
@@ -147,18 +158,21 @@ class Side:
 
 
 class Dial:
-    """A connection to the gateway in progress, for an accepted client."""
+    """A connection to the target in progress, for an accepted client."""
 
-    __slots__ = ("client", "deadline", "sock")
+    __slots__ = ("client", "deadline", "sock", "target")
 
-    def __init__(self, client: socket.socket, sock: socket.socket) -> None:
+    def __init__(self, client: socket.socket, sock: socket.socket, target: BridgeEndpoint) -> None:
         self.client = client
         self.sock = sock
+        self.target = target
         self.deadline = time.monotonic() + DIAL_TIMEOUT_S
 
 
 class Bridge:
-    """Forwards connections of the listeners to one endpoint until `run` is told to stop."""
+    """Forwards connections of the listeners to one endpoint, or to that with which a listener was
+    added, until `run` is told to stop.
+    """
 
     def __init__(
         self,
@@ -172,16 +186,16 @@ class Bridge:
         self._selector = selectors.DefaultSelector()
         self._blocked: list[Dial] = []
         """Dials that met a full backlog."""
-        self._paused: list[socket.socket] = []
+        self._paused: list[tuple[socket.socket, BridgeEndpoint]] = []
         """Listeners that found no free descriptor."""
         self._closed: set[Side] = set()
         """Closed in this round of the selector, whose remaining events must be skipped."""
         for listener in listeners:
             self.add(listener)
 
-    def add(self, listener: socket.socket) -> None:
+    def add(self, listener: socket.socket, target: BridgeEndpoint | None = None) -> None:
         listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, None)
+        self._selector.register(listener, selectors.EVENT_READ, target or self._target)
 
     def run(self, wakeup: socket.socket, is_over: Callable[[], bool]) -> None:
         """Forward until `is_over()`, which is called when `wakeup` (non-blocking) is readable."""
@@ -189,8 +203,8 @@ class Bridge:
         while not is_over():
             for key, mask in self._selector.select(RETRY_S if self._blocked or self._paused else None):
                 data: Any = key.data
-                if data is None:
-                    self._accept(key.fileobj)  # type: ignore[arg-type]
+                if isinstance(data, BridgeEndpoint):
+                    self._accept(key.fileobj, data)  # type: ignore[arg-type]
                 elif isinstance(data, Side):
                     if data not in self._closed:
                         self._forward(data, mask)
@@ -205,38 +219,42 @@ class Bridge:
 
     # --- accepting and dialling ---
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, target: BridgeEndpoint) -> None:
         try:
             client, _ = listener.accept()
         except OSError as fault:
             if fault.errno in NO_DESCRIPTOR:
                 self._selector.unregister(listener)
-                self._paused.append(listener)
+                self._paused.append((listener, target))
             return
         client.setblocking(False)
+        self._dial_new(client, target)
+
+    def _dial_new(self, client: socket.socket, target: BridgeEndpoint) -> None:
         try:
-            sock = socket.socket(self._target.family, socket.SOCK_STREAM)
+            sock = socket.socket(target.family, socket.SOCK_STREAM)
         except OSError as fault:
-            self._fail(client, None, str(fault.strerror))
+            self._report(f"{target}: {fault.strerror}")
+            client.close()
             return
         sock.setblocking(False)
-        self._dial(Dial(client, sock))
+        self._dial(Dial(client, sock, target))
 
     def _dial(self, dial: Dial) -> None:
-        code = dial.sock.connect_ex(self._target.address)
+        code = dial.sock.connect_ex(dial.target.address)
         if code in {0, errno.EISCONN}:
             self._join(dial)
-        elif code == errno.EAGAIN and self._target.family == socket.AF_UNIX:
+        elif code == errno.EAGAIN and dial.target.family == socket.AF_UNIX:
             self._blocked.append(dial)
         elif code in NOT_READY:
             self._selector.register(dial.sock, selectors.EVENT_WRITE, dial)
         else:
-            self._fail(dial.client, dial.sock, os.strerror(code))
+            self._fail(dial, code)
 
     def _finish_dial(self, dial: Dial) -> None:
         self._selector.unregister(dial.sock)
         if code := dial.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._fail(dial.client, dial.sock, os.strerror(code))
+            self._fail(dial, code)
         else:
             self._join(dial)
 
@@ -244,22 +262,25 @@ class Bridge:
         blocked, self._blocked = self._blocked, []
         for dial in blocked:
             if time.monotonic() > dial.deadline:
-                self._fail(dial.client, dial.sock, "it accepts no connection")
+                self._fail(dial, errno.EAGAIN)
             else:
                 self._dial(dial)
         paused, self._paused = self._paused, []
-        for listener in paused:
-            self._selector.register(listener, selectors.EVENT_READ, None)
+        for listener, target in paused:
+            self._selector.register(listener, selectors.EVENT_READ, target)
 
-    def _fail(self, client: socket.socket, sock: socket.socket | None, reason: str) -> None:
-        self._report(f"{self._target}: {reason}")
-        client.close()
-        if sock is not None:
-            sock.close()
+    def _fail(self, dial: Dial, code: int) -> None:
+        dial.sock.close()
+        if code == errno.ECONNREFUSED and dial.target.fallback is not None:
+            self._dial_new(dial.client, dial.target.fallback)
+            return
+        reason = "it accepts no connection" if code == errno.EAGAIN else os.strerror(code)
+        self._report(f"{dial.target}: {reason}")
+        dial.client.close()
 
     def _join(self, dial: Dial) -> None:
         for sock in (dial.client, dial.sock):
-            if sock.family == socket.AF_INET:
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         one, two = Side(dial.client), Side(dial.sock)
         one.peer, two.peer = two, one

@@ -33,6 +33,7 @@ from modelplex.sandbox.bridge import (
     Bridge,
     BridgeEndpoint,
     listen,
+    loopback_port,
     parse_endpoint,
     raise_descriptor_limit,
     raise_loopback,
@@ -42,6 +43,7 @@ from modelplex.sandbox.bridge import (
 )
 from modelplex.sandbox.connects import ConnectSupervisor
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
+from modelplex.sandbox.ports import LOOPBACK
 
 IGNORED: Final = (
     signal.SIGINT,
@@ -80,6 +82,15 @@ class SandboxPlan(NamedTuple):
     ignored: list[int]
     """Signals."""
     bwrap: list[str] | None
+    cgroup: int
+    """The open file by which the program enters its control group, or -1."""
+    rlimits: dict[str, int]
+    affinity: list[int]
+    """CPUs; empty for all."""
+    published: list[tuple[int, int]]
+    """Listening sockets of the host, and the ports inside to which their connections go."""
+    allowed: list[tuple[int, str]]
+    """Ports inside, and the Unix sockets of the host to which their connections go."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -124,16 +135,22 @@ def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: in
     with suppress(OSError):
         raise_loopback()
     listener = listen(parse_endpoint(DEFAULT_LISTEN))
+    allowed = [
+        (listen(BridgeEndpoint(socket.AF_INET, (LOOPBACK, port))), BridgeEndpoint(socket.AF_UNIX, path))
+        for port, path in plan.allowed
+    ]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
-        listener.close()
-        ours.close()
-        os.close(log)
+        for each in (listener, ours, *(each for each, _ in allowed)):
+            each.close()
+        for number in (log, *(number for number, _ in plan.published)):
+            os.close(number)
         os._exit(_start_supervisor(plan, control, theirs, plan_number))
     theirs.close()
     control.close()
     os.close(plan_number)
+    _close_group(plan)
     woken = wakeup_on_signals()
     kernel.drop_capabilities()
     kernel.make_undumpable()
@@ -143,6 +160,10 @@ def _bridge(plan: SandboxPlan, control: socket.socket, plan_number: int, log: in
         os.dup2(source, number)
     raise_descriptor_limit()
     bridge = Bridge(GatewaySocket(plan.gateway), [listener], report=LimitedReports())
+    for each, target in allowed:
+        bridge.add(each, target)
+    for number, port in plan.published:
+        bridge.add(socket.socket(fileno=number), loopback_port(port))
     inner = _receive_descriptor(ours)
     if inner is not None:
         bridge.add(socket.socket(fileno=inner))
@@ -239,8 +260,9 @@ def _exec_bwrap(
 ) -> NoReturn:
     """Bubblewrap builds the tree, and starts the supervisor in it."""
     assert plan.bwrap is not None
-    for number in (control.fileno(), parent.fileno(), plan_number):
-        os.set_inheritable(number, True)
+    for number in (control.fileno(), parent.fileno(), plan_number, plan.cgroup):
+        if number >= 0:
+            os.set_inheritable(number, True)
     argv = [*plan.bwrap, "supervisor", *map(str, (control.fileno(), plan_number, parent.fileno()))]
     os.execve(argv[0], argv, {})  # noqa: S606 - no shell is wanted
 
@@ -271,10 +293,16 @@ def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket
     if child == 0:
         _program(plan, theirs)
     theirs.close()
+    _close_group(plan)
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     return _supervise(child, control, woken, _receive_descriptor(ours), own)
+
+
+def _close_group(plan: SandboxPlan) -> None:
+    if plan.cgroup >= 0:
+        os.close(plan.cgroup)
 
 
 def _write_files(files: dict[str, str]) -> None:
@@ -350,6 +378,7 @@ def _program(plan: SandboxPlan, supervisor: socket.socket) -> NoReturn:
             with suppress(OSError):
                 signal.signal(number, signal.SIG_IGN if number in plan.ignored else signal.SIG_DFL)
         kernel.forbid_new_privileges()
+        _limit(plan)
         kernel.drop_capabilities()
         _change_folder(plan.folder)
         listener = seccomp.install(
@@ -365,6 +394,20 @@ def _program(plan: SandboxPlan, supervisor: socket.socket) -> NoReturn:
         _print_error(f"cannot run {plan.command[0]}: {fault.strerror}")
     finally:
         os._exit(status)
+
+
+def _limit(plan: SandboxPlan) -> None:
+    import resource
+
+    if plan.cgroup >= 0:
+        os.write(plan.cgroup, b"0")  # this process
+    if plan.affinity:
+        os.sched_setaffinity(0, plan.affinity)
+    for name, value in plan.rlimits.items():
+        number = getattr(resource, name)
+        hard = resource.getrlimit(number)[1]
+        lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (lowest, lowest))
 
 
 def _change_folder(folder: str) -> None:

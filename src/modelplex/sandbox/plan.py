@@ -36,6 +36,8 @@ from modelplex.sandbox.folders import (
     read_mounts,
 )
 from modelplex.sandbox.inside import SandboxPlan
+from modelplex.sandbox.limits import Enforced
+from modelplex.sandbox.ports import OpenPorts
 from modelplex.sandbox.protected import Protected, SharedPaths, find_protected
 
 LOCK: Final = "modelplex.mcp.lock"
@@ -92,6 +94,8 @@ def build_plan(
     gateway: str,
     *,
     protected: Protected,
+    limits: Enforced,
+    ports: OpenPorts,
 ) -> SandboxPlan:
     """`private` is the run's own folder, `gateway` the path of its socket. Raises CannotRun."""
     home, here, files = _home(), working_folder(), _files()
@@ -145,6 +149,11 @@ def build_plan(
         terminal=_terminal(),
         ignored=_ignored_signals(),
         bwrap=_bwrap(steps) if arguments.bwrap else None,
+        cgroup=limits.procs,
+        rlimits=dict(limits.rlimits),
+        affinity=list(limits.affinity),
+        published=list(ports.published),
+        allowed=list(ports.allowed),
     )
 
 

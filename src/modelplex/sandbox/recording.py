@@ -67,7 +67,7 @@ class Recording:
                 folder=_printable(str(Path.cwd())),
                 repository=repository,
                 branch=branch,
-                tags=dict(_printable(tag).split("=", 1) for tag in arguments.tag),
+                tags={**dict(_printable(tag).split("=", 1) for tag in arguments.tag), **_ports(arguments)},
             )
             described = msgspec.json.encode(run).decode()
         self.environ: Mapping[str, str] = {RUN_VARIABLE: described}
@@ -122,6 +122,12 @@ def summary_line(run: RunSummary, place: str) -> str:
     parts += [f"{run.refused} refused"] if run.refused else []
     parts += [f"{count(run.stripped, 'value')} stripped"] if run.stripped else []
     return f"{'; '.join(parts)}; the record: modelplex show {run.id} (in {place})"
+
+
+def _ports(arguments: argparse.Namespace) -> dict[str, str]:
+    """The openings of the sandbox, as tags of the run."""
+    named = {"publish": arguments.publish, "allow-port": arguments.allow_port}
+    return {name: ",".join(map(str, ports)) for name, ports in named.items() if ports}
 
 
 def _printable(text: str) -> str:

@@ -31,6 +31,7 @@ from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground, shell_status
 from modelplex.sandbox.errors import CannotRun, WrongArguments
 from modelplex.sandbox.folders import SOCKET
+from modelplex.sandbox.limits import GRACE_S, TIME_STATUS, duration_text
 from modelplex.sandbox.plan import (
     LOCK,
     START,
@@ -40,8 +41,8 @@ from modelplex.sandbox.plan import (
     print_error,
     working_folder,
 )
-from modelplex.sandbox.protected import Protected
-from modelplex.sandbox.protection import file_state, protection
+from modelplex.sandbox.protection import file_state
+from modelplex.sandbox.provided import Provided, provided
 from modelplex.sandbox.recording import Recording, is_tag
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
 from modelplex.sandbox.streams import check_streams
@@ -91,11 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     before = {name: file_state(name) for name in TRUSTED_FILES}
     recording = Recording(arguments, command, agent, config_path(arguments))
     with (
-        protection(arguments) as protected,
         _private_folder() as private,
         _log(private, verbose=arguments.verbose) as log,
+        provided(arguments, private, log) as found,
     ):
-        status = _run(arguments, command, agent, private, log, recording=recording, protected=protected)
+        status = _run(arguments, command, agent, private, log, recording=recording, found=found)
     recording.print_summary()
     for name, state in before.items():
         if (now := file_state(name)) is not None and now != state:
@@ -180,19 +181,31 @@ def _run(
     log: IO[bytes],
     *,
     recording: Recording,
-    protected: Protected,
+    found: Provided,
 ) -> int:
     with gateway_of_run(arguments, agent, private, log, environ=recording.environ) as gateway:
         if files_of_config(os.path.realpath(arguments.config or CONFIG)):
             gateway.wait_until_listening()  # the files to be masked exist only then
-        plan = build_plan(arguments, command, private, gateway.path, protected=protected)
+        plan = build_plan(
+            arguments,
+            command,
+            private,
+            gateway.path,
+            protected=found.protected,
+            limits=found.limits,
+            ports=found.ports,
+        )
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         memory = os.memfd_create("modelplex-plan")
         try:
             os.write(memory, json.dumps(plan._asdict()).encode())
             numbers = [theirs.fileno(), memory, log.fileno()]
             argv = [*interpreter_command("inside"), "bridge", *map(str, numbers)]
-            popen = subprocess.Popen(argv, env={}, pass_fds=numbers)  # noqa: S603 - our own program
+            popen = subprocess.Popen(  # noqa: S603 - our own program
+                [*found.limits.prefix, *argv],
+                env=_environ_of_systemd() if found.limits.prefix else {},
+                pass_fds=[*numbers, *found.descriptors],
+            )
         finally:
             theirs.close()
             os.close(memory)
@@ -200,7 +213,7 @@ def _run(
             try:
                 _prepare(control, popen)
                 gateway.wait_until_listening()
-                return _forward_signals(control, popen, gateway)
+                return _forward_signals(control, popen, gateway, limit_s=arguments.time)
             except BaseException:
                 popen.kill()
                 popen.wait()
@@ -261,16 +274,26 @@ def _explain(fault: dict[str, Any]) -> str:
     )
 
 
-def _forward_signals(control: socket.socket, popen: subprocess.Popen[bytes], gateway: RunGateway) -> int:
-    """Start the program, and wait for its end."""
+def _environ_of_systemd() -> dict[str, str]:
+    names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _forward_signals(
+    control: socket.socket, popen: subprocess.Popen[bytes], gateway: RunGateway, *, limit_s: float | None
+) -> int:
+    """Start the program, and wait for its end, which `limit_s` brings about."""
     terminal = 0 if os.isatty(0) and in_foreground() else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
     reported = False
     try:
         control.send(b"G")
+        timer = TimeLimit(limit_s)
         while popen.poll() is None:
-            found = signal.sigwaitinfo({*FORWARDED, signal.SIGCHLD})
-            if found.si_signo == signal.SIGCHLD:
+            found = timer.wait({*FORWARDED, signal.SIGCHLD})
+            if found is None:
+                timer.end(control, popen)
+            elif found.si_signo == signal.SIGCHLD:
                 if not reported and gateway.status is not None:
                     reported = True
                     print_error(
@@ -283,7 +306,36 @@ def _forward_signals(control: socket.socket, popen: subprocess.Popen[bytes], gat
             _take_foreground(terminal)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return shell_status(popen.returncode)
+    return TIME_STATUS if timer.is_over else shell_status(popen.returncode)
+
+
+class TimeLimit:
+    """Waits for signals until a time, if there is a limit."""
+
+    def __init__(self, limit_s: float | None) -> None:
+        self._limit_s = limit_s
+        self._deadline = None if limit_s is None else time.monotonic() + limit_s
+        self.is_over = False
+
+    def wait(self, signals: set[signal.Signals]) -> signal.struct_siginfo | None:
+        """None at the end of the time."""
+        if self._deadline is None:
+            return signal.sigwaitinfo(signals)
+        return signal.sigtimedwait(signals, max(0.0, self._deadline - time.monotonic()))
+
+    def end(self, control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
+        """Ask the program to end, and at the second call end the sandbox."""
+        if self.is_over:
+            self._deadline = None
+            popen.kill()
+            return
+        self.is_over = True
+        self._deadline = time.monotonic() + GRACE_S
+        print_error(
+            f"the time limit of {duration_text(self._limit_s or 0)} was reached: the program is ended"
+        )
+        with suppress(OSError):
+            control.send(b"S" + bytes([signal.SIGTERM]))
 
 
 def _is_for_leader(number: int) -> bool:
