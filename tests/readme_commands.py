@@ -24,7 +24,7 @@ from modelplex import command_options
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 30.0
-ENDS_BY_ITSELF = {"check", "run", "mcp", "--version", "--help"}
+ENDS_BY_ITSELF = {"check", "run", "runs", "usage", "mcp", "--version", "--help"}
 
 
 def modelplex(arguments: list[str]) -> int:

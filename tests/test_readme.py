@@ -232,7 +232,7 @@ def test_the_tests_read_every_block() -> None:
     for name in DOCUMENTS:
         assert len(blocks(name)) == (ROOT / name).read_text().count("\n```") / 2, name
     languages = {one.language for one in blocks("README.md")}
-    assert {"bash", "python", "js", "toml", "text"} <= languages
+    assert {"bash", "python", "toml", "text"} <= languages
 
 
 def test_what_a_block_prints_is_compared_to_the_letter_but_for_dots() -> None:
