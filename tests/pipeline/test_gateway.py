@@ -663,3 +663,107 @@ async def test_a_changed_config_is_loaded_without_dropping_a_stream_and_a_faulty
         go_on.set()
         got = await asyncio.wait_for(streaming, WAIT_S)
         assert b"[DONE]" in got.body
+
+
+# --- what agents act on ---------------------------------------------------------------------------
+
+FULL = {"code": "context_length_exceeded", "message": "words of the provider"}
+
+
+def failed_stream(error: dict[str, Any]) -> list[bytes]:
+    response: dict[str, Any] = {
+        "id": "r",
+        "object": "response",
+        "status": "in_progress",
+        "model": "m",
+        "output": [],
+    }
+    told: list[dict[str, Any]] = [
+        {"type": "response.created", "response": response},
+        {"type": "response.failed", "response": {**response, "status": "failed", "error": error}},
+    ]
+    return [b"event: %s\ndata: %s\n\n" % (each["type"].encode(), json.dumps(each).encode()) for each in told]
+
+
+@pytest.mark.parametrize("code", ["context_length_exceeded", "cyber_policy", "usage_not_included"])
+async def test_a_responses_stream_that_failed_before_output_is_told_in_the_stream(
+    tmp_path: Path, code: str
+) -> None:
+    error = {"code": code, "message": "words of the provider"}
+    config = one("URL") + "[failover]\nretries = 0\n"
+    async with (
+        provider(stream(*failed_stream(error))) as up,
+        gateway(config.replace("URL", up.url), folder=tmp_path) as gw,
+    ):
+        got = await gw.ask("POST", "/v1/responses", {"model": "m", "input": "x", "stream": True})
+        assert (got.status, got.headers["content-type"]) == (200, "text/event-stream")
+        *_, last = [json.loads(line[6:]) for line in got.body.split(b"\n") if line.startswith(b"data: ")]
+        assert last["type"] == "response.failed"
+        assert last["response"]["error"]["code"] == code
+        assert "words of the provider" in last["response"]["error"]["message"]
+        record = await gw.record()
+        assert (record.outcome, record.code) == ("broken", code)
+
+
+async def test_a_responses_stream_of_another_dialects_provider_tells_an_overflow_alike(
+    tmp_path: Path,
+) -> None:
+    full = {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "prompt is too long: 5 > 4"},
+    }
+    async with (
+        provider(answer(full, status=400)) as up,
+        gateway(one(up.url, type="anthropic", api_key="k"), folder=tmp_path) as gw,
+    ):
+        got = await gw.ask("POST", "/v1/responses", {"model": "m", "input": "x", "stream": True})
+        assert (got.status, b"response.failed" in got.body, b"context_length_exceeded" in got.body) == (
+            200,
+            True,
+            True,
+        )
+        whole = await gw.ask("POST", "/v1/responses", {"model": "m", "input": "x"})
+        assert (whole.status, json.loads(whole.body)["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_whole_response_that_failed_is_an_error_of_its_form(tmp_path: Path) -> None:
+    failed: dict[str, Any] = {
+        "id": "r",
+        "object": "response",
+        "status": "failed",
+        "model": "m",
+        "output": [],
+        "error": FULL,
+    }
+    async with provider(answer(failed)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.ask("POST", "/v1/responses", {"model": "m", "input": "x"})
+        assert got.status == 400
+        assert json.loads(got.body)["error"] == {"type": None, "param": None, **FULL}
+
+
+async def test_a_used_up_quota_goes_to_the_next_provider_and_is_told(tmp_path: Path) -> None:
+    used_up = {
+        "error": {
+            "message": "You exceeded your current quota",
+            "type": "insufficient_quota",
+            "code": "insufficient_quota",
+        }
+    }
+    async with provider(answer(used_up, status=429)) as empty, provider(answer(chat_answer())) as up:
+        config = one(empty.url, name="empty") + one(up.url, priority=2)
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.headers["x-modelplex-exhausted"]) == (200, "empty")
+            assert (await gw.chat()).status == 200
+        assert (len(empty.seen), len(up.seen)) == (1, 2)
+
+
+async def test_a_larger_model_of_the_alias_is_tried_after_an_overflow(tmp_path: Path) -> None:
+    full = {
+        "error": {"message": "This model's maximum context length is 8 tokens.", "type": "x", "code": None}
+    }
+    async with provider(answer(full, status=400)) as small, provider(answer(chat_answer())) as large:
+        config = one(small.url) + one(large.url, name="large", priority=2)
+        async with gateway(config + '[failover]\non_overflow = "next"\n', folder=tmp_path) as gw:
+            got = await gw.chat()
+            assert (got.status, got.headers["x-modelplex-provider"]) == (200, "large")

@@ -5,6 +5,7 @@ import pytest
 from modelplex.core.errors import (
     BadRequest,
     ModelplexError,
+    QuotaExceeded,
     RateLimited,
     UpstreamAuth,
     UpstreamBroken,
@@ -67,6 +68,14 @@ def test_a_rejected_key_opens_at_once() -> None:
     assert health_signal(UpstreamAuth("no", upstream=UpstreamReply(code="invalid_api_key"))) == HealthSignal(
         "key", "no", at_once=True
     )
+
+
+def test_a_used_up_quota_closes_the_key_until_its_reset() -> None:
+    health = after(QuotaExceeded("used up", retry_after=3600.0), now=10.0)
+    assert (health.state, health.until, health.is_requested) == ("open", 3610.0, True)
+    signal = health_signal(QuotaExceeded("used up"))
+    assert signal is not None
+    assert (signal.scope, signal.at_once) == ("key", True)
 
 
 def test_a_rate_limit_with_a_wait_opens_for_that_wait_and_one_without_counts_as_a_failure() -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 
 from modelplex.core.errors import (
+    OVERFLOW,
     BadRequest,
     ModelplexError,
     Overloaded,
+    QuotaExceeded,
     RateLimited,
     Unsupported,
     UpstreamAuth,
@@ -60,6 +63,36 @@ def test_a_failed_candidate_makes_way_at_once_and_the_last_one_is_tried_again_wi
 def test_what_the_caller_did_wrong_ends_it() -> None:
     made, error = drive([candidate("a"), candidate("b")], lambda _: BadRequest("no"))
     assert (len(made), error.status) == (1, 400)
+
+
+OVERFLOWED = BadRequest("prompt is too long", code=OVERFLOW)
+ON_OVERFLOW = msgspec.structs.replace(RULES, on_overflow="next")
+
+
+def test_a_conversation_that_is_too_long_is_the_callers_to_shorten() -> None:
+    made, error = drive([candidate("a"), candidate("b")], lambda _: OVERFLOWED)
+    assert (len(made), error) == (1, OVERFLOWED)
+
+
+def test_a_larger_model_is_tried_after_an_overflow_where_the_config_says_so() -> None:
+    candidates = [candidate("a"), candidate("a", 1), candidate("b")]
+    made, error = drive(candidates, lambda _: OVERFLOWED, rules=ON_OVERFLOW)
+    assert [m[:2] for m in made] == [("a", 0), ("b", 0)]
+    assert error is OVERFLOWED
+
+
+def test_an_overflow_is_told_where_the_larger_model_fails() -> None:
+    """Only a shorter conversation helps."""
+    errors: dict[str, ModelplexError] = {"a": OVERFLOWED, "b": RateLimited("slow", retry_after=60)}
+    made, error = drive(
+        [candidate("a"), candidate("b")], lambda attempt: errors[attempt.provider], rules=ON_OVERFLOW
+    )
+    assert ([m[0] for m in made], error) == (["a", "b"], OVERFLOWED)
+
+
+def test_a_used_up_quota_is_not_tried_again() -> None:
+    made, _ = drive([candidate("a", 0), candidate("a", 1)], lambda _: QuotaExceeded("used up"))
+    assert [m[:2] for m in made] == [("a", 0), ("a", 1)]
 
 
 def test_what_one_dialect_cannot_say_another_may() -> None:

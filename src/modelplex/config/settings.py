@@ -153,7 +153,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[failover]`. `retries` are of one candidate. A provider whose Retry-After is above
-    `max_retry_after` is not retried; the next one is tried.
+    `max_retry_after` is not retried; the next one is tried. `on_overflow`: whether the next
+    candidate is tried after one for which the conversation is too long.
     """
 
     max_attempts: int = 6
@@ -164,6 +165,7 @@ class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):
     breaker_failures: int = 5
     breaker_window: float = 60.0
     breaker_cooldown: float = 30.0
+    on_overflow: Literal["refuse", "next"] = "refuse"
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ candidate may do better.
         UpstreamAuth    502  it rejected the gateway's key: the next key or provider is tried.
                              Never 401, on which agents ask for a login
         RateLimited     429
+          QuotaExceeded     an account's usage limit; waiting a moment does not help
         Overloaded      503  it is at capacity
         CircuitOpen     429  every candidate asked clients to wait, so none was tried
         UpstreamBroken  502  it could not be reached, broke off, or sent no valid response
@@ -44,6 +45,8 @@ import msgspec
 
 Blame = Literal["client", "policy", "provider", "gateway"]
 E = TypeVar("E", bound=BaseException)
+OVERFLOW = "context_length_exceeded"
+"""The code of a BadRequest whose conversation does not fit the model's context window."""
 
 
 class UpstreamReply(msgspec.Struct, frozen=True):
@@ -236,6 +239,17 @@ class RateLimited(ProviderError):
     default_status = 429
     default_type = "rate_limit_exceeded"
     default_code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(RateLimited):
+    """The account's usage limit of a day, a week or a plan. Its next key or the next provider is
+    tried; `retry_after` is until the limit is reset, where the provider tells.
+    """
+
+    default_type = "insufficient_quota"
+    default_code = "insufficient_quota"
+    again_may_do_better = False
+    sdk_may_retry = False
 
 
 class Overloaded(ProviderError):

@@ -190,6 +190,12 @@ class WriteError(Protocol):
     def __call__(self, error: ModelplexError, *, request_id: str) -> tuple[int, bytes]: ...
 
 
+class WriteFailedStream(Protocol):
+    """The stream of a response that failed; arguments as in WriteResponse."""
+
+    def __call__(self, error: ModelplexError, *, id: str, created: int, model: str) -> bytes | None: ...
+
+
 class WriteResponse(Protocol):
     """A whole response. `id` is used where the provider gave none, `model` where ResponseStarted
     names none; `created` is Unix seconds.
@@ -352,6 +358,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     answer_locally    (request, Unix seconds): the response to a request that needs no provider,
                       else None
     write_count       the response to a request for a token count
+    write_failed_stream  the stream of a response that failed before its first output, for an error
+                      that its clients heed there only; else None
     request_id_header a header beside x-request-id that its client library reads
     write_models      the list of models; `known` maps a name to its provider
     write_model       one model: name, provider
@@ -391,6 +399,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     answer_locally: Callable[[RawRequest, int], bytes | None] | None = None
     write_count: Callable[[int], bytes] | None = None
     write_error: WriteError | None = None
+    write_failed_stream: WriteFailedStream | None = None
     request_id_header: bytes | None = None
     write_models: Callable[[Mapping[str, str]], bytes] | None = None
     write_model: Callable[[str, str], bytes] | None = None

@@ -363,6 +363,7 @@ def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder
         overhead=record.overhead(),
         changes=record.changes,
         stripped=record.stripped,
+        exhausted=record.exhausted,
         upstream_headers=tuple(forwarded_headers(response.headers)),
     )
 

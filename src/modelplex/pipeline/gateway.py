@@ -217,18 +217,31 @@ async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordB
     if attempt is None or not same_family(attempt.dialect, dialect):
         # A body of another dialect may look like one of the client's.
         error.upstream = msgspec.structs.replace(error.upstream, body=None)
+    if record.request.stream and (failed := DIALECTS[dialect].family.write_failed_stream) is not None:
+        stream = failed(error, id=record.id, created=int(record.wall_time), model=record.request.model)
+        if stream is not None:
+            await output.respond(200, _error_head(error, record, content_type=b"text/event-stream"), stream)
+            return
     status, body = write_error(dialect, error, request_id=record.id)
     if error.upstream.body is not None and error.blame == "client":
         body = error.upstream.body
-    head = ResponseHead(
-        dialect=dialect,
+    await output.respond(status, _error_head(error, record), body)
+
+
+def _error_head(
+    error: ModelplexError, record: RecordBuilder, *, content_type: bytes = b"application/json"
+) -> ResponseHead:
+    attempt = record.attempt
+    return ResponseHead(
+        content_type=content_type,
+        dialect=record.request.dialect,
         request_id=record.id,
         provider=attempt.provider if attempt is not None else "",
         model=attempt.model if attempt is not None else "",
         attempts=len(record.attempts),
         stripped=record.stripped,
+        exhausted=record.exhausted,
         upstream_headers=error.upstream.headers,
         may_retry=error.sdk_may_retry,
         retry_after=error.retry_after,
     )
-    await output.respond(status, head, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.core.caller import Caller
-from modelplex.core.errors import Blame, ClientClosed, ModelplexError
+from modelplex.core.errors import Blame, ClientClosed, ModelplexError, QuotaExceeded
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, RawRequest, StrippedValue
 from modelplex.records.record import AttemptRecord, Outcome, Record, Times
@@ -30,6 +30,8 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
     wall_time: float
     attempt: Attempt | None = None
     attempts: list[AttemptRecord] = []
+    exhausted: tuple[str, ...] = ()
+    """Providers whose usage limit was found to be reached."""
     changes: tuple[Change, ...] = ()
     stripped: tuple[StrippedValue, ...] = ()
     passthrough: bool = False
@@ -69,6 +71,8 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
         charge: float | None = None,
     ) -> None:
         self.usage, self.cost = usage, cost
+        if isinstance(error, QuotaExceeded) and attempt.provider not in self.exhausted:
+            self.exhausted += (attempt.provider,)
         self.attempts.append(
             AttemptRecord(
                 provider=attempt.provider,

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, Overloaded, RateLimited, UpstreamAuth
+from modelplex.core.errors import ModelplexError, Overloaded, QuotaExceeded, RateLimited, UpstreamAuth
 
 State = Literal["closed", "open", "half_open"]
 Scope = Literal["provider", "key", "operation"]
@@ -110,6 +110,8 @@ def health_signal(error: ModelplexError) -> HealthSignal | None:
     if error.upstream.status in NO_SUCH_OPERATION or any(text in message for text in REQUEST_ERRORS):
         return None
     wait = None if error.retry_after is None else min(max(error.retry_after, 0.0), MAX_WAIT)
+    if isinstance(error, QuotaExceeded):
+        return HealthSignal("key", error.message, at_once=True, wait=wait)
     if isinstance(error, RateLimited) and {error.upstream.code, error.upstream.type} & ACCOUNT_EXHAUSTED:
         return HealthSignal("key", error.message, at_once=True, wait=wait)
     if wait is not None and isinstance(error, RateLimited | Overloaded):

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from math import ceil
+from typing import Literal
 
 import msgspec
 
 from modelplex.core.errors import (
+    OVERFLOW,
     CircuitOpen,
     ModelplexError,
     Overloaded,
@@ -32,7 +34,8 @@ ERROR_PRIORITY = (RateLimited, CircuitOpen, Overloaded, UpstreamAuth, UpstreamTi
 
 class FailoverRules(msgspec.Struct, frozen=True):
     """`retries` is how often the last candidate is retried; times are seconds. A Retry-After above
-    `max_retry_after` is not waited for.
+    `max_retry_after` is not waited for. `on_overflow`: after a conversation that is too long for
+    one candidate, "next" tries the next one, which may have a larger context window.
     """
 
     max_attempts: int = 6
@@ -40,6 +43,7 @@ class FailoverRules(msgspec.Struct, frozen=True):
     backoff: float = 0.5
     max_backoff: float = 8.0
     max_retry_after: float = 20.0
+    on_overflow: Literal["refuse", "next"] = "refuse"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -103,7 +107,8 @@ def plan(
         )
         error = outcome.error
         failures.append((attempt, error))
-        if not error.another_may_do_better:
+        overflowed = rules.on_overflow == "next" and error.code == OVERFLOW
+        if not error.another_may_do_better and not overflowed:
             return Exhausted(error)
         if is_skipped:
             skipped = [a for a in skipped if _may_help(a, attempt, error)]
@@ -115,6 +120,8 @@ def plan(
             if delay is not None:
                 retried += 1
                 waiting = [msgspec.structs.replace(attempt, delay=delay)]
+    if (overflow := next((error for _, error in failures if error.code == OVERFLOW), None)) is not None:
+        return Exhausted(overflow)  # the caller can shorten the conversation, and only that helps
     if skipped and not any(error.blame == "provider" for _, error in failures):
         return Exhausted(_all_open(skipped, wait_seconds, wait_reason))
     return Exhausted(_summary(failures))

@@ -36,6 +36,8 @@ def response_headers(head: ResponseHead) -> bytes:
         more.append((b"x-modelplex-changes", changes_value(head.changes)))
     if head.stripped:
         more.append((b"x-modelplex-stripped", stripped_value(head.stripped)))
+    if head.exhausted:
+        more.append((b"x-modelplex-exhausted", b",".join(visible(name) for name in head.exhausted)))
     upstream = head.upstream_headers
     if not head.may_retry:
         more += [header for header in upstream if header[0] != b"x-should-retry"]

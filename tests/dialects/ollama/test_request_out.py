@@ -94,8 +94,16 @@ def _changes(written: ProviderRequest) -> list[str]:
 
 def test_a_plain_call_says_that_it_wants_no_stream() -> None:
     body, written = _sent(_call())
-    assert body == {"model": "llama3.2", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+    plain = {"model": "llama3.2", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+    assert body == {**plain, "truncate": False, "shift": False}
     assert written.changes == ()
+
+
+@pytest.mark.parametrize("dialect", ["ollama", "ollama_generate"])
+def test_a_client_of_ollama_itself_decides_about_truncation(dialect: str) -> None:
+    body, _ = _sent(msgspec.structs.replace(_call(), dialect=dialect))
+    assert "truncate" not in body
+    assert "shift" not in body
 
 
 def test_every_control_that_ollama_has_is_sent_and_every_other_one_named() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from modelplex.core.errors import (
+    OVERFLOW,
     AgentLimited,
     BadRequest,
     BudgetExceeded,
@@ -22,6 +23,7 @@ from modelplex.core.errors import (
     NotFound,
     Overloaded,
     PolicyDenied,
+    QuotaExceeded,
     RateLimited,
     RequestTimeout,
     TooLarge,
@@ -33,9 +35,11 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.context_overflow import is_overflow
 from modelplex.dialects.core.error_bodies import forwarded_body
 from modelplex.dialects.core.json import ABSENT
 from modelplex.dialects.core.retry_after import read_delay
+from modelplex.dialects.core.usage_limits import is_usage_limit, seconds_to_reset
 
 # --- read -----------------------------------------------------------------------------------------
 
@@ -53,8 +57,10 @@ _BY_TYPE: dict[str, type[ModelplexError]] = {
     "overloaded_error": Overloaded,
 }
 """By `error.type` (docs/reference/wire-formats.md#errors-and-retry-headers)."""
-_TOO_LONG = ("prompt is too long", "exceed context limit", "context window")
-"""Messages about a conversation that is too long; the service has no code for it."""
+_OWN_SENTENCES = ("prompt is too long", "exceed context limit")
+"""The service's own messages about a conversation that is too long, which its clients act on. It
+has no code for it.
+"""
 _OF_OUR_ACCOUNT = ("credit balance is too low", "organization has been disabled")
 """Messages of invalid_request_error that are about the gateway's account."""
 _BY_STATUS: dict[int, type[ModelplexError]] = {
@@ -111,7 +117,10 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     except (msgspec.DecodeError, UnicodeError):
         message = f"The provider answered with status {status} and no error that can be read."
         return kind(message, upstream=UpstreamReply(status=status), retry_after=wait)
-    return error_of(error, kind=kind, status=status, body=body, retry_after=wait)
+    made = error_of(error, kind=kind, status=status, body=body, retry_after=wait)
+    if isinstance(made, QuotaExceeded) and made.retry_after is None:
+        made.retry_after = seconds_to_reset(error.message, {}, headers)
+    return made
 
 
 def error_of(
@@ -127,10 +136,14 @@ def error_of(
     found = _DECIDING_STATUSES.get(status or 0, found)
     lowered = error.message.lower()
     code = None
-    if found is BadRequest and any(phrase in lowered for phrase in _OF_OUR_ACCOUNT):
+    if found is not UpstreamAuth and is_usage_limit(status or 0, error.message, error.type):
+        found = QuotaExceeded
+    elif found is BadRequest and any(phrase in lowered for phrase in _OF_OUR_ACCOUNT):
         found = UpstreamAuth
-    elif found is BadRequest and any(phrase in lowered for phrase in _TOO_LONG):
-        code = "context_length_exceeded"
+    elif found is not UpstreamAuth and is_overflow(status or 0, error.message, error.type):
+        found, code = BadRequest, OVERFLOW
+        if not any(phrase in lowered for phrase in _OWN_SENTENCES):
+            body = None  # written anew, with the words that clients act on
     message = error.message or error.type or "no reason given"
     if found is UpstreamAuth:
         message = f"The provider rejected the gateway's key: {message}"
@@ -228,7 +241,7 @@ def _body(error: ModelplexError, *, request_id: str) -> bytes:
         _OVERLOADED if _is_overloaded(error) else next(_TYPES[k] for k in type(error).__mro__ if k in _TYPES)
     )
     message = error.message
-    if error.code == "context_length_exceeded" and _PROMPT_TOO_LONG not in message.lower():
+    if error.code == OVERFLOW and _PROMPT_TOO_LONG not in message.lower():
         message = f"{_PROMPT_TOO_LONG}: {message}"
     written: dict[str, object] = {"type": kind, "message": message}
     if error.code or error.param:

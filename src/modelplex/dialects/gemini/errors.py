@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import (
+    OVERFLOW,
     BadRequest,
     ClientError,
     ModelplexError,
     Overloaded,
+    QuotaExceeded,
     RateLimited,
     TooLarge,
     UnknownModel,
@@ -26,6 +28,7 @@ from modelplex.core.errors import (
     UpstreamTimeout,
 )
 from modelplex.dialects.core import sse
+from modelplex.dialects.core.context_overflow import is_overflow
 from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id, provider_message
 from modelplex.dialects.core.foreign_errors import QUOTED
 from modelplex.dialects.core.json import ABSENT, as_list, as_object
@@ -67,7 +70,6 @@ was not found, so the base URL is wrong.
 """
 
 BAD_KEY = ("api key not valid", "api_key_invalid", "api key expired", "api key not found")
-TOO_LONG = ("exceeds the maximum number of tokens", "input token count", "context length")
 
 STATUS_OF: dict[int, str] = {
     400: "INVALID_ARGUMENT",
@@ -159,14 +161,18 @@ def error_of(
     text = f"{(error.message or '')[:QUOTED]} {reason}".lower()
     if kind is BadRequest and any(phrase in text for phrase in BAD_KEY):
         kind = UpstreamAuth
+    if kind is RateLimited and _is_daily(details):
+        kind = QuotaExceeded
     if code == 504:
         kind = UpstreamTimeout
     if code in {401, 402}:
         kind = UpstreamAuth  # 402: prepaid credit is used up; its status is RESOURCE_EXHAUSTED, but waiting does not help
-    too_long = kind is BadRequest and any(phrase in text for phrase in TOO_LONG)
+    too_long = kind is not UpstreamAuth and is_overflow(code, error.message or "", error.status, reason)
+    if too_long:
+        kind = BadRequest
     return kind(
         provider_message(kind, code, error.message or ""),
-        code="context_length_exceeded" if too_long else None,
+        code=OVERFLOW if too_long else None,
         param=_field(details) if issubclass(kind, ClientError) else None,
         upstream=UpstreamReply(status=code or None, type=error.status, code=reason, body=body),
         retry_after=_retry_delay(details) if retry_after is None else retry_after,
@@ -179,6 +185,14 @@ def _details(raw: msgspec.Raw) -> list[dict[str, Any]]:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return []
     return [found for each in as_list(given) if (found := as_object(each)) is not None]
+
+
+def _is_daily(details: list[dict[str, Any]]) -> bool:
+    """Whether google.rpc.QuotaFailure names a quota of a day
+    (https://ai.google.dev/gemini-api/docs/rate-limits): "GenerateRequestsPerDayPerProjectPerModel".
+    """
+    named = [as_object(each) or {} for one in details for each in as_list(one.get("violations"))]
+    return any("PerDay" in str(each.get("quotaId", "")) for each in named)
 
 
 def _field(details: list[dict[str, Any]]) -> str | None:

@@ -15,6 +15,7 @@ from modelplex.core.errors import (
     BadRequest,
     ModelplexError,
     Overloaded,
+    QuotaExceeded,
     RateLimited,
     TooLarge,
     UnknownModel,
@@ -30,9 +31,11 @@ from modelplex.core.events import (
     Usage,
 )
 from modelplex.core.request import ChatRequest, CompletionRequest, RawRequest
+from modelplex.dialects.core.context_overflow import is_overflow
 from modelplex.dialects.core.foreign_errors import quotable_text
 from modelplex.dialects.core.retry_after import read_delay
 from modelplex.dialects.core.usage import count
+from modelplex.dialects.core.usage_limits import is_usage_limit
 from modelplex.dialects.dialect import (
     ClientDialect,
     ClientEmbeddings,
@@ -58,6 +61,7 @@ from modelplex.dialects.ollama.request_out import write_call, write_completion, 
 from modelplex.dialects.ollama.response_in import (
     OllamaStreamReader,
     error_message,
+    overflowed,
     read_response,
     seconds,
 )
@@ -180,10 +184,12 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
     if not its_own and kind in {BadRequest, UnknownModel}:
         # "404 page not found": something answered, but it is not Ollama.
         kind = UpstreamBroken
-    too_long = kind is BadRequest and "context length" in text
+    if is_overflow(status, text):
+        return overflowed(text, status=status, body=body)
+    if kind is RateLimited and is_usage_limit(status, text):
+        kind = QuotaExceeded
     return kind(
         f"Ollama: {text}",
-        code="context_length_exceeded" if too_long else None,
         upstream=UpstreamReply(status=status, body=body),
         retry_after=read_delay(headers),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelplex.core.errors import UpstreamBroken, UpstreamReply
+from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.json import MALFORMED
@@ -16,7 +16,7 @@ from modelplex.dialects.core.passthrough import StreamObserver
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import count
 from modelplex.dialects.dialect import ObservedResponse
-from modelplex.dialects.ollama.response_in import error_message
+from modelplex.dialects.ollama.response_in import error_inside
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ class OllamaObserver(StreamObserver):
             except MALFORMED as error:
                 return self._fail(UpstreamBroken(f"Ollama sent a line of an unexpected form: {error}"))
         if bytes(line.error) != b"null":
-            return self._fail(_error_of(line.error, data), forwarded=self.has_output)
+            return self._fail(error_inside(line.error, data), forwarded=self.has_output)
         if self._model is None:
             self._model = line.model
         self.has_output = self.has_output or line.has_output
@@ -166,7 +166,7 @@ def observe(body: bytes) -> ObservedResponse:
     except MALFORMED as error:
         return ObservedResponse(error=UpstreamBroken(f"Ollama's response has an unexpected form: {error}"))
     if bytes(answer.error) != b"null":
-        return ObservedResponse(answer.model, error=_error_of(answer.error, body))
+        return ObservedResponse(answer.model, error=error_inside(answer.error, body))
     if not answer.done:
         return ObservedResponse(answer.model, error=UpstreamBroken("Ollama's response is incomplete."))
     characters = 0 if answer.usage is not None else answer.characters
@@ -180,12 +180,8 @@ def observe_embeddings(body: bytes) -> ObservedResponse:
     except MALFORMED as error:
         return ObservedResponse(error=UpstreamBroken(f"Ollama's answer holds no embeddings: {error}"))
     if bytes(answer.error) != b"null":
-        return ObservedResponse(answer.model, error=_error_of(answer.error, body))
+        return ObservedResponse(answer.model, error=error_inside(answer.error, body))
     if not bytes(answer.embeddings).startswith(b"["):
         return ObservedResponse(answer.model, error=UpstreamBroken("Ollama's answer holds no embeddings."))
     counted = answer.prompt_eval_count
     return ObservedResponse(answer.model, usage=None if counted is None else Usage(fresh=count(counted)))
-
-
-def _error_of(error: msgspec.Raw, body: bytes) -> UpstreamBroken:
-    return UpstreamBroken(f"Ollama: {error_message(error)}", upstream=UpstreamReply(status=200, body=body))

@@ -34,6 +34,13 @@ from modelplex.dialects.core.members import without_empty
 from modelplex.dialects.ollama.fields import FIELDS, GENERATE_FIELDS, KIN
 from modelplex.dialects.ollama.messages_out import OllamaFunction, OllamaLosses, turns
 
+NO_TRUNCATION = {"truncate": False, "shift": False}
+"""Without these, Ollama cuts what does not fit `num_ctx` from the beginning of a conversation, and
+discards its beginning when the window is full. Other APIs refuse, and agents then compact. A server
+that does not know them ignores them (https://github.com/ollama/ollama/blob/main/api/types.go,
+https://github.com/ollama/ollama/issues/17754).
+"""
+
 
 class _OfferedTool(msgspec.Struct):
     function: OllamaFunction
@@ -81,6 +88,8 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     if call.reasoning is not None and (think := _think(call.reasoning, attempt, ledger)) is not None:
         body["think"] = think
     _write_fields(FIELDS, ledger, body)
+    if call.dialect not in KIN:
+        body |= NO_TRUNCATION
     changes = ledger.settle(FIELDS.reasons)
     return ProviderRequest(encode(body), changes, aliases=losses.names.aliases, free=free)
 

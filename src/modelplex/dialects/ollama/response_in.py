@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from modelplex.core.errors import UpstreamBroken, UpstreamReply
+from modelplex.core.errors import OVERFLOW, BadRequest, ModelplexError, UpstreamBroken, UpstreamReply
 from modelplex.core.events import (
     Event,
     PartEnded,
@@ -24,6 +24,7 @@ from modelplex.core.events import (
     UsageReported,
 )
 from modelplex.core.request import Attempt, ProviderRequest
+from modelplex.dialects.core.context_overflow import is_overflow
 from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.ndjson import MAX_LINE, NdjsonReader
 from modelplex.dialects.core.quota import ENTRY
@@ -124,7 +125,7 @@ class OllamaStreamReader:
                 raise _broken("Ollama sent a line that is too long to be a response.")
             if is_end and not out.is_over:
                 raise _broken("Ollama broke off before its last line.")
-        except UpstreamBroken as error:
+        except ModelplexError as error:
             out.fail(error)
         return out.take()
 
@@ -134,7 +135,7 @@ class OllamaStreamReader:
         except MALFORMED as error:
             raise _broken(f"Ollama sent a line of an unexpected form: {error}") from None
         if bytes(line.error) != b"null":
-            raise _broken(f"Ollama: {error_message(line.error)}", body=data)
+            raise error_inside(line.error, data)
         if not self._has_started:
             self._has_started = True
             self._out.events.append(ResponseStarted(model=line.model, created=seconds(line.created_at)))
@@ -207,6 +208,19 @@ class OllamaStreamReader:
         is_cut = line.done_reason == "length"
         events.append(ResponseEnded("length" if is_cut else "tool_calls" if self._calls else "stop"))
         self._out.is_over = True
+
+
+def error_inside(error: msgspec.Raw, body: bytes) -> ModelplexError:
+    """The error inside a 200: a line of a stream, or a whole response."""
+    text = error_message(error)
+    if is_overflow(0, text):
+        return overflowed(text, status=200, body=body)
+    return _broken(f"Ollama: {text}", body=body)
+
+
+def overflowed(text: str, *, status: int, body: bytes) -> BadRequest:
+    """The error of a conversation that is too long; its runner answers some with 500."""
+    return BadRequest(f"Ollama: {text}", code=OVERFLOW, upstream=UpstreamReply(status=status, body=body))
 
 
 def _broken(message: str, *, body: bytes | None = None) -> UpstreamBroken:

@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import (
+    OVERFLOW,
     BadRequest,
     ClientError,
     ModelplexError,
     Overloaded,
+    QuotaExceeded,
     RateLimited,
     TooLarge,
     UnknownModel,
@@ -25,10 +27,12 @@ from modelplex.core.errors import (
     UpstreamReply,
     UpstreamTimeout,
 )
+from modelplex.dialects.core.context_overflow import is_overflow
 from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id, provider_message
 from modelplex.dialects.core.foreign_errors import quotable_text
 from modelplex.dialects.core.json import as_list, as_object, as_text, decode_mended, encode
 from modelplex.dialects.core.retry_after import read_delay, read_seconds
+from modelplex.dialects.core.usage_limits import is_usage_limit, seconds_to_reset
 
 _BY_STATUS: dict[int, type[ModelplexError]] = {
     401: UpstreamAuth,
@@ -60,9 +64,11 @@ _STATUS_OF: dict[str, int] = {
     "NOT_FOUND": 404,
     "request_too_large": 413,
     "invalid_prompt": 400,
+    "cyber_policy": 400,
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
     "insufficient_quota": 429,
+    "usage_not_included": 429,
     "slow_down": 429,
     "RESOURCE_EXHAUSTED": 429,
     "overloaded": 503,
@@ -72,18 +78,14 @@ _STATUS_OF: dict[str, int] = {
 }
 """The status of an error inside a 200, by its type or code."""
 
-_LONG_CONTEXT = (
-    "maximum context length",
-    "context_length_exceeded",
-    "context length exceeded",
-    "exceeds the context",
-)
 _BAD_KEY = ("api key not valid", "api_key_invalid", "incorrect api key")
 """Some providers answer a wrong key with 400."""
 
 
 class ErrorDetails(msgspec.Struct, frozen=True):
-    """A provider's error body. `own`: it has OpenAI's format, so a client may get it unchanged."""
+    """A provider's error body. `own`: it has OpenAI's format, so a client may get it unchanged.
+    `quoted` is the error of another provider that a router quotes.
+    """
 
     message: str = ""
     type: str | None = None
@@ -91,6 +93,7 @@ class ErrorDetails(msgspec.Struct, frozen=True):
     param: str | None = None
     delay: float | None = None
     own: bool = False
+    quoted: str = ""
 
 
 _decode_any = msgspec.json.Decoder().decode
@@ -111,12 +114,21 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Modelple
         else ErrorDetails(message=quotable_text(status, body))
     )
     delay = read_delay(headers)
-    return _make_error(status, details, body=body, delay=details.delay if delay is None else delay)
+    error = _make_error(status, details, body=body, delay=details.delay if delay is None else delay)
+    if isinstance(error, QuotaExceeded) and error.retry_after is None:
+        members = as_object((as_object(document) or {}).get("error")) or {}
+        error.retry_after = seconds_to_reset(details.message, members, headers)
+    return error
 
 
-def error_inside(error: Any, *, body: bytes) -> ModelplexError:
-    """The error object inside a 200 or a stream. Its status is the one that it names, if any."""
+def error_inside(error: Any, *, body: bytes | None = None) -> ModelplexError:
+    """The error object inside a 200 or a stream. Its status is the one that it names, if any.
+    Without `body`, which may be sent on as the body of an HTTP error, one is made.
+    """
     details = _read_document({"error": error})
+    if body is None:
+        names = {"message": details.message, "type": details.type, "param": details.param}
+        body = encode({"error": {**names, "code": details.code}})
     status = next((_STATUS_OF[name] for name in (details.code, details.type) if name in _STATUS_OF), 0)
     if details.code is not None and details.code.isdecimal() and 400 <= int(details.code) < 600:
         status = int(details.code)
@@ -137,12 +149,19 @@ def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, st
 
 def _make_error(status: int, details: ErrorDetails, *, body: bytes, delay: float | None) -> ModelplexError:
     kind = _kind_of(status, details)
+    too_long = kind is not UpstreamAuth and is_overflow(
+        status, f"{details.message} {details.quoted}", details.code, details.type
+    )
+    if too_long:
+        kind = BadRequest
+        status = status if 400 <= status < 500 else 400
+        body = _with_code(body, OVERFLOW)
     blamed = issubclass(kind, (ClientError, RateLimited))
     return kind(
         provider_message(kind, status, details.message),
         status=status if kind is BadRequest and status else None,
         type=details.type if blamed else None,
-        code=_code_of(kind, details),
+        code=OVERFLOW if too_long else _code_of(kind, details),
         param=details.param if blamed else None,
         upstream=UpstreamReply(
             status=status or None, type=details.type, code=details.code, body=body if details.own else None
@@ -153,6 +172,8 @@ def _make_error(status: int, details: ErrorDetails, *, body: bytes, delay: float
 
 def _kind_of(status: int, details: ErrorDetails) -> type[ModelplexError]:
     text = f"{details.message} {details.code}".lower()
+    if is_usage_limit(status, details.message, details.code, details.type):
+        return QuotaExceeded
     if status in {0, 400} and any(phrase in text for phrase in _BAD_KEY):
         return UpstreamAuth
     if status == 404 and not details.own and details.type is None:
@@ -163,13 +184,18 @@ def _kind_of(status: int, details: ErrorDetails) -> type[ModelplexError]:
 
 
 def _code_of(kind: type[ModelplexError], details: ErrorDetails) -> str | None:
-    if kind is BadRequest and any(
-        phrase in f"{details.message} {details.code}".lower() for phrase in _LONG_CONTEXT
-    ):
-        return "context_length_exceeded"
-    if issubclass(kind, (ClientError, RateLimited)) and details.code and not details.code.isdecimal():
+    if kind is not UpstreamAuth and details.code and not details.code.isdecimal():
         return details.code
     return None
+
+
+def _with_code(body: bytes, code: str) -> bytes:
+    """The error body with this code, which clients act on; its other members stay as they are."""
+    document = as_object(decode_mended(body, _decode_any))
+    error = as_object(document.get("error")) if document is not None else None
+    if document is None or error is None or error.get("code") == code:
+        return body
+    return encode({**document, "error": {**error, "code": code}})
 
 
 def _read_document(document: object) -> ErrorDetails:
@@ -194,6 +220,7 @@ def _read_document(document: object) -> ErrorDetails:
             param=as_text(error.get("param")),
             delay=_read_retry_info(error.get("details")),
             own=message is not None and members.get("type") != "error",
+            quoted=as_text((as_object(error.get("metadata")) or {}).get("raw")) or "",
         )
     sentence = as_text(members.get("error"))
     if sentence:

@@ -42,7 +42,11 @@ from modelplex.dialects.openai_responses.request_in import (
 )
 from modelplex.dialects.openai_responses.request_out import write_call
 from modelplex.dialects.openai_responses.response_in import ResponsesReader, read_response
-from modelplex.dialects.openai_responses.response_out import ResponsesWriter, write_response
+from modelplex.dialects.openai_responses.response_out import (
+    ResponsesWriter,
+    write_failed_stream,
+    write_response,
+)
 from modelplex.dialects.openai_responses.stored import (
     final_response,
     read_reference,
@@ -221,6 +225,7 @@ RESPONSES = Dialect(
         write_deleted=write_deleted,
     ),
     write_error=write_error,
+    write_failed_stream=write_failed_stream,
 )
 COUNT = Dialect(
     form=forms.COUNT,

@@ -123,7 +123,7 @@ class ResponsesObserver(SseObserver):
         if event.type in _BROKEN or event.error:
             self._keep_usage(response)  # a failed response is billed as well
             error = event.error or response.error or _flat_error(event.type, data)
-            return self._fail(error_inside(error, body=data), forwarded=self.has_output)
+            return self._fail(error_inside(error), forwarded=self.has_output)
         if event.type in _END:
             self._keep_usage(response)
             self._finish = _finish(response)
@@ -186,7 +186,7 @@ def observe(body: bytes) -> ObservedResponse:
         broken = "The provider answered with something that is not an answer in the Responses form."
         return ObservedResponse(error=UpstreamBroken(broken))
     if response.error:
-        return ObservedResponse(response.model, error=error_inside(response.error, body=body))
+        return ObservedResponse(response.model, error=error_inside(response.error))
     usage = read_usage(response.usage)
     if response.output is None or response.status in {"failed", "cancelled"}:
         state = response.status or "without output"

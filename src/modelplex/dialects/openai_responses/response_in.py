@@ -97,7 +97,7 @@ class ResponsesReader(SseResponseReader):
         if response is None:
             raise UpstreamBroken("The provider's response is not one of the Responses API.")
         if response.error:
-            raise error_inside(response.error, body=body)
+            raise error_inside(response.error)
         if response.output is None or response.status in _NO_RESPONSE:
             raise UpstreamBroken(f"The provider's response is {response.status or 'without output'}.")
         self._read_terminal(response)
@@ -132,11 +132,11 @@ class ResponsesReader(SseResponseReader):
                 self._read_terminal(msgspec.structs.replace(response, status=status))
             case "response.failed" | "response.cancelled":
                 error = event.response.error if event.response is not None else None
-                raise error_inside(error or {"message": f"The event is {event.type}."}, body=data)
+                raise error_inside(error or {"message": f"The event is {event.type}."})
             case "error":
-                raise error_inside(event.error or _flat_error(data), body=data)
+                raise error_inside(event.error or _flat_error(data))
             case "" if event.error:
-                raise error_inside(event.error, body=data)
+                raise error_inside(event.error)
             case _:
                 self._read_piece(event)
         if not self._has_started and self._out.events:

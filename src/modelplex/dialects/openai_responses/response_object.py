@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from modelplex.core.errors import BadRequest, ModelplexError, RateLimited
+from modelplex.core.errors import OVERFLOW, BadRequest, ModelplexError, QuotaExceeded, RateLimited
 from modelplex.core.events import Usage
 from modelplex.core.request import AnyTool, ChatRequest, FreeformTool, HostedTool, TextPart, Tool
 from modelplex.dialects.core.json import encode
@@ -31,6 +31,7 @@ _SAMPLING: dict[str, int] = {
 }
 
 _CODES: tuple[tuple[type[ModelplexError], str], ...] = (
+    (QuotaExceeded, "insufficient_quota"),
     (RateLimited, "rate_limit_exceeded"),
     (BadRequest, "invalid_prompt"),
 )
@@ -78,8 +79,15 @@ class ResponseObject:
 
 
 def failure(error: ModelplexError) -> dict[str, str]:
-    """`error` of a failed response. Its codes are a closed list of OpenAI's."""
-    code = next((code for kind, code in _CODES if isinstance(error, kind)), _OTHER)
+    """`error` of a failed response. A provider's code stays as it is, since clients act on some;
+    others become one of OpenAI's list.
+    """
+    own = error.code is not None and error.code in {error.upstream.code, OVERFLOW}
+    code = (
+        error.code
+        if own and error.code is not None
+        else next((code for kind, code in _CODES if isinstance(error, kind)), _OTHER)
+    )
     return {"code": code, "message": error.message}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelplex.core.errors import ModelplexError
+from modelplex.core.errors import OVERFLOW, ModelplexError
 from modelplex.core.events import (
     Event,
     Reason,
@@ -24,6 +24,7 @@ from modelplex.dialects.core import sse
 from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.response_writer import refusal_explanation
 from modelplex.dialects.dialect import StoredContext
+from modelplex.dialects.openai_responses.constants import DIALECT
 from modelplex.dialects.openai_responses.response_items_out import EventNumbering, ItemWriter
 from modelplex.dialects.openai_responses.response_object import ResponseObject
 
@@ -169,6 +170,24 @@ class ResponsesWriter:
             self._ended = ResponseEnded("stop")
         out += items.close_all(cut=reason is not None)
         return out, "completed" if reason is None else "incomplete"
+
+
+HEEDED_IN_STREAM = frozenset({OVERFLOW, "insufficient_quota", "usage_not_included", "cyber_policy"})
+"""Codes that Codex heeds in `response.failed` alone, as OpenAI sends them: after an HTTP error with
+one it neither compacts nor tells the reason
+(https://github.com/openai/codex/blob/main/codex-rs/codex-api/src/sse/responses.rs).
+"""
+
+
+def write_failed_stream(error: ModelplexError, *, id: str, created: int, model: str) -> bytes | None:
+    """The stream of a response that failed before its first output, for an error whose code clients
+    heed inside a stream; None for others, whose HTTP status decides.
+    """
+    if error.code not in HEEDED_IN_STREAM or error.blame not in {"client", "provider"}:
+        return None
+    call = ChatRequest(dialect=DIALECT, model=model, messages=(), stream=True)
+    writer = ResponsesWriter(call, id=id, created=created, model=model)
+    return writer.send(ResponseFailed(error))
 
 
 def write_response(
