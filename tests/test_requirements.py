@@ -77,7 +77,7 @@ REQUIREMENTS: dict[str, str | tuple[str, ...]] = {
     "R22": (f"{HERE}::test_r22_each_choice_has_its_form_at_anthropic", f"{HERE}::test_r22_what_ollama_cannot_choose_is_told"),
     "R23": (f"{HERE}::test_r18_r19_r23_r36_a_conversation_is_one_that_anthropic_accepts", f"{HERE}::test_r23_a_later_instruction_keeps_its_place_where_there_is_one"),
     "R24": (f"{TRANSLATED}::test_every_way_to_stop_is_told_in_the_clients_words", f"{HERE}::test_r24_no_refusal_full_context_or_pause_is_a_plain_stop"),
-    "R25": (f"{HERE}::test_r25_half_arguments_of_a_whole_answer_are_length_or_an_error", f"{GATEWAY}::test_tool_arguments_that_do_not_parse_are_never_a_finished_call"),
+    "R25": (f"{HERE}::test_r25_arguments_that_a_limit_cut_are_length_and_others_the_models", f"{GATEWAY}::test_tool_arguments_of_a_stream_that_was_cut_are_never_a_finished_call"),
     "R26": (f"{GATEWAY}::test_a_stream_reset_at_any_byte_never_looks_whole", f"{TRANSLATED}::test_a_stream_cut_at_any_event_raises", f"{TRANSLATED}::test_ollamas_broken_streams_raise"),
     "R27": (f"{ATTEMPT}::test_before_the_first_output_of_a_stream_the_next_provider_is_tried", f"{TRANSLATED}::test_an_error_inside_a_200_before_output_fails_over_unseen", f"{HERE}::test_r27_r53_an_error_line_of_ollama_before_output_fails_over"),
     "R28": (f"{ATTEMPT}::test_when_all_fail_the_most_telling_error_comes_with_the_attempts_and_the_shortest_wait", f"{HERE}::test_r28_after_failover_the_limits_and_the_shortest_wait_reach_the_client", f"{HERE}::test_r28_the_headers_of_a_limit_are_forwarded_as_received"),
@@ -448,7 +448,7 @@ def chunks_with_errors(got: Answer) -> list[Any]:
 
 
 @pytest.mark.parametrize("finish", ["length", "tool_calls", "stop"])
-async def test_r25_half_arguments_of_a_whole_answer_are_length_or_an_error(
+async def test_r25_arguments_that_a_limit_cut_are_length_and_others_the_models(
     finish: str, tmp_path: Path
 ) -> None:
     body = chat_answer(
@@ -457,10 +457,10 @@ async def test_r25_half_arguments_of_a_whole_answer_are_length_or_an_error(
     body["choices"][0]["finish_reason"] = finish
     async with provider(answer(body)) as up, gateway(one(up.url) + QUICK, folder=tmp_path) as gw:
         got = await gw.chat()
-        if finish == "length":
-            assert got.json == body
-        else:
-            assert (got.status, got.error["code"]) == (502, "upstream_error")
+        assert got.json == body
+        asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+        told = (await gw.ask("POST", "/v1/messages", asked)).json
+        assert told["stop_reason"] == ("max_tokens" if finish == "length" else "tool_use")
 
 
 @pytest.mark.parametrize("streamed", [True, False])

@@ -435,11 +435,48 @@ async def test_after_output_a_failure_is_an_error_in_the_stream_and_never_an_end
             assert_broken(got, await gw.record())
 
 
-async def test_tool_arguments_that_do_not_parse_are_never_a_finished_call(tmp_path: Path) -> None:
+async def test_tool_arguments_of_a_stream_that_was_cut_are_never_a_finished_call(tmp_path: Path) -> None:
     call = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a": '}}
-    pieces = [chunk({"tool_calls": [call]}), chunk({}, finish="tool_calls"), DONE]
-    async with provider(stream(*pieces)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+    async with (
+        provider(stream(chunk({"tool_calls": [call]}))) as up,
+        gateway(one(up.url), folder=tmp_path) as gw,
+    ):
         assert_broken(await gw.chat(stream=True), await gw.record())
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_models_slip_in_arguments_is_no_failure_of_its_provider(
+    *, streamed: bool, tmp_path: Path
+) -> None:
+    """Its agent tells the model, which mends the call; the answer is paid for."""
+    slip = '{"location": "Paris", "unit": celsius}'
+    call = {"index": 0, "id": "t1", "type": "function", "function": {"name": "f", "arguments": slip}}
+    body = chat_answer("", tool_calls=[{k: v for k, v in call.items() if k != "index"}])
+    body["choices"][0]["finish_reason"] = "tool_calls"
+    pieces = [chunk({"tool_calls": [call]}), chunk({}, finish="tool_calls"), DONE]
+    script = stream(*pieces) if streamed else answer(body)
+    asked = {
+        "model": "m",
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": "x"}],
+        "stream": streamed,
+    }
+    async with provider(script) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.chat(stream=streamed)
+        assert got.body == b"".join(pieces) if streamed else got.json == body
+        told = await gw.ask("POST", "/v1/messages", asked)
+        assert told.status == 200
+        if streamed:
+            partial = [
+                e["delta"]["partial_json"] for e in events(told.body) if e["type"] == "content_block_delta"
+            ]
+            assert "".join(partial) == slip
+            assert events(told.body)[-1]["type"] == "message_stop"
+        else:
+            (block,) = told.json["content"]
+            assert block["input"] == {"_raw": slip}
+            assert "lower=content[].input" in told.headers["x-modelplex-changes"]
+        assert len(up.seen) == 2
 
 
 async def test_a_stream_reset_at_any_byte_never_looks_whole(tmp_path: Path) -> None:

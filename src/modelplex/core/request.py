@@ -532,6 +532,7 @@ class Quirks(msgspec.Struct, frozen=True):
     reasoning_back_for_tools_only  only on turns that called tools (DeepSeek)
     stream_usage     accepts stream_options.include_usage
     cache_control    accepts Anthropic's cache_control on parts
+    cache_breakpoints  its newest models accept OpenAI's prompt_cache_breakpoint on parts
     conversations    the endpoint of conversations where it does not have the client's: the
                      dialect's "usual" one, or "responses"
     custom_tools     accepts free-form tools; otherwise a free-form tool of another dialect is
@@ -550,6 +551,7 @@ class Quirks(msgspec.Struct, frozen=True):
     reasoning_back_for_tools_only: bool = False
     stream_usage: bool = True
     cache_control: bool = False
+    cache_breakpoints: bool = False
     custom_tools: bool = False
     conversations: Literal["usual", "responses"] = "usual"
     stores_chat: bool = False

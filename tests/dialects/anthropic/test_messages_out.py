@@ -136,7 +136,7 @@ def test_citations_go_back_where_they_are_taken(client: str, version: str, is_se
 
 @pytest.mark.parametrize(
     ("ttl", "sent_ttl", "changes"),
-    [(None, None, []), ("30m", "1h", []), ("12h", "1h", ["clamp"]), ("7d", None, ["drop"])],
+    [(None, None, []), ("30m", "5m", ["clamp"]), ("12h", "1h", ["clamp"]), ("7d", None, ["drop"])],
 )
 def test_a_cache_marker_has_a_lifetime_that_the_service_knows(
     ttl: str | None, sent_ttl: str | None, changes: list[str]

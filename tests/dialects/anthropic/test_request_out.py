@@ -967,7 +967,7 @@ def _marked(
         (None, {"type": "ephemeral"}, 0),
         ("5m", {"type": "ephemeral", "ttl": "5m"}, 0),
         ("1h", {"type": "ephemeral", "ttl": "1h"}, 0),
-        ("30m", {"type": "ephemeral", "ttl": "1h"}, 0),
+        ("30m", {"type": "ephemeral", "ttl": "5m"}, 4),
         ("12h", {"type": "ephemeral", "ttl": "1h"}, 4),
         ("1y", {"type": "ephemeral"}, 4),
     ],

@@ -45,7 +45,6 @@ UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 # What these streams hold is no answer, or not one that the official SDK has types for.
 STRANGE = {"unknown_things", "empty"}
 FAILING = {
-    "arguments_that_do_not_parse",
     "broken_off",
     "overloaded_inside_200",
     "error_after_output",
@@ -225,11 +224,11 @@ TEXT: tuple[dict[str, Any], list[dict[str, Any]]] = (
 @pytest.mark.parametrize(
     ("reason", "blocks", "end"),
     [
-        ("tool_use", (_tool_use('{"a":'), _tool_use("{}")), None),
+        ("tool_use", (_tool_use('{"a":'), _tool_use("{}")), "tool_calls"),
         ("max_tokens", (_tool_use('{"a":'), _tool_use("{}")), "length"),
         ("max_tokens", (_tool_use(), TEXT), "tool_calls"),
         ("max_tokens", (TEXT, _tool_use()), "length"),
-        ("tool_use", (_tool_use("[1]"),), None),
+        ("tool_use", (_tool_use("[1]"),), "tool_calls"),
         ("end_turn", (TEXT, _tool_use()), "tool_calls"),
         ("stop_sequence", (TEXT, _tool_use("{}")), "tool_calls"),
         ("tool_use", (TEXT,), "stop"),

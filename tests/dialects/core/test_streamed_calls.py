@@ -46,7 +46,7 @@ def test_the_arguments_of_the_answer_tool_are_text() -> None:
     ("pieces", "free", "whole", "whole_if_cut"),
     [
         (('{"a":1}',), False, True, True),
-        (('{"a":',), False, False, False),
+        (('{"a":',), False, True, False),
         ((), False, True, False),
         ((" ",), False, True, False),
         (("*** Begin",), True, True, False),
@@ -59,11 +59,14 @@ def test_a_limit_makes_empty_arguments_and_open_text_incomplete(
     assert (call.is_whole(cut=False), call.is_whole(cut=True)) == (whole, whole_if_cut)
 
 
-def test_incomplete_arguments_are_an_error_unless_a_limit_cut_them() -> None:
+def test_a_limit_cuts_arguments_and_otherwise_the_model_wrote_them_so() -> None:
     whole, half = _call("f", "{}")[0], _call("f", '{"a":')[0]
     assert close_calls([whole, half], cut=True) == ([PartEnded(3, 1)], False)
+    assert close_calls([half], cut=False) == ([PartEnded(3, 1)], True)
+    marked = _call("f", '{"a":')[0]
+    marked.cut = True
     with pytest.raises(UpstreamBroken, match="not JSON"):
-        close_calls([half], cut=False)
+        close_calls([marked], cut=False)
 
 
 def test_a_call_that_the_provider_marks_incomplete_is_incomplete() -> None:

@@ -194,10 +194,21 @@ def test_a_call_that_was_cut_off_is_never_passed_off_as_one() -> None:
     stream = write_stream([*cut, ResponseEnded("length")], CALL)
     assert b"functionCall" not in stream
     assert b"MAX_TOKENS" in stream
-    with pytest.raises(errors.ServerError):
-        read_by_official_client(write_stream([*cut, ResponseEnded("tool_calls")], CALL))
-    with pytest.raises(UpstreamBroken):
-        gemini.write_response([*cut, ResponseEnded("tool_calls")], CALL, id="i", created=1, model="m")
+
+
+def test_arguments_that_are_not_json_are_handed_on_in_an_object() -> None:
+    slip: list[Event] = [
+        ResponseStarted("r", "m"),
+        ToolCallStarted(1, "a", "f"),
+        ToolArgumentsDelta(1, '{"city": Zü}'),
+        PartEnded(1),
+        ResponseEnded("tool_calls"),
+    ]
+    body, changes = gemini.write_response(slip, CALL, id="i", created=1, model="m")
+    (part,) = json.loads(body)["candidates"][0]["content"]["parts"]
+    assert part["functionCall"]["args"] == {"_raw": '{"city": Zü}'}
+    assert [change.op for change in changes] == ["lower"]
+    read_by_official_client(write_stream(slip, CALL))
 
 
 def test_a_failure_ends_the_stream_with_an_error_and_no_success_mark() -> None:

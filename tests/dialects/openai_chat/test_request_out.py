@@ -219,8 +219,11 @@ def test_cache_markers_are_kept_translated_or_named_as_lost() -> None:
 
     keeps = attempt_with(cache_control=True)
     assert sent("1h", keeps)[0][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
-    assert sent("30m", keeps)[0][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
-    assert sent("12h", ATTEMPT)[0][0]["prompt_cache_breakpoint"] == {"mode": "explicit", "ttl": "12h"}
+    assert sent("30m", keeps)[0][0]["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
+    newest = msgspec.structs.replace(attempt_with(cache_breakpoints=True), model="gpt-5.6-sol")
+    assert sent("12h", newest)[0][0]["prompt_cache_breakpoint"] == {"mode": "explicit", "ttl": "12h"}
+    assert sent(None, newest)[0][0]["prompt_cache_breakpoint"] == {"mode": "explicit"}
+    assert sent("12h", ATTEMPT) == ("a", ["messages[0].content[0].cache_control"])
     assert sent("5m", ATTEMPT) == ("a", ["messages[0].content[0].cache_control"])
 
 

@@ -92,8 +92,7 @@ def test_the_end_closes_all_calls() -> None:
     calls, _ = _read(_f("f", "{}", index=0, id="a"), _f("g", '{"a":', index=1, id="b"))
     assert calls.finish(cut=True) == (True, False)
     calls, _ = _read(_f("f", '{"a":', index=0, id="a"))
-    with pytest.raises(UpstreamBroken, match="not JSON"):
-        calls.finish(cut=False)
+    assert calls.finish(cut=False) == (True, True), "the model wrote it so, and its agent tells it"
     assert _read()[0].finish(cut=False) == (False, True)
 
 

@@ -36,11 +36,11 @@ OWN = "openai_responses"
 
 
 def writer(
-    *messages: Message, client: str = "toy", **quirks: Any
+    *messages: Message, client: str = "toy", model: str = "m", **quirks: Any
 ) -> tuple[ResponsesItemWriter, list[Change]]:
     changes: list[Change] = []
     call = ChatRequest(dialect=client, model="m", messages=messages)
-    attempt = Attempt(provider="p", model="m", dialect=OWN, account="k1", quirks=Quirks(**quirks))
+    attempt = Attempt(provider="p", model=model, dialect=OWN, account="k1", quirks=Quirks(**quirks))
     names = ToolAliases(changes, native=client == OWN)
     return ResponsesItemWriter(
         with_places(call), attempt, name_of=names.sent, changes=changes, free=set()
@@ -177,13 +177,17 @@ def test_an_item_of_this_dialect_is_one_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("part", "member"),
-    [(TextPart("a", CacheBreakpoint("5m")), "30m"), (ImagePart(PNG, cache=CacheBreakpoint("12h")), "12h")],
+    [
+        (TextPart("a", CacheBreakpoint("5m")), {}),
+        (TextPart("a", CacheBreakpoint()), {}),
+        (ImagePart(PNG, cache=CacheBreakpoint("12h")), {"ttl": "12h"}),
+    ],
 )
-def test_a_cache_marker_says_how_long_it_lives(part: Any, member: str) -> None:
-    (message,), changes = items(user(part))
-    assert message["content"][0]["prompt_cache_breakpoint"] == {"mode": "explicit", "ttl": member}
+def test_a_cache_marker_goes_to_models_that_take_one(part: Any, member: Any) -> None:
+    (message,), changes = items(user(part), model="gpt-5.6-sol", cache_breakpoints=True)
+    assert message["content"][0]["prompt_cache_breakpoint"] == {"mode": "explicit", **member}
     assert changes == []
-    _, changes = items(user(TextPart("a", CacheBreakpoint())))
+    _, changes = items(user(part))
     assert changes == [("drop", "messages[0].content[0].cache_control")]
 
 

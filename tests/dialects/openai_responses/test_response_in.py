@@ -130,7 +130,7 @@ SAID: dict[str, list[tuple[Any, ...]]] = {
     ],
     "half_arguments": [
         (0, "ToolCallStarted", "call_a", "get_weather", False, '{"city": "Be'),
-        ("failed", "UpstreamBroken", "The provider ended a tool call whose arguments are not JSON."),
+        ("ended", 0, "tool_calls"),
         ("usage", 5, 0, 16, 0),
     ],
 }
@@ -297,3 +297,46 @@ def test_after_a_failure_nothing_more_is_read() -> None:
 def test_what_was_cut_never_ends_as_if_it_were_whole(case: str) -> None:
     (ended,) = [e for e in read_stream([transcript(case)]) if isinstance(e, ResponseEnded)]
     assert ended.reason in {"length", "filter"}
+
+
+def _message(id_: str | None, text: str) -> dict[str, Any]:
+    content: list[dict[str, Any]] = [{"type": "output_text", "text": text, "annotations": []}]
+    named = {"id": id_} if id_ else {}
+    return {"type": "message", **named, "role": "assistant", "status": "completed", "content": content}
+
+
+@pytest.mark.parametrize(
+    ("texts", "final"),
+    [
+        (["hello"], [_message("m0", "hello")]),
+        (["hello"], [_message("other", "hello")]),
+        (["hello"], [_message(None, "hello")]),
+        (["one ", "two"], [_message("other", "one two")]),
+        (["one ", "two"], [_message("x", "one "), _message("y", "two")]),
+    ],
+)
+@pytest.mark.parametrize("has_indexes", [True, False])
+def test_text_comes_once_whatever_the_final_output_calls_its_items(
+    texts: list[str], final: list[dict[str, Any]], has_indexes: bool
+) -> None:
+    """https://github.com/vercel/ai/issues/18548, https://github.com/BerriAI/litellm/issues/30071"""
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": {"id": "r", "model": "m"}}]
+    for n, text in enumerate(texts):
+        at: dict[str, Any] = {"output_index": n} if has_indexes else {}
+        events.append({"type": "response.output_text.delta", "item_id": f"m{n}", **at, "delta": text})
+        events.append({"type": "response.output_item.done", **at, "item": _message(f"m{n}", text)})
+    events.append({"type": "response.completed", "response": {"status": "completed", "output": final}})
+    said = read_stream([sse_bytes(*events)])
+    assert "".join(event.text for event in said if isinstance(event, TextDelta)) == "".join(texts)
+    assert said[-1] == ResponseEnded("stop")
+
+
+def test_what_only_the_final_output_has_is_read() -> None:
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "hello"},
+        {"type": "response.completed", "response": {"output": [thought, _message(None, "hello")]}},
+    ]
+    said = read_stream([sse_bytes(*events)])
+    assert [event.text for event in said if isinstance(event, TextDelta)] == ["hello"]
+    assert [event.text for event in said if isinstance(event, ReasoningDelta)] == ["hm"]

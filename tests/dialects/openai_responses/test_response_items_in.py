@@ -47,12 +47,26 @@ def test_an_item_has_its_index_by_either_of_its_names() -> None:
     assert repr(indexes) == "<ItemIndexes 3 names>"
 
 
-def test_the_final_output_may_be_numbered_differently() -> None:
+def test_an_id_for_each_event_is_not_kept_for_ever() -> None:
+    """https://github.com/vercel/ai/issues/18548"""
     indexes = ItemIndexes(Quota())
-    indexes.of_event(2, "msg_1")
-    assert indexes.of_final(0, _item(id="msg_1")) == 2
-    assert indexes.of_final(0, _item(id="new")) == 0, "the item at 0 has no name"
-    assert indexes.of_final(2, _item(id="newer")) == 3, "the item at 2 is another"
+    assert {indexes.of_event(0, f"m{n}") for n in range(100)} == {0}
+    assert repr(indexes) == "<ItemIndexes 4 names>"
+
+
+def test_the_final_output_may_be_numbered_and_named_differently() -> None:
+    reader, out = _reader()
+    call = {"type": "function_call", "name": "f", "call_id": "c", "arguments": "{}"}
+    _read(reader, out, 0, type="message", id="m", content=[{"type": "output_text", "text": "a"}])
+    _read(reader, out, 3, **call)
+    message = _item(id="other")
+    assert reader.index_of_final(0, message, taken=set()) == 0
+    assert reader.index_of_final(1, message, taken=set()) == 0, "the only one of its kind"
+    assert reader.index_of_final(1, message, taken={0}) == 1, "another one, at a free place"
+    assert reader.index_of_final(3, message, taken={0}) == 4, "a call is at 3"
+    assert reader.index_of_final(0, _item(**call), taken=set()) == 3
+    assert reader.index_of_final(0, _item(**{**call, "name": "g"}), taken=set()) == 4
+    assert reader.index_of_final(0, _item(type="reasoning"), taken=set()) == 4
 
 
 def test_text_is_read_once() -> None:

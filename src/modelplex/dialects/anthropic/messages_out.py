@@ -74,7 +74,7 @@ FIRST_VERSION = "2023-06-01"
 (docs/reference/wire-formats.md#anthropic-api-versions).
 """
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-TTLS = {"5m": "5m", "1h": "1h", "30m": "1h", "12h": "1h"}
+TTLS = {"5m": "5m", "1h": "1h", "30m": "5m", "12h": "1h"}
 NO_DETAILS = "The tool failed without saying why."
 
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_-]")
@@ -108,6 +108,8 @@ class AnthropicLosses(Losses):
             self.drop(f"{path}.ttl", f"a cache lives 5m or 1h here, not {cache.ttl}")
         if cache.ttl == "12h":
             self.clamp(f"{path}.ttl", "a cache lives for at most 1h here")
+        if cache.ttl == "30m":
+            self.clamp(f"{path}.ttl", "a cache lives 5m or 1h here, and 1h costs more to write")
         control = CacheControlBlock(ttl=TTLS.get(cache.ttl or ""))
         self.marks.append((control, path))
         return control

@@ -16,15 +16,13 @@ from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.anthropic.errors import AnthropicErrorBody, error_of
 from modelplex.dialects.anthropic.usage import UsageMembers
-from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
+from modelplex.dialects.core.broken_responses import ENDED_EARLY
 from modelplex.dialects.core.estimate import hidden_characters
-from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
+from modelplex.dialects.core.json import MALFORMED, decode_mended
 from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.core.quota import Quota
 from modelplex.dialects.dialect import ObservedResponse
 
-MAY_BE_CUT = frozenset({"max_tokens", "model_context_window_exceeded", "refusal", "pause_turn", "compaction"})
-"""Stop reasons after which a call's arguments may be incomplete."""
 BARE = frozenset({"text", "thinking"})
 """Blocks whose start alone is no output."""
 
@@ -90,17 +88,14 @@ class AnthropicObserver(SseObserver):
     `message_delta` with a stop reason.
     """
 
-    __slots__ = ("_arguments", "_counts", "_is_broken", "_is_over", "_shown_at")
+    __slots__ = ("_counts", "_is_over", "_shown_at")
 
     def __init__(self) -> None:
         super().__init__()
-        self._arguments: dict[int, list[str]] = {}
-        """The pieces of each open call's arguments, by its block."""
         self._shown_at = 0
         """`_characters` at the start of the last block. A block without text before its signature
         has hidden reasoning.
         """
-        self._is_broken = False
         self._is_over = False
         self._counts = UsageMembers(self.quota)
 
@@ -145,8 +140,6 @@ class AnthropicObserver(SseObserver):
             self._read_delta(event.index, event.delta)
         elif kind == "content_block_start" and event.content_block is not None:
             self._open(event.index, event.content_block)
-        elif kind == "content_block_stop":
-            self._close(event.index)
         elif kind == "message_start" and event.message is not None:
             self._model = event.message.model
             self._counts.merge(event.message.usage)
@@ -154,7 +147,8 @@ class AnthropicObserver(SseObserver):
             self._counts.merge(event.usage)
             if event.usage:
                 self._counted_at = self._characters
-            return self._read_stop_reason(event.delta)
+            if event.delta is not None and event.delta.stop_reason is not None:
+                self._finish = event.delta.stop_reason
         elif kind == "message_stop":
             self._is_over = True
             if self._finish is None:
@@ -166,9 +160,6 @@ class AnthropicObserver(SseObserver):
     def _open(self, index: int, block: _Block) -> None:
         if block.type not in BARE or block.text or block.thinking:
             self.has_output = True
-        if block.type == "tool_use":
-            self.quota.take_entry()
-            self._arguments[index] = []
         sealed = block.signature or (block.data if block.type == "redacted_thinking" else None)
         if isinstance(sealed, str) and sealed:
             self.quota.take_entry(sealed)
@@ -182,30 +173,12 @@ class AnthropicObserver(SseObserver):
         if text:
             self.has_output = True
             self._characters += len(text)
-            if delta.partial_json and index in self._arguments:
-                self.quota.take_text(text)
-                self._arguments[index].append(text)
         elif delta.signature:
             self.has_output = True
             self.quota.take_entry(delta.signature)
             self._opaque_states[index] = delta.signature
             if self._characters == self._shown_at:
                 self._characters += hidden_characters(delta.signature)
-
-    def _close(self, index: int) -> None:
-        text = "".join(self._arguments.pop(index, ()))
-        if text.strip() and not parses(text):
-            self._is_broken = True
-
-    def _read_stop_reason(self, delta: _Delta | None) -> bool:
-        if delta is None or delta.stop_reason is None:
-            return True
-        self._finish = delta.stop_reason
-        for index in list(self._arguments):
-            self._close(index)
-        if self._is_broken and self._finish not in MAY_BE_CUT:
-            return self._fail(UpstreamBroken(HALF_ARGUMENTS))
-        return True
 
     def _read_error(self, data: bytes) -> bool:
         body = decode_mended(data, _decode_error)

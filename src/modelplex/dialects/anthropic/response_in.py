@@ -156,7 +156,8 @@ class AnthropicResponse:
         self._written = written
         self._open: dict[int, _OpenBlock] = {}
         self._calls = 0
-        self._has_broken_call = False
+        self._broken: dict[int, str] = {}
+        """Calls whose arguments are no JSON object, by part, and what is still unread of them."""
         self._ends_in_bare_call = False
         """The last block is a call without arguments, which a limit may have cut."""
         self._usage = UsageMembers(out.quota)
@@ -249,7 +250,7 @@ class AnthropicResponse:
         elif block.call is not None and block.kind == "call":
             self._complete_call(block, block.call)
         # A part without events has no end, and a call that was cut is not complete.
-        if (block.has_events or len(self._out.events) > count) and not block.is_broken:
+        if not block.is_broken and (block.has_events or len(self._out.events) > count):
             self._out.events.append(PartEnded(block.part))
 
     def _complete_call(self, block: _OpenBlock, call: StreamedCall) -> None:
@@ -257,7 +258,6 @@ class AnthropicResponse:
         given = "" if call.pieces else _given_input(block.start)
         arguments = call.text or given
         block.is_broken = _object(arguments or "{}") is None
-        self._has_broken_call = self._has_broken_call or block.is_broken
         self._ends_in_bare_call = not arguments
         if call.as_text:
             if not call.pieces:
@@ -265,7 +265,10 @@ class AnthropicResponse:
             return
         text = given
         if call.wrapped:
-            text = "" if block.is_broken or not arguments else free_input(arguments)
+            text = free_input(arguments) if arguments else ""
+        if block.is_broken:
+            self._broken[block.part] = text
+            return
         if text:
             self._out.events.append(ToolArgumentsDelta(block.part, text))
 
@@ -283,8 +286,8 @@ class AnthropicResponse:
             self._out.events.append(UsageReported(counted))
 
     def finish(self) -> None:
-        """Read the end mark. Raises UpstreamBroken where no reason was given, or where a call's
-        arguments are no JSON object and no limit explains it.
+        """Read the end mark. Raises UpstreamBroken where no reason was given. Arguments that are no
+        JSON object are the model's, where no limit explains them.
         """
         for index in sorted(self._open):
             self.close(index)
@@ -292,11 +295,11 @@ class AnthropicResponse:
         if stop.stop_reason is None:
             raise UpstreamBroken("The provider's response gives no reason for its end.")
         reason = REASONS.get(stop.stop_reason, "stop")
-        if self._has_broken_call and reason not in _MAY_CUT_A_CALL:
-            raise UpstreamBroken(
-                "The provider's model wrote arguments of a tool call that are not a JSON object."
-            )
-        is_cut = reason in _LIMITS and (self._has_broken_call or self._ends_in_bare_call)
+        if reason not in _MAY_CUT_A_CALL:
+            for part, text in self._broken.items():
+                self._out.events += [ToolArgumentsDelta(part, text)] if text else []
+                self._out.events.append(PartEnded(part))
+        is_cut = reason in _LIMITS and (bool(self._broken) or self._ends_in_bare_call)
         reason = finish_reason(reason, calls=self._calls > 0 and not is_cut)
         sequence = stop.stop_sequence if reason == "stop_sequence" else None
         detail = stop.stop_details if reason == "refusal" and is_given(stop.stop_details) else None

@@ -43,6 +43,7 @@ from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import call_id, message_id
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.broken_responses import ended_early
+from modelplex.dialects.core.call_arguments import NOT_AN_OBJECT
 from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.response_writer import lost_media
 
@@ -566,13 +567,7 @@ class _Whole:
         try:
             msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            self.changes.append(
-                Change(
-                    "lower",
-                    "content[].input",
-                    'arguments that are not a JSON object are sent as {"_raw": text}',
-                )
-            )
+            self.changes.append(Change("lower", "content[].input", NOT_AN_OBJECT))
             return {"_raw": text}
         return msgspec.Raw(text.encode())
 

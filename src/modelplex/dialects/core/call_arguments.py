@@ -16,6 +16,7 @@ MAX_DEPTH = 128
 thousand.
 """
 
+NOT_AN_OBJECT = 'arguments that are not a JSON object are sent as {"_raw": text}'
 _string = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _bracket = re.compile(r"[\[\]{}]")
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -31,9 +32,7 @@ def as_object(part: ToolCallPart, losses: Losses) -> msgspec.Raw:
     except MALFORMED:
         if not text.strip():
             return msgspec.Raw(b"{}")
-        losses.lower(
-            part.at.member("arguments"), 'arguments that are not a JSON object are sent as {"_raw": text}'
-        )
+        losses.lower(part.at.member("arguments"), NOT_AN_OBJECT)
         return msgspec.Raw(msgspec.json.encode({"_raw": text}))
     return msgspec.Raw(text.encode())
 

@@ -37,7 +37,7 @@ class Sayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_sayings(file: str) -> Mapping[str, Sayings]:
     """The tables of a file beside this one, by name."""
-    data = pkgutil.get_data(__package__, file)
+    data = pkgutil.get_data(__name__, file)
     if data is None:
         raise FileNotFoundError(f"{file} is missing from the package")
     return msgspec.toml.decode(data, type=dict[str, Sayings])

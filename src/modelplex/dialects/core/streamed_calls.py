@@ -62,14 +62,17 @@ class StreamedCall:
 
     def is_whole(self, *, cut: bool) -> bool:
         """Whether the arguments are complete. `cut`: an output limit ended the response, so that
-        empty arguments, and plain text that was not closed, may be incomplete.
+        empty arguments, plain text that was not closed, and what is no JSON may be incomplete.
+        Otherwise the model wrote them so, and an agent tells it, so that it mends its call: "the
+        model does not always generate valid JSON"
+        (https://platform.openai.com/docs/api-reference/chat/object).
         """
         text = self.text
         if self.cut:
             return False
         if self.free or not text.strip():
             return not cut
-        return parses(text)
+        return not cut or parses(text)
 
     def close(self) -> list[Event]:
         """The last events of a call that is whole."""
@@ -87,8 +90,8 @@ class StreamedCall:
 
 def close_calls(calls: Iterable[StreamedCall], *, cut: bool) -> tuple[list[Event], bool]:
     """The events that close the calls of a response, and whether all of them are whole. `cut`: an
-    output limit ended the response. Raises UpstreamBroken for incomplete arguments that no limit
-    explains.
+    output limit ended the response. Raises UpstreamBroken for a call that the provider says is
+    incomplete though no limit explains it.
     """
     events: list[Event] = []
     is_whole = True

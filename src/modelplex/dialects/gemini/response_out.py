@@ -2,7 +2,7 @@
 
 Each chunk of a stream has the form of a whole response. The last one has the `finishReason`; it is
 written at the end of the stream, since usage may arrive after the reason. A call is one part, which
-is written when its arguments are complete; incomplete arguments are never written as a call (R25).
+is written when its arguments are complete; cut arguments are never written as a call (R25).
 Imports no other dialect.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import ModelplexError
 from modelplex.core.events import (
     CitationAdded,
     Event,
@@ -34,6 +34,7 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import Change, ChatRequest, OpaqueState
 from modelplex.dialects.core.broken_responses import ended_early
+from modelplex.dialects.core.call_arguments import NOT_AN_OBJECT
 from modelplex.dialects.core.response_writer import lost_media, refusal_explanation
 from modelplex.dialects.gemini.errors import write_error_event
 from modelplex.dialects.gemini.json import DIALECT, STATE_FORMAT, as_signature
@@ -57,7 +58,6 @@ PING = b"\n\n"
 """Official clients read a comment as broken JSON, and skip a blank line."""
 
 _encode = msgspec.json.Encoder().encode
-_BROKEN = "The provider's model wrote arguments of a tool call that are not a JSON object."
 
 
 class _Call:
@@ -87,9 +87,7 @@ class GeminiParts:
         return f"<Parts {len(self._calls)} open calls, ended={sorted(self._ended)}>"
 
     def of(self, event: Event) -> list[AnyPart]:
-        """The parts that this event completes. Raises UpstreamBroken for arguments that are not a
-        JSON object.
-        """
+        """The parts that this event completes."""
         match event:
             case TextDelta():
                 return [SentPart(text=event.text)] if event.text else []
@@ -108,7 +106,7 @@ class GeminiParts:
                 return []
             case PartEnded():
                 call = self._calls.pop((event.choice, event.part), None)
-                return [] if call is None else self._function_call(call, may_be_cut=True)
+                return [] if call is None else self._function_call(call, may_be_cut=False)
             case MediaOutput():
                 return self._made(event)
             case CitationAdded():
@@ -163,11 +161,13 @@ class GeminiParts:
             try:
                 msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
             except (msgspec.DecodeError, UnicodeError, RecursionError):
-                if not may_be_cut:
-                    raise UpstreamBroken(_BROKEN) from None
-                reason = "a call whose arguments were cut off"
-                self._changes.append(Change("drop", "candidates[].content.parts[].functionCall", reason))
-                return []
+                if may_be_cut:
+                    reason = "a call whose arguments were cut off"
+                    self._changes.append(Change("drop", "candidates[].content.parts[].functionCall", reason))
+                    return []
+                path = "candidates[].content.parts[].functionCall.args"
+                self._changes.append(Change("lower", path, NOT_AN_OBJECT))
+                arguments = _encode({"_raw": text})
         made = FunctionCall(call.called.id, call.called.name, msgspec.Raw(arguments))
         signature = None if call.state is None else as_signature(call.state)
         return [SentPart(function_call=made, thought_signature=signature)]

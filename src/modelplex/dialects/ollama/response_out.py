@@ -38,6 +38,7 @@ from modelplex.core.events import (
 from modelplex.core.request import Change, ChatRequest, CompletionRequest
 from modelplex.dialects.core import ndjson
 from modelplex.dialects.core.broken_responses import ended_early
+from modelplex.dialects.core.call_arguments import NOT_AN_OBJECT
 from modelplex.dialects.core.error_bodies import forwarded_body, message_with_id
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.response_writer import lost_media, refusal_explanation
@@ -191,9 +192,7 @@ class OllamaStreamWriter:
         return ndjson.line(self._head + encode({**line, **rest})[1:])
 
     def _call(self, part: int) -> bytes:
-        """The line of a call, where the part is a call that was not written yet. Arguments that are
-        not JSON break the response.
-        """
+        """The line of a call, where the part is a call that was not written yet."""
         call = self._calls.pop(part, None)
         if call is None:
             return b""
@@ -204,15 +203,9 @@ class OllamaStreamWriter:
             try:
                 value = _decode_any(text.strip() or "{}")
             except (msgspec.DecodeError, RecursionError):
-                return self._fail(
-                    UpstreamBroken("The provider's answer ends in the middle of a tool call's arguments.")
-                )
+                value = None
             if not isinstance(value, dict):
-                self._lose(
-                    "lower",
-                    "message.tool_calls",
-                    "arguments that are not a JSON object are sent as {`_raw`: text}",
-                )
+                self._lose("lower", "message.tool_calls", NOT_AN_OBJECT)
             whole = text.strip() or "{}"
             arguments = msgspec.Raw(whole.encode() if isinstance(value, dict) else encode({"_raw": text}))
         function = {"index": self._called, "name": called.name, "arguments": arguments}

@@ -61,10 +61,6 @@ MAX_DATA_HEAD = 1_024
 """Characters of a data: URL before its data: a media type of at most 255 (RFC 4288) and a few
 parameters.
 """
-DEFAULT_TTL = "30m"
-"""The lifetime of a `prompt_cache_breakpoint` without one. It tells such a breakpoint from a
-`cache_control`, which may have none.
-"""
 
 
 class ChatCacheControl(msgspec.Struct):
@@ -158,7 +154,7 @@ def read_cache(
     control: ChatCacheControl | None, breakpoint_: ChatCacheControl | None
 ) -> CacheBreakpoint | None:
     if breakpoint_ is not None:
-        return CacheBreakpoint(breakpoint_.ttl or DEFAULT_TTL)
+        return CacheBreakpoint(breakpoint_.ttl)
     return None if control is None else CacheBreakpoint(control.ttl)
 
 

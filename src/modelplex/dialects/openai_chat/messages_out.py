@@ -34,6 +34,7 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
+from modelplex.dialects.core.cache_breakpoints import MEMBER, breakpoint_of
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
 from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
@@ -41,7 +42,6 @@ from modelplex.dialects.openai_chat.passthrough import GEMINI
 
 DIALECT = "openai_chat"
 _PLAIN = {"type", "text"}
-_OPENAI_LIFETIMES = frozenset({"30m", "12h"})
 
 _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
@@ -328,17 +328,19 @@ class ChatMessageWriter:
                 self._losses.drop_unknown(part)
                 return None
         return (
-            self._with_cache({**self._losses.take_extra(members), **written}, members) if members else written
+            self._with_cache({**self._losses.take_extra(members), **written}, members, part)
+            if members
+            else written
         )
 
-    def _with_cache(self, written: _Written, members: dict[str, Any]) -> _Written:
+    def _with_cache(self, written: _Written, members: dict[str, Any], part: Part) -> _Written:
         if "cache" not in members:
             return written
-        ttl: str | None = members["cache"].ttl
+        cache = members["cache"]
         if self._quirks.cache_control:
-            written["cache_control"] = cache_control(ttl)
-        elif ttl in _OPENAI_LIFETIMES:
-            written["prompt_cache_breakpoint"] = {"mode": "explicit", "ttl": ttl}
+            written["cache_control"] = cache_control(cache.ttl)
+        elif (mark := breakpoint_of(cache, part, self._losses.attempt, native=self._own)) is not None:
+            written[MEMBER] = mark
         else:
             return written
         del members["cache"]
@@ -399,8 +401,8 @@ def _detail(thought: ReasoningPart, *, is_theirs: bool) -> _Written:
 
 
 def cache_control(ttl: str | None) -> dict[str, str]:
-    """Anthropic's marker. OpenAI's two lifetimes are longer and become Anthropic's longest
+    """Anthropic's marker, with its nearest lifetime
     (docs/reference/translation.md#caching-identity-and-tier).
     """
-    longest = {"30m": "1h", "12h": "1h"}
-    return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": longest.get(ttl, ttl)}
+    nearest = {"30m": "5m", "12h": "1h"}
+    return {"type": "ephemeral"} if ttl is None else {"type": "ephemeral", "ttl": nearest.get(ttl, ttl)}

@@ -12,8 +12,8 @@ import msgspec
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
-from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
-from modelplex.dialects.core.json import ABSENT, MALFORMED, as_list, as_object, decode_mended, parses
+from modelplex.dialects.core.broken_responses import ENDED_EARLY
+from modelplex.dialects.core.json import ABSENT, MALFORMED, as_list, as_object, decode_mended
 from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.core.quota import choice_of
 from modelplex.dialects.dialect import ObservedResponse
@@ -26,8 +26,6 @@ signed a part without a call.
 """
 _OBJECT_OR_NOTHING = frozenset({b"{", b"n", b""})
 """How a usage object begins, a null, and one that is absent."""
-_MAY_BE_CUT = frozenset({"length", "content_filter", "max_tokens"})
-"""Finish reasons after which a call's arguments may be incomplete."""
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -99,12 +97,10 @@ class ChatObserver(SseObserver):
     """
 
     __slots__ = (
-        "_calls",
         "_choices",
         "_finished",
         "_is_done",
         "_open",
-        "_pieces",
         "_usage_event",
         "_withhold",
     )
@@ -117,10 +113,6 @@ class ChatObserver(SseObserver):
         """Data of the last event with usage."""
         self._open: set[int] = set()
         self._finished: set[int] = set()
-        self._pieces: dict[int, list[list[str]]] = {}
-        """Of each choice, the pieces of each call's arguments."""
-        self._calls: dict[tuple[int, int], tuple[str | int | None, list[str]]] = {}
-        """By choice and index, the id and the pieces of the call that deltas belong to."""
         self._is_done = False
 
     def __repr__(self) -> str:
@@ -158,14 +150,15 @@ class ChatObserver(SseObserver):
             index = choice_of(choice.index) if choice.index else 0
             delta = choice.delta or choice.message
             if delta is not None:
-                self._read_delta(index, delta)
+                self._read_delta(delta)
             if choice.text:
                 self.has_output = True
                 if choice.text.__class__ is str:
                     self._characters += len(choice.text)
             if choice.finish_reason is not None:
-                if not self._read_finish(index, choice.finish_reason):
-                    return False
+                self._open.discard(index)
+                self._finished.add(index)
+                self._finish = self._finish or choice.finish_reason
             elif index not in self._open and index not in self._finished:
                 self.quota.take_entry()
                 self._open.add(index)
@@ -173,7 +166,7 @@ class ChatObserver(SseObserver):
             self._counted_at = self._characters
         return True
 
-    def _read_delta(self, index: int, delta: _Delta) -> None:
+    def _read_delta(self, delta: _Delta) -> None:
         text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal
         if text:
             self.has_output = True
@@ -184,10 +177,10 @@ class ChatObserver(SseObserver):
             for call in delta.tool_calls:
                 if call.extra_content is not None:
                     self._keep_signature(call.extra_content)
-                self._read_call(index, call.index or 0, call.id, call.function)
+                self._count_arguments(call.function)
         if delta.function_call is not None:
             self.has_output = True
-            self._read_call(index, -1, None, delta.function_call)
+            self._count_arguments(delta.function_call)
         if delta.reasoning_details:
             self.has_output = True
             for state in opaque_states_in(delta.reasoning_details):
@@ -197,18 +190,9 @@ class ChatObserver(SseObserver):
         if delta.extra_content is not None:
             self._keep_signature(delta.extra_content)
 
-    def _read_call(self, choice: int, index: int, id_: str | int | None, function: _Function | None) -> None:
-        if function is None:
-            return
-        call = self._calls.get((choice, index))
-        # Some servers send every call with index 0: a new id with a name begins another call.
-        if call is None or (id_ and call[0] and id_ != call[0] and function.name):
-            self.quota.take_entry()
-            call = self._calls[choice, index] = (id_, [])
-            self._pieces.setdefault(choice, []).append(call[1])
-        if isinstance(function.arguments, str):
-            self.quota.take_text(function.arguments)
-            call[1].append(function.arguments)
+    def _count_arguments(self, function: _Function | None) -> None:
+        """What is not JSON is forwarded: it is the model's slip, and its agent tells it."""
+        if function is not None and isinstance(function.arguments, str):
             self._characters += len(function.arguments)
 
     def _keep_signature(self, extra: Any) -> None:
@@ -219,17 +203,6 @@ class ChatObserver(SseObserver):
     def _keep_state(self, state: str) -> None:
         self.quota.take_text(state)
         self._opaque_states[len(self._opaque_states)] = state
-
-    def _read_finish(self, index: int, reason: str) -> bool:
-        self._open.discard(index)
-        self._finished.add(index)
-        self._finish = self._finish or reason
-        if self._pieces and reason not in _MAY_BE_CUT:
-            for pieces in self._pieces.get(index, ()):
-                text = "".join(pieces)
-                if text.strip() and not parses(text):
-                    return self._fail(UpstreamBroken(HALF_ARGUMENTS))
-        return True
 
     def _read_odd(self, data: bytes, name: bytes) -> bool:
         """Reads `[DONE]`, an empty event, or what `_read_mended` reads."""
@@ -300,8 +273,6 @@ def observe(body: bytes) -> ObservedResponse:
             states += opaque_states_in(message.reasoning_details)
         extras = [message.extra_content, *(call.extra_content for call in message.tool_calls or ())]
         states += [state for extra in extras if extra is not None and (state := google_signature(extra))]
-        if choice.finish_reason not in _MAY_BE_CUT and _has_half_arguments(message):
-            error = UpstreamBroken(HALF_ARGUMENTS)
     length = sum(map(_characters, answer.choices)) if usage is None else 0
     return ObservedResponse(
         answer.model, answer.choices[0].finish_reason, usage, error, tuple(states), length
@@ -320,12 +291,3 @@ def _characters(choice: _Choice) -> int:
     texts = [choice.text, message.content, message.reasoning_content or message.reasoning, message.refusal]
     texts += [each.arguments for each in functions if each is not None]
     return sum(len(text) for text in texts if isinstance(text, str))
-
-
-def _has_half_arguments(message: _Delta) -> bool:
-    functions = [message.function_call, *(call.function for call in message.tool_calls or ())]
-    return any(
-        isinstance(each.arguments, str) and each.arguments.strip() and not parses(each.arguments)
-        for each in functions
-        if each is not None
-    )

@@ -35,17 +35,13 @@ from modelplex.core.request import (
     ToolResultPart,
     UrlReference,
 )
+from modelplex.dialects.core.cache_breakpoints import MEMBER, breakpoint_of
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
 from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
 from modelplex.dialects.core.tool_names import LONGEST, alias
 from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, STATE_FORMAT
 from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
-
-_LIFETIMES = {"5m": "30m", "1h": "12h", "30m": "30m", "12h": "12h"}
-"""docs/reference/translation.md#caching-identity-and-tier. A marker without a lifetime is
-Anthropic's; whether the model takes one is not known here.
-"""
 
 _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
@@ -324,9 +320,11 @@ class ResponsesItemWriter:
                 return None
         if not members:
             return written
-        if "cache" in members and (lifetime := _LIFETIMES.get(members["cache"].ttl)) is not None:
-            del members["cache"]
-            written["prompt_cache_breakpoint"] = {"mode": "explicit", "ttl": lifetime}
+        if "cache" in members:
+            mark = breakpoint_of(members["cache"], part, self._attempt, native=self._own)
+            if mark is not None:
+                del members["cache"]
+                written[MEMBER] = mark
         return {**self._losses.take_extra(members), **written}
 
     def _check_file(self, part: ImagePart | DocumentPart) -> None:

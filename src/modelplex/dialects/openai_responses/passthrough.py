@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from modelplex.core.errors import ModelplexError, UpstreamBroken
+from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
-from modelplex.dialects.core.broken_responses import ENDED_EARLY, HALF_ARGUMENTS
+from modelplex.dialects.core.broken_responses import ENDED_EARLY
 from modelplex.dialects.core.estimate import hidden_characters
-from modelplex.dialects.core.json import MALFORMED, decode_mended, parses
+from modelplex.dialects.core.json import MALFORMED, decode_mended
 from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.openai_chat.errors import error_inside
@@ -115,7 +115,7 @@ class ResponsesObserver(SseObserver):
         if item.encrypted_content:
             self._keep_state(item.encrypted_content)
             self._characters += hidden_characters(item.encrypted_content)
-        return not _is_half(item) or self._fail(UpstreamBroken(HALF_ARGUMENTS))
+        return True
 
     def _read_response(self, event: _Event, data: bytes) -> bool:
         response = event.response or _Response()
@@ -150,17 +150,6 @@ def _flat_error(kind: str, data: bytes) -> dict[str, str | None]:
     return {"message": flat.message or f"The event is {kind}.", "code": flat.code, "param": flat.param}
 
 
-def _is_half(item: _Item) -> bool:
-    arguments = item.arguments
-    return (
-        item.type == "function_call"
-        and item.status != "incomplete"
-        and isinstance(arguments, str)
-        and bool(arguments.strip())
-        and not parses(arguments)
-    )
-
-
 def _finish(response: _Response) -> str:
     """The reason why a response is incomplete, else its status."""
     details = response.incomplete_details
@@ -193,11 +182,8 @@ def observe(body: bytes) -> ObservedResponse:
         return ObservedResponse(
             response.model, usage=usage, error=UpstreamBroken(f"The provider's answer is {state}.")
         )
-    error: ModelplexError | None = None
-    if response.status != "incomplete" and any(_is_half(item) for item in response.output):
-        error = UpstreamBroken(HALF_ARGUMENTS)
     length = _length(body) if usage is None else 0
-    return ObservedResponse(response.model, _finish(response), usage, error, _states(response), length)
+    return ObservedResponse(response.model, _finish(response), usage, None, _states(response), length)
 
 
 class _Text(msgspec.Struct):

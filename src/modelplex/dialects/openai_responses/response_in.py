@@ -202,10 +202,7 @@ class ResponsesReader(SseResponseReader):
     def _read_terminal(self, response: _Response) -> None:
         """Read the final response: what was not read of its items, usage and reason."""
         self._start(response)
-        for position, raw in enumerate(response.output or ()):
-            item = decode_mended(bytes(raw), _decode_item)
-            if item is not None:
-                self._items.read(self._indexes.of_final(position, item), item, raw)
+        self._read_final(response.output or [])
         usage = read_usage(response.usage)
         if usage is not None:
             self._out.events.append(UsageReported(usage))
@@ -217,6 +214,21 @@ class ResponsesReader(SseResponseReader):
         self._out.is_over = True
         reason = finish_reason(reason, calls=calls, refused=self._items.refused)
         self._out.events.append(ResponseEnded(reason))
+
+    def _read_final(self, output: list[msgspec.Raw]) -> None:
+        """Read the final output. Some servers give its items other ids than those of the stream, or
+        none: what was read of them is not read again.
+        """
+        items = [decode_mended(bytes(raw), _decode_item) for raw in output]
+        named = [None if item is None else self._indexes.find(item.id, item.call_id) for item in items]
+        taken = {index for index in named if index is not None}
+        for position, (raw, item, known) in enumerate(zip(output, items, named, strict=True)):
+            if item is not None:
+                index = known
+                if index is None:
+                    index = self._items.index_of_final(position, item, taken=taken)
+                    taken.add(index)
+                self._items.read(index, item, raw)
 
 
 def _flat_error(data: bytes) -> object:

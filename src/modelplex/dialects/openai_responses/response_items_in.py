@@ -7,6 +7,7 @@ dialect.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 import msgspec
@@ -29,6 +30,10 @@ from modelplex.dialects.core.response_reader import EventBuffer, opaque_state
 from modelplex.dialects.core.streamed_calls import StreamedCall, close_calls
 from modelplex.dialects.openai_responses.constants import DIALECT, STATE_FORMAT
 
+MAX_NAMES = 4
+"""Names that are kept of one item: an item and its call have two. Some routers give an item another
+id in each event (https://github.com/vercel/ai/issues/18548).
+"""
 Place = tuple[int, str, int]
 """Of a piece of content: the item's index, the kind of content, and its index in the item."""
 
@@ -63,7 +68,8 @@ class ItemIndexes:
     def __init__(self, quota: Quota) -> None:
         self._quota = quota
         self._by_name: dict[str, int] = {}
-        self._named: set[int] = set()
+        self._named: dict[int, int] = {}
+        """Of each index, how many names it has."""
         self._next = 0
         """One more than the largest index of an item with a name."""
 
@@ -73,30 +79,20 @@ class ItemIndexes:
     def of_event(self, index: int | None, *names: str | None) -> int:
         """The index of the item that an event is about."""
         if index is None:
-            found = self._find(*names)
+            found = self.find(*names)
             index = self._next if found is None else found
         self._name(index, *names)
         return index
 
-    def of_final(self, position: int, item: OutputItem) -> int:
-        """The index of an item of the final output: that of its name, else a new one, unless the
-        item at its position has no name.
-        """
-        found = self._find(item.id, item.call_id)
-        if found is None:
-            found = self._next if position in self._named else position
-            self._name(found, item.id, item.call_id)
-        return found
-
-    def _find(self, *names: str | None) -> int | None:
+    def find(self, *names: str | None) -> int | None:
         return next((self._by_name[name] for name in names if name and name in self._by_name), None)
 
     def _name(self, index: int, *names: str | None) -> None:
         for name in names:
-            if name and name not in self._by_name:
+            if name and name not in self._by_name and self._named.get(index, 0) < MAX_NAMES:
                 self._quota.take_entry(name)
                 self._by_name[name] = index
-                self._named.add(index)
+                self._named[index] = self._named.get(index, 0) + 1
                 self._next = max(self._next, index + 1)
 
 
@@ -118,6 +114,8 @@ class ItemReader:
         """Items that were read whole."""
         self._reasoning: dict[int, int] = {}
         """The part of each reasoning item."""
+        self._begun: dict[int, tuple[str, str]] = {}
+        """The type of each item of the stream, and the name of its tool."""
 
     def __repr__(self) -> str:
         return f"<ItemReader {len(self._parts)} parts, {len(self._calls)} calls>"
@@ -184,6 +182,7 @@ class ItemReader:
 
     def begin(self, index: int, item: OutputItem) -> None:
         """Read an item whose content follows."""
+        self._begun[index] = item.type, item.name or ""
         if item.type in {"function_call", "custom_tool_call"} and item.name:
             self._begin_call(index, item)
 
@@ -195,6 +194,7 @@ class ItemReader:
             return
         self._out.quota.take_entry()
         self._complete.add(index)
+        self._begun[index] = item.type, item.name or ""
         match item.type:
             case "message":
                 self._read_message(index, item)
@@ -204,6 +204,16 @@ class ItemReader:
                 self._read_call(index, item)
             case _:
                 self._out.events.append(MediaOutput(self._out.next_part(), msgspec.Raw(bytes(raw)), DIALECT))
+
+    def index_of_final(self, position: int, item: OutputItem, *, taken: AbstractSet[int]) -> int:
+        """The index of an item of the final output whose id the stream did not have: that of an
+        item of its kind, at its position or the first that is not in `taken`, else a new one.
+        """
+        kind = item.type, item.name or ""
+        alike = [index for index, begun in self._begun.items() if begun == kind and index not in taken]
+        if alike:
+            return position if position in alike else min(alike)
+        return position if position not in self._begun else max(self._begun) + 1
 
     def _read_message(self, index: int, item: OutputItem) -> None:
         for position, content in enumerate(item.content or ()):
@@ -276,6 +286,7 @@ class ItemReader:
     def _part(self, place: Place) -> int:
         if place not in self._parts:
             self._parts[place] = self._out.next_part()
+            self._begun.setdefault(place[0], ("message", ""))
         if place not in self._read:
             self._mark_read(place)
         return self._parts[place]
@@ -290,6 +301,7 @@ class ItemReader:
         """One part for a whole reasoning item: its opaque state is of all that it holds."""
         if index not in self._reasoning:
             self._reasoning[index] = self._out.next_part()
+            self._begun.setdefault(index, ("reasoning", ""))
         return self._reasoning[index]
 
 
