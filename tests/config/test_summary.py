@@ -137,3 +137,22 @@ def test_the_listeners_of_each_worker_are_shown_where_there_are_several() -> Non
     start = lines.index("workers:")
     assert lines[start + 1 : start + 3] == ["  1: 127.0.0.1:1, a.sock", "  2: 127.0.0.1:1, b.sock"]
     assert "workers:" not in summary(read(text.replace("workers = 2", "workers = 1")))
+
+
+def test_many_agents_are_a_table_of_one_screen() -> None:
+    agents = "".join(
+        f'[[agents]]\nname = "a{number:03}"\nsocket = "s/a{number}.sock"\nrate = {{ requests = {max(1, number - 478)} }}\n'
+        for number in range(500)
+    )
+    config = read(f'[server]\nhttp = ":1"\nworkers = 2\n{DEMO}{agents}')
+    lines = summary(config)
+    assert len(lines) <= 24
+    assert "  500 Unix sockets of agents in s (mode 0660)" in lines
+    assert "  1: 127.0.0.1:1, s/a0.sock, s/a2.sock and 248 more" in lines
+    start = lines.index("agents: 500, by what they may do:")
+    assert lines[start + 1 : start + 3] == [
+        "  480  a000, a001, a002 and 477 more  models: all, tools: all, 1 requests a minute",
+        "    1  a480                           models: all, tools: all, 2 requests a minute",
+    ]
+    assert lines[-2:] == ["  and 15 more, of other limits", "  `modelplex check --all` lists each agent"]
+    assert sum(line.startswith("  a") for line in summary(config, whole=True)) == 500

@@ -1,8 +1,11 @@
 """Log lines for people."""
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelplex.core.request import StrippedValue
 from modelplex.records import log_fields, log_text
 from modelplex.records.record import AttemptRecord, Times
 from tests.records.lines import FAILED, plain, record, text_line
@@ -39,3 +42,34 @@ def test_whatever_a_client_sends_it_stays_on_its_line(asked: str, error: str, bo
     text = log_text.call_line(wild, colour=False, max_body=50, mask=plain).decode()
     assert text.count("\n") == 2
     assert not any(ord(mark) < 32 or 127 <= ord(mark) < 160 for mark in text if mark != "\n")
+
+
+def event_text(**fields: object) -> str:
+    return log_text.event_line({"event": "e", **fields}, at=0.5, colour=False).decode().split("  ", 2)[2]
+
+
+def test_what_was_stripped_is_named() -> None:
+    stripped = tuple(StrippedValue(f"/tools/{number}", "web-search") for number in range(9))
+    text = text_line(record(stripped=stripped[:2]))
+    assert "  stripped /tools/0 (web-search), /tools/1 (web-search)  req_1" in text
+    assert "/tools/1 (web-search), /tools/2 (web-search), and 6 more" in text_line(record(stripped=stripped))
+
+
+def test_an_event_has_no_form_of_python() -> None:
+    text = event_text(names=["a", "b"], policy={"sockets": "sealed", "on": True}, none=None, empty=[], n=3)
+    assert text == "e  names=a, b  policy=sockets sealed, on yes  n=3\n"
+
+
+def test_a_long_list_is_counted() -> None:
+    names = [f"agent-{number}" for number in range(500)]
+    assert event_text(agents=names) == "e  agents=agent-0, agent-1, agent-2, and 497 more\n"
+    summaries = [f"{name} (a token): models: all, tools: all" for name in names]
+    (line,) = event_text(agents=summaries).splitlines()
+    assert line.endswith("; agent-2 (a token): models: all, tools: all; and 497 more")
+
+
+def test_the_first_line_of_each_day_has_the_date() -> None:
+    days = log_text.DayMark()
+    noon = time.mktime((2026, 12, 31, 12, 0, 0, 0, 0, -1))
+    shown = [days.text(noon + hours * 3600) for hours in (0, 1, 24, 23, 25, 48)]
+    assert shown == [b"2026-12-31 ", b"", b"2027-01-01 ", b"", b"", b"2027-01-02 "]

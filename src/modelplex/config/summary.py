@@ -4,8 +4,10 @@ JSON for `/_internal/config`.
 
 from __future__ import annotations
 
+import os.path
 import re
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -13,6 +15,13 @@ from modelplex.config.secret import Secret, hide
 from modelplex.config.settings import AgentConfig, Config, McpServer, ProviderConfig
 from modelplex.config.workers import assign
 from modelplex.policy.bounds import AllowEntry
+
+LISTED: Final = 12
+"""Agents that are listed one by one: half a screen of 24 lines."""
+ROWS: Final = 6
+"""Rows of the table of more agents, so that all fits on a screen."""
+NAMED: Final = 3
+"""Names of a longer list that are written."""
 
 
 def redacted(config: Config) -> dict[str, object]:
@@ -24,21 +33,18 @@ def redacted(config: Config) -> dict[str, object]:
     return shown
 
 
-def summary(config: Config) -> list[str]:
-    """What would be served, one line each."""
+def summary(config: Config, *, whole: bool = False) -> list[str]:
+    """What would be served, one line each. Many agents are a table, unless `whole`."""
+    counted = len(config.agents) > LISTED and not whole
     server = config.server
     lines = [f"config: {config.path or 'none'}", "listens on:"]
     lines += [f"  http://{address}" for address in server.http]
     lines += [f"  {path} (a Unix socket, mode {server.socket_mode})" for path in server.socket]
-    lines += [
-        f"  {agent.socket} (a Unix socket of agent {agent.name}, mode {agent.socket_mode or server.socket_mode})"
-        for agent in config.agents
-        if agent.socket is not None
-    ]
+    lines += _agent_folders(config) if counted else _agent_sockets(config)
     lines += [f"  vsock:{port} (AF_VSOCK, for virtual machines)" for port in server.vsock]
     if server.admin_socket is not None:
         lines.append(f"  {server.admin_socket} (the admin socket: status, metrics and the page, mode 0600)")
-    lines += _workers(config)
+    lines += _workers(config, counted=counted)
     lines.append("providers, in the order in which they are tried:")
     lines += [f"  {_provider(each)}" for each in sorted(config.providers, key=lambda each: each.priority)]
     if config.aliases:
@@ -46,7 +52,9 @@ def summary(config: Config) -> list[str]:
         lines += [f"  {name} -> {', '.join(targets)}" for name, targets in config.aliases.items()]
     lines += _shadowed(config)
     lines += ["policy:", *(f"  {line}" for line in policies(config))]
-    if config.agents:
+    if counted:
+        lines += _agent_table(config)
+    elif config.agents:
         lines += ["agents:", *(f"  {agent_summary(each, config)}" for each in config.agents)]
     if config.mcp.enabled:
         lines.append(f"tool servers (pinning: {config.mcp.pinning}, search: {config.mcp.search}):")
@@ -54,15 +62,55 @@ def summary(config: Config) -> list[str]:
     return lines
 
 
-def _workers(config: Config) -> list[str]:
+def _agent_sockets(config: Config) -> list[str]:
+    return [
+        f"  {agent.socket} (a Unix socket of agent {agent.name}, mode {agent.socket_mode or config.server.socket_mode})"
+        for agent in config.agents
+        if agent.socket is not None
+    ]
+
+
+def _agent_folders(config: Config) -> list[str]:
+    """The sockets of agents, counted by folder and mode."""
+    counts: dict[tuple[str, str], int] = {}
+    for agent in config.agents:
+        if agent.socket is not None:
+            key = os.path.dirname(agent.socket) or ".", str(agent.socket_mode or config.server.socket_mode)  # noqa: PTH120 - as it is written
+            counts[key] = counts.get(key, 0) + 1
+    return [
+        f"  {count} Unix sockets of agents in {folder} (mode {mode})"
+        for (folder, mode), count in counts.items()
+    ]
+
+
+def _agent_table(config: Config) -> list[str]:
+    """A row for all agents that may do the same, the most numerous first."""
+    groups: dict[str, list[str]] = {}
+    for agent in config.agents:
+        groups.setdefault(_limits(agent, config), []).append(agent.name)
+    rows = sorted(groups.items(), key=lambda row: -len(row[1]))
+    shown = [(str(len(names)), _named(names), limits) for limits, names in rows[:ROWS]]
+    widths = [max(len(row[column]) for row in shown) for column in (0, 1)]
+    lines = [f"agents: {len(config.agents)}, by what they may do:"]
+    lines += [f"  {count:>{widths[0]}}  {names:<{widths[1]}}  {limits}" for count, names, limits in shown]
+    if left := sum(len(names) for _, names in rows[ROWS:]):
+        lines.append(f"  and {left} more, of other limits")
+    return [*lines, "  `modelplex check --all` lists each agent"]
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) <= NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
+
+
+def _workers(config: Config, *, counted: bool) -> list[str]:
     assignment = assign(config)
     if assignment.count == 1:
         return []
-    numbers = range(1, assignment.count + 1)
-    return [
-        "workers:",
-        *(f"  {number}: {', '.join(assignment.served_by(number, config))}" for number in numbers),
-    ]
+    served = [assignment.served_by(number, config) for number in range(1, assignment.count + 1)]
+    shown = [_named(each) if counted else ", ".join(each) for each in served]
+    return ["workers:", *(f"  {number}: {text}" for number, text in enumerate(shown, 1))]
 
 
 def _provider(provider: ProviderConfig) -> str:
@@ -116,11 +164,16 @@ def _bounded(allowed: AllowEntry) -> str:
 
 def agent_summary(agent: AgentConfig, config: Config) -> str:
     """How an agent is identified, and what it may do."""
-    server, rate, budget = config.server, agent.rate, agent.budget
+    server = config.server
     identified = [f"socket {agent.socket}"] if agent.socket is not None else []
     if agent.token is not None:
         usable = server.http or server.socket or server.vsock
         identified.append("a token" if usable else "a token, which no listener here accepts")
+    return f"{agent.name} ({', '.join(identified)}): {_limits(agent, config)}"
+
+
+def _limits(agent: AgentConfig, config: Config) -> str:
+    server, rate, budget = config.server, agent.rate, agent.budget
     per = "in total" if budget.per == "total" else f"a {budget.per}"
     limits = [
         (True, f"models: {', '.join(agent.models) or 'all'}"),
@@ -136,7 +189,7 @@ def agent_summary(agent: AgentConfig, config: Config) -> str:
     if agent.socket is not None:
         uids, attest = agent.allow_uid or server.allow_uid, agent.attest or server.attest
         limits += [(bool(uids), f"users {', '.join(map(str, uids))}"), (attest != "off", f"attest {attest}")]
-    return f"{agent.name} ({', '.join(identified)}): {', '.join(text for holds, text in limits if holds)}"
+    return ", ".join(text for holds, text in limits if holds)
 
 
 def _tool_server(server: McpServer) -> str:

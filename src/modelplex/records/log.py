@@ -139,7 +139,9 @@ class Log:
         self.dropped = 0
         """Lines lost because the queue was full."""
         self._colour = terminal and "NO_COLOR" not in os.environ
-        self._human = log_format == "human" or (log_format == "auto" and terminal)
+        self.is_text = log_format == "human" or (log_format == "auto" and terminal)
+        """Whether lines are text for people."""
+        self._days = log_text.DayMark()
         self._max_body = max_body
         self._output: LogOutput = (
             FileOutput(Path(file), max_size=max_size, keep=keep) if file is not None else StreamOutput(out)
@@ -270,16 +272,18 @@ class Log:
     def _render(self, record: Record | ToolRecord | _Event) -> bytes:
         try:
             if isinstance(record, _Event):
-                if self._human:
-                    return log_text.event_line(record.fields, at=record.at, colour=self._colour)
+                if self.is_text:
+                    line = log_text.event_line(record.fields, at=record.at, colour=self._colour)
+                    return self._days.text(record.at) + line
                 return log_fields.json_event(record.fields, at=record.at)
             if record.request_body is not None or record.response_body is not None:
                 self._bodies_out += _body_size(record)
             if not self.is_enabled(log_fields.level_of(record)):
                 return b""
             mask = self.secrets.mask
-            if self._human:
-                return log_text.call_line(record, colour=self._colour, max_body=self._max_body, mask=mask)
+            if self.is_text:
+                line = log_text.call_line(record, colour=self._colour, max_body=self._max_body, mask=mask)
+                return self._days.text(log_text.ended(record)) + line
             return log_fields.json_call(record, max_body=self._max_body, mask=mask)
         except Exception as error:  # noqa: BLE001 - the thread's outermost loop: one bad line must not end the log
             return log_fields.json_event(

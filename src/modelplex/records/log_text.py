@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from modelplex.core.events import Usage
 from modelplex.records.log_fields import (
@@ -33,11 +34,35 @@ _COLOURS = {
 }
 _OWN_PLACE = frozenset({"level", "event", "exception"})
 """Fields of an event that are not written as `key=value`."""
+LISTED_LIMIT = 8
+"""Values of a list that a line shows. Of a longer one it shows LISTED_FIRST, and how many more."""
+LISTED_FIRST = 3
 
 # C0, DEL and C1, line and paragraph separators, marks that change the direction of writing, lone
 # surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _local_time = CachedTime("%H:%M:%S", time.localtime)
+
+
+class DayMark:
+    """The date before the first line of each day, in local time."""
+
+    def __init__(self) -> None:
+        self._seen = (-1, -1)
+
+    def text(self, at: float) -> bytes:
+        """The date, or nothing where the line before had the same. `at` is Unix seconds."""
+        local = time.localtime(at)
+        day = (local.tm_year, local.tm_yday)
+        if day <= self._seen:  # a call is written when it ended, and threads may swap two lines
+            return b""
+        self._seen = day
+        return time.strftime("%Y-%m-%d ", local).encode()
+
+
+def ended(record: Record | ToolRecord) -> float:
+    """When a call ended, in Unix seconds: the time of its line."""
+    return record.started + (record.seconds if isinstance(record, ToolRecord) else record.times.total)
 
 
 def call_line(record: Record | ToolRecord, *, colour: bool, max_body: int, mask: Mask) -> bytes:
@@ -67,9 +92,9 @@ def event_line(event: Mapping[str, object], *, at: float, colour: bool) -> bytes
     parts = [f"{dim}{_local_time.text(at)}{reset}", f"{paint}{level}{reset}"]
     parts.append(_safe(str(event.get("event", ""))))
     parts += [
-        f"{dim}{_safe(key)}={reset}{_safe(str(value))}"
+        f"{dim}{_safe(key)}={reset}{_safe(_shown(value))}"
         for key, value in event.items()
-        if key not in _OWN_PLACE
+        if key not in _OWN_PLACE and value not in (None, [], {}, ())
     ]
     text = "  ".join(parts)
     if (exception := event.get("exception")) is not None:
@@ -77,9 +102,28 @@ def event_line(event: Mapping[str, object], *, at: float, colour: bool) -> bytes
     return text.encode("utf-8", "replace") + b"\n"
 
 
+def _shown(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            pairs = cast("Mapping[object, object]", value).items()
+            return _listed([f"{name} {_shown(each)}" for name, each in pairs])
+        case list() | tuple():
+            return _listed([_shown(each) for each in cast("Sequence[object]", value)])
+        case _:
+            return str(value)
+
+
+def _listed(values: list[str]) -> str:
+    shown = values if len(values) <= LISTED_LIMIT else values[:LISTED_FIRST]
+    more = [f"and {len(values) - len(shown)} more"] if len(shown) < len(values) else []
+    return ("; " if any(", " in each for each in shown) else ", ").join(shown + more)
+
+
 def _call_parts(record: Record, paint: str, dim: str, reset: str) -> list[str]:
     parts = [
-        f"{dim}{_local_time.text(record.started + record.times.total)}{reset}",
+        f"{dim}{_local_time.text(ended(record))}{reset}",
         f"{paint}{record.status or '---'}{reset}",
         _safe(_route(record)),
     ]
@@ -98,6 +142,8 @@ def _call_parts(record: Record, paint: str, dim: str, reset: str) -> list[str]:
     parts.append(f"{_duration(times.total)} ({first}ours {_duration(times.overhead)})")
     if len(record.attempts) > 1:
         parts.append(f"{len(record.attempts)} attempts")
+    if record.stripped:
+        parts.append(f"stripped {_safe(_listed([f'{s.pointer} ({s.rule})' for s in record.stripped]))}")
     parts.append(f"{dim}{_safe(record.id)}{reset}")
     return parts
 
@@ -105,7 +151,7 @@ def _call_parts(record: Record, paint: str, dim: str, reset: str) -> list[str]:
 def _tool_parts(record: ToolRecord, paint: str, dim: str, reset: str) -> list[str]:
     target = f" {record.tool[:SENTENCE_LIMIT]} → {record.server}" if record.tool else ""
     parts = [
-        f"{dim}{_local_time.text(record.started + record.seconds)}{reset}",
+        f"{dim}{_local_time.text(ended(record))}{reset}",
         f"{paint}{record.outcome}{reset}",
         _safe(f"{record.method}{target}"),
         _duration(record.seconds),

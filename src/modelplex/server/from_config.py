@@ -12,7 +12,7 @@ import msgspec
 import modelplex
 from modelplex.config import DEFAULT_HOST, Config, ProviderConfig
 from modelplex.config.settings import ServerConfig
-from modelplex.config.summary import agent_summary, open_rules
+from modelplex.config.summary import LISTED, agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.http_client import HttpClient
 from modelplex.pipeline.attempt import ErrorRules
@@ -180,7 +180,8 @@ def start_log_fields(config: Config, *, addresses: Sequence[str], path: str | No
     if opened := open_rules(config):
         fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in opened]
     if config.agents:
-        fields["agents"] = [agent_summary(each, config) for each in config.agents]
+        many = len(config.agents) > LISTED
+        fields["agents"] = [each.name if many else agent_summary(each, config) for each in config.agents]
     return fields
 
 

@@ -51,6 +51,7 @@ from modelplex.server.listeners import BoundSocket, Listening, listen
 from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports, breakers
+from modelplex.server.running_report import report_running
 from modelplex.server.socket_file import claim
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
@@ -183,6 +184,8 @@ class GatewayProcess:
         try:
             listening = await self._start()
             watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._load_dialects())]
+            if self._log.is_text:
+                watching.append(asyncio.create_task(report_running(self.app, self._log.events)))
             if self._uses is not None:
                 watching.append(asyncio.create_task(self._stop_when_unused(self._uses)))
             gc.freeze()

@@ -49,7 +49,7 @@ def test_verbose_shows_all_and_people_get_text(tmp_path: Path) -> None:
     path = tmp_path / "log"
     text = f'[log]\nfile = "{path}"\nformat = "human"\n'
     SupervisorLog(read(text), verbose=True, lock=OutputLock()).debug("shown", n=1)
-    assert path.read_text().split()[1:] == ["debug", "shown", "n=1"]
+    assert path.read_text().split()[2:] == ["debug", "shown", "n=1"]
 
 
 def test_lines_are_lost_and_counted_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:

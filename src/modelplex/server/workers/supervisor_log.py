@@ -40,6 +40,7 @@ class SupervisorLog:
             self._fd = stream.fileno()
         terminal = log.file is None and is_terminal(stream)
         self._human = log.format == "human" or (log.format == "auto" and terminal)
+        self._days = log_text.DayMark()
         self._lock = lock
         self._lost = 0
         self._verbose = verbose
@@ -70,7 +71,8 @@ class SupervisorLog:
         lost = {"lines_lost": self._lost} if self._lost else {}
         row = {"level": level, "event": event, **fields, **lost}
         if self._human:
-            line = log_text.event_line(row, at=time.time(), colour=False)
+            at = time.time()
+            line = self._days.text(at) + log_text.event_line(row, at=at, colour=False)
         else:
             line = log_fields.json_event(row, at=time.time())
         line = self._secrets.mask(line)
