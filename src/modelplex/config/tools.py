@@ -173,6 +173,11 @@ _SECRET_VALUE: Final = re.compile(
 """What looks like a key, or is an address with a password in it."""
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable, header or option of this name, or this value, is a secret."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.fullmatch(value))
+
+
 def secrets(server: McpServer) -> Iterator[str]:
     """What the log must not show. Of the arguments only what may be a secret, so that `--verbose`
     and paths stay readable.
@@ -189,7 +194,7 @@ def credentials(server: McpServer) -> Iterator[str]:
     result may well contain a path that the server was given.
     """
     for name, value in (*server.env.items(), *server.headers.items()):
-        if _SECRET_NAME.search(name) or _SECRET_VALUE.fullmatch(value.reveal()):
+        if is_secret(name, value.reveal()):
             yield value.reveal()
             yield value.reveal().removeprefix("Bearer ")
     yield from _secrets_of_target(server)
@@ -202,6 +207,6 @@ def _secrets_of_target(server: McpServer) -> Iterator[str]:
     before = ""
     for arg in (arg.reveal() for arg in server.args):
         name, _, value = arg.partition("=") if arg.startswith("-") else (before, "", arg)
-        if value and (_SECRET_NAME.search(name) or _SECRET_VALUE.fullmatch(value)):
+        if value and is_secret(name, value):
             yield value
         before = arg if arg.startswith("-") else ""

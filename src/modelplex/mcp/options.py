@@ -15,6 +15,8 @@ examples:
   modelplex mcp lock                              approve what there is now, and nothing that comes later
   modelplex mcp approve                           what waits for approval, and why
   modelplex mcp approve git__git_log 'fs__*'      approve these
+  modelplex mcp import ~/.claude.json             print what another program has, as [[mcp.servers]]
+  modelplex mcp import .vscode/mcp.json --write   append it to the config
 
 The exit status is 0 where all is well, 1 where a server or a tool failed or something waits for approval, 2 where the arguments or the config are wrong.
 """
@@ -67,3 +69,8 @@ def add(
         "tools", metavar="TOOL", nargs="*", help="names or globs; a server's own name means its instructions"
     )
     approving.add_argument("--all", action="store_true", help="approve all that waits")
+    importing = command(parts, "import", "print the tool servers of another program as tables of the config")
+    importing.add_argument(
+        "file", metavar="FILE", help="of Claude, Cursor or VS Code (JSON), or of Codex (TOML)"
+    )
+    importing.add_argument("--write", action="store_true", help="append them to the config instead")
