@@ -14,7 +14,7 @@
 #   make prices  write the price list of the package from the installed genai-prices: src/modelplex/records/prices.json
 #   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md
 #   make fmt     write the format that `make check` asks for
-#   make release build the last commit into dist: sdist, wheel, SBOM (CycloneDX), checksums; the same commit gives the same bytes
+#   make release build the last commit into dist: sdist, wheel, the client alone, SBOM (CycloneDX), checksums; the same commit gives the same bytes
 #   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions
 # Everything installed stays in .venv and .cache of this folder; `rm -rf .venv .cache` undoes it all.
 

@@ -21,6 +21,11 @@ def test_the_version_is_the_one_that_is_released() -> None:
     assert modelplex.__version__ == described["version"]
 
 
+def test_the_client_alone_has_the_same_version_and_no_dependency() -> None:
+    described = tomllib.loads((ROOT / "clients" / "python" / "pyproject.toml").read_text())["project"]
+    assert (described["version"], described["dependencies"]) == (modelplex.__version__, [])
+
+
 def test_the_changelog_has_a_section_for_the_version_below_the_unreleased_one() -> None:
     sections = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert sections[0] == "## [Unreleased]"
@@ -139,6 +144,8 @@ def test_two_builds_of_one_commit_are_equal(tmp_path: Path) -> None:
         f"modelplex-{version}-py3-none-any.whl",
         f"modelplex-{version}.cdx.json",
         f"modelplex-{version}.tar.gz",
+        f"modelplex_client-{version}-py3-none-any.whl",
+        f"modelplex_client-{version}.tar.gz",
     ]
 
     bom = json.loads(built[0][f"modelplex-{version}.cdx.json"])

@@ -57,12 +57,13 @@ class SocketAddress(NamedTuple):
     target: str
 
 
-def install() -> tuple[str, ...]:
-    """Add `unix:` to the HTTP libraries that can be imported. Importing this module does it.
-    Idempotent. Returns the names of the libraries that have it.
+def install(*names: str) -> tuple[str, ...]:
+    """Add `unix:` to the HTTP libraries of these names, of all names by default, that can be
+    imported. Importing this module does it, unless client_hook.py imports it. Idempotent. Returns
+    the names of the libraries that have it.
     """
     with _lock:
-        for name in LIBRARIES:
+        for name in names or LIBRARIES:
             if name in _installed:
                 continue
             try:
@@ -256,7 +257,8 @@ def _install_async(library: ModuleType) -> list[Callable[[], None]]:
     return _replace(kind, handle_async_request=handle_async_request, aclose=close_all, __aexit__=leave_all)
 
 
-install()
+if getattr(__spec__, "loader_state", None) != "lazy":
+    install()
 
 if __name__ == "__main__":
     print(NODE)  # noqa: T201 - for a shell's $(...)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import modelplex
-from modelplex.sandbox import sitecustomize
 
 CODE = Path(modelplex.__file__).parent
 
@@ -19,7 +18,9 @@ CODE = Path(modelplex.__file__).parent
 def folder(tmp_path: Path) -> Path:
     """What plan.py puts on the PYTHONPATH."""
     shutil.copy(CODE / "sandbox" / "sitecustomize.py", tmp_path)
-    shutil.copy(CODE / "client.py", tmp_path)
+    (tmp_path / "modelplex_client").mkdir()
+    shutil.copy(CODE / "client_hook.py", tmp_path / "modelplex_client" / "__init__.py")
+    shutil.copy(CODE / "client.py", tmp_path / "modelplex_client")
     return tmp_path
 
 
@@ -33,7 +34,7 @@ def python(code: str, *folders: Path) -> str:
 
 
 def test_nothing_is_imported_before_an_http_library_is(folder: Path) -> None:
-    code = "import sys; print('_modelplex_client' in sys.modules, 'httpx' in sys.modules)"
+    code = "import sys; print('modelplex_client.client' in sys.modules, 'httpx' in sys.modules)"
     assert python(code, folder) == "False False"
     assert python("import httpx; " + code, folder) == "True True"
 
@@ -61,7 +62,3 @@ def test_a_missing_library_is_reported_by_its_import(folder: Path) -> None:
         "except ModuleNotFoundError as error: print(error)"
     )
     assert python(code, folder) == "No module named 'httpx'"
-
-
-def test_other_modules_are_not_hooked() -> None:
-    assert sitecustomize.ImportHook().find_spec("json") is None

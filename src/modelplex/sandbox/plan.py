@@ -129,7 +129,10 @@ def build_plan(
     steps = pinned(mounts(request), named=read_only)
     steps += [Mount("ro", path, str(empty)) for path in protected.hidden]
     environ = environment(
-        os.environ, named=arguments.env, has_python=f"{PYTHON}/client.py" in files, has_node=NODE in files
+        os.environ,
+        named=arguments.env,
+        has_python=f"{PYTHON}/sitecustomize.py" in files,
+        has_node=NODE in files,
     )
     environ["HOME"] = home
     # At the end: `python` exists where the system has only `python3`.
@@ -260,10 +263,11 @@ def files_of_config(config: str) -> list[str]:
 def _files() -> dict[str, str]:
     """Files by path that make `unix:` URLs work in Python and Node inside."""
     found: dict[str, str] = {}
-    client = _PACKAGE / "client.py"
-    if client.is_file():
+    client, hook = _PACKAGE / "client.py", _PACKAGE / "client_hook.py"
+    if client.is_file() and hook.is_file():
         found[f"{PYTHON}/sitecustomize.py"] = Path(__file__).with_name("sitecustomize.py").read_text()
-        found[f"{PYTHON}/client.py"] = client.read_text()
+        found[f"{PYTHON}/modelplex_client/__init__.py"] = hook.read_text()
+        found[f"{PYTHON}/modelplex_client/client.py"] = client.read_text()
     client = _PACKAGE / "client.mjs"
     if client.is_file():
         found[NODE] = client.read_text()

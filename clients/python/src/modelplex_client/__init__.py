@@ -1,0 +1,1 @@
+../../../../src/modelplex/client_hook.py
