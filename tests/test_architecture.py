@@ -28,6 +28,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "providers": "core",
         "http_client": "core eager_task",
         "client": "",
+        "client_hook": "",
+        "imports": "config providers",
         "config": "core policy providers routing records http_client pipeline",
         "limits": "core config",
         "records": "core config routing providers",
@@ -38,7 +40,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "commands": "core dialects config records server",
         "sandbox": "commands config records server",
         "command_options": "commands config mcp sandbox",
-        "cli": "command_options commands config mcp sandbox server",
+        "cli": "command_options commands config imports mcp sandbox server",
         "__main__": "cli",
         "__init__": "",
     }.items()

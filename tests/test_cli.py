@@ -210,7 +210,7 @@ def test_a_wrong_config_starts_nothing_and_reports_every_fault(
         (["check", "--config", ""], "argument --config: the path is empty"),
         (["--config", "", "run", "--", "true"], "argument --config: the path is empty"),
         (["--conf", "x"], "--conf"),
-        (["serve"], "invalid choice"),
+        (["serve"], "`modelplex` without a command serves"),
         (["--reach"], "--reach"),
     ],
 )
@@ -459,3 +459,16 @@ def test_check_prints_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     config.write_text(DEMO)
     status, out, err = check(capsys, "--json")
     assert (status, json.loads(out), err) == (0, {"config": "config.toml", "ok": True, "findings": []}, "")
+
+
+def test_many_findings_of_one_code_are_counted(
+    serve: Serve, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agents = "".join(f'[[agents]]\nname = "a{n}"\nsocket = "none/a{n}.sock"\n' for n in range(40))
+    write(DEMO + agents)
+    assert cli.main(["check"]) == 1
+    report = capsys.readouterr().err
+    assert report.count("[missing-folder]") == 5
+    assert report.endswith("and 35 more of missing-folder: `modelplex check --all` lists them\n")
+    assert cli.main(["check", "--all"]) == 1
+    assert capsys.readouterr().err.count("[missing-folder]") == 40

@@ -30,6 +30,10 @@ COMMANDS: dict[str, list[str]] = {
     "tail": ["tail"],
     "stop": ["stop", "coder"],
     "export": ["export", "run-1"],
+    "completion": ["completion", "bash"],
+    "man": ["man"],
+    "import": ["import", "litellm", "config.yaml"],
+    "client": ["client", "install"],
 }
 
 

@@ -255,7 +255,7 @@ def test_every_metric_that_a_document_names_is_there() -> None:
         for name in re.findall(r"\b(?:modelplex|gen_ai_client)_\w+", file.read_text())
     }
     assert "modelplex_breaker_state" in named
-    assert named - there == set()
+    assert named - there == {"modelplex_client"}  # the package of clients/python
 
 
 # --- cli.md

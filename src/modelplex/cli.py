@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from modelplex import command_options
 from modelplex.command_options import DEFAULT_CONFIG
 from modelplex.commands import options as record_options
+from modelplex.commands import setup_options
 
 if TYPE_CHECKING:
     from modelplex.config import Config
@@ -33,6 +34,9 @@ sets it.
 
 LISTENERS: Final = ("http", "socket", "vsock")
 """Options, and the settings of [server] that they replace."""
+
+LISTED_FINDINGS: Final = 5
+"""Findings of one code that `check` lists: a config of 500 agents may have 500."""
 
 OK: Final = 0
 FAILED: Final = 1
@@ -92,6 +96,18 @@ def _run(arguments: argparse.Namespace) -> int:
         from modelplex.sandbox import run
 
         return run.run(arguments)
+    if arguments.command == "import":
+        from modelplex.imports.command import run_foreign
+
+        return run_foreign(arguments)
+    if arguments.command == "mcp" and arguments.mcp == "import":
+        from modelplex.imports.command import run_mcp
+
+        return run_mcp(arguments, _config_file(arguments) or DEFAULT_CONFIG)
+    if arguments.command in setup_options.NAMES:
+        from modelplex.commands import setup
+
+        return setup.run(arguments, command_options.build_parser)
     from modelplex.config import ConfigError
 
     try:
@@ -187,10 +203,9 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
     findings = lint(config, environ=os.environ, overridden=overridden)
     failed = any(arguments.strict or finding.severity == "error" for finding in findings)
     if not arguments.json:
-        sys.stdout.writelines(f"{line}\n" for line in summary(config))
+        sys.stdout.writelines(f"{line}\n" for line in summary(config, whole=arguments.all))
         sys.stdout.flush()
-        for finding in findings:
-            _print_error(str(finding))
+        _print_findings(findings, most=len(findings) if arguments.all else LISTED_FINDINGS)
     results: Sequence[ReachResult] | None = None
     if arguments.reach:
         import asyncio
@@ -207,6 +222,18 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
             outcome = "ok" if result.ok else "failed" if result.answered else "no answer"
             sys.stdout.write(f"  {result.provider}: {outcome}: {result.sentence}\n")
     return FAILED if failed else OK
+
+
+def _print_findings(findings: Sequence[ConfigFinding], *, most: int) -> None:
+    """At most so many of each code."""
+    counts: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.code] = counts.get(finding.code, 0) + 1
+        if counts[finding.code] <= most:
+            _print_error(str(finding))
+    for code, count in counts.items():
+        if count > most:
+            _print_error(f"and {count - most} more of {code}: `modelplex check --all` lists them")
 
 
 def _print_json(

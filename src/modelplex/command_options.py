@@ -1,7 +1,8 @@
 """The command line: the parser of all commands, and the options that they share.
 
 A shared option may stand before or after a command; it is applied by the command, or refused.
-Imports argparse and texts only, so that `--version` and `--help` answer at once.
+Imports argparse and texts only, so that `--version` and `--help` answer at once. A command or
+option that does not exist is answered with the one that was meant.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from modelplex import __version__
 from modelplex.commands import options as record_options
+from modelplex.commands import setup_options
 from modelplex.mcp import options as mcp_options
 from modelplex.sandbox import arguments as run_options
 from modelplex.sandbox import bridge
@@ -25,6 +27,16 @@ SERVE: Final = ""
 DEFAULT_CONFIG: Final = "config.toml"
 USUAL_WIDTH: Final = 80
 """Columns of help texts where there is no terminal."""
+LISTED_WIDTH: Final = 12
+"""Columns of a command's name in the list of commands."""
+
+GROUPS: Final = (
+    ("commands for agents", ("run", "bridge", "client")),
+    ("commands for the configuration", ("check", "import", "mcp")),
+    ("commands for the record", ("runs", "show", "usage", "tail", "export", "stop")),
+    ("commands for the shell", ("completion", "man")),
+)
+"""The commands as `modelplex --help` lists them. Each is in one group."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -76,6 +88,22 @@ def _vsock_port(written: str) -> int:
     if not (written.isascii() and written.isdigit() and 0 < int(written) <= MAX_VSOCK_PORT):
         _fail(f'"{written}" is not a port: a number from 1 to {MAX_VSOCK_PORT}')
     return int(written)
+
+
+class _WrongWords(Exception):
+    def __init__(self, parser: Parser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises what argparse would report, so that `parse` can say what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _WrongWords(self, message)
+
+    def end(self, message: str) -> NoReturn:
+        super().error(message)
 
 
 # --- shared options
@@ -145,13 +173,11 @@ parser overwrite what another one read, so each stores under a name of its own.
 """
 
 
-def _shared(command: str | None, level: int) -> argparse.ArgumentParser:
+def _shared(command: str | None, level: int) -> Parser:
     """A parser to inherit from (argparse's `parents`) with the options of a command; None is for
     all of them, before a command.
     """
-    parser = argparse.ArgumentParser(
-        add_help=False, argument_default=argparse.SUPPRESS, formatter_class=HelpFormatter
-    )
+    parser = Parser(add_help=False, argument_default=argparse.SUPPRESS, formatter_class=HelpFormatter)
     for option in OPTIONS:
         if command is None or command in option.commands:
             settings: dict[str, Any] = {"action": "append_const", "const": True}
@@ -221,20 +247,30 @@ def _terminal_width() -> int:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments, with `command` (None to serve). Ends the process where they are wrong."""
+    words = sys.argv[1:] if argv is None else argv
     parser = build_parser()
-    arguments = parser.parse_args(argv)
-    _settle(parser, arguments)
+    try:
+        arguments = parser.parse_args(words)
+        _settle(parser, arguments)
+    except _WrongWords as wrong:
+        from modelplex.commands.parser_rows import rows_of
+        from modelplex.commands.unknown_words import explain
+
+        if (sentence := explain(rows_of(parser), words)) is None:
+            wrong.parser.end(str(wrong))
+        parser.exit(2, f"modelplex: {sentence}\n")
     return arguments
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     levels = count()
     common: dict[str, Any] = {
         "formatter_class": HelpFormatter,
         "allow_abbrev": False,
     }
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="modelplex",
+        usage="modelplex [options] [COMMAND ...]",
         description="Serves models and tools to agents, over HTTP and Unix sockets, and keeps the API keys to itself.",
         epilog=_EXAMPLES,
         parents=[_shared(None, next(levels))],
@@ -243,9 +279,8 @@ def build_parser() -> argparse.ArgumentParser:
     version = f"modelplex {__version__}"
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", description="Without one, modelplex serves."
-    )
+    # argparse cannot list them in groups: they are hidden, and listed below.
+    commands = parser.add_subparsers(dest="command", prog="modelplex", help=argparse.SUPPRESS)
     check = commands.add_parser(
         "check",
         help="check the config and show what would be served",
@@ -256,6 +291,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for flag, text in (
         ("--reach", "request each provider's list of models, and show which ones answer"),
+        ("--all", "list each agent and each finding, where there are many"),
         ("--strict", "fail for warnings too"),
         ("--json", "print the findings as JSON"),
     ):
@@ -280,4 +316,13 @@ def build_parser() -> argparse.ArgumentParser:
         **common,
     )
     bridge.add_arguments(forward)
+    setup_options.add(commands, formatter=HelpFormatter)
+    for title, words in GROUPS:
+        shown = [f"{word:<{LISTED_WIDTH}}{_summary(commands.choices[word])}" for word in words]
+        parser.add_argument_group(title, "\n".join(shown))
     return parser
+
+
+def _summary(parser: argparse.ArgumentParser) -> str:
+    text = (parser.description or "").partition(": ")[0].rstrip(".")
+    return text[:1].lower() + text[1:]
