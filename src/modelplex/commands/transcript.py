@@ -40,6 +40,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -175,6 +176,8 @@ def _block(part: Part) -> Block:
             return Block("other", f"[document: {part.title or part.filename or _source(part.source)}]")
         case SearchResultPart():
             return Block("text", "\n".join([f"{part.title} ({part.source})", *part.texts]))
+        case ToolReferencePart():
+            return Block("other", f"[loads the tool {part.name}]")
         case ForeignPart():
             return Block("other", f"[{part.type}: {bytes(part.raw).decode('utf-8', 'replace')}]")
 

@@ -261,8 +261,8 @@ class ToolCallPart(BasePart, frozen=True):
 
 
 class ToolResultPart(BasePart, frozen=True):
-    """The result of the call `id`. Parts are text, images, documents, search results and foreign
-    parts.
+    """The result of the call `id`. Parts are text, images, documents, search results, references to
+    tools and foreign parts.
     """
 
     id: str
@@ -270,6 +270,15 @@ class ToolResultPart(BasePart, frozen=True):
     is_error: bool = False
     name: str | None = None
     free: bool = False
+    cache: CacheBreakpoint | None = None
+
+
+class ToolReferencePart(BasePart, frozen=True):
+    """A tool that a result loads: the model may call it from here on (a part of ToolResultPart).
+    The tool `name` is in the request's `tools`.
+    """
+
+    name: str
     cache: CacheBreakpoint | None = None
 
 
@@ -293,6 +302,7 @@ Part = (
     | ReasoningPart
     | ToolCallPart
     | ToolResultPart
+    | ToolReferencePart
     | ForeignPart
 )
 
@@ -330,6 +340,9 @@ class Tool(msgspec.Struct, frozen=True):
     """A function that the client runs. `parameters` is its JSON schema, undecoded; None where it
     takes no arguments.
 
+    `deferred`: the model sees it only after a ToolReferencePart names it. `loaded`: an item of the
+    conversation defines it, not the client's list of tools.
+
     `path` is its place in the client's body ("tools[0].functionDeclarations[1]"), `members` the
     names of its leaves there, where they differ ({"cache": "cache_control"}). `extra` are members
     that only its own dialect has, by their path from the tool, undecoded.
@@ -341,6 +354,8 @@ class Tool(msgspec.Struct, frozen=True):
     strict: bool | None = None
     cache: CacheBreakpoint | None = None
     namespace: str | None = None
+    deferred: bool = False
+    loaded: bool = False
     extra: dict[str, msgspec.Raw] = {}
     path: str = "tools[]"
     members: dict[str, str] = {}
@@ -348,7 +363,7 @@ class Tool(msgspec.Struct, frozen=True):
 
 class FreeformTool(msgspec.Struct, frozen=True):
     """A free-form tool: its input is text, optionally constrained by a grammar (`syntax` "lark" or
-    "regex"). `path`, `members` and `extra` as in Tool.
+    "regex"). The other members are as in Tool.
     """
 
     name: str
@@ -356,6 +371,8 @@ class FreeformTool(msgspec.Struct, frozen=True):
     syntax: str | None = None
     definition: str | None = None
     namespace: str | None = None
+    deferred: bool = False
+    loaded: bool = False
     extra: dict[str, msgspec.Raw] = {}
     path: str = "tools[]"
     members: dict[str, str] = {}
@@ -363,13 +380,14 @@ class FreeformTool(msgspec.Struct, frozen=True):
 
 class HostedTool(msgspec.Struct, frozen=True):
     """A tool that is not a plain function: the provider runs it, or its dialect defines it. Other
-    dialects cannot use it. `path` as in Tool.
+    dialects cannot use it. `path` and `loaded` as in Tool.
     """
 
     dialect: str
     type: str
     raw: msgspec.Raw
     name: str | None = None
+    loaded: bool = False
     path: str = "tools[]"
 
 
@@ -506,6 +524,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     """Facts about a model that a request writer needs. The defaults are for an unknown model.
 
     `levels` are the efforts that it accepts, where they differ by model at its service; () for all.
+    `deferred_tools`: its service loads a tool when a result or an item of the conversation names
+    it.
     """
 
     max_output: int = 8192
@@ -518,6 +538,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     forced_tools: bool = True
     schema: bool = True
     later_system: bool = False
+    deferred_tools: bool = False
 
 
 class Quirks(msgspec.Struct, frozen=True):
@@ -539,6 +560,8 @@ class Quirks(msgspec.Struct, frozen=True):
                      written as a function with one string
     stores_chat      stores chat completions unless a request has `store: false`, as OpenAI and
                      Azure at their own addresses do
+    loads_tools      loads tools in the course of a conversation, for the models of whose facts
+                     that is one
     refuses          top-level request fields that it answers with an error; they are dropped and
                      reported
     api_version      the value of anthropic-version
@@ -555,6 +578,7 @@ class Quirks(msgspec.Struct, frozen=True):
     custom_tools: bool = False
     conversations: Literal["usual", "responses"] = "usual"
     stores_chat: bool = False
+    loads_tools: bool = False
     refuses: tuple[str, ...] = ()
     api_version: str = "2023-06-01"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest
 from modelplex.dialects.core import cross_dialect
+from modelplex.dialects.core.deferred_tools import presented
 from modelplex.dialects.form import Form
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     writer = provider_dialect(attempt.dialect)
     if not same_family(call.dialect, attempt.dialect):
         call = cross_dialect.prepare(call, find)
+        if not (attempt.quirks.loads_tools and attempt.facts.deferred_tools):
+            call = presented(call)
     return writer.write_call(call, attempt)
 
 

@@ -18,9 +18,11 @@ names.
 
 
 class ModelFactsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first entry of the dialect with a glob that matches the name applies."""
+    """The first entry of the dialect with a glob that matches the name applies. `dialect` may be
+    several.
+    """
 
-    dialect: str
+    dialect: str | tuple[str, ...]
     match: tuple[str, ...]
     facts: ModelFacts
 
@@ -52,5 +54,5 @@ def _patterns(dialect: str) -> tuple[tuple[re.Pattern[str], ModelFacts], ...]:
     return tuple(
         (re.compile("|".join(translate(glob) for glob in entry.match)), entry.facts)
         for entry in entries
-        if entry.dialect == dialect
+        if dialect in ((entry.dialect,) if isinstance(entry.dialect, str) else entry.dialect)
     )

@@ -122,7 +122,7 @@ def test_an_agents_request_is_understood_whole() -> None:
     assert isinstance(bash, Tool)
     assert (bash.name, bash.description, bash.strict) == ("Bash", "Runs", True)
     assert isinstance(read, Tool)
-    assert (read.cache, list(read.extra)) == (CacheBreakpoint("1h"), ["defer_loading"])
+    assert (read.cache, read.deferred, read.extra) == (CacheBreakpoint("1h"), True, {})
     assert [tool.type for tool in (shell, search) if isinstance(tool, HostedTool)] == [
         "bash_20250124",
         "web_search_20250305",

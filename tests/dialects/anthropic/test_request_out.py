@@ -440,7 +440,7 @@ def test_within_the_dialect_its_own_parts_tools_and_members_pass() -> None:
         ),
         tools=(
             HostedTool("anthropic_messages", "bash_20250124", bash, name="bash"),
-            Tool("clock", extra={"defer_loading": msgspec.Raw(b"true")}),
+            Tool("clock", deferred=True),
         ),
         dialect="anthropic_messages",
         extra={"inference_geo": msgspec.Raw(b'"eu"')},

@@ -34,9 +34,9 @@ def test_a_function_is_read_the_same_alone_and_beside_a_hosted_tool() -> None:
 
 
 def test_members_that_are_not_known_ride_along() -> None:
-    (tool,) = read_tools(values(tools=[{**PLAIN, "type": "custom", "defer_loading": True, "gone": None}]))
+    (tool,) = read_tools(values(tools=[{**PLAIN, "type": "custom", "surprise": True, "gone": None}]))
     assert isinstance(tool, Tool)
-    assert tool.extra == {"defer_loading": Raw(b"true")}
+    assert tool.extra == {"surprise": Raw(b"true")}
 
 
 WRONG: list[tuple[Any, str]] = [

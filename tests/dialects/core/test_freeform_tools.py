@@ -21,5 +21,5 @@ def test_the_description_holds_the_grammar() -> None:
 
 
 def test_every_leaf_of_a_free_form_tool_is_in_its_function_or_reported() -> None:
-    structure = {"name", "namespace", "extra", "path", "members"}
+    structure = {"name", "namespace", "extra", "path", "members", "deferred", "loaded"}
     assert set(FreeformTool.__struct_fields__) == LEAVES | structure

@@ -299,6 +299,44 @@ def test_a_tool_that_was_taken_out_of_its_namespace_is_called_in_it() -> None:
     assert (answer["output"][0]["namespace"], answer["output"][0]["name"]) == ("mcp__fs", "read")
 
 
+SEARCH = {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [('{"query":"git"}', {"query": "git"}), ("", {}), ("no", {"_raw": "no"})]
+)
+def test_a_call_of_the_clients_search_for_tools_is_an_item_of_its_own(
+    given: str, sent: dict[str, str]
+) -> None:
+    events: list[Event] = [
+        ToolCallStarted(0, "a", "tool_search"),
+        ToolArgumentsDelta(0, given),
+        ResponseEnded("tool_calls"),
+    ]
+    told = accepted_by_the_official_client(write_stream(events, make_call(stream=True, tools=[SEARCH])))
+    assert not [event for event in told if "arguments" in event["type"]]
+    (item,) = told[-1]["response"]["output"]
+    assert item.pop("id").startswith("tsc_")
+    assert item == {
+        "type": "tool_search_call",
+        "call_id": "a",
+        "execution": "client",
+        "arguments": sent,
+        "status": "completed",
+    }
+
+
+def test_a_tool_of_an_item_is_called_in_its_namespace() -> None:
+    tool = {"type": "custom", "name": "exec"}
+    group = {"type": "namespace", "name": "functions", "description": "", "tools": [tool]}
+    item = {"type": "additional_tools", "role": "developer", "tools": [group]}
+    call = make_call(input=[item])
+    answer = whole([ToolCallStarted(0, "a", "functions__exec", free=True), ResponseEnded("tool_calls")], call)
+    (made,) = answer["output"]
+    assert (made["type"], made["namespace"], made["name"]) == ("custom_tool_call", "functions", "exec")
+    assert answer["tools"] == []
+
+
 def test_text_that_follows_another_text_stays_in_its_message() -> None:
     events: list[Event] = [
         TextDelta(0, "a"),

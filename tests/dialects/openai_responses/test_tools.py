@@ -11,7 +11,7 @@ import pytest
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import FreeformTool, HostedTool, Tool, ToolChoice
 from modelplex.dialects.openai_responses.fields import FIELDS
-from modelplex.dialects.openai_responses.tools import read_choice, read_tools, write_choice
+from modelplex.dialects.openai_responses.tools import flat_names, read_choice, read_tools, write_choice
 
 FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}
 GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": "start: /a/"}
@@ -96,3 +96,12 @@ def test_a_choice_is_written_with_the_kind_of_each_tool() -> None:
         "mode": "required",
         "tools": [{"type": "function", "name": "a"}, {"type": "custom", "name": "run"}],
     }
+
+
+def test_two_tools_that_would_have_one_name_outside_their_namespaces_have_two() -> None:
+    tools = (Tool("b__c", namespace="a"), Tool("c", namespace="a__b"), Tool("d"))
+    names = flat_names(tools)
+    assert names["a", "b__c"] == "a__b__c"
+    assert names["a__b", "c"].startswith("a__b__c_")
+    assert names == flat_names(tools)
+    assert flat_names((Tool("a__b"), Tool("b", namespace="a")))["a", "b"] != "a__b"

@@ -62,6 +62,13 @@ class SearchResultBlock(
     cache_control: CacheControlBlock | None = None
 
 
+class ToolReferenceBlock(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_reference"
+):
+    tool_name: str
+    cache_control: CacheControlBlock | None = None
+
+
 class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
     thinking: str
     signature: str
@@ -93,6 +100,7 @@ Block = (
     | ImageBlock
     | DocumentBlock
     | SearchResultBlock
+    | ToolReferenceBlock
     | ThinkingBlock
     | RedactedBlock
     | ToolUseBlock

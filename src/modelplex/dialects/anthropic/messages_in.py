@@ -30,6 +30,7 @@ from modelplex.core.request import (
     Source,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -76,6 +77,7 @@ class _Block(msgspec.Struct, forbid_unknown_fields=True):
     name: str | None = None
     input: msgspec.Raw = ABSENT
     tool_use_id: str | None = None
+    tool_name: str | None = None
     is_error: bool | None = None
     caller: msgspec.Raw = ABSENT
     toolset_name: msgspec.Raw = ABSENT
@@ -280,6 +282,11 @@ def _tool_result(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) 
     )
 
 
+def _tool_reference(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
+    name = _needed(block.tool_name, place, "tool_name")
+    return ToolReferencePart(name, read_cache(block.cache_control), at=place, extra=extra)
+
+
 def _search_result(block: _Block, place: Place, extra: Mapping[str, msgspec.Raw]) -> Part:
     source = decode_member(block.source, str, path=f"{place}.source") if is_given(block.source) else None
     texts = decode_member(block.content, list[_ResultText], path=f"{place}.content")
@@ -373,4 +380,5 @@ _BLOCKS: dict[str, Callable[[_Block, Place, Mapping[str, msgspec.Raw]], Part | N
     "redacted_thinking": _redacted,
     "tool_use": _tool_use,
     "tool_result": _tool_result,
+    "tool_reference": _tool_reference,
 }

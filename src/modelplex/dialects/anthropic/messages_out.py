@@ -38,6 +38,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -54,6 +55,7 @@ from modelplex.dialects.anthropic.blocks import (
     TextBlock,
     TextSource,
     ThinkingBlock,
+    ToolReferenceBlock,
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
@@ -250,7 +252,7 @@ class AnthropicMessageWriter(TurnWriter[Block]):
                 return [self._document(part, members)]
             case ImagePart() | AudioPart() | DocumentPart() | SearchResultPart():
                 return self._refuse(part)
-            case ToolResultPart():
+            case ToolResultPart() | ToolReferencePart():
                 return self._misplaced(part)
             case _:
                 return self._losses.drop_unknown(part)
@@ -330,6 +332,9 @@ class AnthropicMessageWriter(TurnWriter[Block]):
                 return [self._document(part, members)]
             case SearchResultPart():
                 return self._search_result(part, members)
+            case ToolReferencePart(name=name):
+                sent = self._losses.names.sent(name, path=str(part.at))
+                return [ToolReferenceBlock(sent, self._losses.mark_part(part, members))]
             case ForeignPart():
                 return [self._losses.foreign(part, dialect=DIALECT)]
             case AudioPart():

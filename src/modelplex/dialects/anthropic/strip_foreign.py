@@ -11,8 +11,20 @@ import hashlib
 import msgspec
 
 from modelplex.core.errors import Unsupported
-from modelplex.core.request import AnyTool, Change, ChatRequest, HostedTool, Message, Part, Tool, ToolCallPart
+from modelplex.core.request import (
+    AnyTool,
+    Change,
+    ChatRequest,
+    ForeignPart,
+    HostedTool,
+    Message,
+    Part,
+    Tool,
+    ToolCallPart,
+)
+from modelplex.dialects.core.deferred_tools import PRESENT
 from modelplex.dialects.core.json import is_given
+from modelplex.dialects.core.ledger import tool_path
 
 STATEFUL = frozenset({"container", "thread"})
 """Members that name a state kept at the provider; without it the question would be another one
@@ -21,6 +33,8 @@ STATEFUL = frozenset({"container", "thread"})
 LONGEST_USER = 64
 """Characters of an end user's name that OpenAI takes; agents send more than twice as many."""
 
+SEARCHES = "tool_search_tool"
+"""Begins the types and names of the provider's own searches for tools."""
 _INERT = frozenset({"caller"})
 """Members of a call that name its caller. Other dialects have calls of the client only."""
 
@@ -35,10 +49,13 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
             raise Unsupported(
                 f"'{name}' names what is kept at Anthropic, and this model's provider is another.", param=name
             )
+    searches = any(isinstance(tool, HostedTool) and tool.type.startswith(SEARCHES) for tool in call.tools)
     left = msgspec.structs.replace(
         call,
-        messages=tuple(_strip_message(message) for message in call.messages),
-        tools=tuple(_strip_tool(tool, changes) for tool in call.tools),
+        messages=tuple(
+            kept for message in call.messages if (kept := _strip_message(message, changes)) is not None
+        ),
+        tools=tuple(_strip_tool(tool, changes, searches=searches) for tool in call.tools),
         user=_strip_user(call.user, changes),
     )
     return left, tuple(changes)
@@ -54,17 +71,34 @@ def _strip_user(user: str | None, changes: list[Change]) -> str | None:
     return hashlib.blake2s(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _strip_message(message: Message) -> Message:
-    if not any(isinstance(part, ToolCallPart) and part.extra for part in message.parts):
+def _strip_message(message: Message, changes: list[Change]) -> Message | None:
+    if not any(isinstance(part, ForeignPart | ToolCallPart) for part in message.parts):
         return message
-    return msgspec.structs.replace(message, parts=tuple(map(_strip_part, message.parts)))
+    parts = tuple(kept for part in message.parts if (kept := _strip_part(part, changes)) is not None)
+    return msgspec.structs.replace(message, parts=parts) if parts else None
 
 
-def _strip_part(part: Part) -> Part:
+def _strip_part(part: Part, changes: list[Change]) -> Part | None:
+    if isinstance(part, ForeignPart) and _is_search(part):
+        changes.append(Change("drop", str(part.at), "a search for tools that the provider ran is not sent"))
+        return None
     if not isinstance(part, ToolCallPart) or not part.extra:
         return part
     kept = {name: value for name, value in part.extra.items() if name not in _INERT}
     return msgspec.structs.replace(part, extra=kept)
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+
+
+def _is_search(part: ForeignPart) -> bool:
+    """A search of the provider for tools, or what it found. All tools are there without it."""
+    if part.type == "tool_search_tool_result":
+        return True
+    return part.type == "server_tool_use" and msgspec.json.decode(part.raw, type=_Named).name.startswith(
+        SEARCHES
+    )
 
 
 # --- tools that Claude knows by their type --------------------------------------------------------
@@ -147,8 +181,14 @@ KNOWN: dict[str, _Known] = {
 """By type. A client runs them by their name and their input, so that it cannot tell who called."""
 
 
-def _strip_tool(tool: AnyTool, changes: list[Change]) -> AnyTool:
-    known = KNOWN.get(tool.type) if isinstance(tool, HostedTool) else None
+def _strip_tool(tool: AnyTool, changes: list[Change], *, searches: bool) -> AnyTool:
+    """`searches`: the provider would find the tools that are deferred."""
+    if not isinstance(tool, HostedTool):
+        if not (searches and tool.deferred):
+            return tool
+        changes.append(Change("lower", tool_path(tool, "deferred"), PRESENT))
+        return msgspec.structs.replace(tool, deferred=False)
+    known = KNOWN.get(tool.type)
     if known is None:
         return tool
     changes.append(Change("lower", tool.path, "a tool that Claude knows by its type is sent as a function"))

@@ -26,8 +26,8 @@ from modelplex.dialects.core.json import MALFORMED, is_given
 from modelplex.dialects.core.ledger import Ledger, tool_path
 from modelplex.dialects.core.members import decode_member, unknown_members
 
-_MEMBERS = {"parameters": "input_schema", "cache": "cache_control"}
-_TOOL_LEAVES = frozenset({"description", "parameters", "strict", "cache"})
+_MEMBERS = {"parameters": "input_schema", "cache": "cache_control", "deferred": "defer_loading"}
+_TOOL_LEAVES = frozenset({"description", "parameters", "strict", "cache", "deferred"})
 _OWN_LEAVES = _TOOL_LEAVES | {"extra"}
 _ABSENT = msgspec.Raw()
 
@@ -39,6 +39,7 @@ class _Function(msgspec.Struct):
     description: str | None = None
     input_schema: msgspec.Raw = _ABSENT
     strict: bool | None = None
+    defer_loading: bool | None = None
     cache_control: AnthropicCacheControl | None = None
 
 
@@ -93,6 +94,7 @@ def _function(tool: _Function, extra: dict[str, msgspec.Raw], *, path: str) -> T
         parameters=tool.input_schema if is_given(tool.input_schema) else None,
         strict=tool.strict,
         cache=read_cache(tool.cache_control),
+        deferred=tool.defer_loading or False,
         extra=extra,
         path=path,
         members=_MEMBERS,
@@ -169,6 +171,8 @@ class ToolsWriter:
             written["strict"] = True
         elif tool.strict:
             losses.drop(tool_path(tool, "strict"), "this model does not hold to schemas strictly")
+        if tool.deferred:
+            written["defer_loading"] = True
         if losses.native:
             written = {**tool.extra, **written}
         self._ledger.report_tool(tool, takes=_OWN_LEAVES if losses.native else _TOOL_LEAVES)
@@ -200,9 +204,10 @@ class ToolsWriter:
         self._losses.lower(tool.path, WRAPS)
         name = self._losses.names.sent(tool.name, path=tool_path(tool, "name"))
         self.free.add(name)
-        self._ledger.report_tool(tool, takes=LEAVES)
+        self._ledger.report_tool(tool, takes=LEAVES | {"deferred"})
         described = {"description": text} if (text := description_of(tool)) else {}
-        return {"name": name, **described, "input_schema": WRAPPED}
+        written = {"name": name, **described, "input_schema": WRAPPED}
+        return {**written, "defer_loading": True} if tool.deferred else written
 
     def choice(self, *, has_tools: bool, thinks: bool) -> dict[str, object] | None:
         """`tool_choice`. Raises BadRequest where a call is demanded and there is no tool."""

@@ -56,7 +56,7 @@ INERT: dict[str, frozenset[object]] = {
 """Values that ask for what happens anyway: leaving them out is no loss."""
 NO_PARAMETER = "this provider has no such parameter"
 NO_TOOL_MEMBER = "tools have no such member here"
-TOOL_STRUCTURE = frozenset({"path", "members", "name"})
+TOOL_STRUCTURE = frozenset({"path", "members", "name", "loaded"})
 """Members of a tool that are no leaves."""
 
 Op = Literal["drop", "clamp", "move", "rename", "lower", "add"]

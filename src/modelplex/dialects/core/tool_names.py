@@ -26,8 +26,12 @@ def alias(name: str) -> str:
     """The name where it is accepted, else what can be kept of it and a digest of the whole."""
     if _accepted.fullmatch(name):
         return name
-    digest = hashlib.blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
-    return _refused.sub("_", name)[: LONGEST - _DIGEST - 1] + "_" + digest
+    return _refused.sub("_", name)[: LONGEST - _DIGEST - 1] + "_" + digest(name)
+
+
+def digest(name: str) -> str:
+    """What distinguishes a cut name from others."""
+    return hashlib.blake2s(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
 
 
 class ToolAliases:

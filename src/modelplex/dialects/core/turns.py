@@ -31,6 +31,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
 )
 from modelplex.dialects.core.losses import Losses
@@ -218,8 +219,12 @@ class TurnWriter(ABC, Generic[Block]):
             f"{type(part).__name__} is not possible in an assistant's message here.", param=str(part.at)
         )
 
-    def _misplaced(self, part: ReasoningPart | ToolCallPart | ToolResultPart) -> Never:
-        where = "an assistant's message" if isinstance(part, ToolResultPart) else "a message of the user"
+    def _misplaced(self, part: ReasoningPart | ToolCallPart | ToolResultPart | ToolReferencePart) -> Never:
+        where = (
+            "an assistant's message"
+            if isinstance(part, ToolResultPart | ToolReferencePart)
+            else "a message of the user"
+        )
         raise BadRequest(f"{type(part).__name__} cannot be part of {where}.", param=str(part.at))
 
 

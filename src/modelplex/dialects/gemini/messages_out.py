@@ -37,6 +37,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -206,7 +207,7 @@ class GeminiContentWriter(TurnWriter[AnyPart]):
                 turn.parts.append(self._losses.foreign(part, dialect=DIALECT))
             case ImagePart() | AudioPart() | DocumentPart() | SearchResultPart():
                 self._refuse(part)
-            case ToolResultPart():
+            case ToolResultPart() | ToolReferencePart():
                 self._misplaced(part)
             case _:
                 self._losses.drop_unknown(part)
@@ -280,7 +281,7 @@ class GeminiContentWriter(TurnWriter[AnyPart]):
                 return [SentPart(text=search_text(part))]
             case ForeignPart():
                 return [self._losses.foreign(part, dialect=DIALECT)]
-            case ReasoningPart() | ToolCallPart() | ToolResultPart():
+            case ReasoningPart() | ToolCallPart() | ToolResultPart() | ToolReferencePart():
                 return self._misplaced(part)
             case _:
                 return self._losses.drop_unknown(part)

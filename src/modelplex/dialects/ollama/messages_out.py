@@ -25,6 +25,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -194,7 +195,7 @@ def _text(part: Part, members: dict[str, Any], losses: OllamaLosses) -> list[str
             raise Unsupported("Ollama takes no audio.", param=str(part.at))
         case ForeignPart():
             raise Unsupported(f"Ollama has no {part.type!r}.", param=str(part.at))
-        case ImagePart() | ReasoningPart() | ToolCallPart() | ToolResultPart():
+        case ImagePart() | ReasoningPart() | ToolCallPart() | ToolResultPart() | ToolReferencePart():
             raise Unsupported(f"Ollama takes no {type(part).__name__} in this place.", param=str(part.at))
         case _:
             return losses.drop_unknown(part)

@@ -31,6 +31,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -322,7 +323,7 @@ class ChatMessageWriter:
                 written = {"type": "refusal", "refusal": part.text}
             case ForeignPart():
                 return self._losses.foreign(part, dialect=DIALECT)
-            case ReasoningPart() | ToolCallPart() | ToolResultPart():
+            case ReasoningPart() | ToolCallPart() | ToolResultPart() | ToolReferencePart():
                 raise Unsupported(f"'{part.at}' cannot stand in this message.", param=str(part.at))
             case _:
                 self._losses.drop_unknown(part)

@@ -30,6 +30,14 @@ STATEFUL = ("previous_response_id", "conversation", "background", "prompt")
 CLIENT_RUN = frozenset({"local_shell", "shell", "apply_patch", "computer", "computer_use_preview"})
 """Typed tools that the client runs. An agent that offers one needs it."""
 
+SEARCH = "tool_search"
+"""The type of the search for tools; as a function, its name."""
+ADDITIONAL_TOOLS = "additional_tools"
+SEARCH_CALL = "tool_search_call"
+SEARCH_OUTPUT = "tool_search_output"
+LOADS_TOOLS = frozenset({ADDITIONAL_TOOLS, SEARCH_OUTPUT})
+"""Items of the conversation that define tools."""
+
 INERT = frozenset(
     "web_search_call file_search_call code_interpreter_call image_generation_call "
     "mcp_list_tools mcp_call tool_search_call tool_search_output".split()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import msgspec
@@ -32,6 +33,7 @@ from modelplex.core.request import (
     SearchResultPart,
     TextPart,
     ToolCallPart,
+    ToolReferencePart,
     ToolResultPart,
     UrlReference,
 )
@@ -40,7 +42,7 @@ from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
 from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
 from modelplex.dialects.core.tool_names import LONGEST, alias
-from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, STATE_FORMAT
+from modelplex.dialects.openai_responses.constants import ADDITIONAL_TOOLS, COMPACTED, DIALECT, STATE_FORMAT
 from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
 
 _Written = dict[str, Any]
@@ -62,7 +64,8 @@ class _ItemLosses(Losses):
 
 class ResponsesItemWriter:
     """The input of one request. It adds to `changes`. `free` are the free-form tools, as sent,
-    whose text is wrapped in an object.
+    whose text is wrapped in an object; `deferred` are the definitions of tools by name that wait
+    for a result which refers to them.
     """
 
     def __init__(
@@ -73,12 +76,17 @@ class ResponsesItemWriter:
         name_of: ToolNaming,
         changes: list[Change],
         free: set[str],
+        deferred: Mapping[str, _AnyPart] = MappingProxyType({}),
     ) -> None:
         self._call = call
         self._attempt = attempt
         self._own = call.dialect == DIALECT
         self._losses = _ItemLosses(changes, attempt, native=self._own, name_of=name_of)
         self._free = free
+        self._name_of = name_of
+        self._deferred = {**deferred}
+        self._loading: list[_AnyPart] = []
+        """Tools that the results of the message load."""
         self._customs: set[str] = set()
         """Ids of calls that were written as custom ones, so that their results are, too."""
         self._messages = 0
@@ -166,6 +174,7 @@ class ResponsesItemWriter:
                     | DocumentPart()
                     | SearchResultPart()
                     | ToolResultPart()
+                    | ToolReferencePart()
                     | ForeignPart()
                 ):
                     raise Unsupported(
@@ -261,6 +270,9 @@ class ResponsesItemWriter:
             items.append(self._result(part, members))
             if members:
                 self._losses.settle(part, members)
+        if self._loading:
+            loaded, self._loading = self._loading, []
+            items.append({"type": ADDITIONAL_TOOLS, "role": "developer", "tools": loaded})
         return items
 
     def _result(self, result: ToolResultPart, members: dict[str, Any]) -> _Written:
@@ -311,6 +323,11 @@ class ResponsesItemWriter:
                 written = {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
             case AudioPart():
                 raise Unsupported(f"'{part.at}': this provider takes no audio.", param=str(part.at))
+            case ToolReferencePart(name=name):
+                if name in self._deferred:
+                    self._loading.append(self._deferred.pop(name))
+                text = f"The tool {self._name_of(name, path=str(part.at))} can be called now."
+                written = {"type": "input_text", "text": text}
             case ForeignPart():
                 return self._losses.foreign(part, dialect=DIALECT)
             case ReasoningPart() | ToolCallPart() | ToolResultPart():

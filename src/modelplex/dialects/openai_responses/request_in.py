@@ -26,7 +26,7 @@ from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.openai_responses.constants import DIALECT, LOGPROBS
 from modelplex.dialects.openai_responses.fields import FIELDS
 from modelplex.dialects.openai_responses.messages_in import read_input
-from modelplex.dialects.openai_responses.tools import read_choice, read_tools
+from modelplex.dialects.openai_responses.tools import read_choice, read_tools, with_loaded_tools
 
 INSTRUCTIONS = "instructions"
 """The path of the message that `instructions` is read into. It is no item, and is written to the
@@ -52,6 +52,7 @@ def read_call(raw_request: RawRequest) -> ChatRequest:
     values = FIELDS.read(raw_request.fields)
     tools, namespaces = read_tools(values)
     messages = _read_messages(values)
+    tools, namespaces = with_loaded_tools(tools, namespaces, messages)
     choice, form = read_choice(values), _read_format(values)
     _read_logprobs(values)
     return ChatRequest(

@@ -46,7 +46,7 @@ from modelplex.dialects.openai_responses.tools import write_choice, write_custom
 _SUMMARIES = {"auto": "auto", "concise": "concise", "detailed": "detailed", "summarized": "auto"}
 _TEXT = FIELDS.objects["text"]
 _TOOL_LEAVES = frozenset({"description", "parameters", "strict"})
-_OWN_LEAVES = frozenset({"namespace", "extra"})
+_OWN_LEAVES = frozenset({"namespace", "extra", "deferred"})
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
@@ -78,7 +78,12 @@ class _RequestWriter:
             self.free |= {self.name_of(name, path="messages") for name in called_freely(call)}
         tools = write_tools(call, self._tool)
         history = ResponsesItemWriter(
-            call, self.attempt, name_of=self.name_of, changes=ledger.changes, free=self.free
+            call,
+            self.attempt,
+            name_of=self.name_of,
+            changes=ledger.changes,
+            free=self.free,
+            deferred=self._deferred(),
         )
         if (instructions := history.instructions()) is not None:
             body["instructions"] = instructions
@@ -136,6 +141,16 @@ class _RequestWriter:
             self.body["tool_choice"] = write_choice(
                 choice, customs, lambda name: self.name_of(name, path=self.ledger.path("choice"))
             )
+
+    def _deferred(self) -> dict[str, dict[str, Any] | msgspec.Raw]:
+        """The definitions of tools that a result of another dialect loads: an item after it holds
+        them.
+        """
+        return {
+            tool.name: self._tool(msgspec.structs.replace(tool, deferred=False))
+            for tool in self.call.tools
+            if not self.own and not isinstance(tool, HostedTool) and tool.deferred
+        }
 
     def _tool(self, tool: AnyTool) -> dict[str, Any] | msgspec.Raw:
         match tool:

@@ -25,13 +25,21 @@ from modelplex.core.events import (
 )
 from modelplex.core.request import AnyTool, Change, HostedTool, OpaqueState
 from modelplex.dialects.core.envelope import wrap
-from modelplex.dialects.core.json import encode
+from modelplex.dialects.core.json import MALFORMED, encode
 from modelplex.dialects.core.response_writer import lost_media, web_citation
-from modelplex.dialects.core.tool_names import qualified
-from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, STATE_FORMAT
+from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.openai_responses.constants import (
+    DIALECT,
+    OF_CALL,
+    SEARCH,
+    SEARCH_CALL,
+    STATE_FORMAT,
+)
+from modelplex.dialects.openai_responses.tools import flat_names, search_function
 
 _Json = dict[str, Any]
-ItemKind = Literal["message", "reasoning", "call", "custom"]
+ItemKind = Literal["message", "reasoning", "call", "custom", "search"]
+_CALLS = frozenset[ItemKind]({"call", "custom", "search"})
 _DELTA: dict[ItemKind, str] = {
     "call": "response.function_call_arguments.delta",
     "custom": "response.custom_tool_call_input.delta",
@@ -40,7 +48,13 @@ _DONE: dict[ItemKind, str] = {
     "call": "response.function_call_arguments.done",
     "custom": "response.custom_tool_call_input.done",
 }
-_PREFIXES: dict[ItemKind, str] = {"message": "msg", "reasoning": "rs", "call": "fc", "custom": "ctc"}
+_PREFIXES: dict[ItemKind, str] = {
+    "message": "msg",
+    "reasoning": "rs",
+    "call": "fc",
+    "custom": "ctc",
+    "search": "tsc",
+}
 
 
 class WrittenItem:
@@ -82,6 +96,8 @@ class WrittenItem:
             self.members["arguments"] = "".join(self.texts)
         elif self.kind == "custom":
             self.members["input"] = "".join(self.texts)
+        elif self.kind == "search":
+            self.members["arguments"] = _object("".join(self.texts))
         else:
             self.settle_part()
 
@@ -145,11 +161,11 @@ class ItemWriter:
         """The item that a part of the response is in."""
         self._open: WrittenItem | None = None
         """The open message or reasoning item."""
-        self._in_namespaces = {
-            qualified(tool.namespace, tool.name): (tool.namespace, tool.name)
-            for tool in tools
-            if not isinstance(tool, HostedTool) and tool.namespace is not None
-        }
+        self._in_namespaces = {sent: key for key, sent in flat_names(tools).items()}
+        self._searches = any(
+            isinstance(tool, HostedTool) and search_function(tool) is not None for tool in tools
+        )
+        """Whether the client runs a search for tools, whose calls are items of their own type."""
 
     def __repr__(self) -> str:
         return f"<ItemWriter {len(self.items)} items, open {[item.kind for item in self.open_items]}>"
@@ -193,7 +209,7 @@ class ItemWriter:
         """
         items, out = self.open_items, b""
         for item in items:
-            is_cut = cut and (item is items[-1] or (item.kind == "call" and not item.texts))
+            is_cut = cut and (item is items[-1] or (item.kind in {"call", "search"} and not item.texts))
             out += self._close(item, "incomplete" if is_cut else "completed")
         return out
 
@@ -218,9 +234,9 @@ class ItemWriter:
         if not item.is_open:
             return b""
         out = b""
-        if item.kind not in {"call", "custom"}:
+        if item.kind not in _CALLS:
             out += self._end_part(item)
-        elif status == "completed":
+        elif status == "completed" and item.kind != "search":
             if item.kind == "call" and not item.texts:
                 out += self._write_arguments(item, "{}")
             name = "arguments" if item.kind == "call" else "input"
@@ -236,7 +252,7 @@ class ItemWriter:
             return b""
         if item.kind == "message":
             return self._end_part(item)  # more text may follow in the same message
-        if item.kind == "call" and not item.texts:
+        if item.kind in {"call", "search"} and not item.texts:
             return b""  # the end tells whether it has none, or a limit was hit before them (R25)
         return self._close(item)
 
@@ -365,7 +381,7 @@ class ItemWriter:
 
     def _write_opaque_state(self, event: OpaqueStateReceived) -> bytes:
         item = self._by_part.get(event.part)
-        if item is not None and item.kind in {"call", "custom"}:
+        if item is not None and item.kind in _CALLS:
             return self._write_state_of_call(item.members["call_id"], event.state)
         item, out = self._reasoning(event.part)
         if item.part is None and not event.redacted and event.state.format != STATE_FORMAT:
@@ -385,6 +401,11 @@ class ItemWriter:
 
     def _begin_call(self, event: ToolCallStarted) -> bytes:
         out = self._close_open()
+        if self._searches and event.name == SEARCH:
+            called: _Json = {"type": SEARCH_CALL, "call_id": event.id, "execution": "client", "arguments": {}}
+            item, added = self._add("search", called)
+            self._by_part[event.part] = item
+            return out + added
         namespace, name = self._in_namespaces.get(event.name, (event.namespace, event.name))
         members: _Json = {"call_id": event.id, "name": name}
         if namespace is not None:
@@ -399,6 +420,8 @@ class ItemWriter:
 
     def _write_arguments(self, item: WrittenItem, text: str) -> bytes:
         item.texts.append(text)
+        if item.kind == "search":
+            return b""  # its arguments are an object, which is sent whole
         return self._events.event(_DELTA[item.kind], item.delta + b',"delta":' + encode(text))
 
     def _write_media(self, event: MediaOutput) -> bytes:
@@ -411,6 +434,18 @@ class ItemWriter:
         self.items.append(event.raw)
         added = self._events.whole_item_event("added", index, event.raw)
         return out + added + self._events.whole_item_event("done", index, event.raw)
+
+
+def _object(text: str) -> msgspec.Raw:
+    """The arguments of a search, of which an object is made where they are none."""
+    text = mended_text(text)
+    if not text.strip():
+        return msgspec.Raw(b"{}")
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except MALFORMED:
+        return msgspec.Raw(encode({"_raw": text}))
+    return msgspec.Raw(text.encode())
 
 
 def _annotation(event: CitationAdded) -> msgspec.Raw | None:

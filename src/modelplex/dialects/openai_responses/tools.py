@@ -13,15 +13,27 @@ from typing import Any, cast
 import msgspec
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import AnyTool, ChatRequest, FreeformTool, HostedTool, Tool, ToolChoice
+from modelplex.core.request import (
+    AnyTool,
+    ChatRequest,
+    ForeignPart,
+    FreeformTool,
+    HostedTool,
+    Message,
+    Part,
+    Tool,
+    ToolChoice,
+)
 from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
-from modelplex.dialects.openai_responses.constants import DIALECT
+from modelplex.dialects.core.tool_names import digest, qualified
+from modelplex.dialects.openai_responses.constants import DIALECT, LOADS_TOOLS, SEARCH
 
-_FUNCTION_MEMBERS = frozenset("type name description parameters strict".split())
-_CUSTOM_MEMBERS = frozenset("type name description format".split())
-_CUSTOM_PATHS = {"syntax": "format.syntax", "definition": "format.definition"}
+_FUNCTION_MEMBERS = frozenset("type name description parameters strict defer_loading".split())
+_CUSTOM_MEMBERS = frozenset("type name description format defer_loading".split())
+_FUNCTION_PATHS = {"deferred": "defer_loading"}
+_CUSTOM_PATHS = {"syntax": "format.syntax", "definition": "format.definition", **_FUNCTION_PATHS}
 _CHOOSABLE = frozenset({"function", "custom"})
 
 
@@ -39,6 +51,14 @@ class _Tool(msgspec.Struct):
     strict: bool | None = None
     format: _Format | None = None
     tools: list[msgspec.Raw] | None = None
+    defer_loading: bool | None = None
+    execution: str | None = None
+
+
+class _Loading(msgspec.Struct):
+    """An item that defines tools."""
+
+    tools: list[msgspec.Raw] | None = None
 
 
 class _Choosable(msgspec.Struct):
@@ -55,10 +75,52 @@ class _Choosable(msgspec.Struct):
 
 def read_tools(values: FieldValues) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
     """The tools in order, each with its namespace, and the namespaces with their descriptions."""
+    return _read_list(values.decode("tools", list[msgspec.Raw]) or [], within="tools")
+
+
+def loaded_by(item: ForeignPart) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
+    """The tools that an item of the conversation defines, as `read_tools` gives those of the
+    request. Raises BadRequest.
+    """
+    given = decode_member(item.raw, _Loading, path=item.at).tools or []
+    tools, namespaces = _read_list(given, within=f"{item.at}.tools")
+    return tuple(msgspec.structs.replace(tool, loaded=True) for tool in tools), namespaces
+
+
+def with_loaded_tools(
+    tools: tuple[AnyTool, ...], namespaces: dict[str, str], messages: Iterable[Message]
+) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
+    """The tools and namespaces of the request with those that items define, each once: a search may
+    find a tool again.
+    """
+    given = [*tools]
+    known = {key for tool in tools if (key := _key(tool)) is not None}
+    for item in (part for message in messages for part in message.parts if _loads_tools(part)):
+        loaded, described = loaded_by(cast("ForeignPart", item))
+        namespaces = {**described, **namespaces}
+        for tool in loaded:
+            key = _key(tool)
+            if key is None:
+                given.append(tool)
+            elif key not in known:
+                given.append(tool)
+                known.add(key)
+    return tuple(given), namespaces
+
+
+def _loads_tools(part: Part) -> bool:
+    return isinstance(part, ForeignPart) and part.type in LOADS_TOOLS
+
+
+def _key(tool: AnyTool) -> tuple[str | None, str] | None:
+    return None if isinstance(tool, HostedTool) else (tool.namespace, tool.name)
+
+
+def _read_list(raws: list[msgspec.Raw], *, within: str) -> tuple[tuple[AnyTool, ...], dict[str, str]]:
     tools: list[AnyTool] = []
     namespaces: dict[str, str] = {}
-    for n, raw in enumerate(values.decode("tools", list[msgspec.Raw]) or []):
-        path = f"tools[{n}]"
+    for n, raw in enumerate(raws):
+        path = f"{within}[{n}]"
         given = decode_member(raw, _Tool, path=path)
         if given.type != "namespace":
             tools.append(_read_tool(given, raw, None, path=path))
@@ -85,8 +147,10 @@ def _read_tool(given: _Tool, raw: msgspec.Raw, namespace: str | None, *, path: s
             parameters=given.parameters if is_given(given.parameters) else None,
             strict=given.strict,
             namespace=namespace,
+            deferred=given.defer_loading or False,
             extra=_rest(raw, _FUNCTION_MEMBERS, path=path),
             path=path,
+            members=_FUNCTION_PATHS,
         )
     if given.type == "custom":
         grammar = given.format if given.format is not None and given.format.type == "grammar" else _Format()
@@ -96,11 +160,21 @@ def _read_tool(given: _Tool, raw: msgspec.Raw, namespace: str | None, *, path: s
             syntax=grammar.syntax,
             definition=grammar.definition,
             namespace=namespace,
+            deferred=given.defer_loading or False,
             extra=_rest(raw, _CUSTOM_MEMBERS, path=path),
             path=path,
             members=_CUSTOM_PATHS,
         )
     return HostedTool(DIALECT, given.type, raw, path=path)
+
+
+def search_function(tool: HostedTool) -> Tool | None:
+    """The client's own search for tools as a function; None for any other tool."""
+    given = decode_member(tool.raw, _Tool, path=tool.path)
+    if given.type != SEARCH or given.execution != "client":
+        return None
+    parameters = given.parameters if is_given(given.parameters) else None
+    return Tool(SEARCH, given.description, parameters=parameters, path=tool.path)
 
 
 def _rest(raw: msgspec.Raw, known: frozenset[str], *, path: str) -> dict[str, msgspec.Raw]:
@@ -135,16 +209,38 @@ def read_choice(values: FieldValues) -> ToolChoice | None:
     return ToolChoice("subset", chosen_names, required=given.mode == "required")
 
 
+def flat_names(tools: Iterable[AnyTool]) -> dict[tuple[str, str], str]:
+    """The name of each tool of a namespace where there are no namespaces, by namespace and name.
+    Where two would have one name, the later one gets a digest of both of its own.
+    """
+    taken = {tool.name for tool in tools if not isinstance(tool, HostedTool) and tool.namespace is None}
+    names: dict[tuple[str, str], str] = {}
+    for tool in tools:
+        if isinstance(tool, HostedTool) or tool.namespace is None:
+            continue
+        name = qualified(tool.namespace, tool.name)
+        if name in taken:
+            name = f"{name}_{digest(f'{tool.namespace}.{tool.name}')}"
+        taken.add(name)
+        names[tool.namespace, tool.name] = name
+    return names
+
+
 # --- written --------------------------------------------------------------------------------------
 
 Written = dict[str, Any] | msgspec.Raw
 
 
 def write_tools(call: ChatRequest, write: Callable[[AnyTool], Written]) -> list[Written]:
-    """The tools as `write` writes each, in their namespaces."""
+    """The tools of the request as `write` writes each, in their namespaces. Those that an item
+    defines stay there.
+    """
     written: list[Written] = []
     groups: dict[str, list[Written]] = {}
     for tool in call.tools:
+        is_deferred = not isinstance(tool, HostedTool) and tool.deferred
+        if tool.loaded if call.dialect == DIALECT else is_deferred:
+            continue
         entry = write(tool)
         namespace = None if isinstance(tool, HostedTool) else tool.namespace
         if namespace is None:
@@ -163,6 +259,8 @@ def write_function(tool: Tool, name: str) -> dict[str, Any]:
     written: dict[str, Any] = {"type": "function", "name": name}
     if tool.description is not None:
         written["description"] = tool.description
+    if tool.deferred:
+        written["defer_loading"] = True
     return {**written, "parameters": tool.parameters, "strict": tool.strict}
 
 
@@ -172,6 +270,8 @@ def write_custom(tool: FreeformTool, name: str) -> dict[str, Any]:
         written["description"] = tool.description
     if tool.definition is not None:
         written["format"] = {"type": "grammar", "syntax": tool.syntax, "definition": tool.definition}
+    if tool.deferred:
+        written["defer_loading"] = True
     return written
 
 
