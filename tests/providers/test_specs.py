@@ -80,9 +80,12 @@ def test_a_config_is_told_what_a_type_needs(name: str, facts: dict[str, object])
 
 
 def test_what_services_differ_in_is_in_their_rows() -> None:
-    assert ROWS["openai"].quirks == Quirks(custom_tools=True, loads_tools=True)
+    assert ROWS["openai"].quirks == Quirks(
+        custom_tools=True, loads_tools=True, refuses=("tools.parameters.combined",)
+    )
     assert ROWS["mistral"].quirks.output_limit == "max_tokens"
     assert not ROWS["mistral"].quirks.stream_usage
+    assert ROWS["mistral"].quirks.call_ids == "nine"
     assert "stream_options" in ROWS["mistral"].quirks.refuses
     assert ROWS["deepseek"].quirks.reasoning_back == "reasoning_content"
     assert ROWS["deepseek"].quirks.reasoning_back_for_tools_only

@@ -525,7 +525,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
     `levels` are the efforts that it accepts, where they differ by model at its service; () for all.
     `deferred_tools`: its service loads a tool when a result or an item of the conversation names
-    it.
+    it. `needs_responses`: with tools and an effort it answers at /responses alone.
     """
 
     max_output: int = 8192
@@ -539,6 +539,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     schema: bool = True
     later_system: bool = False
     deferred_tools: bool = False
+    needs_responses: bool = False
 
 
 class Quirks(msgspec.Struct, frozen=True):
@@ -560,6 +561,7 @@ class Quirks(msgspec.Struct, frozen=True):
                      written as a function with one string
     stores_chat      stores chat completions unless a request has `store: false`, as OpenAI and
                      Azure at their own addresses do
+    call_ids         the ids of calls that it takes: "any", or "nine" letters and digits
     loads_tools      loads tools in the course of a conversation, for the models of whose facts
                      that is one
     refuses          top-level request fields that it answers with an error; they are dropped and
@@ -578,6 +580,7 @@ class Quirks(msgspec.Struct, frozen=True):
     custom_tools: bool = False
     conversations: Literal["usual", "responses"] = "usual"
     stores_chat: bool = False
+    call_ids: Literal["any", "nine"] = "any"
     loads_tools: bool = False
     refuses: tuple[str, ...] = ()
     api_version: str = "2023-06-01"

@@ -176,11 +176,12 @@ class HttpUpstream:
         return attempts
 
     def _new_attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
+        needs = model_facts(model, self._row.dialect).needs_responses and endpoint != "chat/completions"
         dialect, served = endpoint_for(
             self._row.dialect,
             endpoint,
             serves=self._row.serves,
-            prefers="responses" if self._quirks.conversations == "responses" else None,
+            prefers="responses" if needs or self._quirks.conversations == "responses" else None,
         )
         found = model_facts(model, dialect)
         return [

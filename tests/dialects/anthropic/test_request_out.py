@@ -74,6 +74,7 @@ WEATHER = Tool(
 )
 CLOCK = Tool("clock")
 SCHEMA = msgspec.Raw(b'{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}')
+CLOSED = {**json.loads(bytes(SCHEMA)), "additionalProperties": False}
 SEALED = ReasoningPart("Hm.", OpaqueState("anthropic-claude-v1", "sig==", provider="anthropic", account="k1"))
 
 
@@ -688,7 +689,7 @@ def test_another_dialects_hosted_tool_is_refused_where_the_answer_would_be_anoth
 def test_a_schema_uses_the_native_format_beside_any_tools() -> None:
     form = ResponseFormat("schema", SCHEMA, name="it", strict=True)
     body, written = _sent(_call(format=form, tools=(CLOCK,), reasoning=ReasoningOptions(effort="low")))
-    assert body["output_config"] == {"format": {"type": "json_schema", "schema": json.loads(bytes(SCHEMA))}}
+    assert body["output_config"] == {"format": {"type": "json_schema", "schema": CLOSED}}
     assert "tool_choice" not in body
     assert written.changes == ()
 

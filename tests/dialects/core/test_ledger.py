@@ -1,6 +1,7 @@
 """What no writer takes is reported at its place in the client's body, in every pair of dialects."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,10 +14,12 @@ from modelplex.core.request import (
     Change,
     ChatRequest,
     FreeformTool,
+    Message,
     ModelFacts,
     ReasoningOptions,
     ResponseFormat,
     Sampling,
+    TextPart,
     Tool,
 )
 from modelplex.dialects.core.fields import Field, FieldTable
@@ -309,7 +312,7 @@ def test_a_leaf_that_is_taken_or_says_nothing_is_not_reported() -> None:
     call = ChatRequest(
         dialect="openai_chat",
         model="m",
-        messages=(),
+        messages=(Message("user", (TextPart("Hi"),)),),
         max_tokens=1,
         sampling=Sampling(presence_penalty=0.0, logit_bias=msgspec.Raw(b"{ }"), temperature=0.0, seed=0),
         format=ResponseFormat("text"),
@@ -328,14 +331,23 @@ def test_a_leaf_that_is_taken_or_says_nothing_is_not_reported() -> None:
 
 
 def test_a_group_that_is_dropped_is_reported_once() -> None:
-    ledger = Ledger(ChatRequest(dialect="d", model="m", messages=(), reasoning=ReasoningOptions("low", 5)))
+    ledger = Ledger(
+        ChatRequest(
+            dialect="d",
+            model="m",
+            messages=(Message("user", (TextPart("Hi"),)),),
+            reasoning=ReasoningOptions("low", 5),
+        )
+    )
     ledger.drop("reasoning", "why")
     assert ledger.settle() == (Change("drop", "reasoning", "why"),)
 
 
 def test_a_leaf_that_there_is_not_is_an_error() -> None:
     with pytest.raises(KeyError):
-        Ledger(ChatRequest(dialect="d", model="m", messages=())).take("sampling.nothing")
+        Ledger(ChatRequest(dialect="d", model="m", messages=(Message("user", (TextPart("Hi"),)),))).take(
+            "sampling.nothing"
+        )
 
 
 def test_a_path_is_of_the_leaf_or_of_its_group() -> None:
@@ -349,3 +361,56 @@ def test_a_cached_system_block_and_a_call_are_named_as_the_client_wrote_them() -
     system = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     found = changes(read("anthropic_messages", system=system), "openai_chat")
     assert "system[0].cache_control" in found
+
+
+@pytest.mark.parametrize(
+    ("dialect", "read"),
+    [
+        ("openai_chat", lambda body: body["max_completion_tokens"]),
+        ("openai_responses", lambda body: body["max_output_tokens"]),
+        ("gemini", lambda body: body["generationConfig"]["maxOutputTokens"]),
+        ("anthropic_messages", lambda body: body["max_tokens"]),
+    ],
+)
+def test_the_limit_of_output_is_at_most_what_the_model_takes(
+    dialect: str, read: Callable[[Any], int]
+) -> None:
+    call = ChatRequest(
+        dialect="elsewhere", model="m", messages=(Message("user", (TextPart("Hi"),)),), max_tokens=200_000
+    )
+    facts = ModelFacts(max_output=16_384)
+    written = write_request(call, Attempt("acme", "m-up", dialect, facts=facts))
+    assert read(msgspec.json.decode(written.body)) == 16_384
+    assert [change.op for change in written.changes if change.path == "max_tokens"] == ["clamp"]
+    unknown = write_request(call, Attempt("acme", "m-up", dialect))
+    assert read(msgspec.json.decode(unknown.body)) == 200_000
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses"])
+def test_a_model_that_reasons_gets_no_temperature_unless_it_does_not_reason(dialect: str) -> None:
+    call = ChatRequest(
+        dialect="elsewhere",
+        model="m",
+        messages=(Message("user", (TextPart("Hi"),)),),
+        sampling=Sampling(temperature=0.5),
+        reasoning=ReasoningOptions(effort="high"),
+    )
+    attempt = Attempt("acme", "m-up", dialect, facts=ModelFacts(sampling=False))
+    written = write_request(call, attempt)
+    assert b"temperature" not in written.body
+    assert "temperature" in [change.path for change in written.changes if change.op == "drop"]
+    plain = msgspec.structs.replace(call, reasoning=ReasoningOptions(effort="none"))
+    assert b"temperature" in write_request(plain, attempt).body
+
+
+def test_a_model_that_does_not_reason_gets_no_effort() -> None:
+    call = ChatRequest(
+        dialect="elsewhere",
+        model="m",
+        messages=(Message("user", (TextPart("Hi"),)),),
+        reasoning=ReasoningOptions(effort="high"),
+    )
+    attempt = Attempt("acme", "m-up", "openai_chat", facts=ModelFacts(thinking="none"))
+    written = write_request(call, attempt)
+    assert b"effort" not in written.body
+    assert [change.op for change in written.changes] == ["drop"]

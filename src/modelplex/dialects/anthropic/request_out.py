@@ -21,6 +21,7 @@ from modelplex.dialects.anthropic.messages_out import (
     AnthropicLosses,
     AnthropicMessageWriter,
 )
+from modelplex.dialects.anthropic.strict_schema import REASON, strict_schema
 from modelplex.dialects.anthropic.thinking import ThinkingWriter
 from modelplex.dialects.anthropic.tools import ToolsWriter
 from modelplex.dialects.core.ledger import Ledger, check_one_choice
@@ -66,7 +67,7 @@ class _RequestWriter:
         history = AnthropicMessageWriter(self._call, losses)
         history.write()
         self._add_json_instruction(history)
-        given = ledger.take("max_tokens")
+        given = ledger.take("max_tokens") if losses.native else ledger.take_limit(self._facts)
         max_tokens = self._facts.max_output if given is None else given
         thinking, effort = ThinkingWriter(self._call, ledger, self._facts, native=losses.native).write(
             max_tokens=max_tokens, is_prefill=history.is_prefill, lacks_thinking=history.lacks_thinking
@@ -122,6 +123,9 @@ class _RequestWriter:
         schema = _answer_schema(form, path)
         ledger.drop_if_set("format.description", FIELDS.reasons["format.description"])
         if self._facts.schema:
+            if not self._losses.native and (compiled := strict_schema(schema, path=path)) is not None:
+                ledger.change("lower", ledger.path("format.schema"), REASON)
+                schema = compiled
             return {"format": {"type": "json_schema", "schema": schema}}
         if tools or thinks or not self._facts.forced_tools:
             why = "it refuses forced calls"

@@ -20,11 +20,13 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.anthropic.messages_in import AnthropicCacheControl, read_cache
 from modelplex.dialects.anthropic.messages_out import DIALECT, AnthropicLosses
+from modelplex.dialects.anthropic.strict_schema import REASON, strict_schema
 from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.freeform_tools import LEAVES, NO_PARAMETERS, WRAPPED, WRAPS, description_of
 from modelplex.dialects.core.json import MALFORMED, is_given
 from modelplex.dialects.core.ledger import Ledger, tool_path
 from modelplex.dialects.core.members import decode_member, unknown_members
+from modelplex.dialects.core.tool_schemas import plain_parameters
 
 _MEMBERS = {"parameters": "input_schema", "cache": "cache_control", "deferred": "defer_loading"}
 _TOOL_LEAVES = frozenset({"description", "parameters", "strict", "cache", "deferred"})
@@ -166,8 +168,16 @@ class ToolsWriter:
         written: dict[str, Any] = {"name": losses.names.sent(tool.name, path=tool_path(tool, "name"))}
         if tool.description:
             written["description"] = tool.description
-        written["input_schema"] = self.input_schema(tool.parameters, tool_path(tool, "parameters"))
-        if tool.strict and self._facts.schema:
+        path = tool_path(tool, "parameters")
+        parameters = tool.parameters
+        is_strict = tool.strict and self._facts.schema
+        if parameters is not None and not losses.native:
+            if is_strict and (compiled := strict_schema(parameters, path=path)) is not None:
+                self._ledger.change("lower", path, REASON)
+                parameters = compiled
+            parameters = plain_parameters(parameters, self._ledger, losses.attempt.quirks, path=path)
+        written["input_schema"] = self.input_schema(parameters, path)
+        if is_strict:
             written["strict"] = True
         elif tool.strict:
             losses.drop(tool_path(tool, "strict"), "this model does not hold to schemas strictly")

@@ -23,6 +23,7 @@ from modelplex.core.request import (
     CompletionRequest,
     FreeformTool,
     HostedTool,
+    ModelFacts,
     ReasoningOptions,
     ResponseFormat,
     Sampling,
@@ -30,6 +31,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.members import PRESENCE, is_empty
 
+UNKNOWN_MODEL = ModelFacts()
 STRUCTURE = frozenset(
     "dialect model messages prompts tools include_usage old_functions extra paths changes".split()
 )
@@ -87,6 +89,20 @@ class Ledger:
         default = DEFAULTS[leaf]
         self.open.pop(leaf, None)
         return self._given.get(leaf, default)
+
+    def take_limit(self, facts: ModelFacts) -> int | None:
+        """The limit of output tokens, at most what the model takes where that is known."""
+        given: int | None = self.take("max_tokens")
+        if given is None or given <= facts.max_output or facts == UNKNOWN_MODEL:
+            return given
+        self.clamp("max_tokens", f"this model gives at most {facts.max_output} tokens")
+        return facts.max_output
+
+    def drop_sampling(self, facts: ModelFacts, effort: str | None) -> None:
+        """Drop what a model that reasons refuses, unless its reasoning is turned off."""
+        if not facts.sampling and effort != "none":
+            for leaf in ("sampling.temperature", "sampling.top_p"):
+                self.drop_if_set(leaf, "a model that reasons takes no sampling parameters")
 
     def take_all(self, *leaves: str) -> None:
         """Count these leaves as written: the writer reads them from their group."""

@@ -201,7 +201,10 @@ class _RequestWriter:
         config: dict[str, Any] = {}
         if "sampling.logprobs" not in ledger.open:
             ledger.drop_if_set("sampling.top_logprobs", FIELDS.reasons["sampling.top_logprobs"])
+        limit = None if self._notes.native else ledger.take_limit(self._facts)
         _CONFIG.write(ledger, config)
+        if limit is not None:
+            config["maxOutputTokens"] = limit
         config |= self._format()
         if (
             self._call.reasoning is not None

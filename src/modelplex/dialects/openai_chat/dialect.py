@@ -28,6 +28,7 @@ from modelplex.dialects.dialect import (
     StreamFraming,
 )
 from modelplex.dialects.openai_chat import completions, embeddings, fields, forms, policy, policy_endpoints
+from modelplex.dialects.openai_chat.call_ids import amended_ids
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
@@ -100,6 +101,15 @@ def _listed(name: str, owner: str) -> dict[str, Any]:
 
 def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """What a service that deviates from OpenAI's form needs changed, by its quirks."""
+    amended = _amend_members(raw_request, attempt)
+    ids = amended_ids(raw_request.fields, attempt.quirks)
+    if ids is None:
+        return amended
+    amended = amended or Amendment({})
+    return Amendment({**amended.members, "messages": ids[0]}, (*amended.changes, *ids[1]))
+
+
+def _amend_members(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     quirks, fields = attempt.quirks, raw_request.fields
     if quirks.output_limit == "max_tokens" and "max_completion_tokens" in fields:
         renamed = {"max_completion_tokens": None, "max_tokens": fields["max_completion_tokens"]}

@@ -39,6 +39,7 @@ from modelplex.dialects.core.cache_breakpoints import MEMBER, breakpoint_of
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
 from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
+from modelplex.dialects.openai_chat.call_ids import sent_id
 from modelplex.dialects.openai_chat.passthrough import GEMINI
 
 DIALECT = "openai_chat"
@@ -187,12 +188,15 @@ class ChatMessageWriter:
 
     def _tool_call(self, call: ToolCallPart, members: dict[str, Any]) -> _Written:
         name = self._losses.tool_name(call)
+        sent = sent_id(call.id, self._quirks, native=self._own)
+        if sent != call.id:
+            self._losses.report("rename", call.at.member("id"), f"sent as {sent}")
         written: _Written
         if call.free and name not in self._free:
-            written = {"id": call.id, "type": "custom", "custom": {"name": name, "input": call.arguments}}
+            written = {"id": sent, "type": "custom", "custom": {"name": name, "input": call.arguments}}
         else:
             arguments = encode({"input": call.arguments}).decode() if call.free else call.arguments or "{}"
-            written = {"id": call.id, "type": "function", "function": {"name": name, "arguments": arguments}}
+            written = {"id": sent, "type": "function", "function": {"name": name, "arguments": arguments}}
         if call.state is not None and self._is_theirs(call.state):
             members.pop("state")
             written["extra_content"] = {"google": {"thought_signature": call.state.data}}
@@ -260,7 +264,8 @@ class ChatMessageWriter:
         content: object = None if is_error else self._losses.only_text(result.parts)
         if content is None:
             content = self._result_content(result, is_error=is_error)
-        return {"role": "tool", "tool_call_id": result.id, "content": content}
+        sent = sent_id(result.id, self._quirks, native=self._own)
+        return {"role": "tool", "tool_call_id": sent, "content": content}
 
     def _result_content(self, result: ToolResultPart, *, is_error: bool) -> object:
         texts: list[_Written] = []

@@ -20,6 +20,7 @@ from modelplex.core.request import (
     HostedTool,
     Message,
     ProviderRequest,
+    Quirks,
     ReasoningOptions,
     ResponseFormat,
     Tool,
@@ -32,6 +33,7 @@ from modelplex.dialects.core.freeform_tools import LEAVES, NO_PARAMETERS, WRAPPE
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.ledger import Ledger, tool_path
 from modelplex.dialects.core.tool_names import ToolAliases
+from modelplex.dialects.core.tool_schemas import plain_parameters
 from modelplex.dialects.openai_chat.fields import FIELDS, write_user
 from modelplex.dialects.openai_chat.messages_out import ChatMessageWriter, cache_control
 
@@ -79,12 +81,16 @@ class _RequestWriter:
             call, self.attempt, name_of=self.name_of, changes=ledger.changes, free=self.free
         ).write()
         self._write_tools(tools)
-        if (max_tokens := ledger.take("max_tokens")) is not None:
+        if (
+            max_tokens := ledger.take("max_tokens") if self.own else ledger.take_limit(self.attempt.facts)
+        ) is not None:
             body[self.quirks.output_limit] = max_tokens
         if call.format is not None:
             self._write_format(call.format)
         if call.reasoning is not None:
             self._write_reasoning(call.reasoning)
+        if not self.own:
+            ledger.drop_sampling(self.attempt.facts, body.get("reasoning_effort"))
         write_user(ledger, body)
         if call.cache is not None and self.quirks.cache_control:
             body["cache_control"] = cache_control(ledger.take("cache").ttl)
@@ -130,7 +136,7 @@ class _RequestWriter:
         if tool.description is not None:
             function["description"] = tool.description
         if tool.parameters is not None or not self.own:
-            function["parameters"] = tool.parameters or NO_PARAMETERS
+            function["parameters"] = written_parameters(tool, self.ledger, self.quirks, native=self.own)
         if tool.strict is not None:
             function["strict"] = tool.strict
         written: dict[str, Any] = {"type": "function", "function": function}
@@ -214,6 +220,9 @@ class _RequestWriter:
         if not where:
             ledger.drop("reasoning", "this service has no such control")
             return
+        if self.attempt.facts.thinking == "none" and not self.own:
+            ledger.drop("reasoning", "this model does not think")
+            return
         if effort is None and (budget := ledger.take("reasoning.budget")) is not None:
             effort = effort_of(budget)
             ledger.lower("reasoning.budget", f"a budget of {budget} tokens becomes effort {effort!r}")
@@ -237,6 +246,15 @@ class _RequestWriter:
             options["include_usage"] = True
         if options:
             self.body["stream_options"] = options
+
+
+def written_parameters(tool: Tool, ledger: Ledger, quirks: Quirks, *, native: bool) -> msgspec.Raw:
+    """The parameters of a function; those of a client of the provider's form stay as they are."""
+    if tool.parameters is None:
+        return NO_PARAMETERS
+    if native:
+        return tool.parameters
+    return plain_parameters(tool.parameters, ledger, quirks, path=tool_path(tool, "parameters"))
 
 
 def schema_members(form: ResponseFormat) -> dict[str, Any]:

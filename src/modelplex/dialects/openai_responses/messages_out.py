@@ -62,6 +62,23 @@ class _ItemLosses(Losses):
     }
 
 
+class _DeferredTools:
+    """Definitions of tools by name, which wait for a result that loads them."""
+
+    def __init__(self, waiting: Mapping[str, _AnyPart]) -> None:
+        self._waiting = {**waiting}
+        self._loaded: list[_AnyPart] = []
+
+    def load(self, name: str) -> None:
+        if name in self._waiting:
+            self._loaded.append(self._waiting.pop(name))
+
+    def take_items(self) -> list[_AnyPart]:
+        """The item that adds what was loaded since the last time."""
+        loaded, self._loaded = self._loaded, []
+        return [{"type": ADDITIONAL_TOOLS, "role": "developer", "tools": loaded}] if loaded else []
+
+
 class ResponsesItemWriter:
     """The input of one request. It adds to `changes`. `free` are the free-form tools, as sent,
     whose text is wrapped in an object; `deferred` are the definitions of tools by name that wait
@@ -84,9 +101,7 @@ class ResponsesItemWriter:
         self._losses = _ItemLosses(changes, attempt, native=self._own, name_of=name_of)
         self._free = free
         self._name_of = name_of
-        self._deferred = {**deferred}
-        self._loading: list[_AnyPart] = []
-        """Tools that the results of the message load."""
+        self._deferred = _DeferredTools(deferred)
         self._customs: set[str] = set()
         """Ids of calls that were written as custom ones, so that their results are, too."""
         self._messages = 0
@@ -270,10 +285,7 @@ class ResponsesItemWriter:
             items.append(self._result(part, members))
             if members:
                 self._losses.settle(part, members)
-        if self._loading:
-            loaded, self._loading = self._loading, []
-            items.append({"type": ADDITIONAL_TOOLS, "role": "developer", "tools": loaded})
-        return items
+        return items + self._deferred.take_items()
 
     def _result(self, result: ToolResultPart, members: dict[str, Any]) -> _Written:
         is_custom = result.id in self._customs or (result.free and self._own)
@@ -324,8 +336,7 @@ class ResponsesItemWriter:
             case AudioPart():
                 raise Unsupported(f"'{part.at}': this provider takes no audio.", param=str(part.at))
             case ToolReferencePart(name=name):
-                if name in self._deferred:
-                    self._loading.append(self._deferred.pop(name))
+                self._deferred.load(name)
                 text = f"The tool {self._name_of(name, path=str(part.at))} can be called now."
                 written = {"type": "input_text", "text": text}
             case ForeignPart():

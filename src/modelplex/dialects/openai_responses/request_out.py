@@ -37,6 +37,7 @@ from modelplex.dialects.openai_chat.request_out import (
     drop_refused,
     schema_members,
     wraps_free_tools,
+    written_parameters,
 )
 from modelplex.dialects.openai_responses.constants import DIALECT, ENCRYPTED, LOGPROBS
 from modelplex.dialects.openai_responses.fields import FIELDS
@@ -92,6 +93,10 @@ class _RequestWriter:
         self._write_text()
         if call.reasoning is not None:
             self._write_reasoning(call.reasoning)
+        if not self.own:
+            ledger.drop_sampling(self.attempt.facts, body.get("reasoning", {}).get("effort"))
+            if (limit := ledger.take_limit(self.attempt.facts)) is not None:
+                body["max_output_tokens"] = limit
         write_user(ledger, body)
         is_logprobs = ledger.take("sampling.logprobs")
         FIELDS.write(ledger, body)
@@ -164,7 +169,7 @@ class _RequestWriter:
     def _function(self, tool: Tool) -> dict[str, Any]:
         written = write_function(tool, self.name_of(tool.name, path=tool_path(tool, "name")))
         if not self.own:
-            written["parameters"] = tool.parameters or NO_PARAMETERS
+            written["parameters"] = written_parameters(tool, self.ledger, self.attempt.quirks, native=False)
             # Left out, it would mean strict here wherever that is possible; elsewhere it means not
             # strict.
             written["strict"] = bool(tool.strict)
