@@ -4,8 +4,6 @@ the start, and a reference to one is a line of text. Imports no dialect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from modelplex.core.request import (
@@ -23,14 +21,6 @@ from modelplex.dialects.core.tool_names import alias
 
 PRESENT = "nothing loads tools later here: it is there from the start"
 """The reason in reports."""
-
-
-def referenced(messages: Iterable[Message]) -> frozenset[str]:
-    """The names of the tools that results load."""
-    results = (part for message in messages for part in message.parts if isinstance(part, ToolResultPart))
-    return frozenset(
-        part.name for result in results for part in result.parts if isinstance(part, ToolReferencePart)
-    )
 
 
 def presented(call: ChatRequest) -> ChatRequest:
