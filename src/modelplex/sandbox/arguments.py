@@ -61,6 +61,14 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "mount this too, writable; of --ro and --rw the one nearest to a file applies; may be repeated",
     ),
     (
+        "--profile",
+        "FILE",
+        _FILE,
+        "options from this TOML file; those of the command line come before them",
+    ),
+    ("--no-profile", "", _SWITCH, "ignore modelplex.toml, the options of the project in the working folder"),
+    ("--accept-profile", "", _SWITCH, "accept what modelplex.toml opens, without a question"),
+    (
         "--no-protect",
         "",
         _SWITCH,

@@ -38,6 +38,7 @@ from modelplex.sandbox.folders import (
 from modelplex.sandbox.inside import SandboxPlan
 from modelplex.sandbox.limits import Enforced
 from modelplex.sandbox.ports import OpenPorts
+from modelplex.sandbox.profile import PROJECT_FILE
 from modelplex.sandbox.protected import Protected, SharedPaths, find_protected
 
 LOCK: Final = "modelplex.mcp.lock"
@@ -78,7 +79,13 @@ def protected_files(arguments: argparse.Namespace) -> Protected:
         read_only=[*read_only, *([] if is_writable or not folder else [folder])],
         named=named,
     )
-    return find_protected(shared, home=home, show_env=arguments.show_env)
+    profiles = [arguments.profile] if arguments.profile is not None else []
+    return find_protected(
+        shared,
+        home=home,
+        show_env=arguments.show_env,
+        profiles=[os.path.realpath(path) for path in (*profiles, PROJECT_FILE) if os.path.lexists(path)],
+    )
 
 
 def _shared_folder() -> str:
@@ -103,7 +110,7 @@ def build_plan(
     folder = _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
-    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway)
+    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway, within=writable)
     request = MountRequest(
         view=arguments.fs or "private",
         folder=folder,
@@ -217,15 +224,18 @@ def _existing(path: str) -> str:
     return real
 
 
-def _paths_to_mask(config: str, gateway: str) -> list[str]:
+def _paths_to_mask(config: str, gateway: str, *, within: Sequence[str]) -> list[str]:
     """The files that the program must not see or replace: the config, the lock file of tools, the
-    gateway's sockets, its state, and its log with older ones.
+    gateway's sockets, its state, and its log with older ones. `within` are writable folders.
     """
-    from modelplex.config.state_folder import state_folder
+    from modelplex.config.state_folder import make_state_folder, state_folder
 
     found = [config, os.path.join(os.path.dirname(config), LOCK), gateway]
-    with suppress(RuntimeError):
-        found.append(str(state_folder(None, environ=os.environ)))
+    with suppress(RuntimeError, OSError):
+        state = state_folder(None, environ=os.environ)
+        if within and nearest(str(state), within):
+            make_state_folder(state)  # otherwise the program could make it, with answers of its own
+        found.append(str(state))
     for path in files_of_config(config):
         # Older logs (.1), journals of databases (-wal).
         found += [path, *glob.glob(f"{glob.escape(path)}[.-]*")]

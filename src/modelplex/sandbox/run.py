@@ -41,6 +41,7 @@ from modelplex.sandbox.plan import (
     print_error,
     working_folder,
 )
+from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
 from modelplex.sandbox.recording import Recording, is_tag
@@ -66,6 +67,10 @@ TRUSTED_FILES: Final = (CONFIG, LOCK)
 """Files of the working folder that a gateway reads at its next start."""
 SI_KERNEL: Final = 0x80
 """si_code of a terminal's signals, which the whole group has received, the program included."""
+OTHER_SYSTEM: Final = (
+    "modelplex run needs Linux, for its namespaces: on macOS and Windows run the agent in a container or a VM without a network and give it the gateway's socket,"
+    " or use Linux in WSL2: docs/how-to/other-systems.md."
+)
 SETTINGS: Final = {
     "kernel.unprivileged_userns_clone": ("0", "1"),
     "user.max_user_namespaces": ("0", "15000"),
@@ -83,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         command = _command(arguments)
         _check_system()
+        apply_profiles(arguments, report=print_error)
         agent = choose_agent(arguments, config_path(arguments))
     except WrongArguments as fault:
         print_error(fault.sentence)
@@ -121,7 +127,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 def _check_system() -> None:
     """Raises CannotRun where no sandbox can be made here."""
     if not sys.platform.startswith("linux"):
-        raise CannotRun("modelplex run needs Linux, for its namespaces.")
+        raise CannotRun(OTHER_SYSTEM)
     seccomp.machine()
     if os.environ.get("MODELPLEX_SOCKET") == SOCKET and is_listening(SOCKET):
         raise CannotRun(
