@@ -105,7 +105,7 @@ def parse(
     providers gets those of `found_providers`; `find_ollama` is called only then. Raises ConfigError
     with every fault.
     """
-    tree, lines = _toml(content, file=file)
+    tree, lines = read_toml(content, file=file)
     document = TomlDocument(file, lines, environ, HOMES)
     config = _config(TomlNode(tree, (), document), types=types, find_ollama=find_ollama)
     if document.faults:
@@ -113,7 +113,7 @@ def parse(
     return config
 
 
-def _toml(content: bytes, *, file: str) -> tuple[dict[str, object], dict[Path, int]]:
+def read_toml(content: bytes, *, file: str) -> tuple[dict[str, object], dict[Path, int]]:
     def error(line: int | None, expected: str, found: str) -> ConfigError:
         return ConfigError([ConfigFault(file, line, "", expected=expected, found=found)])
 

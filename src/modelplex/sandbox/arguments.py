@@ -13,6 +13,8 @@ FILE_VIEWS: Final = ("private", "ro", "host")
 
 EXAMPLES: Final = """\
 examples:
+  modelplex run claude                          Claude Code; others: codex, opencode, gemini, pi, aider, goose, qwen, crush
+  modelplex run codex exec "Fix the test"       with the agent's own arguments
   modelplex run -- python agent.py              the working folder is writable, the home is empty, the gateway is the only network
   modelplex run --check                         test the sandbox from inside
   modelplex run --rw ~/.codex -- codex          share one more folder
@@ -119,6 +121,13 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "allow netlink sockets for routes and interfaces, as Node's os.networkInterfaces() needs",
     ),
     ("--bwrap", "", _SWITCH, "build the file tree with bubblewrap"),
+    (
+        "--instructions",
+        "",
+        _SWITCH,
+        "show a preset's agent your own instructions (CLAUDE.md, AGENTS.md, skills, prompts), read-only",
+    ),
+    ("--model", "NAME", _ONCE, "the model that a preset's agent requests, instead of its own default"),
     (
         "--tag",
         "NAME=VALUE",

@@ -71,6 +71,8 @@ class MountRequest(NamedTuple):
     """Files of the project that make the host run something later: read-only."""
     programs: Sequence[str] = ()
     """Folders and files of other programs: read-only, unless a shared folder contains them."""
+    kept: Sequence[Mount] = ()
+    """Of the home of an agent: folders that stay between runs, and what is shown there."""
     masked: Sequence[str] = ()
     is_root: bool = False
 
@@ -100,7 +102,7 @@ def mounts(request: MountRequest) -> list[Mount]:
     masks = [Mount("mask", path) for path in request.masked]
     if request.is_root and request.view != "host":
         masks += [Mount("mask", path) for path in unreadable("/etc")]
-    return [*base, *own, *_in_order(shared, request), *masks]
+    return [*base, *own, *_in_order(shared, request), *request.kept, *masks]
 
 
 def _read_only_mount(path: str) -> Mount:
@@ -343,6 +345,9 @@ def of_program(path: str, *, home: str) -> list[str]:
             break
         seen = os.path.normpath(os.path.join(os.path.dirname(seen), os.readlink(seen)))
     real = os.path.realpath(path)
+    # A package of npm finds others beside it.
+    modules, is_of_npm, _ = real.partition("/node_modules/")
+    found += [f"{modules}/node_modules"] if is_of_npm and can_share(modules, home=home) else []
     return [*found, real, *_of_prefix(os.path.dirname(os.path.dirname(real)), home=home)]
 
 

@@ -43,6 +43,7 @@ from modelplex.sandbox.bridge import (
 )
 from modelplex.sandbox.connects import ConnectSupervisor
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
+from modelplex.sandbox.home_files import HomeFile, write_home
 from modelplex.sandbox.ports import LOOPBACK
 
 IGNORED: Final = (
@@ -76,6 +77,8 @@ class SandboxPlan(NamedTuple):
     mounts: list[Mount]
     files: dict[str, str]
     """Text files to create, by path."""
+    home: str
+    home_files: list[HomeFile]
     netlink: bool
     is_root: bool
     terminal: str | None
@@ -115,7 +118,8 @@ def _read_plan(number: int) -> SandboxPlan:
     with open(os.dup(number), encoding="utf-8") as file:  # noqa: PTH123
         file.seek(0)
         data: dict[str, Any] = json.load(file)
-    return SandboxPlan(**data)._replace(mounts=[Mount(*step) for step in data["mounts"]])
+    steps, files = [Mount(*step) for step in data["mounts"]], [HomeFile(*file) for file in data["home_files"]]
+    return SandboxPlan(**data)._replace(mounts=steps, home_files=files)
 
 
 def _send_failure(control: socket.socket, fault: OSError) -> None:
@@ -276,6 +280,7 @@ def _own_devices(plan: SandboxPlan) -> frozenset[int]:
 
 def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket, own: frozenset[int]) -> int:
     _write_files(plan.files)
+    write_home(plan.home, plan.home_files)
     listener = listen(BridgeEndpoint(socket.AF_UNIX, SOCKET))
     socket.send_fds(parent, [b"L"], [listener.fileno()])
     listener.close()

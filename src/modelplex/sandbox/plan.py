@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
 
+from modelplex.sandbox.agent_home import AgentHome
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.environment import NODE, PYTHON, environment
 from modelplex.sandbox.errors import CannotRun
@@ -69,7 +70,7 @@ def protected_files(arguments: argparse.Namespace) -> Protected:
     """The files of the project that are read-only or hidden inside. Raises CannotRun."""
     if arguments.no_protect or arguments.fs == "host":
         return Protected()
-    home, folder = _home(), _shared_folder()
+    home, folder = home_of_user(), _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
     is_writable = folder and nearest(folder, read_only) <= nearest(folder, writable)
@@ -91,7 +92,7 @@ def protected_files(arguments: argparse.Namespace) -> Protected:
 def _shared_folder() -> str:
     """The working folder, or "" where it is not shared."""
     here = working_folder()
-    return here if is_working_folder(here, homes=[_home(), *homes()]) else ""
+    return here if is_working_folder(here, homes=[home_of_user(), *homes()]) else ""
 
 
 def build_plan(
@@ -103,9 +104,10 @@ def build_plan(
     protected: Protected,
     limits: Enforced,
     ports: OpenPorts,
+    agent_home: AgentHome | None = None,
 ) -> SandboxPlan:
     """`private` is the run's own folder, `gateway` the path of its socket. Raises CannotRun."""
-    home, here, files = _home(), working_folder(), _files()
+    home, here, files = home_of_user(), working_folder(), _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
     folder = _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
@@ -120,6 +122,7 @@ def build_plan(
         own=[os.path.abspath(path) for path in own],
         protected=protected.read_only,
         programs=programs(command[0], environ=os.environ, home=home),
+        kept=agent_home.mounts if agent_home is not None else (),
         masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
         is_root=os.geteuid() == 0,
     )
@@ -135,9 +138,10 @@ def build_plan(
     # fails, which a mask of /dev/null would not tell.
     steps = pinned(mounts(request), named=read_only)
     steps += [Mount("ro", path, str(empty)) for path in protected.hidden]
+    variables = [f"{name}={value}" for name, value in agent_home.environ.items()] if agent_home else []
     environ = environment(
         os.environ,
-        named=arguments.env,
+        named=[*variables, *arguments.env],
         has_python=f"{PYTHON}/sitecustomize.py" in files,
         has_node=NODE in files,
     )
@@ -154,6 +158,8 @@ def build_plan(
         root=str(root),
         mounts=steps,
         files=files,
+        home=home,
+        home_files=agent_home.files if agent_home is not None else [],
         netlink=arguments.netlink,
         is_root=request.is_root,
         terminal=_terminal(),
@@ -167,7 +173,7 @@ def build_plan(
     )
 
 
-def _home() -> str:
+def home_of_user() -> str:
     named = os.environ.get("HOME", "")
     if not named.startswith("/"):
         with suppress(KeyError):

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from modelplex.sandbox import seccomp
-from modelplex.sandbox.agent import Agent, choose_agent
+from modelplex.sandbox.agent import choose_agent
+from modelplex.sandbox.agent_home import AgentHome
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground, shell_status
 from modelplex.sandbox.errors import CannotRun, WrongArguments
@@ -37,10 +38,12 @@ from modelplex.sandbox.plan import (
     START,
     build_plan,
     files_of_config,
+    home_of_user,
     interpreter_command,
     print_error,
     working_folder,
 )
+from modelplex.sandbox.preset_run import PresetRun, choose_preset, map_found_models, release_line
 from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
@@ -86,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     from modelplex.config import ConfigError
 
     try:
+        preset = choose_preset(arguments)
         command = _command(arguments)
         _check_system()
         apply_profiles(arguments, report=print_error)
@@ -96,19 +100,46 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
     before = {name: file_state(name) for name in TRUSTED_FILES}
+    agent_home: AgentHome | None = None
+    if preset is not None:
+        command, agent_home = _prepare_preset(preset, arguments)
     recording = Recording(arguments, command, agent, config_path(arguments))
     with (
         _private_folder() as private,
         _log(private, verbose=arguments.verbose) as log,
         provided(arguments, private, log) as found,
     ):
-        status = _run(arguments, command, agent, private, log, recording=recording, found=found)
+        if preset is not None and config_path(arguments) is None and arguments.socket is None:
+            arguments.config = _map_models(preset, private)
+        gateway = gateway_of_run(arguments, agent, private, log, environ=recording.environ)
+        with gateway as running:
+            status = _run(arguments, command, private, log, gateway=running, found=found, home=agent_home)
     recording.print_summary()
     for name, state in before.items():
         if (now := file_state(name)) is not None and now != state:
             what = "the program made" if state is None else "while the program ran, something changed"
             print_error(f"{what} {name} here, which the next start would trust: look at it first")
     return status
+
+
+def _prepare_preset(preset: PresetRun, arguments: argparse.Namespace) -> tuple[list[str], AgentHome]:
+    if (line := release_line(preset)) is not None:
+        print_error(line)
+    return preset.prepare(
+        home=home_of_user(),
+        folder=working_folder(),
+        model=arguments.model,
+        has_instructions=arguments.instructions,
+    )
+
+
+def _map_models(preset: PresetRun, private: Path) -> str | None:
+    """The config of a run without one."""
+    if (mapped := map_found_models(preset, private)) is None:
+        return None
+    file, line = mapped
+    print_error(line)
+    return str(file)
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:
@@ -182,48 +213,48 @@ def _log(private: Path, *, verbose: bool) -> Generator[IO[bytes]]:
 def _run(
     arguments: argparse.Namespace,
     command: list[str],
-    agent: Agent | None,
     private: Path,
     log: IO[bytes],
     *,
-    recording: Recording,
+    gateway: RunGateway,
     found: Provided,
+    home: AgentHome | None,
 ) -> int:
-    with gateway_of_run(arguments, agent, private, log, environ=recording.environ) as gateway:
-        if files_of_config(os.path.realpath(arguments.config or CONFIG)):
-            gateway.wait_until_listening()  # the files to be masked exist only then
-        plan = build_plan(
-            arguments,
-            command,
-            private,
-            gateway.path,
-            protected=found.protected,
-            limits=found.limits,
-            ports=found.ports,
+    if files_of_config(os.path.realpath(arguments.config or CONFIG)):
+        gateway.wait_until_listening()  # the files to be masked exist only then
+    plan = build_plan(
+        arguments,
+        command,
+        private,
+        gateway.path,
+        protected=found.protected,
+        limits=found.limits,
+        ports=found.ports,
+        agent_home=home,
+    )
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    memory = os.memfd_create("modelplex-plan")
+    try:
+        os.write(memory, json.dumps(plan._asdict()).encode())
+        numbers = [theirs.fileno(), memory, log.fileno()]
+        argv = [*interpreter_command("inside"), "bridge", *map(str, numbers)]
+        popen = subprocess.Popen(  # noqa: S603 - our own program
+            [*found.limits.prefix, *argv],
+            env=_environ_of_systemd() if found.limits.prefix else {},
+            pass_fds=[*numbers, *found.descriptors],
         )
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory = os.memfd_create("modelplex-plan")
+    finally:
+        theirs.close()
+        os.close(memory)
+    with control:
         try:
-            os.write(memory, json.dumps(plan._asdict()).encode())
-            numbers = [theirs.fileno(), memory, log.fileno()]
-            argv = [*interpreter_command("inside"), "bridge", *map(str, numbers)]
-            popen = subprocess.Popen(  # noqa: S603 - our own program
-                [*found.limits.prefix, *argv],
-                env=_environ_of_systemd() if found.limits.prefix else {},
-                pass_fds=[*numbers, *found.descriptors],
-            )
-        finally:
-            theirs.close()
-            os.close(memory)
-        with control:
-            try:
-                _prepare(control, popen)
-                gateway.wait_until_listening()
-                return _forward_signals(control, popen, gateway, limit_s=arguments.time)
-            except BaseException:
-                popen.kill()
-                popen.wait()
-                raise
+            _prepare(control, popen)
+            gateway.wait_until_listening()
+            return _forward_signals(control, popen, gateway, limit_s=arguments.time)
+        except BaseException:
+            popen.kill()
+            popen.wait()
+            raise
 
 
 def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
