@@ -216,6 +216,22 @@ async def test_without_bodies_a_request_says_how_they_are_stored(tmp_path: Path)
 # --- Spend, Tools, Health
 
 
+USED = """
+async () => {
+  const { used } = await import("/_internal/page/static/spend.js");
+  const [may, june] = [Date.UTC(2026, 4, 31) / 1000, Date.UTC(2026, 5, 1) / 1000];
+  const days = [may, june, june + 86400];
+  const hours = [june - 3600, june, june + 3600];
+  return [
+    used([1, 2, 3], days, { per: "day", spent: 3, step: 86400, now: june + 90000 }),
+    used([1, 2, 3], days, { per: "month", spent: 9, step: 86400, now: june + 90000 }),
+    used([4, 7, 3], days, { per: "total", spent: 9, step: 86400, now: june + 90000 }),
+    used([1, 1, 2], hours, { per: "day", spent: 9, step: 3600, now: june + 3700 }),
+  ];
+}
+"""
+
+
 async def test_spend_adds_up_by_agent_and_shows_budgets(tmp_path: Path) -> None:
     async with scene(tmp_path) as made, opened(made) as tab:
         for _ in range(2):
@@ -230,8 +246,15 @@ async def test_spend_adds_up_by_agent_and_shows_budgets(tmp_path: Path) -> None:
         assert "qwen-fast" in await tab.text("table[aria-label='By model']")
         assert "$5.00 a day" in await tab.text("table[aria-label=Budgets]")
         await tab.sees("svg.chart rect.bar")
+        await tab.sees("svg[aria-label='Budget of coder'] rect.bar")
+        await tab.sees("svg[aria-label='Budget of coder'] line.limit")
+        assert "$5.00 a day" in await tab.text("svg[aria-label='Budget of coder']")
+        assert "a month" in await tab.text("svg[aria-label='Budget of reviewer']")
         await tab.page.click("button:has-text('30 days')")
         assert "range=month" in tab.page.url
+        # Of a month's budget what came before is counted too: back from what is spent now.
+        used = await tab.page.evaluate(USED)
+        assert used == [[1, 2, 3], [None, 6, 9], [0, 6, 9], [None, 7, 9]]
 
 
 async def test_a_changed_tool_is_shown_beside_the_approved_one_and_approved(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ PATH: Final = "/_internal/page/api/stop"
 REQUEST_PREFIX: Final = "mpx-"
 """How the ids of requests begin. Anything else is an agent."""
 TIMEOUT_S: Final = 10.0
-MAX_ANSWER: Final = 65_536
+MAX_RESPONSE: Final = 65_536
 """Bytes of the gateway's answer."""
 
 
@@ -42,23 +42,23 @@ def stop(arguments: argparse.Namespace, config: Config) -> int:
         try:
             headers = {"authorization": f"Bearer {_token(config)}", "content-type": "application/json"}
             connection.request("POST", PATH, body, headers)
-            answer = connection.getresponse()
-            told = msgspec.json.decode(answer.read(MAX_ANSWER), type=_Answer)
+            response = connection.getresponse()
+            result = msgspec.json.decode(response.read(MAX_RESPONSE), type=_Response)
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
         return fail(f"the gateway does not answer: {error}.")
-    if answer.status != http.client.OK:
-        return fail(f"the gateway refuses: {line(told.error.message) or answer.status}")
-    sys.stdout.write(f"{count(told.stopped, 'call')} stopped\n")
-    return OK if told.stopped else FAILED
+    if response.status != http.client.OK:
+        return fail(f"the gateway refuses: {line(result.error.message) or response.status}")
+    sys.stdout.write(f"{count(result.stopped, 'call')} stopped\n")
+    return OK if result.stopped else FAILED
 
 
 class _Error(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     stopped: int = 0
     error: _Error = _Error()
 

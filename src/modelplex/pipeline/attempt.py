@@ -211,9 +211,12 @@ class AttemptRunner:
             usage=usage,
             cost=cost,
             charge=charge,
+            sent=sent.exchange.body,
         )
         record.changes = sent.exchange.changes
         record.finish_reason = observed.finish if failure is None else None
+        if context.stored is not None:
+            record.response_id = context.stored.response_id
         self._origins.remember(observed.opaque_states, attempt)
 
     async def offloaded(self, context: RequestContext, work: Callable[[], Result]) -> Result:
