@@ -13,8 +13,8 @@ def test_sockets_are_in_a_private_folder_and_are_found(tmp_path: Path) -> None:
     environ = {"XDG_STATE_HOME": str(tmp_path)}
     assert run_sockets(environ) == []
     path = new_run_socket("7", environ=environ)
-    assert path == f"{tmp_path}/modelplex/runs/7.socket"
-    folder = Path(path).parent
+    folder = tmp_path / "modelplex" / "runs"
+    assert path == str(folder / "7.socket")
     assert [each.stat().st_mode & 0o777 for each in (folder, folder.parent)] == [0o700, 0o700]
     for name in ("7.socket", "7.socket.lock", "3.socket"):
         (folder / name).touch()
