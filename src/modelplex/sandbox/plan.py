@@ -27,19 +27,21 @@ from modelplex.sandbox.folders import (
     RUN,
     Mount,
     MountRequest,
+    access,
     is_working_folder,
     mounts,
     nearest,
-    of_program,
     other_paths,
     pinned,
-    programs,
     read_mounts,
+    writable_by_default,
 )
+from modelplex.sandbox.git import find_repository, settings_files
 from modelplex.sandbox.inside import SandboxPlan
 from modelplex.sandbox.limits import Enforced
 from modelplex.sandbox.ports import OpenPorts
 from modelplex.sandbox.profile import PROJECT_FILE
+from modelplex.sandbox.programs import mise_files, of_program, program_outside, programs, secrets_of
 from modelplex.sandbox.protected import Protected, SharedPaths, find_protected
 
 LOCK: Final = "modelplex.mcp.lock"
@@ -73,11 +75,12 @@ def protected_files(arguments: argparse.Namespace) -> Protected:
     home, folder = home_of_user(), _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
-    is_writable = folder and nearest(folder, read_only) <= nearest(folder, writable)
+    project = [*filter(None, [folder]), *_repository(folder)]
+    changeable = writable_by_default(project, read_only=read_only, writable=writable)
     shared = SharedPaths(
         project=folder,
-        writable=[*writable, *([folder] if is_writable else [])],
-        read_only=[*read_only, *([] if is_writable or not folder else [folder])],
+        writable=[*writable, *changeable],
+        read_only=[*read_only, *(path for path in project if path not in changeable)],
         named=named,
     )
     profiles = [arguments.profile] if arguments.profile is not None else []
@@ -93,6 +96,10 @@ def _shared_folder() -> str:
     """The working folder, or "" where it is not shared."""
     here = working_folder()
     return here if is_working_folder(here, homes=[home_of_user(), *homes()]) else ""
+
+
+def _repository(folder: str) -> Sequence[str]:
+    return find_repository(folder, homes=[home_of_user(), *homes()]) if folder else ()
 
 
 def build_plan(
@@ -113,6 +120,12 @@ def build_plan(
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
     masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway, within=writable)
+    repository = _repository(folder)
+    changeable = [*filter(None, [folder]), *repository, *writable]
+    installed = programs(command[0], environ=os.environ, home=home, folder=folder, writable=changeable)
+    if (arguments.fs or "private") == "private":
+        outside = [path for path in installed if not nearest(path, changeable)]
+        masked += [path for path in secrets_of(outside) if path not in named]
     request = MountRequest(
         view=arguments.fs or "private",
         folder=folder,
@@ -121,8 +134,9 @@ def build_plan(
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         protected=protected.read_only,
-        programs=programs(command[0], environ=os.environ, home=home),
         kept=agent_home.mounts if agent_home is not None else (),
+        programs=installed,
+        repository=repository,
         masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
         is_root=os.geteuid() == 0,
     )
@@ -139,6 +153,9 @@ def build_plan(
     steps = pinned(mounts(request), named=read_only)
     steps += [Mount("ro", path, str(empty)) for path in protected.hidden]
     variables = [f"{name}={value}" for name, value in agent_home.environ.items()] if agent_home else []
+    if request.view == "private":
+        made = _files_of_home(home, folder=here, writable=[here, *changeable])
+        files |= {path: text for path, text in made.items() if access(path, steps) == "empty"}
     environ = environment(
         os.environ,
         named=[*variables, *arguments.env],
@@ -171,6 +188,14 @@ def build_plan(
         published=list(ports.published),
         allowed=list(ports.allowed),
     )
+
+
+def _files_of_home(home: str, *, folder: str, writable: Sequence[str]) -> dict[str, str]:
+    """The user's settings of git and mise, without secrets."""
+    files = mise_files(os.environ, home=home)
+    if (git := program_outside("git", writable=writable)) is not None:
+        files |= settings_files(git, home=home, folder=folder, environ=os.environ)
+    return files
 
 
 def home_of_user() -> str:
@@ -315,8 +340,11 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
     # The supervisor is the first process: bubblewrap's own would have no seccomp filter, and the
     # program could reach it.
     command = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
-    # The supervisor needs one capability to drop the others.
-    command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
+    # The supervisor needs the first one to drop the others.
+    command += ["--cap-drop", "ALL"]
+    command += [
+        word for name in ("CAP_SETPCAP", "CAP_SYS_PTRACE", "CAP_NET_ADMIN") for word in ("--cap-add", name)
+    ]
     for kind, target, source in steps:
         match kind:
             case "ro":
