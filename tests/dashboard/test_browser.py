@@ -163,14 +163,14 @@ async def test_a_request_shows_its_parts_what_is_new_and_the_bytes_of_both_sides
         assert await tab.page.locator(".part.same").count() >= 5
         assert "read_file" in await tab.text(".part.new.assistant")
         assert "careful engineer" not in await tab.text(".part.new >> nth=0")
-        await tab.page.click("button:has-text('New in this turn')")
+        await tab.page.click("button:has-text('New')")
         assert await tab.page.locator(".part.same").count() == 0
         await tab.page.click("button:has-text('From the client')")
         await tab.sees("pre.tall:has-text('\"store\": true')")
         await tab.page.click("button:has-text('To the provider')")
         await tab.sees("pre.tall:has-text('users_1')")
         assert '"store": true' not in await tab.text("pre.tall")
-        await tab.page.click("button:has-text('Both compared')")
+        await tab.page.click("button:has-text('Compared')")
         await tab.sees(".diff .del:has-text('store')")
         await tab.page.click("button:has-text('Response')")
         await tab.sees("pre.tall:has-text('data:')")

@@ -53,7 +53,7 @@ export function call(main, { id }) {
   function draw(data) {
     const one = data.call;
     const shown = h("div", { class: "shown" });
-    const names = [["parts", "Parts"], ["new", "New in this turn"], ["request", "From the client"], ["sent", "To the provider"], ["diff", "Both compared"], ["response", "Response"], ["headers", "Headers"]];
+    const names = [["parts", "Parts"], ["new", "New"], ["request", "From the client"], ["sent", "To the provider"], ["diff", "Compared"], ["response", "Response"], ["headers", "Headers"]];
     const tabs = h("div", { class: "tabs", role: "group", "aria-label": "What is shown" }, names.map(([name, label]) => h("button", { "aria-pressed": name === tab, "data-tab": name, on: { click: () => choose(name) } }, label)));
 
     async function choose(name) {

@@ -88,9 +88,11 @@ export function bars({ labels, series, format, title, limit = null }) {
   });
   if (limit) {
     const y = HEIGHT - BOTTOM - (limit.value / top) * (HEIGHT - BOTTOM - 8);
-    box.append(svg("line", { class: "limit", x1: LEFT, x2: WIDTH, y1: y, y2: y }, svg("title", {}, limit.label)), svg("text", { class: "tick", x: WIDTH - 2, y: y - 3, "text-anchor": "end" }, limit.label));
+    box.append(svg("line", { class: "limit", x1: LEFT, x2: WIDTH, y1: y, y2: y }, svg("title", {}, limit.label)));
   }
-  return h("figure", {}, h("figcaption", {}, title, legend(series.map((each) => each.name))), box);
+  const names = legend(series.map((each) => each.name));
+  if (limit) names.append(h("span", { class: "bad" }, `┄ ${limit.label}`));
+  return h("figure", {}, h("figcaption", {}, title, names), box);
 }
 
 // A part of a whole, as a bar.
