@@ -128,6 +128,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     api_key    used in turn
     models     names or globs; empty asks the provider for its list
     priority   the lowest is tried first
+    lacks      endpoints of its type that it does not have
     quirks     fields of `Quirks` that replace those of the type
     allow      rules of the sealed policy that are open for requests to this provider
     """
@@ -147,6 +148,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     verify_tls: bool = True
     max_response_size: int = 67_108_864
+    lacks: tuple[str, ...] = ()
     quirks: dict[str, object] = {}
     allow: tuple[AllowEntry, ...] = ()
 
