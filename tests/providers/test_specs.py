@@ -80,7 +80,7 @@ def test_a_config_is_told_what_a_type_needs(name: str, facts: dict[str, object])
 
 
 def test_what_services_differ_in_is_in_their_rows() -> None:
-    assert ROWS["openai"].quirks == Quirks(custom_tools=True)
+    assert ROWS["openai"].quirks == Quirks(custom_tools=True, cache_breakpoints=True)
     assert ROWS["mistral"].quirks.output_limit == "max_tokens"
     assert not ROWS["mistral"].quirks.stream_usage
     assert "stream_options" in ROWS["mistral"].quirks.refuses
