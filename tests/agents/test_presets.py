@@ -20,13 +20,13 @@ from tests.sandbox.sandboxes import PEOPLE, Person, person
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(180)]
 
 TASK = "Write the marker."
-CTRL_C = b"\x03"
+CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
 @dataclass
 class Driven:
     """`program` is a path of the installed program. `ready` is on its screen once it takes a task,
-    `done` after a task, and `again` after Ctrl-C where that does not end it yet. `agent` names the
+    `done` after a task, and `again` after `quits` where that does not end it yet. `agent` names the
     play in test_agents.py.
     """
 
@@ -36,6 +36,7 @@ class Driven:
     done: str = FINAL[-1]
     again: str = ""
     arguments: tuple[str, ...] = ()
+    quits: bytes = CTRL_C
 
 
 def installed() -> dict[str, Driven]:
@@ -48,10 +49,11 @@ def installed() -> dict[str, Driven]:
             arguments=("--dangerously-skip-permissions",),
         ),
         "codex": Driven("codex", str(MODULES / ".bin" / "codex"), "Ask Codex to do anything", "Worked for"),
+        "pi": Driven("pi", str(MODULES / ".bin" / "pi"), "escape interrupt", quits=CTRL_D),
     }
 
 
-NAMES = ["claude", "codex"]
+NAMES = ["claude", "codex", "pi"]
 
 
 @contextmanager
@@ -71,11 +73,11 @@ def somebody(name: str, program: Driven, preset: str) -> Generator[tuple[Person,
         yield who, environ
 
 
-async def quit_by_ctrl_c(screen: Terminal, driven: Driven) -> int:
-    screen.press(CTRL_C)
+async def quit_by_keys(screen: Terminal, driven: Driven) -> int:
+    screen.press(driven.quits)
     if driven.again:
         await screen.expect(driven.again)
-        screen.press(CTRL_C)
+        screen.press(driven.quits)
     return await screen.ended()
 
 
@@ -95,9 +97,9 @@ async def test_an_agent_works_in_a_terminal(name: str, user: str) -> None:
                 await screen.type(TASK)
                 await screen.expect(FINAL[-1])
                 await screen.expect(driven.done)
-                assert await quit_by_ctrl_c(screen, driven) == 0, screen.text
+                assert await quit_by_keys(screen, driven) == 0, screen.text
                 await screen.expect("the record: modelplex show run-")
                 assert (who.folder / MARKER).read_text() == "it ran\n" * 2, screen.text
             async with terminal(command, cwd=who.folder, environ=environ) as screen:
                 await screen.expect(driven.ready)
-                assert await quit_by_ctrl_c(screen, driven) == 0, screen.text
+                assert await quit_by_keys(screen, driven) == 0, screen.text
