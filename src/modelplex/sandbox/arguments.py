@@ -118,7 +118,7 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "--netlink",
         "",
         _SWITCH,
-        "allow netlink sockets for routes and interfaces, as Node's os.networkInterfaces() needs",
+        "allow routing netlink sockets that may write, as a bubblewrap sandbox inside needs; listing interfaces needs no option",
     ),
     ("--bwrap", "", _SWITCH, "build the file tree with bubblewrap"),
     (

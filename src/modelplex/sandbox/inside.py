@@ -41,7 +41,7 @@ from modelplex.sandbox.bridge import (
     shell_status,
     wakeup_on_signals,
 )
-from modelplex.sandbox.connects import ConnectSupervisor
+from modelplex.sandbox.connects import CallSupervisor
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
 from modelplex.sandbox.home_files import HomeFile, write_home
 from modelplex.sandbox.ports import LOOPBACK
@@ -286,7 +286,7 @@ def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket
     listener.close()
     for ignored in IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
-    kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE,))
+    kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE, kernel.CAP_NET_ADMIN))
     kernel.make_undumpable()
     kernel.die_with_parent(signal.SIGKILL)
     woken = wakeup_on_signals()
@@ -330,18 +330,11 @@ def _supervise(
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
-    connects = None
     if notify is not None:
-        connects = ConnectSupervisor(notify, own)
-        poll.register(notify, select.POLLIN)
+        CallSupervisor(notify, own).start()
     while True:
-        for number, event in poll.poll():
-            if connects is not None and number == notify:
-                if event & select.POLLIN:
-                    connects.serve_one()
-                else:
-                    poll.unregister(number)  # no filtered process is left
-            elif number == control.fileno():
+        for number, _ in poll.poll():
+            if number == control.fileno():
                 packet = control.recv(2)
                 if len(packet) < 2:
                     return KILLED  # run.py has ended, and so does the sandbox
