@@ -25,6 +25,7 @@ from modelplex.config.rules import (
     integer,
     list_of,
     mapping,
+    matching,
     read_fields,
     rules_of,
     seconds,
@@ -38,6 +39,7 @@ from modelplex.config.settings import (
     Config,
     FailoverConfig,
     LogConfig,
+    PackagesConfig,
     PolicyConfig,
     RecordConfig,
     ServerConfig,
@@ -71,6 +73,19 @@ LOG: Final = rules_of(
 RECORD: Final = rules_of(
     RecordConfig, store=secret_argument("the path of a file, or an address of PostgreSQL"), max_size=BYTES
 )
+PACKAGES: Final = rules_of(
+    PackagesConfig,
+    pypi=secret_argument("the address of an index"),
+    npm=secret_argument("the address of a registry"),
+    allow=list_of(
+        matching(
+            r"pypi:[\w.-]+(==\S+)?|npm:(@[\w.~-]+/)?[\w.~-]+(@\S+)?",
+            "pypi:NAME, pypi:NAME==VERSION, npm:NAME or npm:NAME@VERSION",
+        ),
+        "a list of packages",
+    ),
+    min_age=seconds(zero=True),
+)
 
 HOMES: Final[dict[str, str]] = {
     key: home
@@ -79,6 +94,7 @@ HOMES: Final[dict[str, str]] = {
         (agents.AGENT, "one of [[agents]]"),
         (PROVIDER, "one of [[providers]]"),
         (tools.MCP, "[mcp]"),
+        (PACKAGES, "[packages]"),
         (RECORD, "[record]"),
         (LOG, "[log]"),
         (FAILOVER, "[failover]"),
@@ -145,6 +161,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "failover": table(FailoverConfig, FAILOVER),
             "log": table(LogConfig, LOG),
             "record": table(RecordConfig, RECORD),
+            "packages": table(PackagesConfig, PACKAGES),
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),
             "agents": tables(agents.agent),

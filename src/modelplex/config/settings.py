@@ -195,6 +195,21 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_size: int = 1_073_741_824
 
 
+class PackagesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[packages]`: the mirrors of `modelplex run --packages`.
+
+    pypi, npm  the index to mirror, whose address may have a password; None is the one of the host's
+               own pip, uv or npm
+    allow      packages besides those of lock files, as `pypi:NAME` or `npm:NAME@VERSION`
+    min_age    seconds since the release of what may be had
+    """
+
+    pypi: Secret | None = None
+    npm: Secret | None = None
+    allow: tuple[str, ...] = ()
+    min_age: float = 0.0
+
+
 class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[policy.allow]`: open rules of the sealed policy, by name or within bounds, for every caller
     or for those of one kind of listener.
@@ -374,6 +389,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     failover: FailoverConfig = FailoverConfig()
     log: LogConfig = LogConfig()
     record: RecordConfig = RecordConfig()
+    packages: PackagesConfig = PackagesConfig()
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()
     agents: tuple[AgentConfig, ...] = ()

@@ -19,6 +19,7 @@ examples:
   modelplex run --check                         test the sandbox from inside
   modelplex run --rw ~/.codex -- codex          share one more folder
   modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
+  modelplex run --packages pypi -- uv sync      install what uv.lock names
   modelplex run --tag pr=12 -- ./task           tag the run in the record: modelplex usage --by tag
   modelplex run --publish 3000 -- npm run dev   open its port 3000 at http://127.0.0.1:3000
   modelplex run --memory 4G --time 1h -- ./task limit it
@@ -119,6 +120,24 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "",
         _SWITCH,
         "allow routing netlink sockets that may write, as a bubblewrap sandbox inside needs; listing interfaces needs no option",
+    ),
+    (
+        "--packages",
+        "INDEXES",
+        _ONCE,
+        "pypi, npm or both with a comma: install packages inside, from read-only mirrors of these indexes, and only what a lock file of the project or --allow-package names",
+    ),
+    (
+        "--min-age",
+        "AGE",
+        _ONCE,
+        "only packages that were released at least this long ago, such as 7d (s, m, h, d or w)",
+    ),
+    (
+        "--allow-package",
+        "NAME",
+        _REPEATED,
+        "a package besides those of the lock files: pypi:NAME, pypi:NAME==VERSION, npm:NAME or npm:NAME@VERSION; may be repeated",
     ),
     ("--bwrap", "", _SWITCH, "build the file tree with bubblewrap"),
     (

@@ -23,7 +23,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from modelplex.sandbox import seccomp
 from modelplex.sandbox.agent import choose_agent
@@ -33,6 +33,7 @@ from modelplex.sandbox.bridge import command_of, in_foreground, shell_status
 from modelplex.sandbox.errors import CannotRun, WrongArguments
 from modelplex.sandbox.folders import SOCKET
 from modelplex.sandbox.limits import GRACE_S, TIME_STATUS, duration_text
+from modelplex.sandbox.package_mirror import lock_files, package_mirror, package_options, with_mirror
 from modelplex.sandbox.plan import (
     LOCK,
     START,
@@ -50,6 +51,9 @@ from modelplex.sandbox.provided import Provided, provided
 from modelplex.sandbox.recording import Recording, is_tag
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
 from modelplex.sandbox.streams import check_streams
+
+if TYPE_CHECKING:
+    from modelplex.packages.plan import MirrorPlan
 
 WRONG: Final = 2
 PREFIX: Final = "modelplex-run-"
@@ -94,12 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
         _check_system()
         apply_profiles(arguments, report=print_error)
         agent = choose_agent(arguments, config_path(arguments))
+        packages = package_options(arguments)
     except WrongArguments as fault:
         print_error(fault.sentence)
         return WRONG
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
-    before = {name: file_state(name) for name in TRUSTED_FILES}
+    before = {name: file_state(name) for name in (*TRUSTED_FILES, *lock_files(packages))}
     agent_home: AgentHome | None = None
     if preset is not None:
         command, agent_home = _prepare_preset(preset, arguments)
@@ -112,10 +117,14 @@ def run(arguments: argparse.Namespace) -> int:
         if preset is not None and config_path(arguments) is None and arguments.socket is None:
             arguments.config = _map_models(preset, private)
         gateway = gateway_of_run(arguments, agent, private, log, environ=recording.environ)
-        with gateway as running:
-            status = _run(arguments, command, private, log, gateway=running, found=found, home=agent_home)
+        mirrored = package_mirror(arguments, packages, private, log, environ=recording.environ)
+        with gateway as running, mirrored as mirror:
+            status = _run(
+                arguments, command, private, log, gateway=running, found=found, home=agent_home, mirror=mirror
+            )
     recording.print_summary()
-    for name, state in before.items():
+    for name in dict.fromkeys([*before, *lock_files(packages)]):
+        state = before.get(name)
         if (now := file_state(name)) is not None and now != state:
             what = "the program made" if state is None else "while the program ran, something changed"
             print_error(f"{what} {name} here, which the next start would trust: look at it first")
@@ -219,6 +228,7 @@ def _run(
     gateway: RunGateway,
     found: Provided,
     home: AgentHome | None,
+    mirror: MirrorPlan | None,
 ) -> int:
     if files_of_config(os.path.realpath(arguments.config or CONFIG)):
         gateway.wait_until_listening()  # the files to be masked exist only then
@@ -232,6 +242,7 @@ def _run(
         ports=found.ports,
         agent_home=home,
     )
+    plan = with_mirror(plan, mirror, private)
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = os.memfd_create("modelplex-plan")
     try:
