@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -47,7 +48,10 @@ def tarball(name: str, version: str) -> bytes:
         "package.json": json.dumps({"name": name, "version": version, "main": "index.js"}),
         "index.js": f"module.exports = {json.dumps(version)};\n",
     }
-    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+    with (
+        gzip.GzipFile(fileobj=made, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
         for path, text in files.items():
             facts = tarfile.TarInfo(f"package/{path}")
             facts.size = len(text)

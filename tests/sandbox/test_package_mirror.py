@@ -230,6 +230,7 @@ def test_a_release_must_have_the_minimum_age(me: Person, pypi: Index) -> None:
     words = [*INSIDE, "--packages", "pypi", "--min-age", "7d", "--allow-package", "pypi:young"]
     done = me.run(*words, "--", *PIP, "download", "-q", "young==1.0", environ=_environ(pypi))
     assert done.returncode != 0
+    assert "withheld: pypi:young-1.0-py3-none-any.whl (it is too new)" in done.stderr
     done = me.run(*words, "--", *PIP, "download", "-q", "young", environ=_environ(pypi))
     assert done.returncode == 0, done.stderr
     assert [each.name for each in me.folder.glob("*.whl")] == ["young-0.9-py3-none-any.whl"]

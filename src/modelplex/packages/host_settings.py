@@ -89,9 +89,8 @@ def _uv(environ: Mapping[str, str], files: Iterable[str]) -> HostIndex:
             table = tomllib.loads(content)
         except ValueError:
             continue
-        indexes: Any = table.get("index")
-        tables: list[Any] = indexes if isinstance(indexes, list) else []
-        for each in tables:
+        indexes: object = table.get("index")
+        for each in cast("list[object]", indexes) if isinstance(indexes, list) else []:
             if isinstance(each, dict) and cast("dict[str, Any]", each).get("default"):
                 url = url or _text(cast("dict[str, Any]", each).get("url"))
         pip = table.get("pip")

@@ -15,7 +15,14 @@ import msgspec
 from modelplex.packages.allow_list import AllowedVersion, AllowList
 from modelplex.packages.names import Ecosystem
 from modelplex.packages.packument import BrokenPackument, Packument, read_packument
-from modelplex.packages.simple_index import BrokenPage, IndexFile, Withheld, filter_files, read_page
+from modelplex.packages.simple_index import (
+    AGE_REASONS,
+    BrokenPage,
+    IndexFile,
+    Withheld,
+    filter_files,
+    read_page,
+)
 from modelplex.packages.sites import METADATA, Wanted
 from modelplex.packages.upstream import FetchFailed, IndexClient
 
@@ -100,12 +107,12 @@ class PackageMirror:
             packument = await self.packument(wanted.name)
             tarball = packument.tarballs.get(wanted.version)
             if tarball is None:
-                raise _missing(f"{wanted.name}@{wanted.version}", packument.withheld)
+                raise self._missing(wanted, f"{wanted.name}@{wanted.version}", packument.withheld)
             return await self._file(wanted, tarball.url, exact=tarball.hashes, version=version)
         page = await self.pypi_page(wanted.name)
         found = next((each for each in page.files if each.filename == wanted.filename), None)
         if found is None:
-            raise _missing(wanted.filename, page.withheld)
+            raise self._missing(wanted, wanted.filename, page.withheld)
         if wanted.kind == "metadata":
             if not found.metadata:
                 raise NotServed(f"the index has no checked metadata of {wanted.filename}.")
@@ -117,17 +124,27 @@ class PackageMirror:
             raise self._refusal(ecosystem, name)
 
     def _refusal(self, ecosystem: str, what: str) -> NotServed:
-        self._report(
-            PackageFetch(
-                ecosystem=ecosystem, wanted=f"{ecosystem}:{what}", outcome="refused", started=time.time()
-            )
-        )
+        self._report_refusal(ecosystem, f"{ecosystem}:{what}", "")
         name = what.partition(" ")[0]
         return NotServed(
             f"{what} is in no lock file of this project and not listed by the host, which can allow it: "
             f"modelplex run --packages {ecosystem} --allow-package {ecosystem}:{name}",
             is_refused=True,
         )
+
+    def _report_refusal(self, ecosystem: str, wanted: str, reason: str) -> None:
+        self._report(
+            PackageFetch(
+                ecosystem=ecosystem, wanted=wanted, outcome="refused", started=time.time(), reason=reason
+            )
+        )
+
+    def _missing(self, wanted: Wanted, what: str, withheld: tuple[Withheld, ...]) -> NotServed:
+        for each in withheld:
+            if each.filename == what:
+                self._report_refusal(wanted.ecosystem, f"{wanted.ecosystem}:{what}", each.reason)
+                return NotServed(f"{what} is withheld: {each.reason}.", is_refused=True)
+        return NotServed(f"the index has no {what}.")
 
     async def _fetch_pypi(self, name: str) -> tuple[PypiPage, int]:
         page = await self._upstream.page("pypi", name)
@@ -136,6 +153,9 @@ class PackageMirror:
         except BrokenPage as error:
             raise FetchFailed(str(error)) from None
         kept, withheld = filter_files(files, name=name, allowed=self._allowed, newest=self._newest)
+        for each in withheld:
+            if each.reason in AGE_REASONS:  # tools do not ask for what their page lacks
+                self._report_refusal("pypi", f"pypi:{each.filename}", each.reason)
         return PypiPage(tuple(kept), tuple(withheld)), len(page.body)
 
     async def _fetch_packument(self, name: str) -> tuple[Packument, int]:
@@ -205,10 +225,3 @@ class PackageMirror:
             raise NotServed(f"{wanted.partition(':')[2]}: {error.sentence}.") from None
         report("ok", size, "")
         return found
-
-
-def _missing(what: str, withheld: tuple[Withheld, ...]) -> NotServed:
-    for each in withheld:
-        if each.filename == what:
-            return NotServed(f"{what} is withheld: {each.reason}.", is_refused=True)
-    return NotServed(f"the index has no {what}.")

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from modelplex.packages.allow_list import AllowList, integrity_hashes
-from modelplex.packages.simple_index import Withheld, read_time
+from modelplex.packages.simple_index import AGE_UNKNOWN, TOO_NEW, Withheld, read_time
 
 ABBREVIATED: Final = "application/vnd.npm.install-v1+json"
 ACCEPT: Final = f"{ABBREVIATED}; q=1.0, application/json; q=0.8"
@@ -95,8 +95,8 @@ def _tarball(facts: Mapping[str, Any]) -> Tarball | None:
 def _too_new(time: object, newest: float) -> str:
     released = read_time(time) if isinstance(time, str) else None
     if released is None:
-        return "its age is not known"
-    return "it is too new" if released > newest else ""
+        return AGE_UNKNOWN
+    return TOO_NEW if released > newest else ""
 
 
 def write_packument(packument: Packument, *, address: Callable[[str], str]) -> bytes:

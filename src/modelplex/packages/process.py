@@ -68,12 +68,15 @@ class MirrorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MirrorSummary(msgspec.Struct):
-    """What a run fetched. `refused` are the names that were asked for and not allowed."""
+    """What a run fetched. `refused` are the names that were asked for and not allowed, `withheld`
+    allowed files with the reason.
+    """
 
     fetched: int = 0
     size: int = 0
     failed: int = 0
     refused: list[str] = []
+    withheld: list[str] = []
 
 
 class FetchReports:
@@ -93,8 +96,10 @@ class FetchReports:
             self._refusals += 1
             if self._refusals > MAX_REFUSALS:
                 return
-            if fetch.wanted not in self.summary.refused:
-                self.summary.refused.append(fetch.wanted)
+            shown = f"{fetch.wanted} ({fetch.reason})" if fetch.reason else fetch.wanted
+            names = self.summary.withheld if fetch.reason else self.summary.refused
+            if shown not in names:
+                names.append(shown)
         elif fetch.outcome == "ok":
             self.summary.fetched += 1
             self.summary.size += fetch.size
@@ -119,7 +124,7 @@ def _as_record(fetch: PackageFetch, *, id: str, agent: str) -> ToolRecord:
         tool=fetch.wanted.partition(":")[2],
         method="packages/get",
         decision="deny" if fetch.outcome == "refused" else "allow",
-        rule="not in a lock file" if fetch.outcome == "refused" else "",
+        rule=(fetch.reason or "not in a lock file") if fetch.outcome == "refused" else "",
         outcome=fetch.outcome,
         error=fetch.reason or None,
         seconds=fetch.seconds,

@@ -20,6 +20,9 @@ from modelplex.packages.names import of_file
 
 JSON_TYPE: Final = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE: Final = "application/vnd.pypi.simple.v1+html"
+TOO_NEW: Final = "it is too new"
+AGE_UNKNOWN: Final = "its age is not known"
+AGE_REASONS: Final = frozenset({TOO_NEW, AGE_UNKNOWN})
 ACCEPT: Final = f"{JSON_TYPE}, {HTML_TYPE};q=0.5, text/html;q=0.1"
 
 
@@ -148,7 +151,7 @@ def filter_files(
         elif file.hashes and not version.accepts(file.hashes):
             reason = "its hash is not the lock file's"
         elif newest is not None and (file.uploaded is None or file.uploaded > newest):
-            reason = "its age is not known" if file.uploaded is None else "it is too new"
+            reason = AGE_UNKNOWN if file.uploaded is None else TOO_NEW
         if reason:
             withheld.append(Withheld(file.filename, reason))
         else:

@@ -216,10 +216,16 @@ def _print_summary(summary: MirrorSummary) -> None:
     parts: list[str] = []
     if summary.failed:
         parts.append(f"{summary.failed} could not be fetched")
-    if refused := summary.refused:
-        shown = ", ".join(refused[:MAX_SHOWN]) + (", ..." if len(refused) > MAX_SHOWN else "")
+    if summary.withheld:
+        parts.append(f"withheld: {_some(summary.withheld)}")
+    if summary.refused:
+        shown = _some(summary.refused)
         parts.append(
             f"refused, since neither a lock file nor the host names them: {shown} (--allow-package NAME)"
         )
     if parts:
         print_error("; ".join([f"packages: {summary.fetched} fetched", *parts]))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MAX_SHOWN]) + (", ..." if len(names) > MAX_SHOWN else "")
