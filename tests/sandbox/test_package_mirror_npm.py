@@ -128,7 +128,7 @@ snapshots:
     (who.folder / "config.toml").write_text(
         f'[[providers]]\ntype = "demo"\n[packages]\nnpm = "{registry.origin}/npm"\n'
     )
-    command = [str(node()), str(MODULES / "pnpm" / "bin" / "pnpm.mjs"), "install", "--frozen-lockfile"]
+    command = [str(node()), str(MODULES / "pnpm" / "bin" / "pnpm.cjs"), "install", "--frozen-lockfile"]
     done = who.run(*INSIDE, "--ro", str(MODULES), "--", *command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (who.folder / "node_modules/plain/index.js").read_text() == 'module.exports = "1.2.3";\n'
