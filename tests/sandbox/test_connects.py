@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-from modelplex.sandbox.connects import MAX_SOCKETS, OwnSockets
+import pytest
+
+from modelplex.sandbox import connects
+from modelplex.sandbox.connects import MAX_SOCKETS, NOTIFICATION, RESPONSE, CallSupervisor, OwnSockets
 from tests.sandbox.sandboxes import Person
 
 
@@ -107,3 +111,17 @@ def test_files_of_sockets_are_forgotten_when_removed_and_beyond_the_limit(tmp_pa
     assert paths[1].stat() not in known
     assert paths[2].stat() in known
     assert repr(known) == f"<OwnSockets, {MAX_SOCKETS} files>"
+
+
+def test_a_defect_refuses_the_call_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = object.__new__(CallSupervisor)
+    monkeypatch.setattr(supervisor, "_answers", {}, raising=False)
+    monkeypatch.setattr(supervisor, "_listener", -1, raising=False)
+    sent: list[bytes] = []
+    monkeypatch.setattr(connects.fcntl, "ioctl", lambda *arguments: sent.append(bytes(arguments[2])))
+    fields = [7, 1, *[0] * (len(NOTIFICATION.unpack(bytes(NOTIFICATION.size))) - 2)]
+    supervisor._answer(bytearray(NOTIFICATION.pack(*fields)))
+    assert [RESPONSE.unpack(one)[:3] for one in sent] == [(7, 0, -errno.EACCES)]
+    assert "KeyError" in capsys.readouterr().err

@@ -24,6 +24,7 @@ import select
 import socket
 import stat
 import struct
+import sys
 import threading
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -161,6 +162,9 @@ class CallSupervisor:
             value, flags = self._answers[call](ident, tid, (_signed(one), two, three, four))
         except OSError as fault:
             code = fault.errno or errno.EACCES
+        except Exception as fault:  # noqa: BLE001 - its caller would wait for ever
+            code = errno.EACCES
+            sys.stderr.write(f"modelplex run: a system call was refused by a defect: {fault!r}\n")
         with suppress(OSError):  # the caller was killed
             fcntl.ioctl(self._listener, SEND, bytearray(RESPONSE.pack(ident, value, -code, flags)))
 
