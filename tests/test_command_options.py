@@ -15,6 +15,7 @@ VALUES: dict[str, list[str]] = {
     "--http": [":8080"],
     "--socket": ["./m.socket"],
     "--vsock": ["77"],
+    "--admin-socket": ["./admin.socket"],
     "--no-reload": [],
     "--verbose": [],
 }

@@ -172,6 +172,9 @@ BY_NUMBER = re.compile(r"[\w-]+\.md(?:\s+(?:#\s+)?section)?\s+(?:#\s+)?[A-Z]?\d[
 """A section by its number, which no heading here has."""
 WEB = re.compile(r"https?://\S+")
 
+OF_AGENTS = frozenset("AGENTS.md CLAUDE.md GEMINI.md QWEN.md".split())
+"""Instructions of agents, which are the users' own files."""
+
 
 def dead_citations(root: Path, files: list[Path]) -> list[str]:
     """One sentence for each document that a file of code names and that is not in the repository. A
@@ -186,6 +189,8 @@ def dead_citations(root: Path, files: list[Path]) -> list[str]:
             f"{inside} cites {' '.join(cited.split())} by a number" for cited in BY_NUMBER.findall(text)
         )
         for path, *names in CITED.findall(text):
+            if path.rpartition("/")[2] in OF_AGENTS:
+                continue
             target = root / path
             known = any(document.endswith("/" + path.lstrip("./")) for document in there)
             if not target.is_file() and not (inside.parts[0] == "tests" and known):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from modelplex.records.store import queries
+from modelplex.records.store.database import open_database
 from tests.gateways import Running, gateway, one
 from tests.upstreams import answer, chat_answer, chat_stream, provider, stream
 
@@ -51,6 +53,29 @@ async def test_a_client_goes_on_by_id_with_a_provider_that_speaks_another_form(t
         assert second["previous_response_id"] == first["id"]
         told = [(m["role"], m["content"]) for m in up.seen[1].json["messages"]]
         assert told == [("user", "one"), ("assistant", "Hello"), ("user", "two")]
+
+
+async def test_the_record_has_the_call_as_child_and_both_bodies(tmp_path: Path) -> None:
+    """The client's few bytes, and the whole conversation that went to the provider."""
+    store = tmp_path / "records.sqlite"
+    config = MEMORY + one("URL", type="together") + f'[record]\ncontent = "full"\nstore = "{store}"\n'
+    async with provider(stream(*chat_stream("Hello")), answer(chat_answer("Again"))) as up:
+        async with gateway(config.replace("URL", up.url), folder=tmp_path) as gw:
+            begun = (await respond(gw, input="one", stream=True)).body.decode()
+            first = json.loads(begun.split("data: ")[1].split("\n")[0])["response"]["id"]
+            await respond(gw, input="two", previous_response_id=first)
+            await respond(gw, input="three", previous_response_id="resp_unknown")
+        sent = [each.body for each in up.seen]
+    db = open_database(store, read_only=True)
+    one_, two, three = reversed(queries.recent_calls(db))
+    assert (two.parent, two.relation, two.run) == (one_.id, "turn", one_.run)
+    assert (three.status, three.parent) == (400, None)
+    body = queries.request_body(db, two.id)
+    assert body is not None
+    assert json.loads(body) == {"model": "m", "input": "two", "previous_response_id": first}
+    assert two.bytes_in == len(body)
+    assert [queries.sent_body(db, call.id, 1) for call in (one_, two)] == sent
+    db.close()
 
 
 async def test_a_provider_with_the_same_form_gets_the_whole_conversation_and_keeps_nothing(

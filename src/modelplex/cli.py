@@ -186,7 +186,11 @@ def _with_listeners(config: Config, arguments: argparse.Namespace) -> Config:
     listeners = {name: tuple(dict.fromkeys(values)) for name, values in given.items() if values is not None}
     if listeners:
         listeners = {"http": (), **listeners}
-    return replace(config, server=replace(config.server, **listeners))
+    server = replace(config.server, **listeners)
+    admin_socket: str | None = getattr(arguments, "admin_socket", None)
+    if admin_socket is not None:
+        server = replace(server, admin_socket=admin_socket)
+    return replace(config, server=server)
 
 
 # --- check

@@ -160,6 +160,13 @@ OPTIONS: Final = (
         _vsock_port,
         repeated_by=_LISTENING,
     ),
+    Option(
+        "--admin-socket",
+        frozenset({SERVE}),
+        "serve the page, status and metrics on this Unix socket too, for the host alone",
+        "PATH",
+        bridge.file_name,
+    ),
     Option("--no-reload", frozenset({SERVE, "run"}), "do not reload the config when the file changes"),
     Option(
         "--verbose",

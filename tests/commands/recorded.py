@@ -45,6 +45,10 @@ SECOND: list[dict[str, Any]] = [
 ]
 
 
+OTHER = b'{"model": "m-2", "contents": []}'
+"""What the provider of another dialect got."""
+
+
 def request(messages: list[dict[str, Any]], **more: Any) -> bytes:
     return json.dumps({"model": "m", "messages": messages, "tools": [TOOL], **more}).encode()
 
@@ -67,8 +71,10 @@ def chat(number: int, body: bytes, response: bytes | None, **more: Any) -> Recor
 
 def calls() -> list[Record]:
     """Two turns, the second streamed after a failed attempt; a refused call; a broken one."""
-    failed = AttemptRecord("q", "m-2", 0, "overloaded", status=503, seconds=0.1, message="busy \x1b[2J")
-    ok = AttemptRecord("p", "m-1", 0, "ok", status=200, seconds=0.4)
+    failed = AttemptRecord(
+        "q", "m-2", 0, "overloaded", status=503, seconds=0.1, message="busy \x1b[2J", sent=OTHER
+    )
+    ok = AttemptRecord("p", "m-1", 0, "ok", status=200, seconds=0.4, sent=request(SECOND, stream=True))
     return [
         chat(1, request(FIRST), completion({"content": None, "tool_calls": [CALL]}, "tool_calls"), finish_reason="tool_calls"),
         chat(
@@ -79,8 +85,9 @@ def calls() -> list[Record]:
             attempts=(failed, ok),
             stripped=(StrippedValue("/tools/1", "web-search"),),
             changes=(Change("drop", "top_k", "no such parameter"),),
+            headers=(("user-agent", "agent/1"), ("x-api-key", "(not kept)")),
         ),
-        chat(3, b"no json", None, status=403, outcome="error", blame="policy", code="policy", error="Policy: no.", attempts=(), usage=None, cost=None),
+        chat(3, b"no json", None, status=403, outcome="error", blame="policy", code="policy", error="Policy: no.", attempts=(), usage=None, cost=None, declared=70),
         chat(4, request(FIRST), b"", status=502, outcome="error", blame="provider", code="upstream", error="It broke.", usage=None, cost=None),
     ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelplex import cli
-from tests.commands.recorded import SECOND, record_in, request, streamed
+from tests.commands.recorded import OTHER, SECOND, record_in, request, streamed
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -39,8 +39,11 @@ def test_one_call_has_its_attempts_and_losses(modelplex: Run) -> None:
     assert "stripped: /tools/1 (web-search)" in lines
     assert "changed: drop top_k: no such parameter" in lines
     assert "run: run-1 (turn of mpx-0001)" in lines
+    assert "header user-agent: agent/1" in lines
+    assert "header x-api-key: (not kept)" in lines
     assert lines[-2:] == ["assistant:", "    Done now."]
     assert "error: Policy: no. (blame: policy)" in modelplex("show", "mpx-0003")[1]
+    assert "it was to have 70 bytes" in modelplex("show", "mpx-0003")[1]
     assert "git/git_status" in modelplex("show", "mpx-t0005")[1]
 
 
@@ -51,6 +54,11 @@ def test_the_raw_bytes_are_those_that_were_sent(
     assert capfdbinary.readouterr().out == request(SECOND, stream=True)
     assert cli.main(["show", "mpx-0002", "--raw", "--response", "--store", place]) == 0
     assert capfdbinary.readouterr().out == streamed("Done", " now.")
+    for attempt, sent in ((1, OTHER), (2, request(SECOND, stream=True))):
+        assert cli.main(["show", "mpx-0002", "--raw", "--attempt", str(attempt), "--store", place]) == 0
+        assert capfdbinary.readouterr().out == sent
+    assert cli.main(["show", "mpx-0002", "--raw", "--attempt", "3", "--store", place]) == 1
+    assert b"attempt 3 of mpx-0002 is not stored" in capfdbinary.readouterr().err
 
 
 def test_what_is_not_there_is_reported(tmp_path: Path, modelplex: Run) -> None:

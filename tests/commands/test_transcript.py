@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from modelplex.commands.transcript import Block, Entry, new_entries, read_received, read_sent
-from modelplex.records.store.queries import CallSummary, recent_calls
+from modelplex.records.store.queries import recent_calls
+from modelplex.records.store.rows import CallSummary
 from tests.commands.recorded import SECOND, completion, request, streamed
 from tests.records.store import stored
 

@@ -18,6 +18,7 @@ from modelplex.config import (
     LogConfig,
     McpConfig,
     McpServer,
+    PackagesConfig,
     PolicyConfig,
     PriceConfig,
     ProviderConfig,
@@ -29,7 +30,7 @@ from modelplex.config import (
     tools,
 )
 from modelplex.config.providers import PROVIDER, QUIRKS
-from modelplex.config.read import FAILOVER, LOG, RECORD
+from modelplex.config.read import FAILOVER, LOG, PACKAGES, RECORD
 from modelplex.config.server import SERVER
 from modelplex.core.request import Quirks
 from tests.config.configs import KEY, TYPES, read
@@ -40,6 +41,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (FailoverConfig, FAILOVER),
     (LogConfig, LOG),
     (RecordConfig, RECORD),
+    (PackagesConfig, PACKAGES),
     (McpConfig, tools.MCP),
     (McpServer, tools.SERVER),
     (Quirks, QUIRKS),
@@ -97,6 +99,7 @@ def test_the_example_shows_every_key() -> None:
         FailoverConfig: tree["failover"],
         LogConfig: tree["log"],
         RecordConfig: tree["record"],
+        PackagesConfig: tree["packages"],
         McpConfig: tree["mcp"],
         McpServer: {**tree["mcp"]["servers"][0], **tree["mcp"]["servers"][1]},
     }
@@ -112,6 +115,7 @@ def test_the_example_shows_the_defaults() -> None:
     assert example.failover == FailoverConfig()
     assert example.log == LogConfig()
     assert example.record == RecordConfig()
+    assert example.packages == PackagesConfig()
     assert example.policy == PolicyConfig()
     assert example.agents == ()
     assert not example.mcp.enabled

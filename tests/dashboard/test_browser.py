@@ -163,14 +163,14 @@ async def test_a_request_shows_its_parts_what_is_new_and_the_bytes_of_both_sides
         assert await tab.page.locator(".part.same").count() >= 5
         assert "read_file" in await tab.text(".part.new.assistant")
         assert "careful engineer" not in await tab.text(".part.new >> nth=0")
-        await tab.page.click("button:has-text('New in this turn')")
+        await tab.page.click("button:has-text('New')")
         assert await tab.page.locator(".part.same").count() == 0
         await tab.page.click("button:has-text('From the client')")
         await tab.sees("pre.tall:has-text('\"store\": true')")
         await tab.page.click("button:has-text('To the provider')")
         await tab.sees("pre.tall:has-text('users_1')")
         assert '"store": true' not in await tab.text("pre.tall")
-        await tab.page.click("button:has-text('Both compared')")
+        await tab.page.click("button:has-text('Compared')")
         await tab.sees(".diff .del:has-text('store')")
         await tab.page.click("button:has-text('Response')")
         await tab.sees("pre.tall:has-text('data:')")
@@ -216,6 +216,22 @@ async def test_without_bodies_a_request_says_how_they_are_stored(tmp_path: Path)
 # --- Spend, Tools, Health
 
 
+USED = """
+async () => {
+  const { used } = await import("/_internal/page/static/spend.js");
+  const [may, june] = [Date.UTC(2026, 4, 31) / 1000, Date.UTC(2026, 5, 1) / 1000];
+  const days = [may, june, june + 86400];
+  const hours = [june - 3600, june, june + 3600];
+  return [
+    used([1, 2, 3], days, { per: "day", spent: 3, step: 86400, now: june + 90000 }),
+    used([1, 2, 3], days, { per: "month", spent: 9, step: 86400, now: june + 90000 }),
+    used([4, 7, 3], days, { per: "total", spent: 9, step: 86400, now: june + 90000 }),
+    used([1, 1, 2], hours, { per: "day", spent: 9, step: 3600, now: june + 3700 }),
+  ];
+}
+"""
+
+
 async def test_spend_adds_up_by_agent_and_shows_budgets(tmp_path: Path) -> None:
     async with scene(tmp_path) as made, opened(made) as tab:
         for _ in range(2):
@@ -230,8 +246,15 @@ async def test_spend_adds_up_by_agent_and_shows_budgets(tmp_path: Path) -> None:
         assert "qwen-fast" in await tab.text("table[aria-label='By model']")
         assert "$5.00 a day" in await tab.text("table[aria-label=Budgets]")
         await tab.sees("svg.chart rect.bar")
+        await tab.sees("svg[aria-label='Budget of coder'] rect.bar")
+        await tab.sees("svg[aria-label='Budget of coder'] line.limit", state="attached")
+        for agent, budget in (("coder", "$5.00 a day"), ("reviewer", "400k a month")):
+            assert budget in (await tab.page.text_content(f"svg[aria-label='Budget of {agent}']") or "")
         await tab.page.click("button:has-text('30 days')")
         assert "range=month" in tab.page.url
+        # Of a month's budget what came before is counted too: back from what is spent now.
+        used = await tab.page.evaluate(USED)
+        assert used == [[1, 2, 3], [None, 6, 9], [0, 6, 9], [None, 7, 9]]
 
 
 async def test_a_changed_tool_is_shown_beside_the_approved_one_and_approved(tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ from modelplex.dashboard.calls import (
     RECENT,
     ROWS_PER_TICK,
     CallFeed,
-    CallRow,
     PageFilter,
     filter_of,
-    row_of,
     sampled,
 )
 from modelplex.records.record import AttemptRecord, Record, Times
 from modelplex.records.sink import Sink
+from modelplex.records.store.rows import CallSummary, summary_of
 from modelplex.records.tool_call import ToolRecord
 
 
@@ -59,27 +58,33 @@ def tool(**more: Any) -> ToolRecord:
 
 
 def test_a_row_has_the_facts_of_a_model_call() -> None:
-    row = row_of(record())
-    assert (row.kind, row.agent, row.model, row.served, row.provider) == (
+    row = summary_of(record())
+    assert (row.kind, row.agent, row.requested_model, row.model, row.provider) == (
         "model",
         "coder",
         "fast",
         "gpt-x",
         "p",
     )
-    assert (row.tokens_in, row.tokens_out, row.cached, row.cost, row.unpriced) == (13, 5, 3, 0.25, False)
+    assert (row.tokens_in, row.tokens_out, row.cache_read, row.cost, row.is_unpriced) == (
+        13,
+        5,
+        3,
+        0.25,
+        False,
+    )
     assert (row.seconds, row.first_output, row.attempts) == (2.0, 0.5, 1)
 
 
 def test_tokens_without_a_price_are_unpriced_and_a_call_without_tokens_is_not() -> None:
-    assert row_of(record(cost=None)).unpriced
-    assert not row_of(record(cost=None, usage=None)).unpriced
-    assert not row_of(record(cost=None, usage=Usage())).unpriced
+    assert summary_of(record(cost=None)).is_unpriced
+    assert not summary_of(record(cost=None, usage=None)).is_unpriced
+    assert not summary_of(record(cost=None, usage=Usage())).is_unpriced
 
 
 def test_a_row_has_the_facts_of_a_tool_call() -> None:
-    row = row_of(tool(outcome="refused", reason="not_permitted", code=-32601))
-    assert (row.kind, row.model, row.provider, row.endpoint) == ("tool", "log", "git", "tools/call")
+    row = summary_of(tool(outcome="refused", reason="not_permitted", code=-32601))
+    assert (row.kind, row.tool, row.server, row.endpoint) == ("tool", "log", "git", "tools/call")
     assert (row.outcome, row.code) == ("refused", "not_permitted")
 
 
@@ -101,7 +106,7 @@ def test_a_row_has_the_facts_of_a_tool_call() -> None:
     ],
 )
 def test_a_filter_names_what_it_wants(wanted: dict[str, str], matches: bool) -> None:
-    assert filter_of(wanted).matches(row_of(record())) is matches
+    assert filter_of(wanted).matches(summary_of(record())) is matches
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_a_filter_names_what_it_wants(wanted: dict[str, str], matches: bool) -> 
     ],
 )
 def test_unusual_calls_can_be_asked_for(only: str, facts: dict[str, Any]) -> None:
-    assert PageFilter(only=only).matches(row_of(record(**facts)))
+    assert PageFilter(only=only).matches(summary_of(record(**facts)))
 
 
 class Sinks:
@@ -164,12 +169,12 @@ def test_of_many_calls_a_page_gets_a_sample_and_their_number() -> None:
 
 
 def test_a_sample_prefers_what_is_unusual_and_keeps_the_order() -> None:
-    usual: CallRow = row_of(record())
-    rows = [row_of(record(n, outcome="error" if n % 100 == 3 else "ok")) for n in range(400)]
+    usual: CallSummary = summary_of(record())
+    rows = [summary_of(record(n, outcome="error" if n % 100 == 3 else "ok")) for n in range(400)]
     chosen = sampled(rows, 10)
     assert len(chosen) == 10
     assert {"mpx-3", "mpx-103", "mpx-203", "mpx-303"} <= {row.id for row in chosen}
     assert [rows.index(row) for row in chosen] == sorted(rows.index(row) for row in chosen)
     assert sampled([usual], 10) == [usual]
-    failed = [row_of(record(n, outcome="error")) for n in range(40)]
+    failed = [summary_of(record(n, outcome="error")) for n in range(40)]
     assert sampled(failed, 10) == failed[-10:]

@@ -80,7 +80,7 @@ async def test_a_run_is_listed_searched_and_exported(tmp_path: Path) -> None:
         assert (run["agent"], run["calls"]) == ("coder", 4)
         assert (await ask(made, "GET", "/runs?agent=nobody")).json["runs"] == []
         found = (await ask(made, "GET", f"/run/{run['id']}")).json
-        assert [each["relation"] for each in found["calls"]] == ["root", "turn", "turn", "branch"]
+        assert [each["row"]["relation"] for each in found["calls"]] == ["root", "turn", "turn", "branch"]
         hits = (await ask(made, "GET", f"/run/{run['id']}/search?q=users_1")).json["found"]
         assert hits == [found["calls"][2]["row"]["id"]]
         assert (await ask(made, "GET", f"/run/{run['id']}/search?q=")).json == {"found": []}

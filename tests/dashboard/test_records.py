@@ -22,7 +22,8 @@ from modelplex.dashboard.records import (
     spending,
 )
 from modelplex.records.store.database import Database, StoreUnavailable, open_database
-from modelplex.records.store.queries import CallSummary, recent_calls, recent_runs
+from modelplex.records.store.queries import recent_calls, recent_runs
+from modelplex.records.store.rows import CallSummary
 from tests.dashboard.scene import Scene, scene
 from tests.dashboard.test_browser import FULL, conversation
 from tests.gateways import WAIT_S
@@ -57,7 +58,7 @@ async def test_calls_come_in_pages_and_by_filters_that_the_store_does_not_know(
         seen: list[str] = []
         page = call_page(db, PageFilter(), None)
         while True:
-            seen += [row.model for row in page.rows]
+            seen += [row.requested_model for row in page.rows]
             if page.last is None:
                 break
             assert len(page.rows) == 2
@@ -66,7 +67,7 @@ async def test_calls_come_in_pages_and_by_filters_that_the_store_does_not_know(
         assert [row.model for row in call_page(db, PageFilter(model="GPT"), None).rows] == ["gpt-5-fast"] * 2
         assert [row.model for row in call_page(db, PageFilter(only="unpriced"), None).rows] == ["qwen-fast"]
         (failed,) = call_page(db, PageFilter(only="failed"), None).rows
-        assert (failed.model, failed.code) == ("no-such-model", "model_not_found")
+        assert (failed.requested_model, failed.code) == ("no-such-model", "model_not_found")
         db.close()
 
 
@@ -116,7 +117,7 @@ async def test_a_run_has_its_calls_with_what_they_say_and_is_searched(tmp_path: 
         db = await database(made, 4)
         (run,) = recent_runs(db)
         calls = run_calls(db, run.id)
-        assert [call.relation for call in calls] == ["root", "turn", "turn", "branch"]
+        assert [call.row.relation for call in calls] == ["root", "turn", "turn", "branch"]
         assert calls[0].asks == "The build fails on main. Find out why."
         assert calls[-1].asks == "Look at the other branch."
         assert all(call.says.startswith("The build fails because") for call in calls)
@@ -139,6 +140,8 @@ async def test_spending_adds_up_by_group_and_over_time(tmp_path: Path, days: int
         assert len(found.at) == (24 if days == 1 else days)
         assert found.cost["gpt-5-fast"][-1] == pytest.approx(0.00204)
         assert found.tokens["qwen-fast"][-1] == 1240
+        assert found.agents["coder"].cost[-1] == pytest.approx(0.00204)
+        assert found.agents["researcher"].tokens[-1] == 1240
         assert sum(sum(values) for values in found.tokens.values()) == 2480
         db.close()
 

@@ -56,6 +56,12 @@ class Desk:
         out, err = self._capsys.readouterr()
         return Said(status, out, err)
 
+    def texts(self) -> list[dict[str, Any]]:
+        """The definitions whose texts are kept; instructions are {}."""
+        files = (self.folder / "state" / "mcp-definitions").iterdir()
+        texts = [file.read_text() for file in files]
+        return [json.loads(text) if text.startswith("{") else {} for text in texts]
+
     @property
     def lock(self) -> Path:
         return self.folder / "modelplex.mcp.lock"
@@ -246,7 +252,13 @@ def test_after_lock_a_changed_or_new_tool_waits_and_is_refused_until_it_is_appro
         "git__push is new",
         "git (instructions) has changed since it was approved",
     ]
+    assert [each["description"] for each in desk.texts() if each.get("name") == "status"] == ["Does it."]
     assert desk("approve", "git__status") == (0, "approved: git__status\n", "")
+    assert {each["description"] for each in desk.texts() if each.get("name") == "status"} == {
+        "Does it.",
+        "Sends it on.",
+    }
+    assert not [each for each in desk.texts() if each.get("name") == "push"]
     assert desk("call", "git__status").status == 0
     assert "has not been approved" in desk("call", "git__push").err
     assert desk("approve", "--all").out == "approved: git__push\napproved: git\n"

@@ -804,3 +804,37 @@ async def test_a_larger_model_of_the_alias_is_tried_after_an_overflow(tmp_path: 
         async with gateway(config + '[failover]\non_overflow = "next"\n', folder=tmp_path) as gw:
             got = await gw.chat()
             assert (got.status, got.headers["x-modelplex-provider"]) == (200, "large")
+
+
+async def test_a_server_without_responses_is_asked_for_chat_and_it_is_remembered(tmp_path: Path) -> None:
+    missing = answer({"detail": "Not Found"}, status=404)
+    asked = {"model": "m", "input": "x"}
+    async with (
+        provider(missing, answer(chat_answer("Hi")), answer(chat_answer("again"))) as up,
+        gateway(one(up.url), folder=tmp_path) as gw,
+    ):
+        got = await gw.ask("POST", "/v1/responses", asked)
+        assert (got.status, got.json["output"][0]["content"][0]["text"]) == (200, "Hi")
+        again = await gw.ask("POST", "/v1/responses", asked)
+        assert again.json["output"][0]["content"][0]["text"] == "again"
+        assert [each.target.removeprefix("/v1") for each in up.seen] == [
+            "/responses",
+            "/chat/completions",
+            "/chat/completions",
+        ]
+
+
+async def test_what_the_config_says_is_missing_is_not_asked_for(tmp_path: Path) -> None:
+    async with (
+        provider(answer(chat_answer("Hi"))) as up,
+        gateway(one(up.url, lacks=["responses"]), folder=tmp_path) as gw,
+    ):
+        assert (await gw.ask("POST", "/v1/responses", {"model": "m", "input": "x"})).status == 200
+        assert [each.target for each in up.seen] == ["/v1/chat/completions"]
+
+
+async def test_a_server_of_openais_form_may_rerank(tmp_path: Path) -> None:
+    ranked = {"results": [{"index": 0, "relevance_score": 0.5}]}
+    async with provider(answer(ranked)) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        got = await gw.ask("POST", "/v1/rerank", {"model": "m", "query": "q", "documents": ["d"]})
+        assert (got.status, got.json) == (200, ranked)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from modelplex.records import store_sink
+from modelplex.records.record import AttemptRecord
 from modelplex.records.store import queries
 from modelplex.records.store.database import Database, StoreUnavailable, open_database
 from modelplex.records.store_sink import StoreSink
@@ -127,6 +128,19 @@ def test_what_does_not_fit_is_counted(tmp_path: Path, monkeypatch: pytest.Monkey
         assert queries.request_body(database, "mpx-0001") == b"x" * 900
         assert queries.request_body(database, "mpx-0002") is None
     assert reports.lines[-1][1] == {"place": database.place, "dropped": 1, "without_bodies": 1}
+
+
+def test_bodies_that_went_to_providers_count_where_they_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_sink, "QUEUED_BODIES_LIMIT", 1_000)
+    made = StoreSink(lambda: stored.database(tmp_path), stored.options(), report=Reports())
+    body = b"x" * 600
+    made.record(record(1, body, attempts=(AttemptRecord("p", "m", 0, "ok", sent=body),)))
+    assert made.status().without_bodies == 0
+    made.record(record(2, b"", attempts=(AttemptRecord("p", "m", 0, "ok", sent=b"y" * 600),)))
+    assert made.status().without_bodies == 1
+    assert made._queue[1].attempts[0].sent is None  # type: ignore[union-attr]
 
 
 def test_where_bodies_are_not_stored_large_ones_do_not_wait(

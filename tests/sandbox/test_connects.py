@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from modelplex.sandbox import connects
+from modelplex.sandbox.connects import MAX_SOCKETS, NOTIFICATION, RESPONSE, CallSupervisor, OwnSockets
 from tests.sandbox.sandboxes import Person
 
 
@@ -56,7 +64,7 @@ def test_each_connection_is_made_or_fails_as_the_kernel_would(me: Person) -> Non
         "own": "connected",
         "relative": "connected",
         "through proc": "connected",
-        "shared": "EACCES",
+        "shared": "connected",
         "abstract": "connected",
         "a file": "ECONNREFUSED",
         "missing": "ENOENT",
@@ -66,3 +74,54 @@ def test_each_connection_is_made_or_fails_as_the_kernel_would(me: Person) -> Non
         "too long": "EINVAL",
         "bad pointer": "EFAULT",
     }, done.stderr
+
+
+def test_interfaces_are_listed_and_a_descriptor_is_passed_as_asked(who: Person) -> None:
+    code = (
+        "import fcntl, os, socket\n"
+        "print([name for _, name in socket.if_nameindex()])\n"
+        "made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK)\n"
+        "print(os.get_inheritable(made.fileno()), bool(fcntl.fcntl(made, fcntl.F_GETFL) & os.O_NONBLOCK))"
+    )
+    assert who.python(code).stdout == "['lo']\nFalse True\n"
+
+
+def test_a_pair_of_datagram_sockets_keeps_messages_apart(who: Person) -> None:
+    code = (
+        "import socket\n"
+        "one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "one.send(b'a'); one.send(b'b'); print(other.recv(9), other.recv(9))"
+    )
+    assert who.python(code).stdout == "b'a' b'b'\n"
+
+
+def test_files_of_sockets_are_forgotten_when_removed_and_beyond_the_limit(tmp_path: Path) -> None:
+    known = OwnSockets()
+    paths = [tmp_path / str(number) for number in range(MAX_SOCKETS + 2)]
+    for path in paths:
+        path.touch()
+    known.add(os.open(paths[0], os.O_PATH))
+    known.add(os.open(paths[0], os.O_PATH))
+    status = paths[0].stat()
+    assert status in known
+    paths[0].unlink()
+    for path in paths[1:]:
+        known.add(os.open(path, os.O_PATH))
+    assert status not in known
+    assert paths[1].stat() not in known
+    assert paths[2].stat() in known
+    assert repr(known) == f"<OwnSockets, {MAX_SOCKETS} files>"
+
+
+def test_a_defect_refuses_the_call_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = object.__new__(CallSupervisor)
+    monkeypatch.setattr(supervisor, "_answers", {}, raising=False)
+    monkeypatch.setattr(supervisor, "_listener", -1, raising=False)
+    sent: list[bytes] = []
+    monkeypatch.setattr(connects.fcntl, "ioctl", lambda *arguments: sent.append(bytes(arguments[2])))
+    fields = [7, 1, *[0] * (len(NOTIFICATION.unpack(bytes(NOTIFICATION.size))) - 2)]
+    supervisor._answer(bytearray(NOTIFICATION.pack(*fields)))
+    assert [RESPONSE.unpack(one)[:3] for one in sent] == [(7, 0, -errno.EACCES)]
+    assert "KeyError" in capsys.readouterr().err

@@ -30,9 +30,10 @@ CLOSED = {
     "udp_beyond": "ENETUNREACH",
     "vsock": "EAFNOSUPPORT",
     "alg": "EAFNOSUPPORT",
-    "netlink": "EAFNOSUPPORT",
+    "netlink_write": "EPERM",
+    "netlink_other": "EPROTONOSUPPORT",
     "unix_datagram": "EPROTONOSUPPORT",
-    "unix_datagram_pair": "EPROTONOSUPPORT",
+    "unix_datagram_by_pair": "ENOTCONN",
     "io_uring": "ENOSYS",
     "key_ring": "ENOSYS",
     "raw": "EPERM",
@@ -50,6 +51,7 @@ CLOSED = {
     "socket_through_proc": "EACCES",
     "socket_by_relative_path": "EACCES",
     "socket_through_link": "EACCES",
+    "socket_in_place_of_an_own": "EACCES",
     "secret": "ENOENT",
     "host_process": "ENOENT",
     "host_pidfd": "ESRCH",
@@ -109,7 +111,11 @@ class Host:
         for place in self.sockets:
             if place != "later":
                 self.listen(self.sockets[place])
+        datagrams = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        datagrams.bind(str(who.folder / "d.sock"))
+        (who.folder / "d.sock").chmod(0o777)
         self.facts: dict[str, Any] = {
+            "datagrams": str(who.folder / "d.sock"),
             "tcp": tcp.getsockname()[1],
             "udp": udp.getsockname()[1],
             "beyond": "203.0.113.1",  # of the documentation block: has a route wherever there is a default route

@@ -59,6 +59,13 @@ def test_a_socket_without_an_agent() -> None:
     assert made.mcp.stdio_socket is None
 
 
+def test_the_admin_socket_is_the_runs_own() -> None:
+    theirs = Config(server=ServerConfig(socket=("./m.socket",), admin_socket="./admin.socket"))
+    assert config_for_socket(theirs, "/tmp/x", agent=None).server.admin_socket is None
+    made = config_for_socket(theirs, "/tmp/x", agent=None, admin_socket="/s/7.socket")
+    assert made.server.admin_socket == "/s/7.socket"
+
+
 # --- shared by the runs of an agent
 
 

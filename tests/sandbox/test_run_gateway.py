@@ -46,6 +46,45 @@ def test_a_gateway_that_does_not_start_shows_its_error(me: Person) -> None:
     assert "nonsense" in done.stderr
 
 
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_the_gateway_has_an_admin_socket_that_the_program_cannot_see(
+    who: Person, is_configured: bool
+) -> None:
+    """Not even with the host's file system."""
+    if is_configured:
+        (who.folder / "config.toml").write_text('[[providers]]\ntype = "demo"\nname = "mine"\n')
+    runs = who.home / ".local" / "state" / "modelplex" / "runs"
+    code = (
+        "import os, sys\n"
+        "print('inside', flush=True)\n"
+        "sys.stdin.readline()\n"
+        f"print(os.path.exists({str(runs)!r}), os.environ.get('MODELPLEX_RUN'))"
+    )
+    words = who.command("run", "--fs", "host", "--", sys.executable, "-c", code)
+    run = subprocess.Popen(
+        words, cwd=who.folder, env=who.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stdout.readline() == "inside\n"
+        (socket,) = runs.glob("*.socket")
+        assert socket.stat().st_mode & 0o777 == 0o600
+        stop = subprocess.run(
+            who.command("stop", "nobody"),
+            cwd=who.folder,
+            env=who.environ,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert (stop.returncode, stop.stdout, stop.stderr) == (1, "0 calls stopped\n", "")
+        out, _ = run.communicate("\n", timeout=WAIT_S)
+    assert out == "False None\n"
+    assert list(runs.glob("*.socket")) == []
+
+
 def test_the_log_of_the_gateway_is_on_stderr_with_verbose_only(me: Person) -> None:
     assert me.run("--", "true").stderr == PROTECTED_LINE
     assert "started" in me.run("--verbose", "--", "true").stderr

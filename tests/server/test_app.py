@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 from modelplex.core.caller import Caller
+from modelplex.records.request_headers import NOT_KEPT
+from modelplex.records.store import queries
+from modelplex.records.store.database import open_database
+from modelplex.records.store.queries import StoredCall
 from modelplex.server import app
 from modelplex.server.app import MAX_MODEL_NAME
-from tests.gateways import WAIT_S, gateway, one
+from tests.gateways import WAIT_S, Running, gateway, one
 from tests.processes import CHAT, chat, connect, exchange, read_response, request
+from tests.records.store.stored import contents
 from tests.upstreams import answer, chat_answer, chat_stream, provider, stall, stream
 
 DEMO = '[[providers]]\nname = "demo"\ntype = "demo"\n'
@@ -97,6 +102,80 @@ async def test_an_unusable_body_is_refused_and_recorded(
         assert words in got.body.decode()
         record = await running.record()
         assert (record.status, record.outcome) == (status, "error")
+        assert (record.bytes_in, record.declared) == (len(body), None)
+
+
+FULL = '\n[record]\ncontent = "full"\nstore = "{folder}/records.sqlite"\n'
+
+
+async def recorded(running: Running, folder: Path) -> list[StoredCall]:
+    """What is stored, the oldest call first, once all Records are written."""
+    sink = running.process._store.sink
+    assert sink is not None
+    async with asyncio.timeout(WAIT_S):
+        while sink.status().waiting or sink.status().written < len(running.records):
+            await asyncio.sleep(0.01)
+    db = open_database(folder / "records.sqlite", read_only=True)
+    try:
+        found = [queries.one_call(db, record.id) for record in running.records]
+        assert all(found)
+        return [each for each in found if each is not None]
+    finally:
+        db.close()
+
+
+async def test_what_is_known_of_a_body_that_cannot_be_parsed_is_stored(tmp_path: Path) -> None:
+    bodies = (b"{", b'{"model": 7}', b"\xff\xfe", b'{"model": "demo", "messages": "\\ud800"}')
+    async with gateway(DEMO + FULL.format(folder=tmp_path), folder=tmp_path) as running:
+        for body in bodies:
+            assert (await running.ask("POST", CHAT, body)).status == 400
+        await running.ask("POST", "/v1beta/models/demo:streamGenerateContent", b"[")
+        calls = await recorded(running, tmp_path)
+        db = open_database(tmp_path / "records.sqlite", read_only=True)
+        assert [queries.request_body(db, each.call.id) for each in calls] == [*bodies, b"["]
+        assert (calls[0].call.outcome, calls[0].call.blame) == ("error", "client")
+        assert ("content-type", "application/json") in queries.request_headers(db, calls[0])
+        assert (calls[4].call.requested_model, calls[4].call.stream) == ("demo", True)  # of the path
+        db.close()
+
+
+async def test_a_body_that_is_refused_before_it_was_read_is_stored(tmp_path: Path) -> None:
+    config = "[server]\nmax_request_size = 1000\n" + DEMO + FULL.format(folder=tmp_path)
+    async with gateway(config, folder=tmp_path) as running:
+        assert (await running.ask("POST", CHAT, b"x" * 5_000)).status == 413
+        encoded = [(b"content-encoding", b"gzip"), (b"authorization", b"Bearer canary-key-0123")]
+        assert (await running.ask("POST", CHAT, b"zip", headers=encoded)).status == 415
+        _, writer = await connect(running.socket)
+        writer.write(request("POST", CHAT, b"x" * 900)[:-400])
+        await writer.drain()
+        async with asyncio.timeout(WAIT_S):
+            while len(running.process.app.running) == 0:
+                await asyncio.sleep(0.005)
+        writer.close()
+        await running.record(3)
+        large, zipped, broken = await recorded(running, tmp_path)
+        assert (large.call.status, large.detail.declared) == (413, 5_000)
+        assert (zipped.call.status, zipped.call.code) == (415, "unsupported_encoding")
+        assert (zipped.call.endpoint, zipped.call.requested_model) == ("chat/completions", "")
+        assert (broken.call.outcome, broken.call.bytes_in, broken.detail.declared) == (
+            "client_closed",
+            500,
+            900,
+        )
+        assert not any(each.has_request for each in (large, zipped, broken))
+        db = open_database(tmp_path / "records.sqlite", read_only=True)
+        assert ("authorization", NOT_KEPT) in queries.request_headers(db, zipped)
+        assert "canary" not in contents(db)
+        db.close()
+
+
+async def test_paths_that_are_no_calls_are_not_recorded(tmp_path: Path) -> None:
+    async with gateway(NOBODY, folder=tmp_path) as running:
+        for method, path in (("GET", CHAT), ("POST", "/v1/nothing"), ("GET", "/v1/models")):
+            await running.ask(method, path)
+        await running.ask("POST", CHAT, b"{")
+        assert (await running.record()).endpoint == "chat/completions"
+        assert len(running.records) == 1
 
 
 async def test_a_form_is_read_only_where_the_operation_takes_one(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ async def test_require_serves_a_caller_in_an_empty_namespace_and_refuses_one_wit
             assert not up.seen
             status, _, pid = await call(running.socket, *EMPTY)
             assert status == 200
-            record = await running.record()
+            assert [(await running.record(n)).code for n in (1, 2, 3)] == ["caller_has_network"] * 3
+            record = await running.record(4)
             assert record.peer_network == PeerNetwork("isolated")
             assert record.peer == Peer(pid, os.geteuid(), os.getegid())
 

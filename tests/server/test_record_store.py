@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from modelplex.records.store_sink import RunInfo
 from modelplex.server import record_store
 from modelplex.server.process import GatewayProcess
 from tests.gateways import WAIT_S, Running, gateway, one
+from tests.records.store import full_disk
 from tests.records.store.stored import contents
 from tests.upstreams import answer, provider
 
@@ -182,6 +185,63 @@ async def test_on_a_full_disk_calls_go_on_and_are_counted(tmp_path: Path) -> Non
         database.query("PRAGMA max_page_count = 1000000")
         sink._closing.set()  # do not wait for the next attempt
     assert "the record store cannot be written" in (tmp_path / "log.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def namespaces() -> list[str]:
+    """The words that run a program in a mount namespace of its own."""
+    words = ["unshare", "--map-root-user", "--mount"]
+    try:
+        refused = subprocess.run([*words, "true"], capture_output=True, timeout=WAIT_S, check=False).stderr
+    except FileNotFoundError:
+        refused = b"there is no unshare"
+    if refused:
+        pytest.skip(f"no mount namespace: {refused.decode().strip()}")
+    return words
+
+
+def on_a_small_disk(namespaces: list[str], folder: Path, *, case: str) -> dict[str, Any]:
+    program = [sys.executable, "-m", "tests.records.store.full_disk", str(folder), case]
+    subprocess.run(
+        [*namespaces, *program],
+        check=True,
+        timeout=3 * WAIT_S,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+    )
+    seen: dict[str, Any] = json.loads((folder / "seen.json").read_text())
+    return seen
+
+
+def test_a_full_file_system_delays_records_and_no_call(tmp_path: Path, namespaces: list[str]) -> None:
+    seen = on_a_small_disk(namespaces, tmp_path, case="later")
+    assert seen["statuses"] == [200]
+    assert seen["full"]["failure"].endswith("cannot be written: database or disk is full.")
+    assert "modelplex_record_store_failing 1.0" in seen["metrics"]
+    assert (seen["waiting"]["waiting"], seen["waiting"]["written"]) == (16, 8)
+    assert seen["readable"] == 8  # what was written before is shown
+    assert (seen["after"]["failure"], seen["after"]["written"], seen["after"]["dropped"]) == ("", 32, 0)
+    assert "modelplex_record_store_failing 0.0" in seen["metrics_after"]
+    assert seen["integrity"] == [["ok"]]
+    assert [seen[name] for name in ("sent", "stored", "exact")] == [32, 32, 32]
+    events = [event for event in seen["log"] if event.startswith("the record store")]
+    assert events == ["the record store cannot be written; calls are counted", "the record store is written"]
+
+
+def test_a_file_system_that_is_full_at_the_start_prevents_no_start(
+    tmp_path: Path, namespaces: list[str]
+) -> None:
+    """With a store that the config names, and more calls than can wait."""
+    seen = on_a_small_disk(namespaces, tmp_path, case="at-start")
+    assert seen["statuses"] == [200]
+    assert "disk is full" in seen["full"]["failure"]
+    assert (seen["waiting"]["waiting"], seen["waiting"]["dropped"]) == (full_disk.QUEUE_LIMIT, 11)
+    after = seen["after"]
+    assert (after["failure"], after["written"] + after["dropped"]) == ("", 24)
+    assert after["written"] >= full_disk.QUEUE_LIMIT
+    assert f'modelplex_records_lost_total{{reason="dropped"}} {after["dropped"]}.0' in seen["metrics_after"]
+    assert seen["integrity"] == [["ok"]]
+    assert seen["stored"] == seen["exact"] == after["written"]
 
 
 def config_with(folder: Path, text: str) -> Any:

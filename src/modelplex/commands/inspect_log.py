@@ -16,7 +16,8 @@ import msgspec
 from modelplex.commands.export import ReadCall
 from modelplex.commands.transcript import Block, Entry
 from modelplex.core.request import AnyTool, HostedTool, Tool
-from modelplex.records.store.queries import CallSummary, RunSummary
+from modelplex.records.store.queries import RunSummary
+from modelplex.records.store.rows import CallSummary
 
 VERSION: Final = 2
 STOP_REASONS: Final = {

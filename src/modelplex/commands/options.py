@@ -24,6 +24,7 @@ examples:
   modelplex show run-5f0c2a1b            the transcript of a run
   modelplex show mpx-5f0c2a1b-000001     one call: attempts, what was stripped, messages, response
   modelplex show mpx-5f0c2a1b-000001 --raw > body.json
+  modelplex show mpx-5f0c2a1b-000001 --raw --attempt 1     what the first provider got
 """
 EXPORT_EXAMPLES: Final = """\
 examples:
@@ -68,6 +69,12 @@ def add(
     show.add_argument("id", metavar="RUN|REQUEST", help="the id of a run or of a call")
     show.add_argument("--raw", action="store_true", help="the bytes of the request as they were sent")
     show.add_argument("--response", action="store_true", help="with --raw: the bytes of the response")
+    show.add_argument(
+        "--attempt",
+        metavar="N",
+        type=int,
+        help="with --raw: the bytes that went to the provider of attempt N",
+    )
     show.add_argument("--json", action="store_true", help="as JSON, without bodies")
     usage = command("usage", "add up calls, tokens and cost", epilog=USAGE_EXAMPLES)
     usage.add_argument(

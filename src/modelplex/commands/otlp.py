@@ -16,7 +16,8 @@ import msgspec
 import modelplex
 from modelplex.commands.export import ReadCall
 from modelplex.commands.transcript import Block, Entry
-from modelplex.records.store.queries import CallSummary, RunSummary
+from modelplex.records.store.queries import RunSummary
+from modelplex.records.store.rows import CallSummary
 
 CLIENT: Final = 3
 INTERNAL: Final = 1

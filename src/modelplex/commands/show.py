@@ -14,15 +14,17 @@ from modelplex.commands.text import count, line, local_time, money, plain
 from modelplex.commands.transcript import Block, Entry, new_entries, read_received, read_sent
 from modelplex.records.store.database import Database
 from modelplex.records.store.queries import (
-    CallSummary,
     RunSummary,
     StoredCall,
     calls_of_run,
     one_call,
     one_run,
     request_body,
+    request_headers,
     response_body,
+    sent_body,
 )
+from modelplex.records.store.rows import CallSummary
 
 INDENT = "    "
 
@@ -40,18 +42,27 @@ def show(arguments: argparse.Namespace, database: Database) -> int:
     if found is None:
         return fail(f"there is no run and no call {line(arguments.id)} in {database.place}.")
     if arguments.raw:
-        return _raw(database, found, response=arguments.response)
+        return _raw(database, found, response=arguments.response, attempt=arguments.attempt)
     if arguments.json:
-        _print_json({"call": found.call, "detail": found.detail})
+        headers = request_headers(database, found)
+        _print_json({"call": found.call, "detail": found.detail, "headers": headers})
     else:
         sys.stdout.writelines(f"{row}\n" for row in call_lines(database, found))
     return OK
 
 
-def _raw(database: Database, found: StoredCall, *, response: bool) -> int:
-    body = (response_body if response else request_body)(database, found.call.id)
+def _raw(database: Database, found: StoredCall, *, response: bool, attempt: int | None) -> int:
+    id_ = found.call.id
+    if attempt is not None:
+        body = sent_body(database, id_, attempt)
+        if body is None:
+            return fail(
+                f"what went to a provider in attempt {attempt} of {id_} is not stored, or nothing did."
+            )
+    else:
+        body = (response_body if response else request_body)(database, id_)
     if body is None:
-        return fail(f'the body of {found.call.id} is not stored: [record] content = "full" stores bodies.')
+        return fail(f'the body of {id_} is not stored: [record] content = "full" stores bodies.')
     sys.stdout.flush()
     sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
@@ -126,6 +137,9 @@ def call_lines(database: Database, found: StoredCall) -> Iterator[str]:
             f"{detail.method}, {call.bytes_in} bytes, decision {detail.decision} {detail.rule}".rstrip()
         )
     yield from (f"{name}: {line(value)}" for name, value in facts.items() if value)
+    if detail.declared is not None:
+        yield f"the body was not read to its end: it was to have {detail.declared} bytes"
+    yield from (line(f"header {name}: {value}") for name, value in request_headers(database, found))
     for number, each in enumerate(detail.attempts, 1):
         tokens = "" if each.tokens_in is None else f", {each.tokens_in}+{each.tokens_out} tokens"
         why = f": {each.message}" if each.message else ""

@@ -1,7 +1,7 @@
 """`modelplex stop`: ends calls in flight, through the page's route of a running gateway.
 
-The gateway is that of the config: its admin socket, else its HTTP address. The token is that of the
-config, else the one in the state folder, which the gateway has made.
+The gateways are that of the config, by its admin socket or its HTTP address, and those of runs. The
+token is that of the config, else the one in the state folder, which a gateway has made.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -19,13 +20,14 @@ import msgspec
 from modelplex.commands.record import FAILED, OK, fail
 from modelplex.commands.text import count, line
 from modelplex.config import Config
-from modelplex.server.operator_page import own_token, reachable
+from modelplex.config.run_sockets import run_sockets
+from modelplex.server.operator_page import kept_token, reachable
 
 PATH: Final = "/_internal/page/api/stop"
 REQUEST_PREFIX: Final = "mpx-"
 """How the ids of requests begin. Anything else is an agent."""
 TIMEOUT_S: Final = 10.0
-MAX_ANSWER: Final = 65_536
+MAX_RESPONSE: Final = 65_536
 """Bytes of the gateway's answer."""
 
 
@@ -33,32 +35,45 @@ def stop(arguments: argparse.Namespace, config: Config) -> int:
     """Returns the exit status: 1 where nothing was stopped."""
     what: str = arguments.what
     body = json.dumps({"request" if what.startswith(REQUEST_PREFIX) else "agent": what})
-    try:
-        connection = _connection(arguments.at, config)
-        if connection is None:
-            return fail(
-                "the config has neither an admin_socket nor HTTP, through which calls can be stopped."
-            )
+    connections = list(_connections(arguments.at, config))
+    if not connections:
+        return fail("the config has neither an admin_socket nor HTTP, through which calls can be stopped.")
+    stopped, faults = 0, list[str]()
+    for connection in connections:
         try:
-            headers = {"authorization": f"Bearer {_token(config)}", "content-type": "application/json"}
-            connection.request("POST", PATH, body, headers)
-            answer = connection.getresponse()
-            told = msgspec.json.decode(answer.read(MAX_ANSWER), type=_Answer)
+            stopped += _stop(connection, body, token=_token(config))
+        except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
+            faults.append(f"the gateway does not answer: {error}.")
+        except _Refused as error:
+            faults.append(f"the gateway refuses: {error}")
         finally:
             connection.close()
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        return fail(f"the gateway does not answer: {error}.")
-    if answer.status != http.client.OK:
-        return fail(f"the gateway refuses: {line(told.error.message) or answer.status}")
-    sys.stdout.write(f"{count(told.stopped, 'call')} stopped\n")
-    return OK if told.stopped else FAILED
+    if not stopped and len(faults) == len(connections):
+        return fail(faults[0])
+    sys.stdout.write(f"{count(stopped, 'call')} stopped\n")
+    return OK if stopped else FAILED
+
+
+class _Refused(Exception):
+    """The text is the gateway's."""
+
+
+def _stop(connection: http.client.HTTPConnection, body: str, *, token: str) -> int:
+    """How many calls were stopped. Raises _Refused, and what the connection raises."""
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    connection.request("POST", PATH, body, headers)
+    response = connection.getresponse()
+    result = msgspec.json.decode(response.read(MAX_RESPONSE), type=_Response)
+    if response.status != http.client.OK:
+        raise _Refused(line(result.error.message) or str(response.status))
+    return result.stopped
 
 
 class _Error(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     stopped: int = 0
     error: _Error = _Error()
 
@@ -78,16 +93,19 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _token(config: Config) -> str:
     configured = config.server.internal_token
-    return configured.reveal() if configured is not None else own_token(config)
+    return configured.reveal() if configured is not None else kept_token(config)
 
 
-def _connection(at: str | None, config: Config) -> http.client.HTTPConnection | None:
-    """To the gateway at this address or path of an admin socket, else to that of the config."""
+def _connections(at: str | None, config: Config) -> Iterator[http.client.HTTPConnection]:
+    """To the gateway at this address or path of an admin socket; else to that of the config, and to
+    those of runs.
+    """
     if at is not None:
-        return _UnixConnection(at) if "/" in at else http.client.HTTPConnection(at, timeout=TIMEOUT_S)
+        yield _UnixConnection(at) if "/" in at else http.client.HTTPConnection(at, timeout=TIMEOUT_S)
+        return
     if config.server.admin_socket is not None:
-        return _UnixConnection(os.path.abspath(config.server.admin_socket))  # noqa: PTH100 - a path may be a link
-    for address in config.server.http:
-        host = reachable(f"http://{address}").removeprefix("http://")
-        return http.client.HTTPConnection(host, timeout=TIMEOUT_S)
-    return None
+        yield _UnixConnection(os.path.abspath(config.server.admin_socket))  # noqa: PTH100 - a path may be a link
+    elif config.server.http:
+        host = reachable(f"http://{config.server.http[0]}").removeprefix("http://")
+        yield http.client.HTTPConnection(host, timeout=TIMEOUT_S)
+    yield from map(_UnixConnection, run_sockets(os.environ))

@@ -11,7 +11,8 @@ import msgspec
 
 from modelplex.commands.text import line, local_time, money
 from modelplex.records.store.database import Database
-from modelplex.records.store.queries import CallFilter, CallSummary, recent_calls
+from modelplex.records.store.queries import CallFilter, recent_calls
+from modelplex.records.store.rows import CallSummary
 
 POLL_S: Final = 0.5
 """Seconds between two looks: about as often as a gateway writes."""

@@ -46,7 +46,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import DIALECTS, provider_dialect
-from modelplex.records.store.queries import CallSummary
+from modelplex.records.store.rows import CallSummary
 
 BlockKind = Literal["text", "reasoning", "tool_call", "tool_result", "other"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
 
 from modelplex.config.address import provider_url, same_origin
 from modelplex.config.agents import allowed_rules
@@ -27,7 +27,7 @@ from modelplex.config.secret import Secret
 from modelplex.config.server import BYTES
 from modelplex.config.settings import ProviderConfig, TypeFacts
 from modelplex.config.toml_node import FAULTY, Faulty, TomlNode
-from modelplex.core.request import Quirks
+from modelplex.core.request import Endpoint, Quirks
 
 RESERVED_HEADERS: Final = frozenset(
     {
@@ -57,6 +57,7 @@ PROVIDER: Final = rules_of(
         least=1,
         single=str,
     ),
+    lacks=list_of(one_of(get_args(Endpoint), "the name of an endpoint"), "a list of endpoints", single=str),
     priority=integer("a priority", least=0, most=1_000_000),
     headers=mapping(secret("the header's value", empty=True), key=header_name(reserved=RESERVED_HEADERS)),
     api_version=matching(r"[A-Za-z0-9._-]+", "a version such as a date"),

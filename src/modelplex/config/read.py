@@ -25,6 +25,7 @@ from modelplex.config.rules import (
     integer,
     list_of,
     mapping,
+    matching,
     read_fields,
     rules_of,
     seconds,
@@ -38,6 +39,7 @@ from modelplex.config.settings import (
     Config,
     FailoverConfig,
     LogConfig,
+    PackagesConfig,
     PolicyConfig,
     RecordConfig,
     ServerConfig,
@@ -71,6 +73,19 @@ LOG: Final = rules_of(
 RECORD: Final = rules_of(
     RecordConfig, store=secret_argument("the path of a file, or an address of PostgreSQL"), max_size=BYTES
 )
+PACKAGES: Final = rules_of(
+    PackagesConfig,
+    pypi=secret_argument("the address of an index"),
+    npm=secret_argument("the address of a registry"),
+    allow=list_of(
+        matching(
+            r"pypi:[\w.-]+(==\S+)?|npm:(@[\w.~-]+/)?[\w.~-]+(@\S+)?",
+            "pypi:NAME, pypi:NAME==VERSION, npm:NAME or npm:NAME@VERSION",
+        ),
+        "a list of packages",
+    ),
+    min_age=seconds(zero=True),
+)
 
 HOMES: Final[dict[str, str]] = {
     key: home
@@ -79,6 +94,7 @@ HOMES: Final[dict[str, str]] = {
         (agents.AGENT, "one of [[agents]]"),
         (PROVIDER, "one of [[providers]]"),
         (tools.MCP, "[mcp]"),
+        (PACKAGES, "[packages]"),
         (RECORD, "[record]"),
         (LOG, "[log]"),
         (FAILOVER, "[failover]"),
@@ -105,7 +121,7 @@ def parse(
     providers gets those of `found_providers`; `find_ollama` is called only then. Raises ConfigError
     with every fault.
     """
-    tree, lines = _toml(content, file=file)
+    tree, lines = read_toml(content, file=file)
     document = TomlDocument(file, lines, environ, HOMES)
     config = _config(TomlNode(tree, (), document), types=types, find_ollama=find_ollama)
     if document.faults:
@@ -113,7 +129,7 @@ def parse(
     return config
 
 
-def _toml(content: bytes, *, file: str) -> tuple[dict[str, object], dict[Path, int]]:
+def read_toml(content: bytes, *, file: str) -> tuple[dict[str, object], dict[Path, int]]:
     def error(line: int | None, expected: str, found: str) -> ConfigError:
         return ConfigError([ConfigFault(file, line, "", expected=expected, found=found)])
 
@@ -145,6 +161,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "failover": table(FailoverConfig, FAILOVER),
             "log": table(LogConfig, LOG),
             "record": table(RecordConfig, RECORD),
+            "packages": table(PackagesConfig, PACKAGES),
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),
             "agents": tables(agents.agent),

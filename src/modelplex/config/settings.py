@@ -128,6 +128,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     api_key    used in turn
     models     names or globs; empty asks the provider for its list
     priority   the lowest is tried first
+    lacks      endpoints of its type that it does not have
     quirks     fields of `Quirks` that replace those of the type
     allow      rules of the sealed policy that are open for requests to this provider
     """
@@ -147,6 +148,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     verify_tls: bool = True
     max_response_size: int = 67_108_864
+    lacks: tuple[str, ...] = ()
     quirks: dict[str, object] = {}
     allow: tuple[AllowEntry, ...] = ()
 
@@ -191,6 +193,21 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     store: Secret | None = None
     max_age: float = 2_592_000.0
     max_size: int = 1_073_741_824
+
+
+class PackagesConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[packages]`: the mirrors of `modelplex run --packages`.
+
+    pypi, npm  the index to mirror, whose address may have a password; None is the one of the host's
+               own pip, uv or npm
+    allow      packages besides those of lock files, as `pypi:NAME` or `npm:NAME@VERSION`
+    min_age    seconds since the release of what may be had
+    """
+
+    pypi: Secret | None = None
+    npm: Secret | None = None
+    allow: tuple[str, ...] = ()
+    min_age: float = 0.0
 
 
 class AllowConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -372,6 +389,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     failover: FailoverConfig = FailoverConfig()
     log: LogConfig = LogConfig()
     record: RecordConfig = RecordConfig()
+    packages: PackagesConfig = PackagesConfig()
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()
     agents: tuple[AgentConfig, ...] = ()

@@ -82,7 +82,7 @@ class Dashboard:
         self._sampler = LiveSampler(self._bytes_per_token)
         self._open = 0
         store = PageRecords(sources.open_store) if sources.is_recording else None
-        self._records = records = RecordViews(store, self._feed, limits=self._limits, sent=sources.sent_body)
+        self._records = records = RecordViews(store, self._feed, limits=self._limits)
         self._views: Mapping[str, Answer] = {
             "page/api/calls": records.calls,
             "page/api/runs": records.runs,

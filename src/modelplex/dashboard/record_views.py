@@ -12,19 +12,20 @@ import msgspec
 from modelplex.commands.export import jsonl, read_calls
 from modelplex.core.errors import BadRequest, NotFound
 from modelplex.dashboard import records
-from modelplex.dashboard.calls import CallFeed, filter_of, row_of
+from modelplex.dashboard.calls import CallFeed, filter_of
 from modelplex.dashboard.records import PageRecords
 from modelplex.dashboard.request import PageRequest
-from modelplex.records.record import Record
+from modelplex.records.store import rows
 from modelplex.records.store.database import Database
 from modelplex.records.store.queries import (
-    CallSummary,
     StoredCall,
     one_call,
     one_run,
     recent_runs,
     request_body,
+    request_headers,
     response_body,
+    sent_body,
 )
 
 T = TypeVar("T")
@@ -44,20 +45,14 @@ class Download(msgspec.Struct, frozen=True):
 
 
 class RecordViews:
-    """`store` is None where nothing is recorded. `sent` builds the body that a provider gets."""
+    """`store` is None where nothing is recorded."""
 
     def __init__(
-        self,
-        store: PageRecords | None,
-        feed: CallFeed,
-        *,
-        limits: Callable[[], Awaitable[object]],
-        sent: Callable[[CallSummary, bytes], Awaitable[bytes]],
+        self, store: PageRecords | None, feed: CallFeed, *, limits: Callable[[], Awaitable[object]]
     ) -> None:
         self._store = store
         self._feed = feed
         self._limits = limits
-        self._sent = sent
 
     async def calls(self, request: PageRequest) -> object:
         """The calls that have ended, the newest first."""
@@ -75,39 +70,39 @@ class RecordViews:
         recent = self._feed.find(id)
         if recent is None:
             raise NotFound(f"No call {id!r} is known.")
-        row = msgspec.to_builtins(row_of(recent))
-        if isinstance(recent, Record):
-            row |= {
-                "attempts": recent.attempts,
-                "changes": recent.changes,
-                "stripped": recent.stripped,
-                "overhead": recent.times.overhead,
-                "queued": recent.times.queued,
-                "requested_model": recent.requested_model,
-                "model": recent.model,
-                "dialect": recent.dialect,
-                "cache_read": recent.usage.cache_read if recent.usage else None,
-            }
-        return row | {"stored": False}
+        detail = rows.detail_of(recent)
+        return _call_view(StoredCall(rows.summary_of(recent), detail, False, False)) | {"stored": False}
 
     async def content(self, request: PageRequest, id: str) -> object:
         """The call with the parts of its request, and its response. Raises NotFound."""
         found = await self._query(lambda db: records.find_call(db, id))
         if found is None:
             raise NotFound(f"No call {id!r} is stored.")
-        return {"call": _call_view(found[0]), "content": found[1]}
+        headers = await self._query(lambda db: request_headers(db, found[0]))
+        return {"call": _call_view(found[0]) | {"headers": headers}, "content": found[1]}
 
     async def body(self, request: PageRequest, id: str, which: str) -> Download:
-        """The bytes that a client sent or got, or that a provider gets. Raises NotFound."""
+        """The bytes that a client sent or got, or that a provider got. Raises NotFound."""
+        if which == "sent":
+            return await self._sent_bytes(request, id)
         read = response_body if which == "response" else request_body
         body = await self._query(lambda db: read(db, id))
         if body is None:
             raise NotFound(NO_BODIES)
-        if which == "sent":
-            found = await self._query(lambda db: one_call(db, id))
-            if found is None:
-                raise NotFound(f"No call {id!r} is stored.")
-            body = await self._sent(found.call, body)
+        return Download(body)
+
+    async def _sent_bytes(self, request: PageRequest, id: str) -> Download:
+        """What a provider got, in the attempt of this number or the last one."""
+        found = await self._query(lambda db: one_call(db, id))
+        if found is None:
+            raise NotFound(f"No call {id!r} is stored.")
+        try:
+            attempt = int(request.arguments.get("attempt", len(found.detail.attempts)))
+        except ValueError:
+            raise BadRequest("'attempt' is a number.") from None
+        body = await self._query(lambda db: sent_body(db, id, attempt))
+        if body is None:
+            raise NotFound("No provider got this request, or what it got is not stored.")
         return Download(body)
 
     async def runs(self, request: PageRequest) -> object:
@@ -174,6 +169,7 @@ def _call_view(found: StoredCall) -> dict[str, object]:
         "queued": detail.queued,
         "cut": detail.cut,
         "masked": detail.masked,
+        "declared": detail.declared,
         "method": detail.method,
         "decision": detail.decision,
         "rule": detail.rule,

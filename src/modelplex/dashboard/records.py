@@ -16,11 +16,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from modelplex.commands.transcript import Block, Entry, read_received, read_sent
-from modelplex.dashboard.calls import CallRow, PageFilter
+from modelplex.dashboard.calls import PageFilter
 from modelplex.records.store.database import Database, StoreError
 from modelplex.records.store.queries import (
     CallFilter,
-    CallSummary,
     RequestPart,
     StoredCall,
     UsageRow,
@@ -33,6 +32,7 @@ from modelplex.records.store.queries import (
     search,
     usage,
 )
+from modelplex.records.store.rows import CallSummary
 
 T = TypeVar("T")
 
@@ -110,47 +110,10 @@ class PageRecords:
 # --- calls ---
 
 
-def row_of_summary(call: CallSummary) -> CallRow:
-    is_tool = call.kind == "tool"
-    return CallRow(
-        id=call.id,
-        kind=call.kind,
-        started=call.started,
-        agent=call.agent,
-        listener=call.listener,
-        model=call.tool if is_tool else call.requested_model,
-        served=call.model,
-        provider=call.server if is_tool else call.provider,
-        endpoint=call.endpoint,
-        outcome=call.outcome,
-        status=call.status,
-        code=call.code,
-        blame=call.blame,
-        error=call.error,
-        seconds=call.seconds,
-        first_output=call.first_output,
-        tokens_in=call.tokens_in,
-        tokens_out=call.tokens_out,
-        cached=call.cache_read,
-        cost=call.cost,
-        unpriced=is_unpriced(call),
-        attempts=call.attempts,
-        stripped=call.stripped,
-        changes=call.changes,
-        stream=call.stream,
-        bytes_in=call.bytes_in,
-        bytes_out=call.bytes_out,
-    )
-
-
-def is_unpriced(call: CallSummary) -> bool:
-    return call.cost is None and bool(call.tokens_in or call.tokens_out)
-
-
 class CallPage(msgspec.Struct, frozen=True):
     """`last` is where the next page begins, None at the end."""
 
-    rows: list[CallRow]
+    rows: list[CallSummary]
     last: tuple[float, str] | None
 
 
@@ -162,14 +125,13 @@ def call_page(db: Database, wanted: PageFilter, before: tuple[float, str] | None
         outcome=wanted.outcome,
         unpriced=wanted.only == "unpriced",
     )
-    found: list[CallRow] = []
+    found: list[CallSummary] = []
     for _ in range(SCANS):
         batch = recent_calls(db, msgspec.structs.replace(where, before=before), limit=SCAN)
         for call in batch:
-            row = row_of_summary(call)
             before = (call.started, call.id)
-            if wanted.matches(row):
-                found.append(row)
+            if wanted.matches(call):
+                found.append(call)
                 if len(found) == PAGE:
                     return CallPage(found, before)
         if len(batch) < SCAN:
@@ -309,10 +271,7 @@ class RunCall(msgspec.Struct, frozen=True, kw_only=True):
     the response; both "" where no bodies are stored.
     """
 
-    row: CallRow
-    parent: str | None
-    relation: str
-    messages: int
+    row: CallSummary
     asks: str = ""
     says: str = ""
 
@@ -338,10 +297,7 @@ def _run_call(db: Database, call: CallSummary) -> RunCall:
     if body := response_body(db, call.id):
         says = _line(_response(call, body))
     return RunCall(
-        row=row_of_summary(call),
-        parent=call.parent,
-        relation=call.relation,
-        messages=call.messages,
+        row=call,
         asks=asks,
         says=says,
     )
@@ -356,14 +312,20 @@ def _line(blocks: Sequence[Block]) -> str:
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """`by` has the sums of each group. `models` has the cost of each model at each step of time,
-    which begin at `at`; `tokens` the same for tokens.
+    """`by` has the sums of each group. `cost` and `tokens` have those of each model at each step of
+    time, which begin at `at`; `agents` both for each agent.
     """
 
     by: dict[str, list[UsageRow]]
     at: list[float]
     cost: dict[str, list[float]]
     tokens: dict[str, list[int]]
+    agents: dict[str, AgentSteps]
+
+
+class AgentSteps(msgspec.Struct, frozen=True):
+    cost: list[float]
+    tokens: list[int]
 
 
 GROUPS: Final = ("agent", "model", "provider", "tag")
@@ -380,29 +342,35 @@ def spending(db: Database, now: float, days: int) -> Spending:
     where = CallFilter(since=began, kind="model")
     cost: dict[str, list[float]] = {}
     tokens: dict[str, list[int]] = {}
-    for model, index, dollars, count in _steps(db, where, began=began, step=step):
+    agents: dict[str, AgentSteps] = {}
+    for model, agent, index, dollars, count in _steps(db, where, began=began, step=step):
         cost.setdefault(model, [0.0] * len(at))[index] += dollars
         tokens.setdefault(model, [0] * len(at))[index] += count
+        own = agents.setdefault(agent, AgentSteps([0.0] * len(at), [0] * len(at)))
+        own.cost[index] += dollars
+        own.tokens[index] += count
     by = {name: usage(db, by=[name], where=where) for name in GROUPS}
-    return Spending(by=by, at=at, cost=cost, tokens=tokens)
+    return Spending(by=by, at=at, cost=cost, tokens=tokens, agents=agents)
 
 
 def _steps(
     db: Database, where: CallFilter, *, began: float, step: float
-) -> Iterator[tuple[str, int, float, int]]:
-    """Model, number of the step, US dollars and tokens."""
+) -> Iterator[tuple[str, str, int, float, int]]:
+    """Model, agent, number of the step, US dollars and tokens."""
     if step == DAY:
-        for row in usage(db, by=["day", "model"], where=where):
-            day = dt.datetime.fromisoformat(f"{row.group['day']}T00:00:00+00:00").timestamp()
-            yield row.group["model"], int((day - began) / DAY), row.cost, row.tokens_in + row.tokens_out
+        for row in usage(db, by=["day", "model", "agent"], where=where):
+            group, used = row.group, row.tokens_in + row.tokens_out
+            day = dt.datetime.fromisoformat(f"{group['day']}T00:00:00+00:00").timestamp()
+            yield group["model"], group["agent"], int((day - began) / DAY), row.cost, used
         return
     rows = db.query(
-        "SELECT started, model, cost, tokens_in, tokens_out FROM calls "
+        "SELECT started, model, agent, cost, tokens_in, tokens_out FROM calls "
         "WHERE kind = 'model' AND started >= ? ORDER BY started DESC LIMIT ?",
         [began, MOST_CALLS],
     )
-    for started, model, cost, tokens_in, tokens_out in rows:
-        yield model, min(23, int((started - began) / step)), cost or 0.0, (tokens_in or 0) + (tokens_out or 0)
+    for started, model, agent, cost, tokens_in, tokens_out in rows:
+        used = (tokens_in or 0) + (tokens_out or 0)
+        yield model, agent, min(23, int((started - began) / step)), cost or 0.0, used
 
 
 # --- plots ---

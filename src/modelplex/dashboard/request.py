@@ -14,7 +14,6 @@ import msgspec
 from modelplex.records.metrics import Metrics
 from modelplex.records.sink import Sink
 from modelplex.records.store.database import Database
-from modelplex.records.store.queries import CallSummary
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -128,12 +127,6 @@ class PageSources(Protocol):
     async def reset(self, provider: str) -> int: ...
     def open_store(self) -> Database:
         """A connection that only reads. Blocks; raises StoreError."""
-        ...
-
-    async def sent_body(self, call: CallSummary, body: bytes) -> bytes:
-        """The body that the provider of this call gets for the client's body, as the gateway writes
-        it now. Raises ModelplexError.
-        """
         ...
 
     def attach(self, sink: Sink) -> None: ...

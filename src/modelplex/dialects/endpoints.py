@@ -84,6 +84,11 @@ def endpoint_for(
     return (own if endpoint in facts.served_as else facts.unread.get(endpoint, "")), served
 
 
+def is_beside(endpoint: Endpoint) -> bool:
+    """Whether this is an endpoint for conversations that a provider of another dialect may have."""
+    return endpoint in _read(tuple(FORMS.values())).beside
+
+
 def is_count(endpoint: Endpoint) -> bool:
     """Whether the endpoint counts the tokens of a prompt."""
     return endpoint in _read(tuple(FORMS.values())).counts

@@ -29,6 +29,7 @@ from modelplex.mcp.inspection import InspectedServer, InspectedServers, inspect,
 from modelplex.mcp.lockfile import LockError, launch_of, lock_path, read_seen, write_lock, write_seen
 from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.policy import decide, permitted
+from modelplex.mcp.review import keep_locked
 from modelplex.mcp.servers import ManagedServer
 from modelplex.mcp.shapes import Kind
 
@@ -258,6 +259,7 @@ async def _lock(arguments: argparse.Namespace, config: Config) -> int:  # noqa: 
         locked[name] = _locked(server, stored, held=held)
         _write(_differences(name, stored, locked[name]))
     _store(write_lock, path, locked)
+    _keep_texts(inspected, locked)
     count = sum(len(server.tools) for server in locked.values())
     _write([f"{path}: {_many(count, 'tool')} of {_many(len(locked), 'server')} approved"])
     _write(_waiting_lines(inspected, left))
@@ -317,9 +319,12 @@ async def _approve(arguments: argparse.Namespace, config: Config) -> int:
     if unknown and not arguments.all:
         return _wrong(f"nothing that waits for approval is called {', '.join(map(printable, unknown))}")
     if inspected.approvals.mode == "locked":
-        _store(write_lock, lock_path(config), _approved(inspected, inspected.approvals.lock, chosen))
+        now = _approved(inspected, inspected.approvals.lock, chosen)
+        _store(write_lock, lock_path(config), now)
     else:
-        _store(write_seen, inspected.folder, _approved(inspected, read_seen(inspected.folder), chosen))
+        now = _approved(inspected, read_seen(inspected.folder), chosen)
+        _store(write_seen, inspected.folder, now)
+    _keep_texts(inspected, now)
     _write(f"approved: {inspected.name(each)}" for each in chosen)
     return FAILED if inspected.failed else OK
 
@@ -348,6 +353,15 @@ def _waiting_lines(inspected: InspectedServers, waiting: Sequence[Approval]) -> 
         yield from (f"  {finding.sentence}" for finding in each.findings)
     if waiting:
         yield "`modelplex mcp approve NAME` approves one, --all approves all"
+
+
+def _keep_texts(inspected: InspectedServers, lock: Lock) -> None:
+    """Keep the texts of what is approved now: the page shows them beside a later change."""
+    catalogs = {each.config.name: each.catalog for each in inspected.servers if each.catalog is not None}
+    try:
+        keep_locked(catalogs, lock, inspected.folder)
+    except OSError as error:
+        _complain(f"the definitions' texts cannot be kept: {(error.strerror or str(error)).lower()}")
 
 
 def _store(write: Callable[[Path, T], None], path: Path, content: T) -> None:

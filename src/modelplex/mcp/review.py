@@ -4,13 +4,22 @@ single ones. Reads and writes files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from modelplex.config.settings import McpServer
-from modelplex.mcp.approvals import Approval, Judgement, Kind, LockedServer, approved, texts_of
+from modelplex.mcp.approvals import (
+    Approval,
+    Approvals,
+    Judgement,
+    Kind,
+    Lock,
+    LockedServer,
+    approved,
+    texts_of,
+)
 from modelplex.mcp.constants import Catalog
 from modelplex.mcp.definition_texts import keep_texts, read_texts
 from modelplex.mcp.lockfile import launch_of, read_lock, read_seen, write_lock, write_seen
@@ -71,6 +80,12 @@ def keep_approved(judged: Iterable[tuple[Catalog, Judgement]], folder: Path) -> 
                 if each.state == "approved" and (each.kind, each.name) in texts
             },
         )
+
+
+def keep_locked(catalogs: Mapping[str, Catalog], lock: Lock, folder: Path) -> None:
+    """Keep the texts of what this lock approves. Raises OSError."""
+    approvals = Approvals(mode="locked", lock=lock)
+    keep_approved([(catalog, approvals.judge(name, catalog)) for name, catalog in catalogs.items()], folder)
 
 
 def store_approval(

@@ -39,6 +39,7 @@ from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
+from modelplex.pipeline.missing_endpoints import NO_SUCH_PATH, MissingEndpoints, is_missing_endpoint
 from modelplex.pipeline.offload import Offload, is_heavy, is_large
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import SealedPolicy
@@ -71,8 +72,6 @@ MISLABELLED_BYTES = 65_536
 """Bytes that are read of a stream with a wrong content type, to find the error that it may be."""
 MISLABELLED_STATUS = 502
 """The status of such an error, whose HTTP status is 200."""
-NO_SUCH_PATH = frozenset({404, 405, 501})
-"""Statuses of services that do not have the endpoint."""
 HUNG_UP = ClientClosed("The caller disconnected.")
 """The outcome of a request until it has another. Never raised."""
 Result = TypeVar("Result")
@@ -132,6 +131,7 @@ class AttemptRunner:
         self._origins = origins
         self._keys = keys
         self._offload = offload
+        self._missing = MissingEndpoints()
 
     async def run(
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
@@ -143,6 +143,9 @@ class AttemptRunner:
         if attempt.delay:
             await asyncio.sleep(attempt.delay)
             record.queued += attempt.delay
+        usual = self._upstreams[attempt.provider].usual(attempt)
+        if usual is not None and self._missing.has(attempt, now=perf_counter()):
+            attempt, usual = usual, None
         record.attempt = attempt
         try:
             raw = context.parsed.raw_request
@@ -183,6 +186,9 @@ class AttemptRunner:
             if failure is not None:
                 record.fail(failure)
             return None
+        if failure is not None and usual is not None and is_missing_endpoint(failure, attempt):
+            self._missing.add(attempt, now=perf_counter())
+            return await self.run(context, usual, request)
         return failure
 
     def _record(
@@ -211,9 +217,12 @@ class AttemptRunner:
             usage=usage,
             cost=cost,
             charge=charge,
+            sent=sent.exchange.body,
         )
         record.changes = sent.exchange.changes
         record.finish_reason = observed.finish if failure is None else None
+        if context.stored is not None:
+            record.response_id = context.stored.response_id
         self._origins.remember(observed.opaque_states, attempt)
 
     async def offloaded(self, context: RequestContext, work: Callable[[], Result]) -> Result:

@@ -118,7 +118,7 @@ class Gateway:
             request, stored = await open_stored(
                 request, self.responses, owner=caller.owner, offload=self.offload
             )
-            record.request = request
+            record.previous_response = stored.previous if stored is not None else None
         attempts, policy = await self.selection.attempts(request, caller)
         if (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None:
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)

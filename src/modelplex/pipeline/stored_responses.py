@@ -55,6 +55,8 @@ class StoredResponses:
         self._offload = offload
         self._input: list[msgspec.Raw] = []
         self.kept: StoredContext | None = None
+        self.response_id: str | None = None
+        """Of the response that was stored."""
 
     async def open(self, raw_request: RawRequest) -> RawRequest:
         """The request with the earlier turns that it names. Raises BadRequest for a response that
@@ -125,6 +127,12 @@ class StoredResponses:
             body=body,
             owner=self._owner,
         )
+        self.response_id = name
+
+    @property
+    def previous(self) -> str | None:
+        """The id of the response from which this request goes on."""
+        return self.kept.previous if self.kept is not None else None
 
     def stream_keeper(self) -> Callable[[bytes], Awaitable[None]] | None:
         """Keeps the response object in the events that it is given; None where none is to be

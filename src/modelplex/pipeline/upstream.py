@@ -21,7 +21,8 @@ from modelplex.config import ProviderConfig
 from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
 from modelplex.core.events import ListedModel
 from modelplex.core.request import Attempt, Endpoint, RawRequest
-from modelplex.dialects.endpoints import endpoint_for
+from modelplex.dialects.endpoints import endpoint_for, is_beside
+from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.raw_request import read_request
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import (
@@ -104,6 +105,12 @@ class Upstream(Protocol):
         """One attempt for each key, with the dialect and endpoint that serve the request."""
         ...
 
+    def usual(self, attempt: Attempt) -> Attempt | None:
+        """The same conversation at the provider's usual endpoint, in its own dialect; None where
+        this is that attempt already.
+        """
+        ...
+
     async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         """Send the request. Raises ModelplexError for everything but a status below 300."""
         ...
@@ -141,6 +148,10 @@ class HttpUpstream:
         if config.api_version is not None:
             self._quirks = msgspec.structs.replace(self._quirks, api_version=config.api_version)
         origin, self._path = parse_origin(config.base_url)
+        further = () if config.base_url == row.base_url else row.serves_elsewhere
+        self._serves: tuple[Endpoint, ...] = tuple(
+            each for each in (*row.serves, *further) if each not in config.lacks
+        )
         if origin.tls:
             origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
         self._origin = origin
@@ -175,12 +186,19 @@ class HttpUpstream:
                 self._attempts[model, endpoint] = attempts
         return attempts
 
+    def usual(self, attempt: Attempt) -> Attempt | None:
+        if attempt.dialect == self._row.dialect or not is_beside(attempt.endpoint):
+            return None
+        dialect, served = endpoint_for(self._row.dialect, CONVERSATION, serves=self._row.serves)
+        facts = model_facts(attempt.model, dialect)
+        return msgspec.structs.replace(attempt, dialect=dialect, endpoint=served, facts=facts, delay=0.0)
+
     def _new_attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
         needs = model_facts(model, self._row.dialect).needs_responses and endpoint != "chat/completions"
         dialect, served = endpoint_for(
             self._row.dialect,
             endpoint,
-            serves=self._row.serves,
+            serves=self._serves,
             prefers="responses" if needs or self._quirks.conversations == "responses" else None,
         )
         found = model_facts(model, dialect)
@@ -370,6 +388,10 @@ class DemoUpstream:
         return [
             Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
         ]
+
+    def usual(self, attempt: Attempt) -> Attempt | None:
+        del attempt
+        return None  # it has one endpoint for conversations
 
     async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
         if is_heavy(body):

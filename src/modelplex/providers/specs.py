@@ -32,6 +32,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models_path  the path of the model list, root included
     models_prefix  a prefix of names in that list that requests do not need
     serves       the endpoints it has
+    serves_elsewhere  further endpoints of servers of this form at another address
     docs         the page with these facts
     local        runs on the user's machine, needs no key, has no price
     price_service  the service's name in the price list, if it is not the type's
@@ -52,6 +53,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models_path: str = "/models"
     models_prefix: str = ""
     serves: tuple[Endpoint, ...]
+    serves_elsewhere: tuple[Endpoint, ...] = ()
     docs: str
     local: bool = False
     price_service: str = ""

@@ -21,13 +21,24 @@ class CallFailure(msgspec.Struct, frozen=True):
 
 
 class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
-    """The state of one call. Times are seconds of one monotonic clock; `wall_time` is Unix time."""
+    """The state of one call. Times are seconds of one monotonic clock; `wall_time` is Unix time.
+
+    received  the body as it came, None until it was read. `request` has the one that is served
+    read, declared  bytes that came of a body that was not read to its end, and its content-length
+    keeps_bodies    the Record gets the bodies; `body_chunks` are those of the response
+    """
 
     id: str
     request: RawRequest
     caller: Caller
     started: float
     wall_time: float
+    received: bytes | None = None
+    read: int = 0
+    declared: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    response_id: str | None = None
+    previous_response: str | None = None
     attempt: Attempt | None = None
     attempts: list[AttemptRecord] = []
     exhausted: tuple[str, ...] = ()
@@ -45,6 +56,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
     finish_reason: str | None = None
     cost: float | None = None
     bytes_out: int = 0
+    keeps_bodies: bool = False
     body_chunks: list[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -69,6 +81,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
         usage: Usage | None = None,
         cost: float | None = None,
         charge: float | None = None,
+        sent: bytes | None = None,
     ) -> None:
         self.usage, self.cost = usage, cost
         if isinstance(error, QuotaExceeded) and attempt.provider not in self.exhausted:
@@ -86,6 +99,8 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
                 usage=usage,
                 cost=cost,
                 charge=charge,
+                dialect=attempt.dialect,
+                sent=sent if self.keeps_bodies else None,
             )
         )
 
@@ -111,6 +126,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
             outcome = "client_closed"
         else:
             outcome = "broken" if self.output_started else "error"
+        body = ask.body if self.received is None else self.received
         return Record(
             id=self.id,
             started=self.wall_time,
@@ -143,8 +159,12 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
             attempts=tuple(self.attempts),
             changes=self.changes,
             stripped=self.stripped,
-            bytes_in=len(ask.body),
+            bytes_in=len(body) or self.read,
             bytes_out=self.bytes_out,
-            request_body=ask.body if self.body_chunks is not None else None,
+            declared=self.declared,
+            headers=self.headers,
+            response_id=self.response_id,
+            previous_response=self.previous_response,
+            request_body=body if self.body_chunks is not None else None,
             response_body=b"".join(self.body_chunks) if self.body_chunks is not None else None,
         )

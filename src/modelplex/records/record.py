@@ -1,5 +1,5 @@
 """The Record of a model call, one for every request however it ended. It contains no secret, and
-bodies only with `[log] bodies = true`.
+bodies and headers only where they are logged or stored.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     status       the provider's HTTP status; None without a response
     usage, cost  what the provider bills, also for a failed attempt
     charge       US dollars that a budget counts, also for estimated tokens
+    dialect      the provider's
+    sent         the body that went to the provider, where bodies are kept; None if none went
     """
 
     provider: str
@@ -36,6 +38,8 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     cost: float | None = None
     charge: float | None = None
+    dialect: str = ""
+    sent: bytes | None = None
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -66,6 +70,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     blame               set for every outcome but "ok"
     usage, cost         of the last attempt; earlier ones are in `attempts`
     bytes_in, bytes_out sizes of the bodies
+    declared            the content-length of a body that was not read to its end, if it has one
+    headers             the request's, without secrets, where bodies are kept
+    response_id         by which a later request may go on from this response
+    previous_response   the one from which this request goes on
     """
 
     id: str
@@ -96,5 +104,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     stripped: tuple[StrippedValue, ...] = ()
     bytes_in: int = 0
     bytes_out: int = 0
+    declared: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    response_id: str | None = None
+    previous_response: str | None = None
     request_body: bytes | None = None
     response_body: bytes | None = None

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Protocol
 
+import msgspec
+
 from modelplex.records.record import Record
 from modelplex.records.tool_call import ToolRecord
 
@@ -26,6 +28,14 @@ class Sink(Protocol):
     """
 
     def record(self, record: Record | ToolRecord, /) -> None: ...
+
+
+def without_bodies(record: Record | ToolRecord) -> Record | ToolRecord:
+    """For whoever keeps many Records."""
+    if isinstance(record, ToolRecord):
+        return msgspec.structs.replace(record, request_body=None, response_body=None)
+    attempts = tuple(msgspec.structs.replace(each, sent=None) for each in record.attempts)
+    return msgspec.structs.replace(record, attempts=attempts, request_body=None, response_body=None)
 
 
 class QueuedSink:

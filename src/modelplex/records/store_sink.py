@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from modelplex.records.record import Record
+from modelplex.records.sink import without_bodies
 from modelplex.records.tool_call import ToolRecord
 
 if TYPE_CHECKING:
@@ -163,8 +164,7 @@ class StoreSink:
         limit = QUEUED_BODIES_LIMIT if self._options.content else QUEUED_WITHOUT_CONTENT
         if self._bodies_in - self._bodies_out + size > limit:
             self._without_bodies += self._options.content
-            record = msgspec.structs.replace(record, request_body=None, response_body=None)
-            size = 0
+            record, size = without_bodies(record), 0
         self._queue.append(record)
         if size:
             self._bodies_in += size
@@ -288,4 +288,9 @@ class StoreSink:
 
 
 def _body_size(record: Record | ToolRecord) -> int:
-    return len(record.request_body or b"") + len(record.response_body or b"")
+    size = len(record.request_body or b"") + len(record.response_body or b"")
+    if isinstance(record, Record):
+        for attempt in record.attempts:
+            if attempt.sent is not None and attempt.sent is not record.request_body:
+                size += len(attempt.sent)
+    return size

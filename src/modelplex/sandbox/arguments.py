@@ -13,10 +13,13 @@ FILE_VIEWS: Final = ("private", "ro", "host")
 
 EXAMPLES: Final = """\
 examples:
+  modelplex run claude                          Claude Code; others: codex, opencode, gemini, pi, aider, goose, qwen, crush
+  modelplex run codex exec "Fix the test"       with the agent's own arguments
   modelplex run -- python agent.py              the working folder is writable, the home is empty, the gateway is the only network
   modelplex run --check                         test the sandbox from inside
   modelplex run --rw ~/.codex -- codex          share one more folder
   modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
+  modelplex run --packages pypi -- uv sync      install what uv.lock names
   modelplex run --tag pr=12 -- ./task           tag the run in the record: modelplex usage --by tag
   modelplex run --publish 3000 -- npm run dev   open its port 3000 at http://127.0.0.1:3000
   modelplex run --memory 4G --time 1h -- ./task limit it
@@ -60,6 +63,14 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         {**_REPEATED, "type": file_name},
         "mount this too, writable; of --ro and --rw the one nearest to a file applies; may be repeated",
     ),
+    (
+        "--profile",
+        "FILE",
+        _FILE,
+        "options from this TOML file; those of the command line come before them",
+    ),
+    ("--no-profile", "", _SWITCH, "ignore modelplex.toml, the options of the project in the working folder"),
+    ("--accept-profile", "", _SWITCH, "accept what modelplex.toml opens, without a question"),
     (
         "--no-protect",
         "",
@@ -108,9 +119,34 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "--netlink",
         "",
         _SWITCH,
-        "allow netlink sockets for routes and interfaces, as Node's os.networkInterfaces() needs",
+        "allow routing netlink sockets that may write, as a bubblewrap sandbox inside needs; listing interfaces needs no option",
+    ),
+    (
+        "--packages",
+        "INDEXES",
+        _ONCE,
+        "pypi, npm or both with a comma: install packages inside, from read-only mirrors of these indexes, and only what a lock file of the project or --allow-package names",
+    ),
+    (
+        "--min-age",
+        "AGE",
+        _ONCE,
+        "only packages that were released at least this long ago, such as 7d (s, m, h, d or w)",
+    ),
+    (
+        "--allow-package",
+        "NAME",
+        _REPEATED,
+        "a package besides those of the lock files: pypi:NAME, pypi:NAME==VERSION, npm:NAME or npm:NAME@VERSION; may be repeated",
     ),
     ("--bwrap", "", _SWITCH, "build the file tree with bubblewrap"),
+    (
+        "--instructions",
+        "",
+        _SWITCH,
+        "show a preset's agent your own instructions (CLAUDE.md, AGENTS.md, skills, prompts), read-only",
+    ),
+    ("--model", "NAME", _ONCE, "the model that a preset's agent requests, instead of its own default"),
     (
         "--tag",
         "NAME=VALUE",

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from modelplex.sandbox.folders import RUN, SOCKET
+from modelplex.sandbox.programs import VARIABLES
 
 PASSED: Final = (
-    "PATH HOME USER LOGNAME SHELL PWD LANG LANGUAGE TZ TERM COLORTERM TERM_PROGRAM TERM_PROGRAM_VERSION COLUMNS LINES NO_COLOR"
+    *"PATH HOME USER LOGNAME SHELL PWD LANG LANGUAGE TZ TERM COLORTERM TERM_PROGRAM TERM_PROGRAM_VERSION COLUMNS LINES NO_COLOR"
     " FORCE_COLOR CLICOLOR EDITOR VISUAL PAGER CI VIRTUAL_ENV CONDA_PREFIX"
-).split()
+    " GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL GIT_COMMITTER_NAME GIT_COMMITTER_EMAIL".split(),
+    *VARIABLES,
+)
 """And LC_*. Nothing that may hold a key, a proxy or the path of a socket."""
 
 BASE: Final = "http://127.0.0.1:11435"

@@ -14,15 +14,14 @@ are masked.
 """
 
 # Paths of another root, and links that must not be followed, are text.
-# ruff: noqa: PTH100, PTH112, PTH114, PTH115, PTH118, PTH119, PTH120
+# ruff: noqa: PTH112, PTH114, PTH115, PTH118, PTH120
 from __future__ import annotations
 
 import fcntl
 import os
 import re
-import shutil
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -71,6 +70,10 @@ class MountRequest(NamedTuple):
     """Files of the project that make the host run something later: read-only."""
     programs: Sequence[str] = ()
     """Folders and files of other programs: read-only, unless a shared folder contains them."""
+    kept: Sequence[Mount] = ()
+    """Of the home of an agent: folders that stay between runs, and what is shown there."""
+    repository: Sequence[str] = ()
+    """Folders that the working folder is a part of in git. They get its access."""
     masked: Sequence[str] = ()
     is_root: bool = False
 
@@ -78,12 +81,14 @@ class MountRequest(NamedTuple):
 def mounts(request: MountRequest) -> list[Mount]:
     """Folders before their contents, masks last."""
     writable = list(request.writable)
-    if _folder_is_writable(request):
-        writable.insert(0, request.folder)
+    project = [request.folder, *request.repository] if request.folder else []
+    if request.view == "host" and not _is_below(request.folder, OWN):
+        project = []
+    writable[:0] = writable_by_default(project, read_only=request.read_only, writable=writable)
     programs = [path for path in request.programs if not _is_below(path, writable)]
     if request.view != "private":
         programs = [path for path in programs if _is_below(path, OWN)]
-    shared = [_read_only_mount(path) for path in (*programs, *request.read_only)]
+    shared = [_read_only_mount(path) for path in (*programs, *project[1:], *request.read_only)]
     shared += [Mount("rw", path, path) for path in writable]
     protected = (*request.own, *request.protected)
     shared += [_read_only_mount(path) for path in protected if path not in writable]
@@ -100,7 +105,7 @@ def mounts(request: MountRequest) -> list[Mount]:
     masks = [Mount("mask", path) for path in request.masked]
     if request.is_root and request.view != "host":
         masks += [Mount("mask", path) for path in unreadable("/etc")]
-    return [*base, *own, *_in_order(shared, request), *masks]
+    return [*base, *own, *_in_order(shared, request), *request.kept, *masks]
 
 
 def _read_only_mount(path: str) -> Mount:
@@ -108,13 +113,17 @@ def _read_only_mount(path: str) -> Mount:
     return Mount("link", path, os.readlink(path)) if os.path.islink(path) else Mount("ro", path, path)
 
 
-def _folder_is_writable(request: MountRequest) -> bool:
-    """Whether the working folder is writable by default: not where a --ro at or above it applies,
-    unless a --rw is nearer.
+def writable_by_default(
+    project: Sequence[str], *, read_only: Sequence[str], writable: Sequence[str]
+) -> list[str]:
+    """Of the working folder, the first of these, and the folders of its repository: not those where
+    a --ro at or above them, or the working folder, applies, unless a --rw is nearer.
     """
-    if not request.folder or (request.view == "host" and not _is_below(request.folder, OWN)):
-        return False
-    return nearest(request.folder, request.read_only) <= nearest(request.folder, request.writable)
+    return [
+        path
+        for path in project
+        if all(nearest(each, read_only) <= nearest(each, writable) for each in (project[0], path))
+    ]
 
 
 def nearest(path: str, named: Iterable[str]) -> int:
@@ -307,62 +316,3 @@ def has_path(number: int) -> bool:
         return os.path.samestat(facts, Path(os.readlink(f"/proc/self/fd/{number}")).stat())
     except OSError:
         return False
-
-
-# --- programs ---
-
-
-def programs(command: str, *, environ: Mapping[str, str], home: str) -> list[str]:
-    """The folders that the command and the programs on the PATH need."""
-    found: list[str] = []
-    for folder in environ.get("PATH", "").split(os.pathsep):
-        if folder.startswith("/") and Path(folder).is_dir():
-            found += _of_folder(folder, home=home)
-    path = shutil.which(command, path=environ.get("PATH"))
-    if path is not None:
-        found += of_program(path, home=home)
-    return [path for path in dict.fromkeys(found) if can_share(path, home=home)]
-
-
-def _of_folder(folder: str, *, home: str) -> list[str]:
-    """Shims (of pyenv, asdf, mise) start programs beside their folder."""
-    prefix = os.path.dirname(os.path.realpath(folder))
-    if os.path.basename(folder) == "shims" and prefix not in {home, f"{home}/.local"}:
-        return [prefix]
-    return [folder, os.path.realpath(folder), *_of_prefix(prefix, home=home)]
-
-
-def of_program(path: str, *, home: str) -> list[str]:
-    """The file, the links that lead to it, and its installation."""
-    found: list[str] = []
-    seen = os.path.abspath(path)
-    for _ in range(40):  # the kernel's limit of links
-        found.append(seen)
-        found += _of_prefix(os.path.dirname(os.path.dirname(seen)), home=home)
-        if not os.path.islink(seen):
-            break
-        seen = os.path.normpath(os.path.join(os.path.dirname(seen), os.readlink(seen)))
-    real = os.path.realpath(path)
-    return [*found, real, *_of_prefix(os.path.dirname(os.path.dirname(real)), home=home)]
-
-
-def _of_prefix(prefix: str, *, home: str) -> list[str]:
-    """An installation, such as a virtual environment, has a folder `lib` beside `bin`. ~/.local
-    does not count: it may contain keys.
-    """
-    if prefix in {home, f"{home}/.local", "/", ""} or not can_share(prefix, home=home):
-        return []
-    if not (os.path.isdir(f"{prefix}/bin") and os.path.isdir(f"{prefix}/lib")):
-        return []
-    found = [prefix]
-    try:
-        rows = Path(prefix, "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return found
-    for row in rows:
-        name, _, value = row.partition("=")
-        if name.strip() == "home":
-            base = os.path.dirname(os.path.realpath(value.strip()))
-            if base != prefix:
-                found += _of_prefix(base, home=home)
-    return found

@@ -89,15 +89,19 @@ class RunUses:
             writer.close()
 
 
-def config_for_socket(config: Config, socket: str, *, agent: str | None) -> Config:
-    """The config with this socket as its only listener: the agent's, or without an agent.
+def config_for_socket(
+    config: Config, socket: str, *, agent: str | None, admin_socket: str | None = None
+) -> Config:
+    """The config with this socket as its only listener: the agent's, or without an agent; and with
+    an admin socket for the host.
 
     An agent that is not in the config any more has no listener. At another path than the agent's
     own the socket is for this user only.
     """
     from msgspec.structs import replace
 
-    server = replace(config.server, http=(), socket=() if agent else (socket,), vsock=(), admin_socket=None)
+    sockets = () if agent else (socket,)
+    server = replace(config.server, http=(), socket=sockets, vsock=(), admin_socket=admin_socket)
     mcp = replace(config.mcp, stdio_socket=None)
     if agent is None:
         return replace(config, server=server, mcp=mcp)
@@ -115,7 +119,9 @@ def main(argv: list[str]) -> int:
     arguments = _parse(argv)
 
     def adapt(config: Config) -> Config:
-        return config_for_socket(config, arguments.socket, agent=arguments.agent)
+        return config_for_socket(
+            config, arguments.socket, agent=arguments.agent, admin_socket=arguments.admin_socket
+        )
 
     try:
         config = adapt(load(arguments.config, environ=os.environ))
@@ -142,7 +148,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="modelplex.sandbox.gateway", allow_abbrev=False)
     for name in ("--config", "--socket"):
         parser.add_argument(name, required=True)
-    for name in ("--agent", "--uses"):
+    for name in ("--agent", "--uses", "--admin-socket"):
         parser.add_argument(name)
     for name in ("--no-reload", "--verbose"):
         parser.add_argument(name, action="store_true")

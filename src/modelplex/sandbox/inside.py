@@ -41,8 +41,9 @@ from modelplex.sandbox.bridge import (
     shell_status,
     wakeup_on_signals,
 )
-from modelplex.sandbox.connects import ConnectSupervisor
+from modelplex.sandbox.connects import CallSupervisor
 from modelplex.sandbox.folders import OWN, SOCKET, Mount
+from modelplex.sandbox.home_files import HomeFile, write_home
 from modelplex.sandbox.ports import LOOPBACK
 
 IGNORED: Final = (
@@ -76,6 +77,8 @@ class SandboxPlan(NamedTuple):
     mounts: list[Mount]
     files: dict[str, str]
     """Text files to create, by path."""
+    home: str
+    home_files: list[HomeFile]
     netlink: bool
     is_root: bool
     terminal: str | None
@@ -115,7 +118,8 @@ def _read_plan(number: int) -> SandboxPlan:
     with open(os.dup(number), encoding="utf-8") as file:  # noqa: PTH123
         file.seek(0)
         data: dict[str, Any] = json.load(file)
-    return SandboxPlan(**data)._replace(mounts=[Mount(*step) for step in data["mounts"]])
+    steps, files = [Mount(*step) for step in data["mounts"]], [HomeFile(*file) for file in data["home_files"]]
+    return SandboxPlan(**data)._replace(mounts=steps, home_files=files)
 
 
 def _send_failure(control: socket.socket, fault: OSError) -> None:
@@ -276,12 +280,13 @@ def _own_devices(plan: SandboxPlan) -> frozenset[int]:
 
 def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket, own: frozenset[int]) -> int:
     _write_files(plan.files)
+    write_home(plan.home, plan.home_files)
     listener = listen(BridgeEndpoint(socket.AF_UNIX, SOCKET))
     socket.send_fds(parent, [b"L"], [listener.fileno()])
     listener.close()
     for ignored in IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
-    kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE,))
+    kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE, kernel.CAP_NET_ADMIN))
     kernel.make_undumpable()
     kernel.die_with_parent(signal.SIGKILL)
     woken = wakeup_on_signals()
@@ -325,18 +330,11 @@ def _supervise(
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
-    connects = None
     if notify is not None:
-        connects = ConnectSupervisor(notify, own)
-        poll.register(notify, select.POLLIN)
+        CallSupervisor(notify, own).start()
     while True:
-        for number, event in poll.poll():
-            if connects is not None and number == notify:
-                if event & select.POLLIN:
-                    connects.serve_one()
-                else:
-                    poll.unregister(number)  # no filtered process is left
-            elif number == control.fileno():
+        for number, _ in poll.poll():
+            if number == control.fileno():
                 packet = control.recv(2)
                 if len(packet) < 2:
                     return KILLED  # run.py has ended, and so does the sandbox

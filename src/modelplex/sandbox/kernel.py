@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 import struct
 import sys
 from contextlib import suppress
@@ -28,7 +29,7 @@ PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 SECUREBITS: Final = 0xEF
 """Every bit and its lock: uid 0 gets no capabilities on exec, and none come back."""
-CAP_SYS_PTRACE: Final = 19
+CAP_NET_ADMIN, CAP_SYS_PTRACE = 12, 19
 CAPABILITY_VERSION: Final = 0x2008_0522
 
 # Numbers from 424 on are the same on all architectures.
@@ -44,7 +45,7 @@ FIRST_WORD: Final = ctypes.sizeof(ctypes.c_long)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_libc.process_vm_readv.restype = ctypes.c_ssize_t
+_libc.process_vm_readv.restype = _libc.process_vm_writev.restype = ctypes.c_ssize_t
 
 
 def _checked(name: str, result: int) -> int:
@@ -189,6 +190,16 @@ def memory_of(tid: int, at: int, length: int) -> bytes:
     return data.raw
 
 
+def write_memory(tid: int, at: int, data: bytes) -> None:
+    local = _Iovec(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p), len(data))
+    remote = _Iovec(ctypes.c_void_p(at), len(data))
+    one = ctypes.c_ulong(1)
+    written = _libc.process_vm_writev(
+        ctypes.c_int(tid), ctypes.byref(local), one, ctypes.byref(remote), one, ctypes.c_ulong(0)
+    )
+    _checked("process_vm_writev", int(written))
+
+
 class _Iovec(ctypes.Structure):
     _fields_ = (("at", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
@@ -200,6 +211,16 @@ def open_without_links(path: str) -> int:
     how = struct.pack("=QQQ", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, RESOLVE_NO_SYMLINKS)
     result = _libc.syscall(_word(OPENAT2), _word(AT_FDCWD), os.fsencode(path), how, _word(len(how)))
     return int(_checked("openat2", result))
+
+
+def socket_family(number: int) -> int:
+    """Of a descriptor. ENOTSOCK where it is no socket."""
+    family, size = ctypes.c_int(), ctypes.c_uint(ctypes.sizeof(ctypes.c_int))
+    result = _libc.getsockopt(
+        number, socket.SOL_SOCKET, socket.SO_DOMAIN, ctypes.byref(family), ctypes.byref(size)
+    )
+    _checked("getsockopt", result)
+    return family.value
 
 
 def connect(number: int, address: bytes) -> int:

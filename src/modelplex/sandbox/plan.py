@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
 
+from modelplex.sandbox.agent_home import AgentHome
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.environment import NODE, PYTHON, environment
 from modelplex.sandbox.errors import CannotRun
@@ -26,18 +27,21 @@ from modelplex.sandbox.folders import (
     RUN,
     Mount,
     MountRequest,
+    access,
     is_working_folder,
     mounts,
     nearest,
-    of_program,
     other_paths,
     pinned,
-    programs,
     read_mounts,
+    writable_by_default,
 )
+from modelplex.sandbox.git import find_repository, settings_files
 from modelplex.sandbox.inside import SandboxPlan
 from modelplex.sandbox.limits import Enforced
 from modelplex.sandbox.ports import OpenPorts
+from modelplex.sandbox.profile import PROJECT_FILE
+from modelplex.sandbox.programs import mise_files, of_program, program_outside, programs, secrets_of
 from modelplex.sandbox.protected import Protected, SharedPaths, find_protected
 
 LOCK: Final = "modelplex.mcp.lock"
@@ -68,23 +72,34 @@ def protected_files(arguments: argparse.Namespace) -> Protected:
     """The files of the project that are read-only or hidden inside. Raises CannotRun."""
     if arguments.no_protect or arguments.fs == "host":
         return Protected()
-    home, folder = _home(), _shared_folder()
+    home, folder = home_of_user(), _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
-    is_writable = folder and nearest(folder, read_only) <= nearest(folder, writable)
+    project = [*filter(None, [folder]), *_repository(folder)]
+    changeable = writable_by_default(project, read_only=read_only, writable=writable)
     shared = SharedPaths(
         project=folder,
-        writable=[*writable, *([folder] if is_writable else [])],
-        read_only=[*read_only, *([] if is_writable or not folder else [folder])],
+        writable=[*writable, *changeable],
+        read_only=[*read_only, *(path for path in project if path not in changeable)],
         named=named,
     )
-    return find_protected(shared, home=home, show_env=arguments.show_env)
+    profiles = [arguments.profile] if arguments.profile is not None else []
+    return find_protected(
+        shared,
+        home=home,
+        show_env=arguments.show_env,
+        profiles=[os.path.realpath(path) for path in (*profiles, PROJECT_FILE) if os.path.lexists(path)],
+    )
 
 
 def _shared_folder() -> str:
     """The working folder, or "" where it is not shared."""
     here = working_folder()
-    return here if is_working_folder(here, homes=[_home(), *homes()]) else ""
+    return here if is_working_folder(here, homes=[home_of_user(), *homes()]) else ""
+
+
+def _repository(folder: str) -> Sequence[str]:
+    return find_repository(folder, homes=[home_of_user(), *homes()]) if folder else ()
 
 
 def build_plan(
@@ -96,14 +111,21 @@ def build_plan(
     protected: Protected,
     limits: Enforced,
     ports: OpenPorts,
+    agent_home: AgentHome | None = None,
 ) -> SandboxPlan:
     """`private` is the run's own folder, `gateway` the path of its socket. Raises CannotRun."""
-    home, here, files = _home(), working_folder(), _files()
+    home, here, files = home_of_user(), working_folder(), _files()
     own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
     folder = _shared_folder()
     read_only, writable = _named_paths(arguments, folder=folder)
     named = [*read_only, *writable]
-    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway)
+    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway, within=writable)
+    repository = _repository(folder)
+    changeable = [*filter(None, [folder]), *repository, *writable]
+    installed = programs(command[0], environ=os.environ, home=home, folder=folder, writable=changeable)
+    if (arguments.fs or "private") == "private":
+        outside = [path for path in installed if not nearest(path, changeable)]
+        masked += [path for path in secrets_of(outside) if path not in named]
     request = MountRequest(
         view=arguments.fs or "private",
         folder=folder,
@@ -112,7 +134,9 @@ def build_plan(
         writable=writable,
         own=[os.path.abspath(path) for path in own],
         protected=protected.read_only,
-        programs=programs(command[0], environ=os.environ, home=home),
+        kept=agent_home.mounts if agent_home is not None else (),
+        programs=installed,
+        repository=repository,
         masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
         is_root=os.geteuid() == 0,
     )
@@ -128,9 +152,13 @@ def build_plan(
     # fails, which a mask of /dev/null would not tell.
     steps = pinned(mounts(request), named=read_only)
     steps += [Mount("ro", path, str(empty)) for path in protected.hidden]
+    variables = [f"{name}={value}" for name, value in agent_home.environ.items()] if agent_home else []
+    if request.view == "private":
+        made = _files_of_home(home, folder=here, writable=[here, *changeable])
+        files |= {path: text for path, text in made.items() if access(path, steps) == "empty"}
     environ = environment(
         os.environ,
-        named=arguments.env,
+        named=[*variables, *arguments.env],
         has_python=f"{PYTHON}/sitecustomize.py" in files,
         has_node=NODE in files,
     )
@@ -147,6 +175,8 @@ def build_plan(
         root=str(root),
         mounts=steps,
         files=files,
+        home=home,
+        home_files=agent_home.files if agent_home is not None else [],
         netlink=arguments.netlink,
         is_root=request.is_root,
         terminal=_terminal(),
@@ -160,7 +190,15 @@ def build_plan(
     )
 
 
-def _home() -> str:
+def _files_of_home(home: str, *, folder: str, writable: Sequence[str]) -> dict[str, str]:
+    """The user's settings of git and mise, without secrets."""
+    files = mise_files(os.environ, home=home)
+    if (git := program_outside("git", writable=writable)) is not None:
+        files |= settings_files(git, home=home, folder=folder, environ=os.environ)
+    return files
+
+
+def home_of_user() -> str:
     named = os.environ.get("HOME", "")
     if not named.startswith("/"):
         with suppress(KeyError):
@@ -217,15 +255,18 @@ def _existing(path: str) -> str:
     return real
 
 
-def _paths_to_mask(config: str, gateway: str) -> list[str]:
+def _paths_to_mask(config: str, gateway: str, *, within: Sequence[str]) -> list[str]:
     """The files that the program must not see or replace: the config, the lock file of tools, the
-    gateway's sockets, its state, and its log with older ones.
+    gateway's sockets, its state, and its log with older ones. `within` are writable folders.
     """
-    from modelplex.config.state_folder import state_folder
+    from modelplex.config.state_folder import make_state_folder, state_folder
 
     found = [config, os.path.join(os.path.dirname(config), LOCK), gateway]
-    with suppress(RuntimeError):
-        found.append(str(state_folder(None, environ=os.environ)))
+    with suppress(RuntimeError, OSError):
+        state = state_folder(None, environ=os.environ)
+        if within and nearest(str(state), within):
+            make_state_folder(state)  # otherwise the program could make it, with answers of its own
+        found.append(str(state))
     for path in files_of_config(config):
         # Older logs (.1), journals of databases (-wal).
         found += [path, *glob.glob(f"{glob.escape(path)}[.-]*")]
@@ -299,8 +340,11 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
     # The supervisor is the first process: bubblewrap's own would have no seccomp filter, and the
     # program could reach it.
     command = [program, "--unshare-pid", "--as-pid-1", "--die-with-parent"]
-    # The supervisor needs one capability to drop the others.
-    command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETPCAP"]
+    # The supervisor needs the first one to drop the others.
+    command += ["--cap-drop", "ALL"]
+    command += [
+        word for name in ("CAP_SETPCAP", "CAP_SYS_PTRACE", "CAP_NET_ADMIN") for word in ("--cap-add", name)
+    ]
     for kind, target, source in steps:
         match kind:
             case "ro":

@@ -87,9 +87,17 @@ class SharedPaths(NamedTuple):
 
 
 def find_protected(
-    shared: SharedPaths, *, home: str, show_env: bool = False, max_entries: int = MAX_ENTRIES
+    shared: SharedPaths,
+    *,
+    home: str,
+    show_env: bool = False,
+    profiles: Sequence[str] = (),
+    max_entries: int = MAX_ENTRIES,
 ) -> Protected:
+    """`profiles` have options of the next run."""
     search = _Search(shared, home=home, max_entries=max_entries)
+    for path in profiles:
+        search.protect(path, text="")
     if shared.project:
         search.add_project(shared.project)
     search.walk()
@@ -166,13 +174,13 @@ class _Search:
     def add_project(self, folder: str) -> None:
         """The working folder, or the top of the repository that it is in."""
         for name in PROJECT_FOLDERS:
-            self._protect(f"{folder}/{name}")
+            self.protect(f"{folder}/{name}")
         self._add_existing(folder)
 
     def _add_existing(self, folder: str) -> None:
         for name in (*PROJECT_FOLDERS, *EXISTING_FOLDERS):
             if os.path.lexists(f"{folder}/{name}"):
-                self._protect(f"{folder}/{name}")
+                self.protect(f"{folder}/{name}")
         self._watched.update((f"{folder}/{name}", None) for name in WATCHED)
 
     def _add_repository(self, top: str) -> None:
@@ -184,7 +192,7 @@ class _Search:
         path = f"{top}/.git"
         if os.path.isfile(path):
             self._repositories[path] = None
-            self._protect(path)
+            self.protect(path)
             named = _read(path).removeprefix("gitdir:").strip()
             git = os.path.realpath(os.path.join(top, named)) if named else ""
         else:
@@ -203,24 +211,24 @@ class _Search:
         common = git
         if os.path.lexists(commondir):
             common = os.path.realpath(os.path.join(git, _read(commondir).strip()))
-        self._protect(commondir, owner=git, text=SAME_FOLDER)
+        self.protect(commondir, owner=git, text=SAME_FOLDER)
         if os.path.lexists(f"{git}/gitdir"):
-            self._protect(f"{git}/gitdir", owner=git, text="")
+            self.protect(f"{git}/gitdir", owner=git, text="")
         if common != git:
             self._add_git_folder(common, top)
             config = _Config(f"{common}/config")
         else:
             config = _Config(f"{git}/config")
-            self._protect(f"{git}/config", owner=git, text="")
-            self._protect(f"{git}/hooks", owner=git)
+            self.protect(f"{git}/config", owner=git, text="")
+            self.protect(f"{git}/hooks", owner=git)
         own = f"{git}/config.worktree"
         if config.has_own_of_worktree or os.path.lexists(own):
-            self._protect(own, owner=git, text="")
+            self.protect(own, owner=git, text="")
             config.read(own)
         for path in config.included:
-            self._protect(path, text="")
+            self.protect(path, text="")
         for path in (*config.hooks, *self._user_hooks):
-            self._protect(os.path.realpath(os.path.join(top, path)))
+            self.protect(os.path.realpath(os.path.join(top, path)))
         self._add_nested(git)
 
     def _add_nested(self, git: str) -> None:
@@ -234,7 +242,7 @@ class _Search:
                     self._add_git_folder(folder, _tree_of(folder))
                     folders.clear()
 
-    def _protect(self, path: str, *, owner: str = "", text: str | None = None) -> None:
+    def protect(self, path: str, *, owner: str = "", text: str | None = None) -> None:
         """`owner` is the git folder, which makes the path writable where --rw names it. `text` is
         that of a file that does not exist; None makes a folder.
         """

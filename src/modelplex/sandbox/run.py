@@ -23,29 +23,37 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from modelplex.sandbox import seccomp
-from modelplex.sandbox.agent import Agent, choose_agent
+from modelplex.sandbox.agent import choose_agent
+from modelplex.sandbox.agent_home import AgentHome
 from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.bridge import command_of, in_foreground, shell_status
 from modelplex.sandbox.errors import CannotRun, WrongArguments
 from modelplex.sandbox.folders import SOCKET
 from modelplex.sandbox.limits import GRACE_S, TIME_STATUS, duration_text
+from modelplex.sandbox.package_mirror import lock_files, package_mirror, package_options, with_mirror
 from modelplex.sandbox.plan import (
     LOCK,
     START,
     build_plan,
     files_of_config,
+    home_of_user,
     interpreter_command,
     print_error,
     working_folder,
 )
+from modelplex.sandbox.preset_run import PresetRun, choose_preset, map_found_models, release_line
+from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
 from modelplex.sandbox.recording import Recording, is_tag
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
 from modelplex.sandbox.streams import check_streams
+
+if TYPE_CHECKING:
+    from modelplex.packages.plan import MirrorPlan
 
 WRONG: Final = 2
 PREFIX: Final = "modelplex-run-"
@@ -66,6 +74,10 @@ TRUSTED_FILES: Final = (CONFIG, LOCK)
 """Files of the working folder that a gateway reads at its next start."""
 SI_KERNEL: Final = 0x80
 """si_code of a terminal's signals, which the whole group has received, the program included."""
+OTHER_SYSTEM: Final = (
+    "modelplex run needs Linux, for its namespaces: on macOS and Windows run the agent in a container or a VM without a network and give it the gateway's socket,"
+    " or use Linux in WSL2: docs/how-to/other-systems.md."
+)
 SETTINGS: Final = {
     "kernel.unprivileged_userns_clone": ("0", "1"),
     "user.max_user_namespaces": ("0", "15000"),
@@ -81,28 +93,62 @@ def run(arguments: argparse.Namespace) -> int:
     from modelplex.config import ConfigError
 
     try:
+        preset = choose_preset(arguments)
         command = _command(arguments)
         _check_system()
+        apply_profiles(arguments, report=print_error)
         agent = choose_agent(arguments, config_path(arguments))
+        packages = package_options(arguments)
     except WrongArguments as fault:
         print_error(fault.sentence)
         return WRONG
     except ConfigError as fault:
         raise CannotRun(f"the gateway did not start, since the config is wrong: {fault.sentence}") from None
-    before = {name: file_state(name) for name in TRUSTED_FILES}
+    before = {name: file_state(name) for name in (*TRUSTED_FILES, *lock_files(packages))}
+    agent_home: AgentHome | None = None
+    if preset is not None:
+        command, agent_home = _prepare_preset(preset, arguments)
     recording = Recording(arguments, command, agent, config_path(arguments))
     with (
         _private_folder() as private,
         _log(private, verbose=arguments.verbose) as log,
         provided(arguments, private, log) as found,
     ):
-        status = _run(arguments, command, agent, private, log, recording=recording, found=found)
+        if preset is not None and config_path(arguments) is None and arguments.socket is None:
+            arguments.config = _map_models(preset, private)
+        gateway = gateway_of_run(arguments, agent, private, log, environ=recording.environ)
+        mirrored = package_mirror(arguments, packages, private, log, environ=recording.environ)
+        with gateway as running, mirrored as mirror:
+            status = _run(
+                arguments, command, private, log, gateway=running, found=found, home=agent_home, mirror=mirror
+            )
     recording.print_summary()
-    for name, state in before.items():
+    for name in dict.fromkeys([*before, *lock_files(packages)]):
+        state = before.get(name)
         if (now := file_state(name)) is not None and now != state:
             what = "the program made" if state is None else "while the program ran, something changed"
             print_error(f"{what} {name} here, which the next start would trust: look at it first")
     return status
+
+
+def _prepare_preset(preset: PresetRun, arguments: argparse.Namespace) -> tuple[list[str], AgentHome]:
+    if (line := release_line(preset)) is not None:
+        print_error(line)
+    return preset.prepare(
+        home=home_of_user(),
+        folder=working_folder(),
+        model=arguments.model,
+        has_instructions=arguments.instructions,
+    )
+
+
+def _map_models(preset: PresetRun, private: Path) -> str | None:
+    """The config of a run without one."""
+    if (mapped := map_found_models(preset, private)) is None:
+        return None
+    file, line = mapped
+    print_error(line)
+    return str(file)
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:
@@ -121,7 +167,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
 def _check_system() -> None:
     """Raises CannotRun where no sandbox can be made here."""
     if not sys.platform.startswith("linux"):
-        raise CannotRun("modelplex run needs Linux, for its namespaces.")
+        raise CannotRun(OTHER_SYSTEM)
     seccomp.machine()
     if os.environ.get("MODELPLEX_SOCKET") == SOCKET and is_listening(SOCKET):
         raise CannotRun(
@@ -176,48 +222,50 @@ def _log(private: Path, *, verbose: bool) -> Generator[IO[bytes]]:
 def _run(
     arguments: argparse.Namespace,
     command: list[str],
-    agent: Agent | None,
     private: Path,
     log: IO[bytes],
     *,
-    recording: Recording,
+    gateway: RunGateway,
     found: Provided,
+    home: AgentHome | None,
+    mirror: MirrorPlan | None,
 ) -> int:
-    with gateway_of_run(arguments, agent, private, log, environ=recording.environ) as gateway:
-        if files_of_config(os.path.realpath(arguments.config or CONFIG)):
-            gateway.wait_until_listening()  # the files to be masked exist only then
-        plan = build_plan(
-            arguments,
-            command,
-            private,
-            gateway.path,
-            protected=found.protected,
-            limits=found.limits,
-            ports=found.ports,
+    if files_of_config(os.path.realpath(arguments.config or CONFIG)):
+        gateway.wait_until_listening()  # the files to be masked exist only then
+    plan = build_plan(
+        arguments,
+        command,
+        private,
+        gateway.path,
+        protected=found.protected,
+        limits=found.limits,
+        ports=found.ports,
+        agent_home=home,
+    )
+    plan = with_mirror(plan, mirror, private)
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    memory = os.memfd_create("modelplex-plan")
+    try:
+        os.write(memory, json.dumps(plan._asdict()).encode())
+        numbers = [theirs.fileno(), memory, log.fileno()]
+        argv = [*interpreter_command("inside"), "bridge", *map(str, numbers)]
+        popen = subprocess.Popen(  # noqa: S603 - our own program
+            [*found.limits.prefix, *argv],
+            env=_environ_of_systemd() if found.limits.prefix else {},
+            pass_fds=[*numbers, *found.descriptors],
         )
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        memory = os.memfd_create("modelplex-plan")
+    finally:
+        theirs.close()
+        os.close(memory)
+    with control:
         try:
-            os.write(memory, json.dumps(plan._asdict()).encode())
-            numbers = [theirs.fileno(), memory, log.fileno()]
-            argv = [*interpreter_command("inside"), "bridge", *map(str, numbers)]
-            popen = subprocess.Popen(  # noqa: S603 - our own program
-                [*found.limits.prefix, *argv],
-                env=_environ_of_systemd() if found.limits.prefix else {},
-                pass_fds=[*numbers, *found.descriptors],
-            )
-        finally:
-            theirs.close()
-            os.close(memory)
-        with control:
-            try:
-                _prepare(control, popen)
-                gateway.wait_until_listening()
-                return _forward_signals(control, popen, gateway, limit_s=arguments.time)
-            except BaseException:
-                popen.kill()
-                popen.wait()
-                raise
+            _prepare(control, popen)
+            gateway.wait_until_listening()
+            return _forward_signals(control, popen, gateway, limit_s=arguments.time)
+        except BaseException:
+            popen.kill()
+            popen.wait()
+            raise
 
 
 def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:

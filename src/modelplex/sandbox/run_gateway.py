@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from modelplex.config.run_sockets import new_run_socket
 from modelplex.sandbox import kernel
 from modelplex.sandbox.agent import Agent
 from modelplex.sandbox.arguments import CONFIG
@@ -108,13 +109,19 @@ def gateway_of_run(
         folder.mkdir(mode=0o700)
         path = str(folder / "modelplex.socket")
         argv = ["modelplex" if config_path(arguments) is None else "modelplex.sandbox.gateway"]
-        argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else [])]
+        argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else []), *_admin_socket()]
         popen = _start([*argv, *_forwarded_options(arguments)], log, environ=environ)
         try:
             yield RunGateway(path, popen, read_log)
         finally:
             popen.terminate()
             _wait(popen)
+
+
+def _admin_socket() -> list[str]:
+    """The option for the gateway's admin socket, by which calls of this run can be stopped."""
+    path = new_run_socket(str(os.getpid()), environ=os.environ)
+    return [] if path is None else ["--admin-socket", path]
 
 
 def _forwarded_options(arguments: argparse.Namespace) -> list[str]:
@@ -193,7 +200,7 @@ def _shared_gateway(
         while not shared.is_ready():
             if shared.is_missing():
                 argv = ["modelplex.sandbox.gateway", "--agent", agent.name, "--socket", path]
-                argv += ["--uses", path + RUNS, *_forwarded_options(arguments)]
+                argv += ["--uses", path + RUNS, *_admin_socket(), *_forwarded_options(arguments)]
                 shared.start(argv, log, environ=environ)
             if time.monotonic() > deadline:
                 raise CannotRun(f"the gateway did not listen on {path} within {START_TIMEOUT_S:.0f} s.")

@@ -2,13 +2,18 @@
 
 The rules, and why:
 
-- `socket` makes AF_UNIX, AF_INET and AF_INET6, and optionally routing netlink: AF_VSOCK belongs to
-  no network namespace, and reaches the hypervisor.
+- `socket` makes AF_UNIX, AF_INET and AF_INET6: AF_VSOCK belongs to no network namespace, and
+  reaches the hypervisor.
+- A socket of routing netlink is made by the supervisor (connects.py), so that it only reads: the
+  kernel checks the capabilities of who made it too. `netlink` allows whole ones.
 - AF_INET: only streams and datagrams. Raw and packet sockets need a capability besides, and other
   types load modules.
 - AF_UNIX: only SOCK_STREAM and SOCK_SEQPACKET. A datagram has its receiver in memory, which a
-  filter cannot read.
-- `connect` is made by a supervisor (connects.py), since its address is in memory too.
+  filter cannot read. The supervisor answers for pairs of datagram sockets.
+- `connect` is made by the supervisor, since its address is in memory too. `listen` tells it which
+  sockets are the sandbox's own.
+- For root, which has no capabilities here, changes of a file's owner do nothing and succeed:
+  otherwise `tar` and `cp -a` would fail, which change owners where they run as root.
 - io_uring bypasses the filter. Key rings and terminal injection (TIOCSTI) reach outside the
   sandbox; so may the kernel log and performance counters. With bpf and userfaultfd they are the
   usual way to exploit the kernel.
@@ -60,22 +65,27 @@ class Machine(NamedTuple):
     socket: int
     socketpair: int
     connect: int
+    listen: int
     ioctl: int
     clone: int
     unshare: int
     missing: Sequence[int]
+    owners: Sequence[int]
+    """chown and its relatives."""
     has_x32: bool
 
 
 MACHINES: Final = {
     "x86_64": Machine(
-        *(0xC000_003E, 317, 41, 53, 42, 16, 56, 272),
+        *(0xC000_003E, 317, 41, 53, 42, 50, 16, 56, 272),
         (425, 426, 427, 248, 249, 250, 321, 298, 323, 103),
+        (92, 93, 94, 260),
         has_x32=True,
     ),  # io_uring_*, add_key, request_key, keyctl, bpf, perf_event_open, userfaultfd, syslog
     "aarch64": Machine(
-        *(0xC000_00B7, 277, 198, 199, 203, 29, 220, 97),
+        *(0xC000_00B7, 277, 198, 199, 203, 201, 29, 220, 97),
         (425, 426, 427, 217, 218, 219, 280, 241, 282, 116),
+        (54, 55),
         has_x32=False,
     ),
 }
@@ -92,7 +102,9 @@ def machine() -> Machine:
 
 
 def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
-    """The filter in BPF: 8 bytes an instruction. `users` allows new user namespaces."""
+    """The filter in BPF: 8 bytes an instruction. `users` allows new user namespaces, for all but
+    root.
+    """
     lines: list[Instruction] = [
         _load(ARCH_AT),
         (EQUAL, 1, 0, of.arch),
@@ -107,25 +119,29 @@ def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
         lines += _if(CLONE3, [_refuse(errno.ENOSYS)])
         for number in (of.clone, of.unshare):
             lines += _if(number, _no_users())
-    lines += _if(of.connect, [_return(NOTIFY)])
+        for number in of.owners:
+            lines += _if(number, [_refuse(0)])
+    for number in (of.connect, of.listen):
+        lines += _if(number, [_return(NOTIFY)])
     lines += _if(of.ioctl, _typing())
-    lines += _if(of.socketpair, [_argument(0), *_if(UNIX, _unix_kinds()), _refuse(errno.EAFNOSUPPORT)])
+    lines += _if(of.socketpair, _pairs())
     lines += _if(of.socket, _families(netlink=netlink))
     lines.append(_return(ALLOW))
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 
 def _families(*, netlink: bool) -> list[Instruction]:
-    lines = [_argument(0), *_if(UNIX, _unix_kinds())]
+    lines = [_argument(0), *_if(UNIX, [*_kinds(STREAM, SEQPACKET), _refuse(errno.EPROTONOSUPPORT)])]
     for family in (INET, INET6):
         lines += _if(family, [*_kinds(STREAM, DATAGRAM), _refuse(errno.EPERM)])
-    if netlink:
-        lines += _if(NETLINK, [_argument(2), *_if(ROUTE, [_return(ALLOW)]), _refuse(errno.EPROTONOSUPPORT)])
+    allowed = _if(ROUTE, [_return(ALLOW if netlink else NOTIFY)])
+    lines += _if(NETLINK, [_argument(2), *allowed, _refuse(errno.EPROTONOSUPPORT)])
     return [*lines, _refuse(errno.EAFNOSUPPORT)]
 
 
-def _unix_kinds() -> list[Instruction]:
-    return [*_kinds(STREAM, SEQPACKET), _refuse(errno.EPROTONOSUPPORT)]
+def _pairs() -> list[Instruction]:
+    kinds = [*_kinds(STREAM, SEQPACKET), *_if(DATAGRAM, [_return(NOTIFY)]), _refuse(errno.EPROTONOSUPPORT)]
+    return [_argument(0), *_if(UNIX, kinds), _refuse(errno.EAFNOSUPPORT)]
 
 
 def _kinds(*allowed: int) -> list[Instruction]:
@@ -174,7 +190,7 @@ class _Program(ctypes.Structure):
 
 def install(code: bytes) -> int:
     """Filter all later calls of this thread and its children. Returns the descriptor on which the
-    supervisor receives `connect`. Raises OSError.
+    supervisor receives calls. Raises OSError.
     """
     of = machine()
     program_ = _Program(len(code) // 8, code)

@@ -64,6 +64,7 @@ from modelplex.server.routes import (
     below_own_base,
     check_method,
     dialect_of,
+    find_operation,
     is_base,
 )
 
@@ -150,8 +151,10 @@ class App:
         request_id = next(self._ids)
         http = exchange.head
         client = DEFAULT
+        connection = exchange.connection.state["client"]
+        caller: Caller = connection.caller
         try:
-            caller = self.callers.resolve(exchange.connection.state["client"], http.headers)
+            caller = self.callers.resolve(connection, http.headers)
             head = http.facts
             client = head.client
             if head.host is None and caller.kind == "tcp" and http.version == "1.1":
@@ -185,6 +188,7 @@ class App:
         except ModelplexError as error:
             dialect = dialect_of(http.path, client=client)
             await _refuse(detached(error), response, request_id, dialect=dialect)
+            self._record_refused(error, exchange, response, request_id, caller=caller)
         finally:
             response.release()
 
@@ -208,13 +212,7 @@ class App:
         head, length = exchange.head.facts, exchange.length
         operation = head.operation
         assert operation is not None
-        record = RecordBuilder(
-            id=request_id,
-            request=RawRequest(operation.endpoint, operation.dialect, "", b"", {}),
-            caller=caller,
-            started=perf_counter(),
-            wall_time=time(),
-        )
+        record = _new_record(request_id, operation, caller=caller)
         self.running[response] = record
         self._started(caller.listener)
         gateway, ticket, dispatched = self.gateway, None, False
@@ -222,7 +220,8 @@ class App:
             check_length(length, limit=self.max_body)
             ticket = self.limits.admit(caller)
             body = await response.body(limit=self.max_body, declared=length)
-            record.started = perf_counter()
+            record.started, record.received = perf_counter(), body
+            record.keeps_bodies = self.keep_bodies is not None
             if operation.dialect not in DIALECTS:
                 await asyncio.to_thread(load, (operation.dialect,))  # others are served meanwhile
             if is_large(body):
@@ -259,15 +258,37 @@ class App:
                     self.limits.settle(ticket, tokens=tokens, usd=usd)
                 else:
                     self.limits.withdraw(ticket)
-            self._close_record(record, response)
+            self._close_record(record, exchange, response)
 
-    def _close_record(self, record: RecordBuilder, response: ResponseWriter) -> None:
+    def _record_refused(
+        self,
+        error: ModelplexError,
+        exchange: HttpExchange,
+        response: ResponseWriter,
+        request_id: str,
+        *,
+        caller: Caller,
+    ) -> None:
+        """Record a model call that was refused for its caller or its head, before `_call`."""
+        head = exchange.head
+        operation = find_operation(head.path, head.query) if head.method == "POST" else None
+        if operation is None or caller.kind == "admin":
+            return
+        record = _new_record(request_id, operation, caller=caller)
+        record.fail(error)
+        self._started(caller.listener)
+        self._close_record(record, exchange, response)
+
+    def _close_record(self, record: RecordBuilder, exchange: HttpExchange, response: ResponseWriter) -> None:
+        if record.received is None:
+            record.read, record.declared = exchange.size, exchange.length
         record.output_started = response.started and response.status == 200
         record.status = response.status
         record.first_output = response.first
         record.bytes_out = response.sent
         if self.keep_bodies is not None:
             record.body_chunks = response.kept
+            record.headers = exchange.head.shown
         self._record(record.record(now=perf_counter()))
 
     async def _other(
@@ -338,6 +359,24 @@ def check_admin_path(head: RequestHead, caller: Caller) -> None:
         raise NotFound(
             "This is the admin socket: it has /_internal/ and /health. Models are on the other listeners."
         )
+
+
+def _new_record(request_id: str, operation: Operation, *, caller: Caller) -> RecordBuilder:
+    """With what the path tells of the request, until its body is read."""
+    return RecordBuilder(
+        id=request_id,
+        request=RawRequest(
+            operation.endpoint,
+            operation.dialect,
+            operation.model or "",
+            b"",
+            {},
+            stream=operation.stream or False,
+        ),
+        caller=caller,
+        started=perf_counter(),
+        wall_time=time(),
+    )
 
 
 def _memory_owner(caller: Caller) -> str:

@@ -92,15 +92,6 @@ class CallerResolver:
             for name in ("", *self._agents):
                 self._policies[kind, name] = _policy(config, kind, self._agents.get(name))
 
-    def caller_like(self, *, listener: str, agent: str) -> Caller | None:
-        """A caller with what the config now permits this agent on this listener; None if there is
-        no such agent any more.
-        """
-        named: list[Kind] = [kind for kind in KINDS if listener.startswith(f"{kind}:")]
-        kind = named[0] if named else "unix"
-        policy = self._policies.get((kind, agent))
-        return _with_policy(Caller(listener=listener, kind=kind), policy) if policy is not None else None
-
     def identify(
         self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
     ) -> ClientConnection:

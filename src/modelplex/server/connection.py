@@ -308,7 +308,7 @@ class Connection(ConnectionInput):
         )
         if self.transport.is_closing():
             return
-        if unread:
+        if unread and self.transport.can_write_eof():  # TLS cannot close one half
             self.resume_reading()
             self.transport.write_eof()
         else:

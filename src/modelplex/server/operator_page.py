@@ -104,6 +104,11 @@ def own_token(config: Config) -> str:
     """The gateway's own token, read or made; "" if no listener has the page."""
     if not (config.server.http or config.server.admin_socket):
         return ""
+    return kept_token(config)
+
+
+def kept_token(config: Config) -> str:
+    """The token of the gateways with this state folder, read or made."""
     return load_token(_state_folder(config))
 
 

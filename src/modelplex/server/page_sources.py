@@ -12,12 +12,10 @@ from modelplex.core.errors import BadRequest, OperatorStopped
 from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.sink import Sink
-from modelplex.records.store.queries import CallSummary
 from modelplex.server.app import App
 from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
 from modelplex.server.response_writer import ResponseWriter
-from modelplex.server.sent_body import sent_body
 from modelplex.server.tool_endpoints import ToolEndpoints
 
 
@@ -97,10 +95,6 @@ class ServerSources:
         gateway.circuits.keep_only(frozenset(gateway.upstreams) - {provider})
         self._reports.log.events.warning("circuit breakers were reset by the operator", provider=provider)
         return len(found)
-
-    async def sent_body(self, call: CallSummary, body: bytes) -> bytes:
-        """Raises ModelplexError."""
-        return await sent_body(self._app.gateway, self._app.callers, call, body)
 
     def attach(self, sink: Sink) -> None:
         self._reports.sinks.append(sink)

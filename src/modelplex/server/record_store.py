@@ -1,7 +1,7 @@
 """Makes the sink of the record store from the config, and from what `modelplex run` says of a run.
 
 The sink opens its database on its own thread. A store that the config names must be usable at the
-start, unless it is a server that cannot be reached now.
+start, unless it is a server that cannot be reached now, or its disk is full.
 """
 
 from __future__ import annotations
@@ -123,10 +123,12 @@ class RecordStore:
         self.sink.start()
 
     def _check(self, sink: StoreSink) -> None:
-        from modelplex.records.store.database import StoreUnavailable, is_postgresql
+        from modelplex.records.store.database import StoreFull, StoreUnavailable, is_postgresql
 
         try:
             sink.open()
+        except StoreFull:
+            pass  # the thread tries again, and says so
         except StoreUnavailable:
             if not is_postgresql(store_place(self._config, self._environ)):
                 raise

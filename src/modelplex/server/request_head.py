@@ -10,6 +10,7 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.dialects.registry import DEFAULT, DIALECTS
+from modelplex.records.request_headers import ShownHeaders, shown_headers
 from modelplex.server.routes import MCP, Operation, check_unambiguous, client_headers, find_operation
 
 CONTENT_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,15})\r\n")
@@ -49,7 +50,7 @@ class HttpHead:
     in it changes.
     """
 
-    __slots__ = ("_facts", "_forwarded", "expects_100", "headers", "keep_alive", "method", "path", "query", "raw_path", "version")  # fmt: skip
+    __slots__ = ("_facts", "_forwarded", "_shown", "expects_100", "headers", "keep_alive", "method", "path", "query", "raw_path", "version")  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class HttpHead:
         self.keep_alive = keep_alive
         self._facts: RequestHead | None = None
         self._forwarded: Headers | None = None
+        self._shown: ShownHeaders | None = None
 
     def __repr__(self) -> str:
         return f"<HttpHead {self.method} {self.path}, {len(self.headers)} headers>"
@@ -93,6 +95,13 @@ class HttpHead:
             select = DIALECTS[operation.dialect].request_headers
             self._forwarded = select(self.headers) if select is not None else ()
         return self._forwarded
+
+    @property
+    def shown(self) -> ShownHeaders:
+        """The headers for the record."""
+        if self._shown is None:
+            self._shown = shown_headers(self.headers)
+        return self._shown
 
 
 class KnownHeads:

@@ -9,8 +9,17 @@ from modelplex.records.store.conversations import Call, Conversations, KnownCall
 from modelplex.records.store.rows import Placement
 
 
-def nothing(turns: Sequence[bytes]) -> KnownCall | None:
-    return None
+class Nothing:
+    """A store without calls."""
+
+    def by_turns(self, turns: Sequence[bytes], /) -> KnownCall | None:
+        return None
+
+    def by_response(self, response_id: str, /) -> KnownCall | None:
+        return None
+
+
+nothing = Nothing()
 
 
 def call(
@@ -71,15 +80,34 @@ def test_modelplex_run_has_one_run() -> None:
 def test_what_is_not_remembered_is_looked_up() -> None:
     asked: list[Sequence[bytes]] = []
 
-    def lookup(turns: Sequence[bytes]) -> KnownCall | None:
-        asked.append(turns)
-        return KnownCall("1", "run-1", b"s", 0.0)
+    class Stored(Nothing):
+        def by_turns(self, turns: Sequence[bytes], /) -> KnownCall | None:
+            asked.append(turns)
+            return KnownCall("1", "run-1", b"s", 0.0)
 
-    known = Conversations(lookup)
+        def by_response(self, response_id: str, /) -> KnownCall | None:
+            return KnownCall("7", "run-7", None, 0.0) if response_id == "resp_7" else None
+
+    known = Conversations(Stored())
     assert known.place(call("2", "abc")) == Placement("run-1", "1", "turn")
     assert asked == [(b"ab", b"a")]
     known.place(call("3", "a" * 100))
     assert len(asked[-1]) == conversations.MAX_LOOKUP
+    assert known.place(call("8", "x", previous="resp_7")) == Placement("run-7", "7", "turn")
+
+
+def test_a_stored_response_makes_its_call_the_parent() -> None:
+    known = Conversations(nothing)
+    known.place(call("1", "a", response_id="resp_1"))
+    assert known.place(call("2", "b", previous="resp_1", response_id="resp_2")) == Placement(
+        "run-1", "1", "turn"
+    )
+    assert known.place(call("3", "c", previous="resp_2")) == Placement("run-1", "2", "turn")
+    assert known.place(call("4", "d", previous="resp_1")) == Placement("run-1", "1", "branch")
+    # The same last words elsewhere are another conversation.
+    assert known.place(call("5", "b", at=1.0)) == Placement("run-5", None, "root")
+    # One that is not known any more begins one.
+    assert known.place(call("6", "e", previous="resp_0", at=2.0)) == Placement("run-6", None, "root")
 
 
 def test_what_was_not_written_is_forgotten() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelplex.core.caller import Peer, PeerNetwork
+from modelplex.records.record import AttemptRecord
 from modelplex.records.store import queries
 from modelplex.records.store.database import Database, StoreUnavailable
 from modelplex.records.store.writer import FRESH_S, RecordWriter
@@ -175,3 +177,72 @@ def test_a_session_of_200_turns_is_20_times_smaller_than_its_bodies(tmp_path: Pa
     for call in calls[::17]:
         assert queries.request_body(db, call.id) == call.request_body
         assert queries.response_body(db, call.id) == call.response_body
+
+
+def attempts(*sent: bytes | None, dialect: str = "x") -> dict[str, Any]:
+    made = (AttemptRecord("p", "m-1", 0, "ok", dialect=dialect, sent=each) for each in sent)
+    return {"attempts": tuple(made)}
+
+
+def test_what_went_to_providers_is_given_back_exactly(db: Database) -> None:
+    """A translated session costs its delta too: each message is stored once in each form."""
+    texts: list[str] = []
+    expected: dict[str, tuple[bytes, bytes]] = {}
+    for number in range(1, 21):
+        texts += [f"{number} asks " + "words " * 100, f"{number} answers " + "words " * 100]
+        received, sent = body(*texts), body(*texts, system="translated " * 40, stream_options={"x": 1})
+        call = record(number, received, b"ok", **attempts(None, received, sent))
+        write(db, call)
+        expected[call.id] = (received, sent)
+    for id_, (received, sent) in expected.items():
+        found = [queries.sent_body(db, id_, attempt) for attempt in range(5)]
+        assert found == [None, None, received, sent, None]
+    # Forty messages and one system prompt, whose hashes are alike in both forms.
+    assert count(db, "parts") == 41
+    assert count(db, "sent") == 20
+
+
+def test_small_bodies_and_forms_that_went_to_providers(db: Database) -> None:
+    write(db, record(1, b"--b form", None, **attempts(b"--b another form")))
+    write(db, record(2, None, None, **attempts(b"alone")))
+    assert queries.sent_body(db, "mpx-0001", 1) == b"--b another form"
+    assert queries.sent_body(db, "mpx-0002", 1) == b"alone"
+    assert queries.sent_body(db, "none", 1) is None
+
+
+def test_headers_are_stored_once_and_without_secrets(db: Database) -> None:
+    headers = (("user-agent", "agent/1 secret-of-config"), ("x-api-key", "(not kept)"))
+
+    def mask(data: bytes) -> bytes:
+        return data.replace(b"secret-of-config", b"********")
+
+    using = stored.options(mask=mask)
+    write(db, *(record(number, b"{}", headers=headers) for number in range(3)), using=using)
+    found = queries.one_call(db, "mpx-0001")
+    assert found is not None
+    assert queries.request_headers(db, found) == [
+        ("user-agent", "agent/1 ********"),
+        ("x-api-key", "(not kept)"),
+    ]
+    assert count(db, "parts") == 1
+    write(db, record(4))
+    bare = queries.one_call(db, "mpx-0004")
+    assert bare is not None
+    assert queries.request_headers(db, bare) == []
+
+
+def test_without_content_neither_headers_nor_sent_bodies_are_stored(db: Database) -> None:
+    call = record(1, b"{}", headers=(("accept", "x"),), **attempts(b"{ }"))
+    write(db, call, using=stored.options(content=False))
+    assert [count(db, table) for table in ("parts", "sent", "bodies")] == [0, 0, 0]
+
+
+def test_a_call_that_goes_on_from_a_stored_response_is_its_child(db: Database) -> None:
+    write(db, record(1, body("one"), b"ok", response_id="resp_1"))
+    # Another process writes the next one.
+    write(db, record(2, body("two"), b"ok", previous_response="resp_1", response_id="resp_2"))
+    write(db, record(3, body("two"), b"ok", client="elsewhere"))
+    calls = {call.id: call for call in queries.recent_calls(db)}
+    assert (calls["mpx-0002"].parent, calls["mpx-0002"].relation) == ("mpx-0001", "turn")
+    assert calls["mpx-0002"].run == calls["mpx-0001"].run
+    assert (calls["mpx-0003"].parent, calls["mpx-0003"].relation) == (None, "root")

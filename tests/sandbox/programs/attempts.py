@@ -1,7 +1,7 @@
 """`attempts.py FACTS` tries every known way out of a sandbox and prints the result of each."""
 
 # Paths are used as they are written.
-# ruff: noqa: PTH102, PTH106, PTH108, PTH110, PTH116, PTH119, PTH120, PTH208, PTH211, BLE001
+# ruff: noqa: PTH102, PTH104, PTH106, PTH108, PTH110, PTH116, PTH119, PTH120, PTH208, PTH211, BLE001
 import contextlib
 import ctypes
 import errno
@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,16 +71,39 @@ def alg() -> None:
     socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET).close()
 
 
-def netlink() -> None:
-    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()
+def netlink_write() -> None:
+    """Sets loopback up, also as root of a namespace of its own."""
+
+    def attempt() -> None:
+        with contextlib.suppress(OSError):  # root inside may not
+            become_root_of_a_namespace()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+            header = struct.pack("=IHHII", 32, 16, 5, 1, 0)  # RTM_NEWLINK; a request, to be acknowledged
+            sock.send(header + struct.pack("=BxHiII", 0, 0, 1, 1, 1))
+            code = -struct.unpack_from("=i", sock.recv(4096), 16)[0]
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    in_child(attempt)
+
+
+def netlink_other() -> None:
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4).close()  # sockets of the system
 
 
 def unix_datagram() -> None:
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).close()
 
 
-def unix_datagram_pair() -> None:
-    socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+def unix_datagram_by_pair() -> None:
+    """From one of a pair to a socket of the host's, in place of the other."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        one.sendto(b"x", FACTS["datagrams"])
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            other.recv(1)
+            raise OSError(errno.ENOTCONN, "it went to the other")
 
 
 def io_uring() -> None:
@@ -202,6 +226,20 @@ def socket_through_link() -> None:
         os.unlink(link)
 
 
+def socket_in_place_of_an_own() -> None:
+    """At a path where this program listened."""
+    there = FACTS["sockets"]["folder"]
+    own = f"{there}.own"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(own)
+        server.listen()
+        os.rename(there, own)
+        try:
+            dial(own)
+        finally:
+            os.rename(own, there)
+
+
 def secret() -> None:
     """A key from the environment of the test, in the environment of any process."""
     for entry in os.listdir("/proc"):
@@ -319,9 +357,10 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "udp_beyond": udp_beyond,
     "vsock": vsock,
     "alg": alg,
-    "netlink": netlink,
+    "netlink_write": netlink_write,
+    "netlink_other": netlink_other,
     "unix_datagram": unix_datagram,
-    "unix_datagram_pair": unix_datagram_pair,
+    "unix_datagram_by_pair": unix_datagram_by_pair,
     "io_uring": io_uring,
     "key_ring": key_ring,
     "raw": raw,
@@ -335,6 +374,7 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "socket_through_proc": socket_through_proc,
     "socket_by_relative_path": socket_by_relative_path,
     "socket_through_link": socket_through_link,
+    "socket_in_place_of_an_own": socket_in_place_of_an_own,
     "secret": secret,
     "host_process": host_process,
     "host_pidfd": host_pidfd,

@@ -1,6 +1,6 @@
 // One request: its parts as blocks, what is new since the turn before, the bytes, attempts and times.
 
-import { changesTable, facts, strippedTable, summary, waterfall } from "./detail.js";
+import { changesTable, facts, headersTable, strippedTable, summary, waterfall } from "./detail.js";
 import { diff } from "./diff.js";
 import { h, set, text } from "./dom.js";
 import { bytes, count } from "./format.js";
@@ -53,7 +53,7 @@ export function call(main, { id }) {
   function draw(data) {
     const one = data.call;
     const shown = h("div", { class: "shown" });
-    const names = [["parts", "Parts"], ["new", "New in this turn"], ["request", "From the client"], ["sent", "To the provider"], ["diff", "Both compared"], ["response", "Response"]];
+    const names = [["parts", "Parts"], ["new", "New"], ["request", "From the client"], ["sent", "To the provider"], ["diff", "Compared"], ["response", "Response"], ["headers", "Headers"]];
     const tabs = h("div", { class: "tabs", role: "group", "aria-label": "What is shown" }, names.map(([name, label]) => h("button", { "aria-pressed": name === tab, "data-tab": name, on: { click: () => choose(name) } }, label)));
 
     async function choose(name) {
@@ -61,18 +61,29 @@ export function call(main, { id }) {
       for (const button of tabs.children) button.setAttribute("aria-pressed", button.dataset.tab === name);
       if (name === "parts") set(shown, data.content.parts.length ? turn(data) : nothing());
       else if (name === "new") set(shown, data.content.parts.length ? turn({ content: { ...data.content, parts: data.content.parts.filter((each) => each.is_new) } }) : nothing());
+      else if (name === "headers") set(shown, one.headers.length ? headersTable(one.headers) : nothing());
       else await bodies(name);
     }
 
+    // The attempt whose bytes are shown: the last one, or the one that is chosen.
+    const sent = one.kind === "model" ? one.attempts.map((each, i) => ({ ...each, number: i + 1 })).filter((each) => each.sent) : [];
+    let attempt = sent.at(-1);
+    function attempts(name) {
+      if (sent.length < 2) return null;
+      return h("p", { class: "tabs", role: "group", "aria-label": "Attempt" }, sent.map((each) => h("button", { "aria-pressed": each === attempt, on: { click: () => { attempt = each; bodies(name); } } }, `${each.number}: ${each.provider} ${each.model}`)));
+    }
+
+    const sentPath = () => `${path}/sent${attempt ? `?attempt=${attempt.number}` : ""}`;
     async function bodies(name) {
       set(shown, h("p", { class: "dim" }, "Loading …"));
       try {
         if (name === "diff") {
-          const [client, provider] = await Promise.all([getText(`${path}/request`), getText(`${path}/sent`)]);
-          set(shown, h("p", { class: "dim" }, "Both as indented JSON."), diff(pretty(client), pretty(provider), { left: "from the client", right: `to ${one.provider}` }));
+          const [client, provider] = await Promise.all([getText(`${path}/request`), getText(sentPath())]);
+          set(shown, attempts(name), h("p", { class: "dim" }, "Both as indented JSON."), diff(pretty(client), pretty(provider), { left: "from the client", right: `to ${attempt ? attempt.provider : one.provider}` }));
         } else {
-          const body = await getText(`${path}/${name}`);
-          set(shown, name === "sent" && h("p", { class: "dim" }, "As this gateway writes it now: with another config or version it may have been different."), h("p", {}, h("a", { href: `${path}/${name}`, download: `${id}.${name}` }, `Save ${bytes(new Blob([body]).size)}`)), h("pre", { class: "tall" }, body));
+          const from = name === "sent" ? sentPath() : `${path}/${name}`;
+          const body = await getText(from);
+          set(shown, name === "sent" && attempts(name), h("p", {}, h("a", { href: from, download: `${id}.${name}` }, `Save ${bytes(new Blob([body]).size)}`)), h("pre", { class: "tall" }, body));
         }
       } catch (error) {
         set(shown, h("p", { class: "empty" }, error.message));
@@ -83,7 +94,7 @@ export function call(main, { id }) {
     const earlier = data.content.before;
     set(
       box,
-      h("p", { class: "links" }, one.run && h("a", { href: `#/run/${encodeURIComponent(one.run)}?call=${encodeURIComponent(id)}` }, `Run ${one.run}`), earlier && h("a", { href: `#/call/${encodeURIComponent(earlier)}` }, "← The turn before"), one.relation && h("span", { class: "tag" }, one.relation), one.masked && h("span", { class: "tag warn" }, "secrets were taken out"), one.cut?.length > 0 && h("span", { class: "tag warn" }, `cut: ${one.cut.join(", ")}`)),
+      h("p", { class: "links" }, one.run && h("a", { href: `#/run/${encodeURIComponent(one.run)}?call=${encodeURIComponent(id)}` }, `Run ${one.run}`), earlier && h("a", { href: `#/call/${encodeURIComponent(earlier)}` }, "← The turn before"), one.relation && h("span", { class: "tag" }, one.relation), one.declared !== null && h("span", { class: "tag warn" }, `not read to its end: ${bytes(one.declared)} were announced`), one.masked && h("span", { class: "tag warn" }, "secrets were taken out"), one.cut?.length > 0 && h("span", { class: "tag warn" }, `cut: ${one.cut.join(", ")}`)),
       h("div", { class: "request" }, h("div", {}, tabs, shown), h("aside", {}, summary(one), one.kind === "model" && [h("h3", {}, "Attempts"), waterfall(one), h("h3", {}, "Stripped by the policy"), strippedTable(one.stripped), h("h3", {}, "Changed by translation"), changesTable(one.changes)], facts([["overhead", `${(one.overhead * 1000).toFixed(2)} ms`], ["queued", one.queued ? `${one.queued.toFixed(2)} s` : ""], ["messages", one.messages]]))),
     );
     choose(tab);

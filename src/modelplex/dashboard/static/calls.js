@@ -29,8 +29,13 @@ export function outcome(row) {
   return h("span", { class: `badge ${OUTCOMES[row.outcome] || "bad"}`, title: row.error || row.outcome }, h("i"), label);
 }
 
+// A tool has the name of its server where a model has its provider.
+export const nameOf = (row) => (row.kind === "tool" ? row.tool : row.requested_model);
+export const sourceOf = (row) => (row.kind === "tool" ? row.server : row.provider);
+export const isUnpriced = (row) => row.cost === null && Boolean(row.tokens_in || row.tokens_out);
+
 export function cost(row) {
-  if (row.unpriced) return h("span", { class: "bad", title: "No price of this model is known" }, "unpriced");
+  if (isUnpriced(row)) return h("span", { class: "bad", title: "No price of this model is known" }, "unpriced");
   return usd(row.cost);
 }
 
@@ -39,7 +44,7 @@ export function notes(row) {
     row.attempts > 1 && h("span", { class: "tag warn" }, `${row.attempts} attempts`),
     row.stripped > 0 && h("span", { class: "tag warn" }, `${row.stripped} stripped`),
     row.changes > 0 && h("span", { class: "tag" }, `${row.changes} changed`),
-    row.cached > 0 && h("span", { class: "tag good" }, `${count(row.cached)} cached`),
+    row.cache_read > 0 && h("span", { class: "tag good" }, `${count(row.cache_read)} cached`),
   ];
 }
 
@@ -47,8 +52,8 @@ function fill(cells, row) {
   fillCells(cells, [
     clock(row.started),
     row.agent || h("span", { class: "dim" }, row.listener.replace(/^unix:.*\//, "")),
-    [row.kind === "tool" && h("span", { class: "tag" }, "tool"), row.model, row.served && row.served !== row.model && h("small", {}, ` → ${row.served}`)],
-    row.provider,
+    [row.kind === "tool" && h("span", { class: "tag" }, "tool"), nameOf(row), row.model && row.model !== row.requested_model && h("small", {}, ` → ${row.model}`)],
+    sourceOf(row),
     outcome(row),
     seconds(row.first_output),
     seconds(row.seconds),
@@ -69,7 +74,7 @@ export function calls(main, { params }) {
   let waiting = [];
   let done = false;
   let last = null;
-  let asking = false;
+  let isLoading = false;
   let stop = () => {};
   let ended = 0;
   let version = 0;
@@ -128,16 +133,16 @@ export function calls(main, { params }) {
     }
     list.show(rows, atEnd ? 0 : added.length);
     none.hidden = rows.length > 0;
-    tell();
+    describe();
   }
 
-  function tell() {
+  function describe() {
     text(status, paused ? `paused, ${full(waiting.length)} new` : `${full(rows.length)} shown${ended ? `, ${count(ended)} / s` : ""}`);
   }
 
   async function more() {
-    if (asking || done) return;
-    asking = true;
+    if (isLoading || done) return;
+    isLoading = true;
     const mine = version;
     try {
       const found = await get(`page/api/calls${query({ ...filter, before: last ? last.join(",") : "" })}`);
@@ -150,7 +155,7 @@ export function calls(main, { params }) {
       text(status, error.message);
       done = true;
     } finally {
-      if (mine === version) asking = false;
+      if (mine === version) isLoading = false;
     }
   }
 
@@ -160,7 +165,7 @@ export function calls(main, { params }) {
     rows = [];
     known = new Set();
     waiting = [];
-    done = asking = false;
+    done = isLoading = false;
     last = null;
     list.show(rows);
     list.body.scrollTop = 0;
@@ -170,7 +175,7 @@ export function calls(main, { params }) {
       const fresh = sample.rows.reverse();
       if (paused) waiting = fresh.concat(waiting).slice(0, MOST);
       else if (fresh.length) put(fresh);
-      tell();
+      describe();
     }, () => {
       // What ended just before is not in the store yet, and what ended while the gateway was away was not sent.
       clearTimeout(late);
@@ -188,7 +193,7 @@ export function calls(main, { params }) {
     rows = rows.concat(missing).sort((a, b) => b.started - a.started);
     list.show(rows);
     none.hidden = true;
-    tell();
+    describe();
   }
 
   function turn() {
@@ -199,7 +204,7 @@ export function calls(main, { params }) {
       put(waiting);
       waiting = [];
     }
-    tell();
+    describe();
   }
   pause.addEventListener("click", turn);
 

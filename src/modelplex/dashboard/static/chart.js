@@ -60,16 +60,17 @@ export function lines({ labels, series, format, title }) {
     box.append(svg("path", { class: `line s${n % 8}`, d: path }), ...dots.map(([cx, cy]) => svg("circle", { class: `dot c${n % 8}`, cx, cy, r: 2.2 })));
   });
   labels.forEach((label, i) => {
-    const told = series.map((each) => `${each.name}: ${each.values[i] === null || each.values[i] === undefined ? "–" : format(each.values[i])}`).join("\n");
+    const values = series.map((each) => `${each.name}: ${each.values[i] === null || each.values[i] === undefined ? "–" : format(each.values[i])}`).join("\n");
     const wide = (WIDTH - LEFT) / Math.max(1, labels.length);
-    box.append(svg("rect", { class: "hit", x: place(i) - wide / 2, y: 0, width: wide, height: HEIGHT - BOTTOM }, svg("title", {}, `${label}\n${told}`)));
+    box.append(svg("rect", { class: "hit", x: place(i) - wide / 2, y: 0, width: wide, height: HEIGHT - BOTTOM }, svg("title", {}, `${label}\n${values}`)));
   });
   return h("figure", {}, h("figcaption", {}, title, legend(series.map((each) => each.name))), box);
 }
 
-export function bars({ labels, series, format, title }) {
+// `limit` is {value, label}: a line across.
+export function bars({ labels, series, format, title, limit = null }) {
   const sums = labels.map((_, i) => series.reduce((sum, each) => sum + (each.values[i] || 0), 0));
-  const top = nice(Math.max(...sums, 1e-9));
+  const top = nice(Math.max(...sums, limit ? limit.value : 0, 1e-9));
   const wide = (WIDTH - LEFT - 4) / Math.max(1, labels.length);
   const place = (i) => LEFT + wide * (i + 0.5);
   const box = svg("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
@@ -82,10 +83,16 @@ export function bars({ labels, series, format, title }) {
       y -= tall;
       box.append(svg("rect", { class: `bar c${n % 8}`, x: (LEFT + wide * i + wide * 0.12).toFixed(1), y: y.toFixed(1), width: (wide * 0.76).toFixed(1), height: Math.max(0.6, tall).toFixed(1) }));
     });
-    const told = series.filter((each) => each.values[i]).map((each) => `${each.name}: ${format(each.values[i])}`).join("\n");
-    box.append(svg("rect", { class: "hit", x: LEFT + wide * i, y: 0, width: wide, height: HEIGHT - BOTTOM }, svg("title", {}, `${label}\n${told || "nothing"}`)));
+    const values = series.filter((each) => each.values[i]).map((each) => `${each.name}: ${format(each.values[i])}`).join("\n");
+    box.append(svg("rect", { class: "hit", x: LEFT + wide * i, y: 0, width: wide, height: HEIGHT - BOTTOM }, svg("title", {}, `${label}\n${values || "nothing"}`)));
   });
-  return h("figure", {}, h("figcaption", {}, title, legend(series.map((each) => each.name))), box);
+  if (limit) {
+    const y = HEIGHT - BOTTOM - (limit.value / top) * (HEIGHT - BOTTOM - 8);
+    box.append(svg("line", { class: "limit", x1: LEFT, x2: WIDTH, y1: y, y2: y }, svg("title", {}, limit.label)));
+  }
+  const names = legend(series.map((each) => each.name));
+  if (limit) names.append(h("span", { class: "bad" }, `┄ ${limit.label}`));
+  return h("figure", {}, h("figcaption", {}, title, names), box);
 }
 
 // A part of a whole, as a bar.

@@ -13,15 +13,15 @@ export function waterfall(call) {
   const total = Math.max(call.seconds, 1e-6);
   const rows = [];
   let at = call.overhead || 0;
-  const bar = (label, start, length, kind, told) =>
-    rows.push(h("div", { class: "fall" }, h("span", { class: "what" }, label), h("span", { class: "track", title: told }, h("i", { class: kind, style: { left: `${Math.min(99.4, (start / total) * 100)}%`, width: `${Math.max(0.6, Math.min(100, (length / total) * 100))}%` } })), h("span", { class: "n" }, seconds(length))));
+  const bar = (label, start, length, kind, title) =>
+    rows.push(h("div", { class: "fall" }, h("span", { class: "what" }, label), h("span", { class: "track", title }, h("i", { class: kind, style: { left: `${Math.min(99.4, (start / total) * 100)}%`, width: `${Math.max(0.6, Math.min(100, (length / total) * 100))}%` } })), h("span", { class: "n" }, seconds(length))));
   bar("gateway", 0, at, "own", "The gateway's own time until the request was sent");
   const gap = call.attempts.length > 1 ? (call.queued || 0) / (call.attempts.length - 1) : 0;
   call.attempts.forEach((each, i) => {
     if (i) at += gap;
     const bad = each.outcome !== "ok";
     bar([each.provider, h("small", {}, ` ${each.model}${each.key ? ` key ${each.key}` : ""}`), bad && h("span", { class: "tag bad" }, each.outcome)], at, each.seconds, bad ? "failed" : "fine", each.message || each.outcome);
-    if (each.message) rows.push(h("p", { class: "told bad" }, each.message));
+    if (each.message) rows.push(h("p", { class: "message bad" }, each.message));
     at += each.seconds;
   });
   if (call.first_output !== null) bar("first output", 0, call.first_output, "first", "Until the client got the first byte");
@@ -36,8 +36,12 @@ export function changesTable(changes) {
   return changes.length ? h("div", { class: "scroll" }, h("table", { "aria-label": "Changed by translation" }, h("thead", {}, h("tr", {}, h("th", {}, "what"), h("th", {}, "where"), h("th", {}, "why"))), h("tbody", {}, changes.map((each) => h("tr", {}, h("td", {}, h("span", { class: "tag lead" }, each.op)), h("td", { class: "wide mono" }, each.path), h("td", { class: "wide" }, each.reason)))))) : h("p", { class: "dim" }, "Nothing was lost or changed by translation.");
 }
 
+export function headersTable(headers) {
+  return h("div", { class: "scroll" }, h("table", { "aria-label": "Headers" }, h("tbody", {}, headers.map(([name, value]) => h("tr", {}, h("td", { class: "mono" }, name), h("td", { class: "wide mono" }, value))))));
+}
+
 export function summary(call) {
-  const unpriced = call.tokens_in !== null && call.cost === null && call.kind === "model";
+  const unpriced = call.cost === null && Boolean(call.tokens_in || call.tokens_out);
   return facts([
     ["time", moment(call.started)],
     ["agent", call.agent || call.listener],

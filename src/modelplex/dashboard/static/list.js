@@ -5,7 +5,7 @@ import { h, set } from "./dom.js";
 const SPARE = 8;
 
 // `columns` is [{label, className}], `fill(cells, item)` writes a row, `open(item)` follows Enter or a click,
-// `more()` is asked for older rows near the end. Rows have an `id`.
+// `more()` is called for older rows near the end. Rows have an `id`.
 export function virtualList({ columns, height = 29, label, fill, open, more, classOf = () => "" }) {
   let items = [];
   let chosen = null;
@@ -51,10 +51,10 @@ export function virtualList({ columns, height = 29, label, fill, open, more, cla
     if (more && items.length && last >= items.length) more();
   }
 
-  let asked = 0;
+  let frame = 0;
   const later = () => {
-    if (!asked) asked = requestAnimationFrame(() => {
-      asked = 0;
+    if (!frame) frame = requestAnimationFrame(() => {
+      frame = 0;
       paint();
     });
   };

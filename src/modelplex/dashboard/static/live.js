@@ -54,8 +54,8 @@ export function listen(path, onData, onOpen = () => {}) {
 async function read(answer) {
   if (answer.status === 401) location.reload();
   if (!answer.ok) {
-    const told = await answer.json().catch(() => null);
-    throw new Error(told?.error?.message || `The gateway answered with ${answer.status}.`);
+    const body = await answer.json().catch(() => null);
+    throw new Error(body?.error?.message || `The gateway answered with ${answer.status}.`);
   }
   return answer;
 }

@@ -17,9 +17,9 @@ export function tree(calls) {
   const known = new Map(calls.map((each) => [each.row.id, each]));
   const depth = new Map();
   return calls.map((each) => {
-    const parent = each.parent && known.has(each.parent) ? each.parent : null;
+    const parent = known.has(each.row.parent) ? each.row.parent : null;
     const base = parent ? depth.get(parent) || 0 : 0;
-    const deep = !parent || each.relation === "turn" || each.relation === "root" ? base : base + 1;
+    const deep = !parent || ["turn", "root"].includes(each.row.relation) ? base : base + 1;
     depth.set(each.row.id, deep);
     return { ...each, id: each.row.id, depth: deep };
   });
@@ -47,10 +47,10 @@ export function run(main, { id, params }) {
   function fill(cells, each) {
     const row = each.row;
     const start = ((row.started - began) / whole) * 100;
-    const named = row.kind === "tool" ? [h("span", { class: "tag" }, "tool"), h("b", {}, row.model)] : [h("b", {}, row.model), each.relation !== "turn" && each.relation !== "root" && h("span", { class: "tag warn" }, each.relation), row.attempts > 1 && h("span", { class: "tag" }, `${row.attempts} attempts`)];
+    const named = row.kind === "tool" ? [h("span", { class: "tag" }, "tool"), h("b", {}, row.tool)] : [h("b", {}, row.requested_model), !["turn", "root"].includes(row.relation) && h("span", { class: "tag warn" }, row.relation), row.attempts > 1 && h("span", { class: "tag" }, `${row.attempts} attempts`)];
     fillCells(cells, [
       `+${seconds(Math.max(0, row.started - began))}`,
-      h("span", { class: "node", style: { "padding-left": `${Math.min(each.depth, 8) * 16}px` } }, h("span", {}, named), h("small", {}, each.says || each.asks || `${each.messages} messages`)),
+      h("span", { class: "node", style: { "padding-left": `${Math.min(each.depth, 8) * 16}px` } }, h("span", {}, named), h("small", {}, each.says || each.asks || `${row.messages} messages`)),
       outcome(row),
       h("span", { class: "track" }, h("i", { class: row.kind === "tool" ? "first" : row.outcome === "ok" ? "fine" : "failed", style: { left: `${Math.min(99.4, start)}%`, width: `${Math.max(0.6, Math.min(100 - start, (row.seconds / whole) * 100))}%` } })),
       seconds(row.seconds),
@@ -78,7 +78,7 @@ export function run(main, { id, params }) {
     }
     if (chosen !== each.id) return;
     const fresh = { content: { ...data.content, parts: data.content.parts.filter((part) => part.is_new && part.kind === "message") } };
-    set(side, h("header", {}, h("b", { class: "mono" }, each.id), h("a", { href: `#/call/${encodeURIComponent(each.id)}` }, "Open the request"), h("button", { class: "quiet close", title: "Close", on: { click: close } }, "✕")), h("p", { class: "dim" }, `${moment(each.row.started)} · ${each.relation}${each.parent ? ` of ${each.parent}` : ""}`), turn(fresh), h("details", {}, h("summary", {}, "Facts"), summary(data.call)));
+    set(side, h("header", {}, h("b", { class: "mono" }, each.id), h("a", { href: `#/call/${encodeURIComponent(each.id)}` }, "Open the request"), h("button", { class: "quiet close", title: "Close", on: { click: close } }, "✕")), h("p", { class: "dim" }, `${moment(each.row.started)} · ${each.row.relation}${each.row.parent ? ` of ${each.row.parent}` : ""}`), turn(fresh), h("details", {}, h("summary", {}, "Facts"), summary(data.call)));
   }
 
   async function load() {
@@ -104,15 +104,15 @@ export function run(main, { id, params }) {
     if (search.value) look();
   }
 
-  let asked = 0;
+  let searches = 0;
   async function look() {
-    const mine = ++asked;
+    const mine = ++searches;
     if (!search.value.trim()) {
       found = null;
       text(hits, "");
     } else {
       const answer = await get(`${path}/search${query({ q: search.value.trim() })}`).catch((error) => toast(error.message, true));
-      if (mine !== asked || !answer) return;
+      if (mine !== searches || !answer) return;
       found = new Set(answer.found || []);
       text(hits, `${found.size} of ${calls.length}`);
     }

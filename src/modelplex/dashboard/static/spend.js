@@ -45,6 +45,35 @@ function budgets(limits) {
   );
 }
 
+// What was used of a budget at each step: of a day's by days as it is, else the sum since the period
+// began, counted back from what is spent now. Steps before the period are null.
+export function used(values, at, { per, spent, step, now }) {
+  if (per === "day" && step === 86400) return values;
+  const period = (unix) => (per === "total" ? "" : new Date(unix * 1000).toISOString().slice(0, per === "day" ? 10 : 7));
+  const sums = values.map(() => null);
+  let left = spent;
+  for (let i = values.length - 1; i >= 0 && period(at[i]) === period(now); i -= 1) {
+    sums[i] = Math.max(0, left);
+    left -= values[i];
+  }
+  return sums;
+}
+
+// A plot for each agent with a budget, with the budget as a line.
+function budgetPlots(data, labels) {
+  const { at, agents } = data.spending;
+  const rows = data.limits.agents.filter((each) => each.budget.usd !== null || each.budget.tokens !== null);
+  if (!rows.length) return null;
+  const plots = rows.slice(0, MOST).map((each) => {
+    const [unit, name, format] = each.budget.usd !== null ? ["usd", "cost", usd] : ["tokens", "tokens", count];
+    const { per } = each.budget;
+    const values = used(agents[each.agent]?.[name] || at.map(() => 0), at, { per, spent: each.spent[unit], step: at[1] - at[0], now: data.now });
+    const whole = each.budget[unit];
+    return bars({ title: `Budget of ${each.agent}`, labels, format, series: [{ name: unit === "usd" ? "US dollars" : "tokens", values }], limit: { value: whole, label: `${format(whole)}${per === "total" ? " in all" : ` a ${per}`}` } });
+  });
+  return h("div", { class: "cols plots" }, plots);
+}
+
 function tile(label, value, note, bad) {
   return h("div", { class: "tile" }, h("span", {}, label), h("b", {}, value), h("small", { class: bad ? "bad" : "" }, note));
 }
@@ -90,6 +119,7 @@ export function spend(main, { params }) {
       h("div", { class: "tiles plain" }, tile("Cost", usd(sum("cost")), unpriced ? `${count(unpriced)} calls unpriced` : "every call has a price", unpriced > 0), tile("Calls", count(sum("calls")), `${count(sum("failed") + sum("refused"))} failed or refused`), tile("Tokens in", count(sum("tokens_in")), `${percent(sum("tokens_in") ? sum("cache_read") / sum("tokens_in") : 0)} from a cache`), tile("Tokens out", count(sum("tokens_out")), `${count(sum("reasoning"))} reasoning`)),
       h("div", { class: "cols plots" }, bars({ title: "Cost by model", labels, format: usd, series: series(cost) }), bars({ title: "Tokens by model", labels, format: count, series: series(tokens) })),
       limits,
+      budgetPlots(data, labels),
       h("div", { class: "cols" }, Object.keys(TITLES).map((name) => table(name, by[name]))),
     );
   }

@@ -24,8 +24,8 @@ function serverRow(each) {
 }
 
 function words(each) {
-  const told = [each.last_error, ...(each.last_words || []), ...(each.warnings || [])].filter(Boolean);
-  return told.length ? h("details", { open: Boolean(each.last_error) }, h("summary", {}, `${each.name}: last words`), h("pre", {}, told.join("\n"))) : null;
+  const lines = [each.last_error, ...(each.last_words || []), ...(each.warnings || [])].filter(Boolean);
+  return lines.length ? h("details", { open: Boolean(each.last_error) }, h("summary", {}, `${each.name}: last words`), h("pre", {}, lines.join("\n"))) : null;
 }
 
 function card(each, approve) {

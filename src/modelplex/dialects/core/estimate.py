@@ -141,7 +141,7 @@ def _without_base64(data: memoryview) -> int:
     length, inside, at, left = len(data), False, 0, MAX_MARKS
     for start in range(0, len(data), SLICE):
         piece, size = bytes(data[start : start + SLICE + LONGEST_MARK]), min(SLICE, len(data) - start)
-        marks = dict.fromkeys((DATA_URL, DATA_MEMBER), -2)
+        marks: dict[bytes, int] = dict.fromkeys((DATA_URL, DATA_MEMBER), -2)
         while at < size:
             left -= 1
             if left < 0:

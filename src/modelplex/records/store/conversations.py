@@ -8,8 +8,8 @@ conversations; on TCP it is one conversation, and what the same client calls in 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -56,7 +56,8 @@ class Recent(Generic[Key, Value]):
 
 class Call(msgspec.Struct, frozen=True):
     """What a call is placed by. `turns` are the hashes of its conversation up to each message;
-    `pid` is 0 where it is unknown.
+    `pid` is 0 where it is unknown. `previous` is the id of the stored response from which it goes
+    on, `response_id` that of its own.
     """
 
     id: str
@@ -68,6 +69,8 @@ class Call(msgspec.Struct, frozen=True):
     pid: int = 0
     turns: Sequence[bytes] = ()
     context: bytes | None = None
+    previous: str | None = None
+    response_id: str | None = None
 
     @property
     def caller(self) -> tuple[str, str, str, int]:
@@ -90,10 +93,18 @@ class _Run(msgspec.Struct):
     longest: dict[bytes | None, int] = {}
 
 
-Lookup = Callable[[Sequence[bytes]], KnownCall | None]
-"""Finds the last call in the store whose conversation ends with one of these turns, the longest
-first.
-"""
+class Lookup(Protocol):
+    """Finds calls in the store."""
+
+    def by_turns(self, turns: Sequence[bytes], /) -> KnownCall | None:
+        """The last call whose conversation ends with one of these turns, the longest first."""
+        ...
+
+    def by_response(self, response_id: str, /) -> KnownCall | None:
+        """The call whose response this is."""
+        ...
+
+
 MAX_LOOKUP: Final = 64
 """Turns that are looked up in the store: those of some thirty requests of a tool loop."""
 
@@ -105,6 +116,7 @@ class Conversations:
         self._lookup = lookup
         self._run = run
         self._calls: Recent[bytes, KnownCall] = Recent()
+        self._responses: Recent[str, KnownCall] = Recent()
         self._callers: Recent[tuple[str, str, str, int], tuple[str, float]] = Recent()
         self._runs: Recent[str, _Run] = Recent()
 
@@ -114,6 +126,7 @@ class Conversations:
     def forget(self) -> None:
         """What was placed since may not be in the store."""
         self._calls.clear()
+        self._responses.clear()
         self._callers.clear()
         self._runs.clear()
 
@@ -134,6 +147,8 @@ class Conversations:
 
     def _find(self, call: Call) -> tuple[KnownCall | None, bool]:
         """The call that this one extends or repeats, and whether it repeats it."""
+        if call.previous is not None:
+            return self._responses.get(call.previous) or self._lookup.by_response(call.previous), False
         last = len(call.turns) - 1
         for number in range(last, -1, -1):
             found = self._calls.get(call.turns[number])
@@ -141,7 +156,7 @@ class Conversations:
                 return found, number == last
         if not call.turns:
             return None, False
-        found = self._lookup(call.turns[-2 : -2 - MAX_LOOKUP : -1])
+        found = self._lookup.by_turns(call.turns[-2 : -2 - MAX_LOOKUP : -1])
         return found, False
 
     def _run_of(self, call: Call, found: KnownCall | None) -> str:
@@ -166,12 +181,13 @@ class Conversations:
 
     def _remember(self, call: Call, placement: Placement) -> None:
         self._callers.put(call.caller, (placement.run, call.at))
+        known = KnownCall(call.id, placement.run, call.context, call.at)
+        if call.response_id is not None:
+            self._responses.put(call.response_id, known)
         if not call.turns:
             return
-        self._calls.put(
-            call.turns[-1],
-            KnownCall(call.id, placement.run, call.context, call.at),
-        )
+        if call.previous is None:  # else its turns are the last ones of a conversation
+            self._calls.put(call.turns[-1], known)
         run = self._runs.get(placement.run)
         if run is None:
             self._runs.put(placement.run, run := _Run())

@@ -28,6 +28,10 @@ class StoreUnavailable(StoreError):
     """
 
 
+class StoreFull(StoreUnavailable):
+    """There is no space on the disk."""
+
+
 class StoreOutdated(StoreError):
     """A later version of Modelplex wrote the store."""
 

@@ -13,8 +13,10 @@ import msgspec
 
 from modelplex.records.store.parts import SplitBody, split_body, split_longer
 
-KEPT: Final = 16
-"""Bodies. Conversations that go on at once beyond that are read whole."""
+KEPT: Final = 32
+"""Bodies, those that went to providers too. Conversations that go on at once beyond that are read
+whole.
+"""
 KEPT_BYTES: Final = 8_388_608
 """Bytes of all of them."""
 STEPS_BACK: Final = 4

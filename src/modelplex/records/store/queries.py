@@ -12,7 +12,7 @@ import msgspec
 
 from modelplex.records.store import parts
 from modelplex.records.store.database import Database, Row
-from modelplex.records.store.rows import CallDetail, read_detail
+from modelplex.records.store.rows import CallDetail, CallSummary, read_detail
 
 MAX_CALLS: Final = 1_000
 """Rows of one page of calls."""
@@ -23,57 +23,6 @@ GroupName = Literal["agent", "model", "provider", "tag", "day", "run", "kind", "
 """What usage is grouped by. "tag" has a row for each tag as name=value: a call with two tags counts
 in both; "tag.NAME" has one for each value of a tag.
 """
-
-
-class CallSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table `calls`, without its detail. `tokens_in` is None where the provider
-    counted nothing; then, `cost` None is no unknown price.
-    """
-
-    id: str
-    started: float
-    kind: str
-    run: str
-    parent: str | None
-    relation: str
-    agent: str
-    listener: str
-    client: str
-    pid: int
-    reach: str
-    dialect: str
-    endpoint: str
-    requested_model: str
-    model: str
-    provider: str
-    server: str
-    tool: str
-    stream: bool
-    status: int
-    outcome: str
-    blame: str | None
-    code: str | None
-    error: str | None
-    finish_reason: str | None
-    tokens_in: int | None
-    cache_read: int | None
-    cache_write: int | None
-    tokens_out: int | None
-    reasoning: int | None
-    cost: float | None
-    seconds: float
-    first_output: float | None
-    overhead: float
-    attempts: int
-    changes: int
-    stripped: int
-    bytes_in: int
-    bytes_out: int
-    messages: int
-
-    @property
-    def is_unpriced(self) -> bool:
-        return self.tokens_in is not None and self.cost is None
 
 
 class StoredCall(msgspec.Struct, frozen=True):
@@ -160,11 +109,12 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[float, str] | None = None
 
 
-_COLUMNS = ", ".join(f"calls.{field.name}" for field in msgspec.structs.fields(CallSummary))
+_COLUMNS = ", ".join(f"calls.{name}" for name in CallSummary.__struct_fields__)
+_decode_headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
 _REFUSED = "calls.outcome = 'refused' OR calls.status IN (402, 403, 429) AND calls.attempts = 0"
 """By the gateway: the policy, a limit or a budget."""
 _FAILED = f"calls.outcome <> 'ok' AND NOT ({_REFUSED})"
-_UNPRICED = "calls.tokens_in IS NOT NULL AND calls.cost IS NULL"
+_UNPRICED = "calls.cost IS NULL AND (calls.tokens_in > 0 OR calls.tokens_out > 0)"
 
 
 def recent_calls(db: Database, where: CallFilter | None = None, *, limit: int = 100) -> list[CallSummary]:
@@ -217,10 +167,35 @@ def request_body(db: Database, id: str) -> bytes | None:
     """Exactly the bytes that the client sent, unless the call's detail says that they were cut or
     masked; None where none are stored.
     """
-    if (stored := _stored_body(db, id)) is None:
-        return None
+    stored = _stored_body(db, id)
+    return None if stored is None else _joined(db, stored)
+
+
+def _joined(db: Database, stored: parts.StoredBody) -> bytes:
     hashes = parts.parts_of(stored, _messages(db, stored))
     return parts.join_body(stored, hashes, _contents(db, hashes).__getitem__)
+
+
+def sent_body(db: Database, id: str, attempt: int) -> bytes | None:
+    """The bytes that went to the provider of an attempt, from 1 on; None where none are stored."""
+    found = one_call(db, id)
+    if found is None or not 1 <= attempt <= len(found.detail.attempts):
+        return None
+    match found.detail.attempts[attempt - 1].sent:
+        case "same":
+            return request_body(db, id)
+        case "stored":
+            rows = db.query("SELECT body FROM sent WHERE call = ? AND attempt = ?", (id, attempt - 1))
+            return _joined(db, parts.read_stored(bytes(rows[0][0]))) if rows else None
+        case _:
+            return None
+
+
+def request_headers(db: Database, found: StoredCall) -> list[tuple[str, str]]:
+    """Those of the request that are kept, as pairs; empty where none are."""
+    hash_ = bytes.fromhex(found.detail.headers)
+    content = _contents(db, [hash_]).get(hash_) if hash_ else None
+    return _decode_headers(content) if content is not None else []
 
 
 def response_body(db: Database, id: str) -> bytes | None:
@@ -466,9 +441,6 @@ def _conditions(where: CallFilter) -> tuple[str, list[Any]]:
 
 
 def _call(row: Row | list[Any]) -> CallSummary:
-    values = dict(zip(_NAMES, row, strict=True))
+    values = dict(zip(CallSummary.__struct_fields__, row, strict=True))
     values["stream"] = bool(values["stream"])
     return CallSummary(**values)
-
-
-_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(CallSummary))

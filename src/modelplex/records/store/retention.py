@@ -32,6 +32,9 @@ _TABLES: Final = (
 """Table, its time, its key, and by how many seconds its time may be too early."""
 
 
+_BODIES: Final = ("DELETE FROM bodies WHERE call = ?", "DELETE FROM sent WHERE call = ?")
+
+
 class Retention:
     """What is deleted next. Steps run on the sink's thread, while no Record waits."""
 
@@ -66,8 +69,10 @@ class Retention:
             before = self._cutoff - slack
             some = f"SELECT {key} FROM {table} WHERE {time} < ? ORDER BY {time} LIMIT {STEP_ROWS}"  # noqa: S608 - our own names
             if found := database.query(some, (before,)):
-                of_bodies = [("DELETE FROM bodies WHERE call = ?", found)] if table == "calls" else []
-                database.write([(f"DELETE FROM {table} WHERE {key} = ?", found), *of_bodies])  # noqa: S608 - our own names
+                more = _BODIES if table == "calls" else ()
+                database.write(
+                    [(f"DELETE FROM {table} WHERE {key} = ?", found), *((sql, found) for sql in more)]  # noqa: S608 - our own names
+                )
                 return True
         old = "SELECT id FROM runs WHERE started < ? AND NOT EXISTS (SELECT 1 FROM calls WHERE run = runs.id)"
         if found := database.query(f"{old} ORDER BY started LIMIT {STEP_ROWS}", (self._cutoff,)):

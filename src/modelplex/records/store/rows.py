@@ -1,4 +1,4 @@
-"""A Record as a row of the table `calls`. Pure.
+"""The table `calls`: its columns, and a Record as a row of it. Pure.
 
 Texts are made such that both databases take them: no NUL, no lone surrogate, and bounded.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,18 +20,77 @@ from modelplex.records.tool_call import ToolRecord
 MAX_TEXT: Final = 4_096
 """Characters of an error or a name. Longer ones are cut."""
 
+
+class CallSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the table `calls`, as it is listed: its fields are the columns. `tokens_in` is None
+    where the provider counted nothing; then, `cost` None is no unknown price.
+    """
+
+    id: str
+    started: float
+    kind: str
+    run: str
+    parent: str | None
+    relation: str
+    agent: str
+    listener: str
+    client: str
+    pid: int = 0
+    reach: str = ""
+    dialect: str = ""
+    endpoint: str
+    requested_model: str = ""
+    model: str = ""
+    provider: str = ""
+    server: str = ""
+    tool: str = ""
+    status: int = 0
+    outcome: str
+    blame: str | None = None
+    code: str | None
+    error: str | None
+    finish_reason: str | None = None
+    tokens_in: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    tokens_out: int | None = None
+    reasoning: int | None = None
+    cost: float | None = None
+    seconds: float
+    first_output: float | None = None
+    overhead: float = 0.0
+    attempts: int = 0
+    changes: int = 0
+    stripped: int = 0
+    bytes_in: int
+    bytes_out: int
+    messages: int = 0
+    stream: bool = False
+
+    @property
+    def is_unpriced(self) -> bool:
+        """It used tokens that have no known price."""
+        return self.cost is None and bool(self.tokens_in or self.tokens_out)
+
+
 CALL_COLUMNS: Final = (
-    *("id", "started", "day", "kind", "run", "parent", "relation"),
-    *("agent", "listener", "client", "pid", "reach"),
-    *("dialect", "endpoint", "requested_model", "model", "provider", "server", "tool"),
-    *("stream", "status", "outcome", "blame", "code", "error", "finish_reason"),
-    *("tokens_in", "cache_read", "cache_write", "tokens_out", "reasoning", "cost"),
-    *("seconds", "first_output", "overhead", "attempts", "changes", "stripped"),
-    *("bytes_in", "bytes_out", "messages", "node", "context", "detail"),
+    *CallSummary.__struct_fields__,
+    *("day", "node", "context", "response_id", "detail"),
 )
+"""All columns: those by which a row is found, and its CallDetail as JSON, are not listed."""
 FOREIGN: Final = tuple(
     CALL_COLUMNS.index(name)
-    for name in ("requested_model", "model", "server", "tool", "code", "error", "finish_reason", "detail")
+    for name in (
+        "requested_model",
+        "model",
+        "server",
+        "tool",
+        "code",
+        "error",
+        "finish_reason",
+        "response_id",
+        "detail",
+    )
 )
 """The places of texts that clients and providers write."""
 INSERT_CALL: Final = (
@@ -53,6 +112,15 @@ class Placement(msgspec.Struct, frozen=True):
     relation: str = "root"
 
 
+UNPLACED: Final = Placement("", relation="")
+
+
+SentBody = Literal["", "same", "stored"]
+"""Where the bytes are that went to a provider: nowhere, they are the client's, or in the table
+`sent`.
+"""
+
+
 class StoredAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt at a provider: AttemptRecord has the meanings."""
 
@@ -67,6 +135,8 @@ class StoredAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost: float | None = None
+    dialect: str = ""
+    sent: SentBody = ""
 
 
 class StoredUsage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,6 +156,8 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
 
     cut     the bodies that were not stored whole: "request", "response"
     masked  secrets of the config were taken out of the bodies
+    declared  the content-length of a body that was not read to its end
+    headers  the hash of the part that has the request's headers, as a JSON list of pairs
     """
 
     attempts: tuple[StoredAttempt, ...] = ()
@@ -98,6 +170,8 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     queued: float = 0.0
     cut: tuple[str, ...] = ()
     masked: bool = False
+    declared: int | None = None
+    headers: str = ""
     method: str = ""
     era: str = ""
     arguments: str = ""
@@ -118,47 +192,141 @@ def clean(text: str | None) -> str | None:
     return text[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-def model_row(
-    record: Record,
-    place: Placement,
-    *,
-    messages: int = 0,
-    node: bytes | None = None,
-    context: bytes | None = None,
-    cut: tuple[str, ...] = (),
-    masked: bool = False,
-) -> Row:
-    usage, peer, times = record.usage, record.peer, record.times
-    detail = CallDetail(
-        attempts=tuple(map(_attempt, record.attempts)),
+class Bodies(msgspec.Struct, frozen=True):
+    """What is known of a call's bodies once they are split: `node` and `context` as in the tables,
+    `sent` of each attempt, `headers` the hash of the part with the request's headers.
+    """
+
+    messages: int = 0
+    node: bytes | None = None
+    context: bytes | None = None
+    cut: tuple[str, ...] = ()
+    masked: bool = False
+    sent: tuple[SentBody, ...] = ()
+    headers: str = ""
+
+
+NO_BODIES: Final = Bodies()
+
+
+def row_of(record: Record | ToolRecord, place: Placement, bodies: Bodies = NO_BODIES) -> Row:
+    if isinstance(record, ToolRecord):
+        summary, response_id = tool_summary(record, place), None
+    else:
+        summary = model_summary(record, place, messages=bodies.messages)
+        response_id = clean(record.response_id)
+    *columns, stream = msgspec.structs.astuple(summary)
+    return (
+        *columns,
+        int(stream),  # PostgreSQL takes no boolean for a number
+        day_of(record.started),
+        bodies.node,
+        bodies.context,
+        response_id,
+        _text(detail_of(record, bodies)),
+    )
+
+
+def model_summary(record: Record, place: Placement, *, messages: int = 0) -> CallSummary:
+    usage, peer, times, network = record.usage, record.peer, record.times, record.peer_network
+    tokens = _NO_TOKENS if usage is None else _tokens(usage)
+    return CallSummary(
+        id=record.id,
+        started=record.started,
+        kind="model",
+        run=place.run,
+        parent=place.parent,
+        relation=place.relation,
+        agent=record.agent,
+        listener=record.listener,
+        client=record.client,
+        pid=peer.pid if peer is not None else 0,
+        reach=network.reach if network is not None else "",
+        dialect=record.dialect,
+        endpoint=record.endpoint,
+        requested_model=clean(record.requested_model) or "",
+        model=clean(record.model) or "",
+        provider=record.provider,
+        stream=record.stream,
+        status=record.status,
+        outcome=record.outcome,
+        blame=record.blame,
+        code=clean(record.code),
+        error=clean(record.error),
+        finish_reason=clean(record.finish_reason),
+        tokens_in=tokens[0],
+        cache_read=tokens[1],
+        cache_write=tokens[2],
+        tokens_out=tokens[3],
+        reasoning=tokens[4],
+        cost=record.cost,
+        seconds=times.total,
+        first_output=times.first_output,
+        overhead=times.overhead,
+        attempts=len(record.attempts),
+        changes=len(record.changes),
+        stripped=len(record.stripped),
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        messages=messages,
+    )
+
+
+def tool_summary(record: ToolRecord, place: Placement) -> CallSummary:
+    return CallSummary(
+        id=record.id,
+        started=record.started,
+        kind="tool",
+        run=place.run,
+        parent=place.parent,
+        relation=place.relation,
+        agent=record.agent,
+        listener=record.listener,
+        client=record.client,
+        endpoint=record.method,
+        server=record.server,
+        tool=clean(record.tool) or "",
+        outcome=record.outcome,
+        code=record.reason or (None if record.code is None else str(record.code)),
+        error=clean(record.error),
+        seconds=record.seconds,
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+    )
+
+
+def summary_of(record: Record | ToolRecord) -> CallSummary:
+    """Of a call that is not in the store yet."""
+    if isinstance(record, ToolRecord):
+        return tool_summary(record, UNPLACED)
+    return model_summary(record, UNPLACED)
+
+
+def detail_of(record: Record | ToolRecord, bodies: Bodies = NO_BODIES) -> CallDetail:
+    if isinstance(record, ToolRecord):
+        return _tool_detail(record, bodies)
+    peer, network = record.peer, record.peer_network
+    sent = bodies.sent or (_NOT_STORED,) * len(record.attempts)
+    return CallDetail(
+        attempts=tuple(map(_attempt, record.attempts, sent)),
         changes=record.changes,
         stripped=record.stripped,
-        usage=_rest(usage),
+        usage=_rest(record.usage),
         uid=peer.uid if peer is not None else None,
-        interfaces=record.peer_network.interfaces if record.peer_network is not None else (),
+        interfaces=network.interfaces if network is not None else (),
         passthrough=record.passthrough,
-        queued=times.queued,
-        cut=cut,
-        masked=masked,
+        queued=record.times.queued,
+        cut=bodies.cut,
+        masked=bodies.masked,
+        declared=record.declared,
+        headers=bodies.headers,
     )
-    tokens = (None,) * 5 if usage is None else _tokens(usage)
-    return (
-        *(record.id, record.started, day_of(record.started), "model", place.run, place.parent, place.relation),
-        *(record.agent, record.listener, record.client, peer.pid if peer is not None else 0),
-        record.peer_network.reach if record.peer_network is not None else "",
-        *(record.dialect, record.endpoint, clean(record.requested_model), clean(record.model), record.provider),
-        *("", "", int(record.stream), record.status, record.outcome, record.blame, clean(record.code)),
-        *(clean(record.error), clean(record.finish_reason), *tokens, record.cost),
-        *(times.total, times.first_output, times.overhead),
-        *(len(record.attempts), len(record.changes), len(record.stripped)),
-        *(record.bytes_in, record.bytes_out, messages, node, context, _text(detail)),
-    )  # fmt: skip
 
 
-def tool_row(record: ToolRecord, place: Placement, *, cut: tuple[str, ...] = (), masked: bool = False) -> Row:
-    detail = CallDetail(
-        cut=cut,
-        masked=masked,
+def _tool_detail(record: ToolRecord, bodies: Bodies) -> CallDetail:
+    return CallDetail(
+        cut=bodies.cut,
+        masked=bodies.masked,
         method=record.method,
         era=record.era,
         arguments=record.arguments,
@@ -167,16 +335,6 @@ def tool_row(record: ToolRecord, place: Placement, *, cut: tuple[str, ...] = (),
         rule=record.rule,
         reason=record.reason,
     )
-    code = None if record.code is None else str(record.code)
-    return (
-        *(record.id, record.started, day_of(record.started), "tool", place.run, place.parent, place.relation),
-        *(record.agent, record.listener, record.client, 0, ""),
-        *("", record.method, "", "", "", record.server, clean(record.tool)),
-        *(0, 0, record.outcome, None, code, clean(record.error), None),
-        *(None, None, None, None, None, None),
-        *(record.seconds, None, 0.0, 0, 0, 0),
-        *(record.bytes_in, record.bytes_out, 0, None, None, _text(detail)),
-    )  # fmt: skip
 
 
 def day_of(at: float) -> str:
@@ -189,7 +347,10 @@ def _day(number: int) -> str:
     return dt.datetime.fromtimestamp(number * 86_400, dt.UTC).strftime("%Y-%m-%d")
 
 
-def _attempt(attempt: AttemptRecord) -> StoredAttempt:
+_NOT_STORED: Final[SentBody] = ""
+
+
+def _attempt(attempt: AttemptRecord, sent: SentBody) -> StoredAttempt:
     usage = attempt.usage
     return StoredAttempt(
         provider=attempt.provider,
@@ -203,7 +364,12 @@ def _attempt(attempt: AttemptRecord) -> StoredAttempt:
         tokens_in=usage.input if usage is not None else None,
         tokens_out=usage.output if usage is not None else None,
         cost=attempt.cost,
+        dialect=attempt.dialect,
+        sent=sent,
     )
+
+
+_NO_TOKENS: Final = (None,) * 5
 
 
 def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
@@ -232,4 +398,4 @@ def _text(detail: CallDetail) -> str:
     try:
         return _encode(detail).decode()
     except UnicodeEncodeError:  # a lone surrogate in a path or a name
-        return _encode(CallDetail(cut=detail.cut, masked=detail.masked)).decode()
+        return _encode(CallDetail(cut=detail.cut, masked=detail.masked, headers=detail.headers)).decode()

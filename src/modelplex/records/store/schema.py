@@ -7,8 +7,10 @@ Times are Unix seconds, durations seconds, costs US dollars. A hash is 20 bytes 
 calls   one row per call, model or tool. `parent` is the call whose conversation it extends,
         `relation` how. `detail` is JSON: attempts, changes, stripped values, all of the usage.
         `node` is the hash of the conversation up to its last message, `context` that of its system
-        prompt; NULL where there is none
+        prompt; NULL where there is none. `response_id` is the id by which a request may go on from
+        the response
 bodies  the request and the response of a call, as parts.py writes them
+sent    the request that went to a provider, by the number of the attempt from 0, where it differs
 parts   pieces of request bodies by their hash
 nodes   conversations as a tree: a message after `parent`, with the part that holds it
 runs    groups of calls: by `modelplex run` (kind "run"), or by agent and conversation
@@ -58,6 +60,11 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX runs_by_time ON runs (started)",
         "CREATE TABLE run_tags (run TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (run, name)){keyed}",
+    ),
+    (
+        "ALTER TABLE calls ADD COLUMN response_id TEXT",
+        "CREATE INDEX calls_by_response ON calls (response_id) WHERE response_id IS NOT NULL",
+        "CREATE TABLE sent (call TEXT NOT NULL, attempt {int} NOT NULL, body {blob} NOT NULL, PRIMARY KEY (call, attempt))",
     ),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.

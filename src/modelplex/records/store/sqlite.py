@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from modelplex.records.store.database import (
     Row,
     RowRefused,
     Statement,
+    StoreFull,
     StoreOutdated,
     StoreUnavailable,
 )
@@ -27,6 +29,8 @@ CACHE_KIB: Final = 1024
 """Of pages in memory. Rows are written in the order of time, so few pages are in use."""
 JOURNAL_LIMIT: Final = 4 * 1024 * 1024
 """Bytes that the write-ahead log keeps on disk after a checkpoint."""
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Of a disk, and of a user's share of it."""
 
 
 class SqliteDatabase:
@@ -49,12 +53,12 @@ class SqliteDatabase:
                 check_same_thread=False,
             )
         except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailable(f"{path} cannot be opened: {_reason(error)}.") from None
+            raise _unavailable(f"{path} cannot be opened", error) from None
         try:
             self._prepare(read_only=read_only)
         except sqlite3.Error as error:
             self._connection.close()
-            raise StoreUnavailable(f"{path} cannot be used: {_reason(error)}.") from None
+            raise _unavailable(f"{path} cannot be used", error) from None
         except StoreOutdated:
             self._connection.close()
             raise
@@ -95,7 +99,7 @@ class SqliteDatabase:
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self._path} cannot be read: {_reason(error)}.") from None
+            raise _unavailable(f"{self._path} cannot be read", error) from None
 
     def write(self, statements: Iterable[Statement], /) -> None:
         run = self._connection
@@ -110,7 +114,7 @@ class SqliteDatabase:
             raise RowRefused(f"{self._path} refuses a row: {error}.") from None
         except sqlite3.Error as error:
             self._roll_back()
-            raise StoreUnavailable(f"{self._path} cannot be written: {_reason(error)}.") from None
+            raise _unavailable(f"{self._path} cannot be written", error) from None
 
     def size(self) -> int:
         ((pages,),) = self.query("PRAGMA page_count")
@@ -126,7 +130,7 @@ class SqliteDatabase:
             # A statement without a result is executed to its first page only; a script to its end.
             self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {_reason(error)}.") from None
+            raise _unavailable(f"{self._path} cannot be written", error) from None
         ((after,),) = self.query("PRAGMA freelist_count")
         return bool(after < before)
 
@@ -138,5 +142,9 @@ class SqliteDatabase:
             self._connection.rollback()
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else str(error)
+def _unavailable(what: str, error: OSError | sqlite3.Error) -> StoreUnavailable:
+    if isinstance(error, OSError):
+        reason, is_full = (error.strerror or type(error).__name__).lower(), error.errno in NO_SPACE
+    else:
+        reason, is_full = str(error), getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    return (StoreFull if is_full else StoreUnavailable)(f"{what}: {reason}.")

@@ -12,23 +12,33 @@ from typing import Final
 import msgspec
 
 from modelplex.records.record import Record
+from modelplex.records.request_headers import ShownHeaders
 from modelplex.records.store import parts, rows
-from modelplex.records.store.conversations import Call, Conversations, KnownCall, Recent
+from modelplex.records.store.conversations import Call, Conversations, Recent
 from modelplex.records.store.database import Database, Row, RowRefused, Statement
 from modelplex.records.store.known_bodies import KnownBodies
+from modelplex.records.store.known_calls import StoredCalls
+from modelplex.records.store.rows import Bodies, SentBody
 from modelplex.records.store_sink import RunInfo, StoreOptions
 from modelplex.records.tool_call import ToolRecord
+
+_encode = msgspec.json.Encoder().encode
 
 FRESH_S: Final = 3600.0
 """How exact `seen` is: a part that is used all the time is updated once an hour."""
 KNOWN_PARTS: Final = 20_000
 """Hashes in memory, some 3 MB. What was forgotten is looked up or written again."""
+KNOWN_HEADERS: Final = 500
+"""Headers of requests in memory, some 0.5 MB at most: those of one program are alike."""
 MAX_LOOKUP: Final = 500
 """Hashes in one query."""
 FEW: Final = 4
 """Unknown parts that are written without a query whether they exist: a turn adds two."""
 
 _INSERT_BODY = "INSERT INTO bodies (call, request, response) VALUES (?, ?, ?) ON CONFLICT (call) DO NOTHING"
+_INSERT_SENT = (
+    "INSERT INTO sent (call, attempt, body) VALUES (?, ?, ?) ON CONFLICT (call, attempt) DO NOTHING"
+)
 _INSERT_PART = (
     "INSERT INTO parts (hash, seen, bytes, encoding, content) VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (hash) DO UPDATE SET seen = excluded.seen"
@@ -59,7 +69,16 @@ class _Batch(msgspec.Struct):
 
 
 _STATEMENTS: Final = (
-    *(_INSERT_RUN, _INSERT_TAG, _INSERT_PART, _SEE_PART, _INSERT_NODE, _INSERT_BODY, rows.INSERT_CALL),
+    *(
+        _INSERT_RUN,
+        _INSERT_TAG,
+        _INSERT_PART,
+        _SEE_PART,
+        _INSERT_NODE,
+        _INSERT_BODY,
+        _INSERT_SENT,
+        rows.INSERT_CALL,
+    ),
 )
 
 
@@ -73,11 +92,12 @@ class RecordWriter:
         self._database = database
         self._now = 0.0
         run = options.run
-        self._conversations = Conversations(self._known_call, run=run.id if run is not None else None)
+        self._conversations = Conversations(StoredCalls(database), run=run.id if run is not None else None)
         self._bodies = KnownBodies()
         self._parts: Recent[bytes, float] = Recent(KNOWN_PARTS)
         self._nodes: Recent[bytes, float] = Recent(KNOWN_PARTS)
         self._runs: Recent[str, float] = Recent()
+        self._headers: Recent[ShownHeaders, tuple[str, float]] = Recent(KNOWN_HEADERS)
 
     def __repr__(self) -> str:
         return f"<RecordWriter {self._database.place}>"
@@ -112,22 +132,22 @@ class RecordWriter:
         except BaseException:
             # What was placed and noted as known is not in the database.
             self._conversations.forget()
-            for known in (self._parts, self._nodes, self._runs):
+            for known in (self._parts, self._nodes, self._runs, self._headers):
                 known.clear()
             raise
 
     # --- one Record ---
 
     def _add_call(self, batch: _Batch, record: Record) -> None:
-        sent = record.request_body or b""
+        received = record.request_body or b""
         response, masked = self._masked(record.response_body)
         body, split = self._bodies.split(
-            sent,
+            received,
             conversation=self.options.conversation(record.dialect),
             seed=record.agent.encode(),
             mask=self.options.mask,
         )
-        masked = masked or body != sent
+        masked = masked or body != received
         place = self._conversations.place(
             Call(
                 id=record.id,
@@ -138,22 +158,29 @@ class RecordWriter:
                 pid=record.peer.pid if record.peer is not None else 0,
                 turns=split.turns,
                 context=split.context,
+                previous=record.previous_response,
+                response_id=record.response_id,
             )
         )
         self._see_run(batch, place.run, record.started, record.agent)
-        row = rows.model_row(
-            record,
-            place,
+        sent: tuple[SentBody, ...] = ()
+        headers = ""
+        if self.options.content:
+            if body or response:
+                request = self._stored_request(batch, split, body) if body else None
+                self._add_body(batch, record, request, response)
+            sent = tuple(self._add_sent(batch, record, number) for number in range(len(record.attempts)))
+            headers = self._add_headers(batch, record)
+        bodies = Bodies(
             messages=len(split.turns),
-            node=split.turns[-1] if split.turns else None,
+            node=split.turns[-1] if split.turns and record.previous_response is None else None,
             context=split.context,
             cut=("response",) if response and len(response) < record.bytes_out else (),
             masked=masked,
+            sent=sent,
+            headers=headers,
         )
-        batch.add(rows.INSERT_CALL, self._masked_row(row))
-        if self.options.content and (body or response):
-            request = self._stored_request(batch, split, body) if body else None
-            self._add_body(batch, record, request, response)
+        batch.add(rows.INSERT_CALL, self._masked_row(rows.row_of(record, place, bodies)))
 
     def _add_tool_call(self, batch: _Batch, record: ToolRecord) -> None:
         body, masked = self._masked(record.request_body)
@@ -177,7 +204,7 @@ class RecordWriter:
             )
             if content and len(content) < size
         )
-        row = rows.tool_row(record, place, cut=cut, masked=masked or masked_out)
+        row = rows.row_of(record, place, Bodies(cut=cut, masked=masked or masked_out))
         batch.add(rows.INSERT_CALL, self._masked_row(row))
         if self.options.content and (body or response):
             request = parts.stored_body(parts.SplitBody((body,))) if body else None
@@ -188,6 +215,36 @@ class RecordWriter:
     ) -> None:
         stored = parts.pack(response) if response else None
         batch.add(_INSERT_BODY, (record.id, request, stored))
+
+    def _add_sent(self, batch: _Batch, record: Record, number: int) -> SentBody:
+        """What went to the provider of one attempt, where it is not the client's body."""
+        attempt = record.attempts[number]
+        if attempt.sent is None:
+            return ""
+        if attempt.sent == record.request_body:
+            return "same"
+        body, split = self._bodies.split(
+            attempt.sent,
+            conversation=self.options.conversation(attempt.dialect),
+            seed=record.agent.encode(),
+            mask=self.options.mask,
+        )
+        batch.add(_INSERT_SENT, (record.id, number, self._stored_request(batch, split, body)))
+        return "stored"
+
+    def _add_headers(self, batch: _Batch, record: Record) -> str:
+        """The hash of their part. A program sends the same ones with each request."""
+        if not record.headers:
+            return ""
+        known = self._headers.get(record.headers)
+        if known is not None and self._now - known[1] < FRESH_S:
+            return known[0]
+        content = self.options.mask(_encode(record.headers))
+        part = parts.Part(parts.hash_of(content), content)
+        self._add_parts(batch, [part], self._now)
+        found = part.hash.hex()
+        self._headers.put(record.headers, (found, self._now))
+        return found
 
     def _stored_request(self, batch: _Batch, split: parts.SplitBody, body: bytes) -> bytes:
         if len(body) <= parts.WHOLE_BODY:
@@ -271,16 +328,3 @@ class RecordWriter:
         if self.options.mask(whole) == whole:
             return row
         return tuple(self._masked_text(each) if isinstance(each, str) else each for each in row)
-
-    def _known_call(self, turns: Sequence[bytes]) -> KnownCall | None:
-        if not turns:
-            return None
-        marks = ", ".join("?" * len(turns))
-        found = self._database.query(
-            f"SELECT id, run, context, started FROM calls WHERE node IN ({marks}) "  # noqa: S608 - marks only
-            "ORDER BY messages DESC, started DESC LIMIT 1",
-            list(turns),
-        )
-        for id_, run, context, at in found:
-            return KnownCall(id_, run, None if context is None else bytes(context), at)
-        return None

@@ -17,7 +17,7 @@ import msgspec
 from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
 from modelplex.records.metrics import Metrics, ModelKey, ModelSeries
 from modelplex.records.record import Record
-from modelplex.records.sink import Sink
+from modelplex.records.sink import Sink, without_bodies
 from modelplex.records.tool_call import ToolRecord
 from modelplex.server.page_sources import ServerSources
 from modelplex.server.workers.collect import Collector
@@ -101,7 +101,7 @@ class ForwardedCalls:
         sources.attach(self)
 
     def record(self, record: Record | ToolRecord, /) -> None:
-        self._records.append(record)
+        self._records.append(without_bodies(record))
 
     def take(self) -> list[Record | ToolRecord]:
         """The records since the last call."""
@@ -125,7 +125,6 @@ class WorkerSources:
         self.stopping = own.stopping
         self.is_recording = own.is_recording
         self.open_store = own.open_store
-        self.sent_body = own.sent_body
         self._own = own
         self._collector = collector
         self._workers = workers
