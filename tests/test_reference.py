@@ -64,6 +64,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "failover": settings.FailoverConfig,
     "log": settings.LogConfig,
     "record": settings.RecordConfig,
+    "packages": settings.PackagesConfig,
     "mcp": settings.McpConfig,
     "servers": settings.McpServer,
     "policy": settings.PolicyConfig,

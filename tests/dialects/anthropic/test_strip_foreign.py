@@ -319,7 +319,8 @@ def test_a_long_name_of_a_user_is_told_by_its_digest() -> None:
 
 
 def test_members_that_change_nothing_are_no_loss() -> None:
-    tool = {"name": "x", "input_schema": {"type": "object"}, "defer_loading": False}
+    schema = {"type": "object", "properties": {}}
+    tool = {"name": "x", "input_schema": schema, "defer_loading": False}
     call = {"type": "tool_use", "id": "a", "name": "x", "input": {}, "caller": {"type": "direct"}}
     result = {"type": "tool_result", "tool_use_id": "a", "content": "ok"}
     messages = [*HELLO, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]

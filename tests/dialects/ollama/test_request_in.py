@@ -102,7 +102,12 @@ def test_a_result_that_names_neither_tool_nor_call_answers_the_first_that_waits(
             {"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": {}}}]},
             {"role": "tool", "content": "one"},
         ],
-        tools=[{"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}],
+        tools=[
+            {
+                "type": "function",
+                "function": {"name": "a", "parameters": {"type": "object", "properties": {}}},
+            }
+        ],
     )
     written = write_request(call, Attempt(provider="p", model="m", dialect=target))
     assert b"call_0" in written.body
