@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.sandbox import connects
 from modelplex.sandbox.connects import MAX_SOCKETS, NOTIFICATION, RESPONSE, CallSupervisor, OwnSockets
 from tests.sandbox.sandboxes import Person
 
@@ -120,7 +119,11 @@ def test_a_defect_refuses_the_call_that_waits_for_it(
     monkeypatch.setattr(supervisor, "_answers", {}, raising=False)
     monkeypatch.setattr(supervisor, "_listener", -1, raising=False)
     sent: list[bytes] = []
-    monkeypatch.setattr(connects.fcntl, "ioctl", lambda *arguments: sent.append(bytes(arguments[2])))
+
+    def ioctl(_listener: int, _request: int, data: bytearray) -> None:
+        sent.append(bytes(data))
+
+    monkeypatch.setattr("fcntl.ioctl", ioctl)
     fields = [7, 1, *[0] * (len(NOTIFICATION.unpack(bytes(NOTIFICATION.size))) - 2)]
     supervisor._answer(bytearray(NOTIFICATION.pack(*fields)))
     assert [RESPONSE.unpack(one)[:3] for one in sent] == [(7, 0, -errno.EACCES)]

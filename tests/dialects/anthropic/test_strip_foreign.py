@@ -319,7 +319,7 @@ def test_a_long_name_of_a_user_is_told_by_its_digest() -> None:
 
 
 def test_members_that_change_nothing_are_no_loss() -> None:
-    schema = {"type": "object", "properties": {}}
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
     tool = {"name": "x", "input_schema": schema, "defer_loading": False}
     call = {"type": "tool_use", "id": "a", "name": "x", "input": {}, "caller": {"type": "direct"}}
     result = {"type": "tool_result", "tool_use_id": "a", "content": "ok"}

@@ -1,7 +1,6 @@
 """What no writer takes is reported at its place in the client's body, in every pair of dialects."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -363,27 +362,32 @@ def test_a_cached_system_block_and_a_call_are_named_as_the_client_wrote_them() -
     assert "system[0].cache_control" in found
 
 
+def _at(body: bytes, path: tuple[str, ...]) -> Any:
+    value: Any = msgspec.json.decode(body)
+    for member in path:
+        value = value[member]
+    return value
+
+
 @pytest.mark.parametrize(
-    ("dialect", "read"),
+    ("dialect", "path"),
     [
-        ("openai_chat", lambda body: body["max_completion_tokens"]),
-        ("openai_responses", lambda body: body["max_output_tokens"]),
-        ("gemini", lambda body: body["generationConfig"]["maxOutputTokens"]),
-        ("anthropic_messages", lambda body: body["max_tokens"]),
+        ("openai_chat", ("max_completion_tokens",)),
+        ("openai_responses", ("max_output_tokens",)),
+        ("gemini", ("generationConfig", "maxOutputTokens")),
+        ("anthropic_messages", ("max_tokens",)),
     ],
 )
-def test_the_limit_of_output_is_at_most_what_the_model_takes(
-    dialect: str, read: Callable[[Any], int]
-) -> None:
+def test_the_limit_of_output_is_at_most_what_the_model_takes(dialect: str, path: tuple[str, ...]) -> None:
     call = ChatRequest(
         dialect="elsewhere", model="m", messages=(Message("user", (TextPart("Hi"),)),), max_tokens=200_000
     )
     facts = ModelFacts(max_output=16_384)
     written = write_request(call, Attempt("acme", "m-up", dialect, facts=facts))
-    assert read(msgspec.json.decode(written.body)) == 16_384
+    assert _at(written.body, path) == 16_384
     assert [change.op for change in written.changes if change.path == "max_tokens"] == ["clamp"]
     unknown = write_request(call, Attempt("acme", "m-up", dialect))
-    assert read(msgspec.json.decode(unknown.body)) == 200_000
+    assert _at(unknown.body, path) == 200_000
 
 
 @pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses"])

@@ -61,7 +61,7 @@ def test_an_object_without_properties_gets_none(dialect: str) -> None:
 
 
 def test_a_service_that_takes_combinations_gets_them() -> None:
-    schema = {"type": "object", "properties": {}, "anyOf": [{"required": ["a"]}]}
+    schema: dict[str, Any] = {"type": "object", "properties": {}, "anyOf": [{"required": ["a"]}]}
     assert sent(schema, "openai_chat", Quirks()) == (schema, [])
 
 

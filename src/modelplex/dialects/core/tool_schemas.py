@@ -39,7 +39,7 @@ def plain_parameters(parameters: msgspec.Raw, ledger: Ledger, quirks: Quirks, *,
     if not isinstance(schema, dict):
         return parameters
     given = cast("_Schema", schema)
-    written = given
+    written: _Schema = given
     if COMBINED in quirks.refuses:
         for name in _COMBINING:
             if name in given:
@@ -66,9 +66,9 @@ def _merged(schema: _Schema, name: str) -> _Schema:
     for branch in branches:
         properties |= _object(branch.get("properties"))
     required = [_names(branch.get("required")) for branch in branches]
-    needed = set[str]().union(*required) if name == "allOf" else set[str]()
-    if name != "allOf" and required:
-        needed = set.intersection(*required)
+    needed: set[str] = set[str]().union(*required)
+    if name != "allOf":
+        needed = {each for each in needed if all(each in names for names in required)}
     always = _names(left.get("required"))
     left |= {"type": "object", "properties": {**properties, **_object(left.get("properties"))}}
     if always or needed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 
@@ -56,7 +56,7 @@ def amended_ids(
 def _amend(message: _Members, quirks: Quirks, path: str) -> list[Change]:
     changes = _amend_id(message, "tool_call_id", quirks, path)
     if "tool_calls" in message:
-        calls = _decode_calls(message["tool_calls"]) or []
+        calls = cast("list[_Members]", _decode_calls(message["tool_calls"]) or [])
         renamed = [
             change
             for n, call in enumerate(calls)
@@ -69,7 +69,7 @@ def _amend(message: _Members, quirks: Quirks, path: str) -> list[Change]:
 
 
 def _amend_id(holder: _Members, name: str, quirks: Quirks, path: str) -> list[Change]:
-    given = cast("Any", msgspec.json.decode(holder[name])) if name in holder else None
+    given: object = msgspec.json.decode(holder[name]) if name in holder else None
     if not isinstance(given, str) or (sent := sent_id(given, quirks, native=True)) == given:
         return []
     holder[name] = msgspec.Raw(msgspec.json.encode(sent))
