@@ -124,9 +124,13 @@ def neutral(response: Response) -> Response:
 
 
 def neutral_record(record: Record) -> str:
-    """A Record without its id, its times and the folder of its socket."""
+    """A Record without its id, its times and the folder of its socket. How much of a body that is
+    too large had come when it was refused depends on the time as well.
+    """
     attempts = tuple(msgspec.structs.replace(each, seconds=0.0) for each in record.attempts)
     plain = msgspec.structs.replace(record, id="", started=0.0, times=Times(), attempts=attempts)
+    if record.status == 413:
+        plain = msgspec.structs.replace(plain, bytes_in=0, request_body=None)
     return re.sub(rb'"listener":"(\w+):[^"]*"', rb"\1", msgspec.json.encode(plain)).decode()
 
 

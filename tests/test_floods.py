@@ -43,8 +43,8 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "ollama": ("/api/chat", {"model": "m", "messages": MESSAGES, "stream": True}),
 }
 FLOOD_OF = {
-    "openai_chat": "arguments",
-    "anthropic_messages": "arguments",
+    "openai_chat": "signatures",
+    "anthropic_messages": "signatures",
     "gemini": "signatures",
     "ollama": "a line without an end",
 }

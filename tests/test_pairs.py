@@ -159,6 +159,8 @@ RECORDED = {
     "ollama": ("ollama", "response.ndjson"),
 }
 """The dialect, and the file of each recorded stream, which tests/dialects reads too."""
+SLIPS = {"arguments_that_do_not_parse"}
+"""Of which a tool's arguments are no JSON at a normal finish."""
 ODD = {"generate", "two_choices_with_logprobs", "two_candidates", "prompt_blocked", "limit_before_any_text"}
 """Another endpoint's answer, more than one choice, and answers without any part."""
 ENDS = {
@@ -200,6 +202,8 @@ async def test_recorded_streams_reach_every_other_client(everywhere: World, form
             _has_no_end(form, everywhere.clients.last)
             continue
         told = await asked
+        if case in SLIPS:
+            continue  # its arguments are handed on as the model wrote them
         check(form, everywhere.clients.last, ours=True)
         end = next(ENDS[event.reason] for event in events if isinstance(event, ResponseEnded))
         text = "".join(e.text for e in events if isinstance(e, hub.TextDelta | RefusalDelta))

@@ -16,7 +16,7 @@ from tests.sandbox.sandboxes import Person, allowed
 
 
 def test_standard_streams_pass_through(me: Person) -> None:
-    done = me.run("--", "sh", "-c", "cat; echo error >&2", stdin="a line\n")
+    done = me.run("--no-protect", "--", "sh", "-c", "cat; echo error >&2", stdin="a line\n")
     assert (done.stdout, done.stderr) == ("a line\n", "error\n")
 
 

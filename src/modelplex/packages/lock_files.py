@@ -11,7 +11,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, cast
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -150,18 +149,6 @@ def _package(
     if normal is None or exact is None:
         return []
     return [LockedPackage(ecosystem, normal, exact, tuple(hashes))]
-
-
-def origin_of(url: str) -> str | None:
-    """`https://host:port`, or None for what is no address of HTTP."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return None
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
 
 
 def _toml(text: str) -> Mapping[str, Any]:
