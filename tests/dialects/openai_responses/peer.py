@@ -97,11 +97,12 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
 
 def _with_known_code(event: dict[str, Any]) -> dict[str, Any]:
     """The event with a code of OpenAI's own: a provider's code that is none of them is kept."""
-    error = (event.get("response") or {}).get("error")
+    response: dict[str, Any] = event.get("response") or {}
+    error: dict[str, Any] | None = response.get("error")
     if not error:
         return event
     assert isinstance(error["code"], str)
-    return {**event, "response": {**event["response"], "error": {**error, "code": "server_error"}}}
+    return {**event, "response": {**response, "error": {**error, "code": "server_error"}}}
 
 
 def check_response(answer: dict[str, Any]) -> None:
