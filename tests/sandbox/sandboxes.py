@@ -23,7 +23,6 @@ RUN_LIMIT_S = 50.0
 """A bound on a program inside: some import two SDKs and call a real model, beside other tests."""
 PEOPLE = ("root", "nobody") if os.geteuid() == 0 else ("user",)
 SECRET = "sk-of-the-host-0123456789"
-PROTECTED_LINE = "modelplex run: read-only: .vscode, .idea (--no-protect)\n"
 """At the start of a run in a folder without a repository."""
 REACHED = (sys.base_prefix, sys.prefix, str(ROOT))
 

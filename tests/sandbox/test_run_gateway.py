@@ -11,7 +11,7 @@ import pytest
 from modelplex.sandbox.errors import CannotRun
 from modelplex.sandbox.run_gateway import RunGateway
 from tests.processes import WAIT_S, served
-from tests.sandbox.sandboxes import LIST_MODELS, PROTECTED_LINE, Person
+from tests.sandbox.sandboxes import LIST_MODELS, Person
 
 
 async def test_a_running_gateway_is_used_and_not_stopped(me: Person) -> None:
@@ -86,7 +86,7 @@ def test_the_gateway_has_an_admin_socket_that_the_program_cannot_see(
 
 
 def test_the_log_of_the_gateway_is_on_stderr_with_verbose_only(me: Person) -> None:
-    assert me.run("--", "true").stderr == PROTECTED_LINE
+    assert me.run("--", "true").stderr == ""
     assert "started" in me.run("--verbose", "--", "true").stderr
 
 
@@ -128,7 +128,7 @@ def test_a_config_that_the_program_can_change_is_not_reloaded(me: Person) -> Non
 def test_a_replaced_link_to_the_config_is_not_followed(me: Person) -> None:
     (me.home / "mine.toml").write_text('[[providers]]\ntype = "demo"')
     (me.folder / "config.toml").symlink_to(me.home / "mine.toml")
-    assert me.run("--", "true").stderr == PROTECTED_LINE
+    assert me.run("--", "true").stderr == ""
     # It looks for changes each second, and a new config may name a command that it is to run.
     (me.folder / "own.toml").write_text('[[providers]]\nname = "own"\ntype = "demo"')
     done = me.python(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
@@ -22,7 +23,7 @@ def protection(arguments: argparse.Namespace) -> Generator[Protected]:
     """Raises CannotRun."""
     found = protected_files(arguments)
     here = working_folder()
-    if sentence := start_line(found, here=here):
+    if sentence := start_line(found, here=here, to_person=sys.stderr.isatty()):
         print_error(sentence)
     before = {path: file_state(path) for path in (*found.read_only, *found.watched, *found.links)}
     with placeholders(found.missing):
@@ -41,8 +42,12 @@ def file_state(path: str) -> tuple[int, ...] | None:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def start_line(found: Protected, *, here: str) -> str:
-    """What is protected, and what is not. "" where nothing is."""
+def start_line(found: Protected, *, here: str, to_person: bool = True) -> str:
+    """What is protected, and what is not. "" where nothing is. A program that reads stderr gets
+    what it could not see itself: hidden files, and what is not protected.
+    """
+    if not (to_person or found.hidden or found.links or not found.is_complete):
+        return ""
     git = _of_git(found)
     others = [path for path in found.read_only if not any(path.startswith(f"{each}/") for each in git)]
     others = [path for path in others if path not in git]
