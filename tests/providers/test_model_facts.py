@@ -152,6 +152,8 @@ def test_the_table_states_only_facts_that_there_are() -> None:
     known = set(ModelFacts.__struct_fields__)
     for entry in tomllib.loads(read_package_file("models.toml").decode())["models"]:
         assert set(entry["facts"]) <= known
+        # A request of a known model is clamped to it: the default is no fact about one.
+        assert "max_output" in entry["facts"], entry["match"]
 
 
 @pytest.mark.parametrize(

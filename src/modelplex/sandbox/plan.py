@@ -13,7 +13,7 @@ import pwd
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
@@ -102,6 +102,12 @@ def _repository(folder: str) -> Sequence[str]:
     return find_repository(folder, homes=[home_of_user(), *homes()]) if folder else ()
 
 
+NOT_SHARED = (
+    "{} is not shared, since it is or contains a home folder, or belongs to the system: start in a project's folder, or "
+    "name one with --rw PATH"
+)
+
+
 def build_plan(
     arguments: argparse.Namespace,
     command: list[str],
@@ -142,9 +148,7 @@ def build_plan(
     )
     is_shared = nearest(here, [*filter(None, [folder]), *named]) > 0
     if not is_shared and request.view != "host":
-        print_error(
-            f"{here} is not shared, since it is or contains a home folder, or belongs to the system: start in a project's folder, or name one with --rw PATH"
-        )
+        print_error(NOT_SHARED.format(here))
     root, empty = private / "root", private / "empty"
     root.mkdir()
     empty.touch(0o444)
@@ -156,17 +160,7 @@ def build_plan(
     if request.view == "private":
         made = _files_of_home(home, folder=here, writable=[here, *changeable])
         files |= {path: text for path, text in made.items() if access(path, steps) == "empty"}
-    environ = environment(
-        os.environ,
-        named=[*variables, *arguments.env],
-        has_python=f"{PYTHON}/sitecustomize.py" in files,
-        has_node=NODE in files,
-    )
-    environ["HOME"] = home
-    # At the end: `python` exists where the system has only `python3`.
-    environ["PATH"] = os.pathsep.join(
-        [*filter(None, [environ.get("PATH")]), str(Path(os.path.abspath(sys.executable)).parent)]
-    )
+    environ = _environment([*variables, *arguments.env], files=files, home=home)
     return SandboxPlan(
         command=command,
         environ=environ,
@@ -188,6 +182,22 @@ def build_plan(
         published=list(ports.published),
         allowed=list(ports.allowed),
     )
+
+
+def _environment(named: Sequence[str], *, files: Mapping[str, str], home: str) -> dict[str, str]:
+    """The program's environment; `named` are variables by name, or as NAME=VALUE."""
+    environ = environment(
+        os.environ,
+        named=named,
+        has_python=f"{PYTHON}/sitecustomize.py" in files,
+        has_node=NODE in files,
+    )
+    environ["HOME"] = home
+    # At the end: `python` exists where the system has only `python3`.
+    environ["PATH"] = os.pathsep.join(
+        [*filter(None, [environ.get("PATH")]), str(Path(os.path.abspath(sys.executable)).parent)]
+    )
+    return environ
 
 
 def _files_of_home(home: str, *, folder: str, writable: Sequence[str]) -> dict[str, str]:
