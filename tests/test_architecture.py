@@ -40,8 +40,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "commands": "core dialects config records server",
         "packages": "config http_client records server",
         "sandbox": "commands config packages records server",
+        "first_config": "config imports sandbox",
         "command_options": "commands config mcp sandbox",
-        "cli": "command_options commands config imports mcp sandbox server",
+        "cli": "command_options commands config first_config imports mcp sandbox server",
         "__main__": "cli",
         "__init__": "",
     }.items()

@@ -33,6 +33,7 @@ COMMANDS: dict[str, list[str]] = {
     "export": ["export", "run-1"],
     "completion": ["completion", "bash"],
     "man": ["man"],
+    "init": ["init"],
     "import": ["import", "litellm", "config.yaml"],
     "client": ["client", "install"],
 }

@@ -104,6 +104,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from modelplex.imports.command import run_mcp
 
         return run_mcp(arguments, _config_file(arguments) or DEFAULT_CONFIG)
+    if arguments.command == "init":
+        from modelplex.first_config.command import init
+
+        return init(arguments, check=_check_written)
     if arguments.command in setup_options.NAMES:
         from modelplex.commands import setup
 
@@ -226,6 +230,14 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
             outcome = "ok" if result.ok else "failed" if result.answered else "no answer"
             sys.stdout.write(f"  {result.provider}: {outcome}: {result.sentence}\n")
     return FAILED if failed else OK
+
+
+def _check_written(file: str) -> int:
+    """`modelplex check` without options."""
+    from modelplex.config import load
+
+    arguments = command_options.parse(["check", "--config", file])
+    return _check(load(file, environ=os.environ), arguments)
 
 
 def _print_findings(findings: Sequence[ConfigFinding], *, most: int) -> None:

@@ -32,7 +32,7 @@ LISTED_WIDTH: Final = 12
 
 GROUPS: Final = (
     ("commands for agents", ("run", "bridge", "client")),
-    ("commands for the configuration", ("check", "import", "mcp")),
+    ("commands for the configuration", ("init", "check", "import", "mcp")),
     ("commands for the record", ("runs", "show", "usage", "tail", "export", "stop")),
     ("commands for the shell", ("completion", "man")),
 )
@@ -41,6 +41,7 @@ GROUPS: Final = (
 _EXAMPLES: Final = """\
 examples:
   modelplex                                    serve config.toml, or without one what is detected
+  modelplex init                               write a config of what is found: keys, Ollama, agents
   modelplex --config team.toml                 serve another config
   modelplex --http ":8080"                     HTTP on port 8080 of localhost
   modelplex --http "0.0.0.0:8080"              HTTP for the whole network: every caller uses your keys

@@ -27,6 +27,14 @@ IMPORT_EXAMPLES: Final = """\
 examples:
   modelplex import litellm config.yaml > config.toml      what could not be carried is named on stderr
 """
+INIT_EXAMPLES: Final = """\
+examples:
+  modelplex init                                  ask what of the found is used, and write config.toml
+  modelplex init --yes                            use all that is found
+  modelplex init --provider anthropic --output team.toml
+
+It looks for keys in the environment, an Ollama that answers, and installed agents. A key is written as a reference to its variable, and never itself.
+"""
 CLIENT_EXAMPLES: Final = """\
 examples:
   modelplex client install                        the active virtual environment, else python3
@@ -51,6 +59,16 @@ def add(commands: Any, *, formatter: type[argparse.HelpFormatter]) -> None:
     )
     foreign.add_argument("program", metavar="PROGRAM", choices=FOREIGN, help=f"one of: {', '.join(FOREIGN)}")
     foreign.add_argument("file", metavar="FILE", help="its config")
+    init = command(commands, "init", "write a config of what is found on this machine", epilog=INIT_EXAMPLES)
+    init.add_argument("--yes", action="store_true", help="ask nothing, and use all that is found")
+    init.add_argument(
+        "--provider",
+        metavar="TYPE",
+        action="append",
+        help="ask nothing, and use this type of provider, such as anthropic, found or not; may be repeated",
+    )
+    init.add_argument("--output", metavar="FILE", help="the file to write (default: config.toml)")
+    init.add_argument("--force", action="store_true", help="replace the file where it exists")
     client = command(
         commands, "client", "make `unix:` base URLs work in programs as they are", epilog=CLIENT_EXAMPLES
     )

@@ -1,0 +1,1 @@
+"""`modelplex init`: writes a config of what is found on this machine."""
