@@ -547,6 +547,8 @@ class Quirks(msgspec.Struct, frozen=True):
 
     output_limit     the field that carries the output limit (OpenAI forms)
     system_role      the role of leading instructions
+    system_messages  where it takes system messages: "anywhere", or one, "first"
+    developer_role   knows the role `developer`; `system` is sent in its place elsewhere
     effort           the field of reasoning effort: "reasoning_effort", "reasoning" (an object),
                      "thinking" or "" for none
     reasoning_back   the field of an assistant's earlier reasoning:
@@ -571,6 +573,8 @@ class Quirks(msgspec.Struct, frozen=True):
 
     output_limit: str = "max_completion_tokens"
     system_role: Literal["system", "developer"] = "system"
+    system_messages: Literal["anywhere", "first"] = "anywhere"
+    developer_role: bool = False
     effort: str = "reasoning_effort"
     reasoning_back: str = ""
     reasoning_back_for_tools_only: bool = False

@@ -15,6 +15,7 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest
 from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.deferred_tools import presented
+from modelplex.dialects.core.system_messages import with_system_first
 from modelplex.dialects.form import Form
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
         call = cross_dialect.prepare(call, find)
         if not (attempt.quirks.loads_tools and attempt.facts.deferred_tools):
             call = presented(call)
+    if attempt.quirks.system_messages == "first":
+        call = with_system_first(call)
     return writer.write_call(call, attempt)
 
 

@@ -144,11 +144,13 @@ class HttpUpstream:
         self.seller = seller_of(config)
         self._row = row
         self._api_version = config.api_version
-        self._quirks = msgspec.structs.replace(row.quirks, **config.quirks)
+        is_elsewhere = config.base_url != row.base_url
+        elsewhere: dict[str, object] = dict(row.quirks_elsewhere) if is_elsewhere else {}
+        self._quirks = msgspec.structs.replace(row.quirks, **{**elsewhere, **config.quirks})
         if config.api_version is not None:
             self._quirks = msgspec.structs.replace(self._quirks, api_version=config.api_version)
         origin, self._path = parse_origin(config.base_url)
-        further = () if config.base_url == row.base_url else row.serves_elsewhere
+        further = row.serves_elsewhere if is_elsewhere else ()
         self._serves: tuple[Endpoint, ...] = tuple(
             each for each in (*row.serves, *further) if each not in config.lacks
         )

@@ -32,6 +32,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models_path  the path of the model list, root included
     models_prefix  a prefix of names in that list that requests do not need
     serves       the endpoints it has
+    quirks_elsewhere  quirks that differ for servers of this form at another address
     serves_elsewhere  further endpoints of servers of this form at another address
     docs         the page with these facts
     local        runs on the user's machine, needs no key, has no price
@@ -48,6 +49,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     auth: Auth = "bearer"
     version: Version = ""
     quirks: Quirks = Quirks()
+    quirks_elsewhere: dict[str, bool] = {}
     root: str = ""
     paths: dict[str, str] = {}
     models_path: str = "/models"

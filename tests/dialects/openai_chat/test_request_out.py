@@ -72,7 +72,9 @@ def test_a_request_of_the_same_dialect_survives_the_hub(case: str) -> None:
         "reasoning" if "reasoning" in asked else "thinking" if "thinking" in asked else "reasoning_effort"
     )
     limit = "max_tokens" if "max_tokens" in asked else "max_completion_tokens"
-    attempt = attempt_with(effort=effort, output_limit=limit, reasoning_back="reasoning_content")
+    attempt = attempt_with(
+        effort=effort, output_limit=limit, reasoning_back="reasoning_content", developer_role=True
+    )
     sent = write(openai_chat.read_call(make_ask(transcript(case, "request.json"))), attempt)
     asked["model"] = "m-up"
     if asked.get("stream"):

@@ -39,7 +39,8 @@ from modelplex.dialects.core.losses import Losses
 SYSTEM_NOTE = "[System note, not written by the user]\n"
 """Begins an instruction that is sent as a user's text."""
 OPENING = "(The conversation begins with the assistant.)"
-_INSTRUCTIONS = frozenset({"system", "developer"})
+INSTRUCTIONS = frozenset({"system", "developer"})
+"""Roles of instructions."""
 
 Block = TypeVar("Block")
 
@@ -112,7 +113,7 @@ class TurnWriter(ABC, Generic[Block]):
         that have no form here, StatePinned for opaque state of another provider.
         """
         kept = [message for message in self._call.messages if not self._is_empty(message)]
-        leading = list(takewhile(lambda message: message.role in _INSTRUCTIONS, kept))
+        leading = list(takewhile(lambda message: message.role in INSTRUCTIONS, kept))
         for message in leading:
             self._settle(message)
             self.system += self._instructions(message)
@@ -168,7 +169,7 @@ class TurnWriter(ABC, Generic[Block]):
         self._append("user", self._results(run), run[0].path, holds_results=True)
         for message in run:
             self._settle(message)
-            if message.role in _INSTRUCTIONS:
+            if message.role in INSTRUCTIONS:
                 self._later_instructions(message)
                 continue
             blocks = [

@@ -30,6 +30,7 @@ from modelplex.dialects.dialect import (
 from modelplex.dialects.openai_chat import completions, embeddings, fields, forms, policy, policy_endpoints
 from modelplex.dialects.openai_chat.call_ids import amended_ids
 from modelplex.dialects.openai_chat.errors import read_error, write_error
+from modelplex.dialects.openai_chat.instructions import amended_instructions
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
@@ -102,11 +103,19 @@ def _listed(name: str, owner: str) -> dict[str, Any]:
 def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """What a service that deviates from OpenAI's form needs changed, by its quirks."""
     amended = _amend_members(raw_request, attempt)
-    ids = amended_ids(raw_request.fields, attempt.quirks)
-    if ids is None:
+    fields = raw_request.fields
+    changes: tuple[Change, ...] = ()
+    if (instructions := amended_instructions(raw_request, attempt.quirks)) is not None:
+        fields = {**fields, "messages": instructions[0]}
+        changes = instructions[1]
+    if (ids := amended_ids(fields, attempt.quirks)) is not None:
+        fields = {**fields, "messages": ids[0]}
+        changes += ids[1]
+    if not changes:
         return amended
     amended = amended or Amendment({})
-    return Amendment({**amended.members, "messages": ids[0]}, (*amended.changes, *ids[1]))
+    members = {**amended.members, "messages": fields["messages"]}
+    return Amendment(members, (*amended.changes, *changes))
 
 
 def _amend_members(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:

@@ -40,6 +40,7 @@ from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
 from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
 from modelplex.dialects.openai_chat.call_ids import sent_id
+from modelplex.dialects.openai_chat.instructions import NO_DEVELOPER
 from modelplex.dialects.openai_chat.passthrough import GEMINI
 
 DIALECT = "openai_chat"
@@ -107,8 +108,8 @@ class ChatMessageWriter:
 
     def _message(self, message: Message) -> _Written:
         role: str = message.role
-        if role in {"system", "developer"} and not self._own:
-            role = self._quirks.system_role
+        if role in {"system", "developer"}:
+            role = self._instructions_role(message)
         written: _Written = {"role": role}
         if message.role == "assistant":
             self._assistant(message, written)
@@ -121,6 +122,14 @@ class ChatMessageWriter:
             written["content"] = self._content(parts, role=role)
         self._write_members(message, written)
         return written
+
+    def _instructions_role(self, message: Message) -> str:
+        if not self._own:
+            return self._quirks.system_role
+        if message.role == "developer" and not self._quirks.developer_role:
+            self._losses.lower(message.member("role"), NO_DEVELOPER)
+            return "system"
+        return message.role
 
     def _write_members(self, message: Message, written: _Written) -> None:
         members = self._losses.members(message)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from modelplex.core.errors import BadRequest, ModelplexError
-from modelplex.core.request import Attempt, RawRequest
+from modelplex.core.request import Attempt, Change, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
 from modelplex.dialects.core.json import as_object, decode_mended, encode
@@ -31,6 +31,7 @@ from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_responses import fields, forms, policy, strip_foreign
 from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
+from modelplex.dialects.openai_responses.instructions import amended_instructions
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, observe, observer
 from modelplex.dialects.openai_responses.request_in import (
     input_items,
@@ -163,14 +164,18 @@ def write_input_tokens(tokens: int) -> bytes:
 
 def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """Responses are stored here and never at a provider; what the service refuses is left out."""
-    refused = drop_refused(raw_request, attempt)
+    members: dict[str, msgspec.Raw | None] = {}
+    changes: tuple[Change, ...] = ()
     stored = attempt.endpoint == "responses" and "store" not in attempt.quirks.refuses
-    if not stored or bytes(raw_request.fields.get("store", b"null")) == b"false":
-        return refused
-    members: dict[str, msgspec.Raw | None] = {"store": msgspec.Raw(b"false")}
-    return (
-        Amendment(members) if refused is None else Amendment({**members, **refused.members}, refused.changes)
-    )
+    if stored and bytes(raw_request.fields.get("store", b"null")) != b"false":
+        members["store"] = msgspec.Raw(b"false")
+    if (instructions := amended_instructions(raw_request, attempt.quirks)) is not None:
+        members |= instructions[0]
+        changes = instructions[1]
+    if (refused := drop_refused(raw_request, attempt)) is not None:
+        members |= refused.members
+        changes += refused.changes
+    return Amendment(members, changes) if members else None
 
 
 def _storing_client(kept: StoredContext) -> ClientDialect:
