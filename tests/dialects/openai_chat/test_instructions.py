@@ -18,13 +18,13 @@ STRICT = Quirks(system_messages="first", developer_role=True)
 USER = {"role": "user", "content": "x"}
 
 
-def amended(messages: Any, quirks: Quirks) -> tuple[list[Any], list[tuple[str, str]]] | None:
+def amended(messages: Any, quirks: Quirks) -> Any:
     found = amended_instructions(make_ask({"model": "m", "messages": messages}), quirks)
     return found and (msgspec.json.decode(found[0]), [(each.op, each.path) for each in found[1]])
 
 
 def test_developer_becomes_system_where_it_is_not_known() -> None:
-    messages = [{"role": "developer", "content": [{"type": "text", "text": "d"}], "n": 1.0}, USER]
+    messages: list[Any] = [{"role": "developer", "content": [{"type": "text", "text": "d"}], "n": 1.0}, USER]
     assert amended(messages, PLAIN) == (
         [{**messages[0], "role": "system"}, USER],
         [("lower", "messages[0].role")],
