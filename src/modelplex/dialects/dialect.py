@@ -321,6 +321,11 @@ def _all_headers(headers: Headers, facts: Facts) -> tuple[Headers, tuple[Strippe
     return headers, ()
 
 
+def _no_leaf(path: str) -> str:
+    del path
+    return ""
+
+
 class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Every fact about one dialect. The gateway acts on these members, never on a dialect's name.
 
@@ -343,6 +348,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stored_members    names of members with the id of something stored at a provider
     envelope_mark     how an envelope (`core/envelope.py`) begins in a body
     conversation      members with the conversation: the list of messages, then the instructions
+    leaf_of           the leaf of ChatRequest that a member is, by its path; "" where it is none
 
     Before another dialect writes a request:
 
@@ -382,6 +388,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stored_members: tuple[bytes, ...] = ()
     envelope_mark: bytes = MARK.encode()
     conversation: tuple[str, ...] = ()
+    leaf_of: Callable[[str], str] = _no_leaf
 
     strip_foreign: Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]] | None = None
     stored_context: frozenset[str] = frozenset()

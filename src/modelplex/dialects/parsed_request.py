@@ -20,6 +20,7 @@ from modelplex.core.request import (
     RawRequest,
 )
 from modelplex.dialects.core.estimate import estimated
+from modelplex.dialects.core.ledger import client_path
 from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.dialect import (
     ClientCompletions,
@@ -99,6 +100,16 @@ class ParsedRequest:
             f"The provider {attempt.provider} has no {raw_request.endpoint}; ask for a model of one that does.",
             param="model",
         )
+
+    def client_path(self, path: str, attempt: Attempt) -> str:
+        """Where a member of the provider's body stands in the client's: by its leaf, where it has
+        one.
+        """
+        provider = find(attempt.dialect)
+        if same_family(attempt.dialect, self.raw_request.dialect) or provider is None:
+            return path
+        leaf = provider.family.leaf_of(path)
+        return client_path(self.call.paths, leaf) if leaf and self._client is not None else path
 
     def _untouched(self, attempt: Attempt) -> Exchange:
         raw_request, dialect = self.raw_request, self._dialect

@@ -32,6 +32,7 @@ from modelplex.core.errors import (
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest, StrippedValue
 from modelplex.dialects.core.estimate import estimated
+from modelplex.dialects.core.refused_parameters import without
 from modelplex.dialects.endpoints import is_count, is_free
 from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.parsed_request import ParsedRequest
@@ -41,6 +42,7 @@ from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
 from modelplex.pipeline.missing_endpoints import NO_SUCH_PATH, MissingEndpoints, is_missing_endpoint
 from modelplex.pipeline.offload import Offload, is_heavy, is_large
+from modelplex.pipeline.refused_parameters import RefusedParameters
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import SealedPolicy
 from modelplex.pipeline.state_origins import StateOrigins
@@ -132,6 +134,7 @@ class AttemptRunner:
         self._keys = keys
         self._offload = offload
         self._missing = MissingEndpoints()
+        self._refused = RefusedParameters()
 
     async def run(
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
@@ -146,6 +149,31 @@ class AttemptRunner:
         usual = self._upstreams[attempt.provider].usual(attempt)
         if usual is not None and self._missing.has(attempt, now=perf_counter()):
             attempt, usual = usual, None
+        failure, sent = await self._once(context, attempt, request)
+        if failure is not None and usual is not None and is_missing_endpoint(failure, attempt):
+            self._missing.add(attempt, now=perf_counter())
+            attempt = usual
+            failure, sent = await self._once(context, attempt, request)
+        if failure is not None and sent and self._learns(context, attempt, failure, sent):
+            failure, _ = await self._once(context, attempt, request)
+        return failure
+
+    def _learns(
+        self, context: RequestContext, attempt: Attempt, failure: ModelplexError, sent: bytes
+    ) -> bool:
+        """Whether the error names a parameter without which the request is asked again."""
+        owner = context.record.caller.owner
+        return not self._rules.refuse_losses and self._refused.learn(
+            failure, attempt, sent, caller=owner, now=perf_counter()
+        )
+
+    async def _once(
+        self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
+    ) -> tuple[ModelplexError | None, bytes]:
+        """As `run`, without another try; and the body that was sent, b"" where none was."""
+        record = context.record
+        owner = record.caller.owner
+        attempt = self._refused.adapted(attempt, caller=owner, now=perf_counter())
         record.attempt = attempt
         try:
             raw = context.parsed.raw_request
@@ -158,7 +186,7 @@ class AttemptRunner:
                 parsed, exchange = self.exchange(context, attempt, request)
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
             record.add_attempt(attempt, error, seconds=0.0)
-            return detached(error)
+            return detached(error), b""
         record.changes, record.passthrough = exchange.changes, exchange.is_passthrough
         upstream = self._upstreams[attempt.provider]
         record.upstream_sent = started = perf_counter()
@@ -185,11 +213,8 @@ class AttemptRunner:
         if context.output.started:
             if failure is not None:
                 record.fail(failure)
-            return None
-        if failure is not None and usual is not None and is_missing_endpoint(failure, attempt):
-            self._missing.add(attempt, now=perf_counter())
-            return await self.run(context, usual, request)
-        return failure
+            return None, b""
+        return failure, exchange.body
 
     def _record(
         self,
@@ -242,6 +267,13 @@ class AttemptRunner:
         exchange = parsed.exchange(attempt, call=request)
         if dropped:
             exchange.changes = dropped + exchange.changes
+        owner = context.record.caller.owner
+        if refused := self._refused.of(attempt, caller=owner, now=perf_counter()):
+            exchange.body, taken_out = without(exchange.body, refused)
+            exchange.changes += tuple(
+                msgspec.structs.replace(change, path=parsed.client_path(change.path, attempt))
+                for change in taken_out
+            )
         if self._rules.refuse_losses and (lost := _first_loss(exchange.changes)) is not None:
             raise Unsupported(
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',

@@ -106,6 +106,7 @@ _POLICY = PolicyTable(fields.FIELDS.policy, policy.FINISH)
 MESSAGES = Dialect(
     form=forms.MESSAGES,
     conversation=fields.FIELDS.members_of("messages"),
+    leaf_of=fields.FIELDS.leaf_of,
     policy=_POLICY,
     request_headers=version_headers,
     sealed_headers=sealed_headers,

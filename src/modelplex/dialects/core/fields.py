@@ -265,6 +265,14 @@ class FieldTable:
         other = [] if self._respell is None else [self._respell(name) for name in names]
         return tuple(dict.fromkeys([*names, *other]))
 
+    def leaf_of(self, path: str) -> str:
+        """The leaf of a member, in any spelling; "" where it has none."""
+        name, _, rest = path.partition(".")
+        reader = self._readers.get(name)
+        if rest:
+            return self.objects[name].leaf_of(rest) if name in self.objects else ""
+        return "" if reader is None else reader.leaf
+
     def read(self, given: Raws) -> FieldValues:
         """The members of a body. Raises BadRequest that names the member."""
         values = FieldValues()

@@ -250,6 +250,7 @@ _EMBEDDINGS = ClientEmbeddings(
 GEMINI = Dialect(
     form=forms.GEMINI,
     conversation=fields.FIELDS.members_of("messages"),
+    leaf_of=fields.FIELDS.leaf_of,
     policy=_POLICY,
     lists=_LISTS,
     amend=amend,

@@ -225,6 +225,7 @@ _PASSTHROUGH = PassthroughDialect(
 OLLAMA = Dialect(
     form=forms.OLLAMA,
     conversation=fields.FIELDS.members_of("messages"),
+    leaf_of=fields.FIELDS.leaf_of,
     policy=PolicyTable(fields.FIELDS.policy),
     stream="by_default",
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=OllamaStreamWriter),

@@ -148,6 +148,7 @@ _FRAMING = StreamFraming("text/event-stream", b": ping\n\n", _in_stream_error)
 CHAT = Dialect(
     form=forms.CHAT,
     conversation=fields.FIELDS.members_of("messages"),
+    leaf_of=fields.FIELDS.leaf_of,
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="at_own_address"),
     usage_on_request=True,
     amend=amend,

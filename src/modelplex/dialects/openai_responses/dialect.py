@@ -194,6 +194,7 @@ _LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 RESPONSES = Dialect(
     form=forms.RESPONSES,
     conversation=fields.FIELDS.members_of("messages"),
+    leaf_of=fields.FIELDS.leaf_of,
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="always"),
     lists=_LISTS,
     amend=amend,

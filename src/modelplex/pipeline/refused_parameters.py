@@ -1,0 +1,75 @@
+"""Remembers what a provider's model does not take, after an error that named it.
+
+By caller, since one caller's request must not change another's; with an expiry, since providers
+change.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelplex.core.errors import ModelplexError
+from modelplex.core.request import Attempt
+from modelplex.dialects.core.refused_parameters import SYSTEM_FIRST, Refusal, refused_parameters
+
+REMEMBERED_S = 3600.0
+"""Seconds for which it is remembered; after them a request may fail once and is asked again."""
+MAX_REMEMBERED = 1024
+"""Callers times models."""
+MAX_REFUSALS = 32
+"""Of one caller and model; a request has fewer parameters."""
+_Key = tuple[str, str, str, str]
+
+
+class RefusedParameters:
+    """What models do not take. `now` is seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self._refusals: dict[_Key, dict[Refusal, float]] = {}
+        self._strict: dict[_Key, float] = {}
+        """Models that take one system message, at the beginning."""
+
+    def __repr__(self) -> str:
+        return f"<RefusedParameters {len(self._refusals)} models, {len(self._strict)} strict>"
+
+    def learn(self, error: ModelplexError, attempt: Attempt, body: bytes, *, caller: str, now: float) -> bool:
+        """Remember what the error says of `body`, which was sent. Returns whether another attempt
+        would send something else.
+        """
+        key = _key(attempt, caller)
+        if attempt.quirks.system_messages != "first" and SYSTEM_FIRST.search(error.message):
+            _make_room(self._strict)
+            self._strict[key] = now + REMEMBERED_S
+            return True
+        found = refused_parameters(error, body)
+        if found:
+            if key not in self._refusals:
+                _make_room(self._refusals)
+            known = self._refusals.setdefault(key, {})
+            if len(known) > MAX_REFUSALS:
+                known.clear()
+            known |= dict.fromkeys(found, now + REMEMBERED_S)
+        return bool(found)
+
+    def of(self, attempt: Attempt, *, caller: str, now: float) -> list[Refusal]:
+        """What is not sent with this attempt."""
+        if not self._refusals:
+            return []
+        known = self._refusals.get(_key(attempt, caller), {})
+        return [refusal for refusal, until in known.items() if now < until]
+
+    def adapted(self, attempt: Attempt, *, caller: str, now: float) -> Attempt:
+        """The attempt with the quirks that were found out."""
+        if not self._strict or now >= self._strict.get(_key(attempt, caller), 0.0):
+            return attempt
+        quirks = msgspec.structs.replace(attempt.quirks, system_messages="first")
+        return msgspec.structs.replace(attempt, quirks=quirks)
+
+
+def _key(attempt: Attempt, caller: str) -> _Key:
+    return caller, attempt.provider, attempt.model, attempt.endpoint
+
+
+def _make_room(remembered: dict[_Key, float] | dict[_Key, dict[Refusal, float]]) -> None:
+    if len(remembered) >= MAX_REMEMBERED:
+        remembered.clear()
