@@ -48,17 +48,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     }.items()
 }
 
-# Of the package mcp, which waits and starts processes, these modules are pure: they decide, and
-# others do.
-PURE_OF_MCP = frozenset(
-    f"mcp/{module}.py"
-    for module in (
-        *("constants", "names", "schemas", "shapes", "result_shapes", "results", "search", "policy"),
-        *("catalog", "usable_catalog", "uri_templates", "header_arguments", "approvals"),
-        *("definition_scan", "era_translation", "server_output", "clients/checks"),
-        *("clients/http_request", "servers/lifecycle"),
-    )
-)
+# Of packages that wait and start processes, these modules are pure: they decide, and others do.
+PURE_MODULES: dict[str, frozenset[str]] = {
+    package: frozenset(f"{package}/{module}.py" for module in modules.split())
+    for package, modules in {
+        "mcp": (
+            "constants names schemas shapes result_shapes results search policy catalog usable_catalog uri_templates"
+            " header_arguments approvals definition_scan era_translation server_output clients/checks"
+            " clients/http_request servers/lifecycle"
+        ),
+        "packages": "names allow_list lock_files pnpm_lock simple_index packument sites certificate",
+    }.items()
+}
 
 # Modules that wait, tell the time, throw dice, touch the machine or speak HTTP.
 WORLD = frozenset(
@@ -86,17 +87,18 @@ def _imports(tree: ast.Module, *, package: str) -> Iterator[tuple[int, str]]:
 def _fault(package: str, imported: str, *, file: str) -> str | None:
     """Why this file of this package may not import that, or None."""
     first, _, rest = imported.partition(".")
+    pure_modules = PURE_MODULES.get(package, frozenset())
     if first != "modelplex":
         harmless = any(imported == ok or imported.startswith(f"{ok}.") for ok in HARMLESS)
-        pure = package in PURE or file in PURE_OF_MCP
+        pure = package in PURE or file in pure_modules
         return "a pure module does no I/O" if pure and first in WORLD and not harmless else None
     other, *inside = rest.split(".")
     if other in {"", "__version__"}:
         return None
-    if file in PURE_OF_MCP and other == "mcp":
+    if file in pure_modules and other == package:
         modules = {"/".join([other, *inside[:depth]]) + ".py" for depth in (1, 2)}
-        return None if modules & PURE_OF_MCP else "a pure module imports pure modules only"
-    if file in PURE_OF_MCP and other not in PURE:
+        return None if modules & pure_modules else "a pure module imports pure modules only"
+    if file in pure_modules and other not in PURE:
         return "a pure module imports pure modules only"
     if other == package:
         return None
@@ -121,7 +123,8 @@ def forbidden_imports(src: Path) -> list[str]:
 
 def test_no_import_of_the_product_is_forbidden() -> None:
     assert SRC.is_dir()
-    assert [file for file in sorted(PURE_OF_MCP) if not (SRC / file).is_file()] == []
+    pure = sorted(file for modules in PURE_MODULES.values() for file in modules)
+    assert [file for file in pure if not (SRC / file).is_file()] == []
     assert forbidden_imports(SRC) == []
 
 
@@ -288,6 +291,8 @@ def test_a_module_without_a_test_is_named(tmp_path: Path) -> None:
         ("mcp/catalog.py", "from modelplex.mcp.gateway import G", "imports modelplex.mcp.gateway.G:"),
         ("mcp/approvals.py", "from .lockfile import read_lock", "imports modelplex.mcp.lockfile.read_lock:"),
         ("mcp/policy.py", "from modelplex.config import Config", "imports modelplex.config.Config:"),
+        ("packages/names.py", "import os", "packages/names.py:2: packages imports os:"),
+        ("packages/sites.py", "from .mirror import PackageMirror", "imports modelplex.packages.mirror."),
     ],
 )
 def test_a_forbidden_import_is_named(tmp_path: Path, file: str, line: str, told: str) -> None:
@@ -315,6 +320,8 @@ def test_a_forbidden_import_is_named(tmp_path: Path, file: str, line: str, told:
         ("__main__.py", "from modelplex.cli import main"),
         ("mcp/catalog.py", "from modelplex.mcp.names import Names\nfrom modelplex.core.caller import Caller"),
         ("mcp/clients/checks.py", "from modelplex.mcp.constants import Json"),
+        ("packages/sites.py", "from .names import Ecosystem\nfrom urllib.parse import unquote"),
+        ("packages/plan.py", "import os\nfrom modelplex.packages.sites import Site"),
         ("mcp/lockfile.py", "import os\nfrom modelplex.mcp.approvals import Approvals"),
     ],
 )

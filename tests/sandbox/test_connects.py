@@ -75,6 +75,21 @@ def test_each_connection_is_made_or_fails_as_the_kernel_would(me: Person) -> Non
     }, done.stderr
 
 
+def test_connections_in_a_row_start_no_threads(me: Person) -> None:
+    """Threads and processes have numbers in a row, so that a new process tells how many began."""
+    code = (
+        "import os, socket\n"
+        "def number():\n"
+        "    if (pid := os.fork()) == 0: os._exit(0)\n"
+        "    os.waitpid(pid, 0); return pid\n"
+        "server = socket.create_server(('127.0.0.1', 0), backlog=4096)\n"
+        "def connect(times):\n"
+        "    for _ in range(times): socket.create_connection(server.getsockname()).close()\n"
+        "connect(50); before = number(); connect(1000); print(number() - before)"
+    )
+    assert int(me.python(code).stdout) <= 10
+
+
 def test_interfaces_are_listed_and_a_descriptor_is_passed_as_asked(who: Person) -> None:
     code = (
         "import fcntl, os, socket\n"
@@ -117,14 +132,7 @@ def test_a_defect_refuses_the_call_that_waits_for_it(
 ) -> None:
     supervisor = object.__new__(CallSupervisor)
     monkeypatch.setattr(supervisor, "_answers", {}, raising=False)
-    monkeypatch.setattr(supervisor, "_listener", -1, raising=False)
-    sent: list[bytes] = []
-
-    def ioctl(_listener: int, _request: int, data: bytearray) -> None:
-        sent.append(bytes(data))
-
-    monkeypatch.setattr("fcntl.ioctl", ioctl)
     fields = [7, 1, *[0] * (len(NOTIFICATION.unpack(bytes(NOTIFICATION.size))) - 2)]
-    supervisor._answer(bytearray(NOTIFICATION.pack(*fields)))
-    assert [RESPONSE.unpack(one)[:3] for one in sent] == [(7, 0, -errno.EACCES)]
+    response = supervisor._answer(bytearray(NOTIFICATION.pack(*fields)))
+    assert RESPONSE.unpack(response)[:3] == (7, 0, -errno.EACCES)
     assert "KeyError" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.processes import WAIT_S
-from tests.sandbox.sandboxes import Person, allowed
+from tests.sandbox.sandboxes import Person, allowed, by_either_builder
 
 
 @pytest.mark.parametrize("way", [[], *([["--bwrap"]] if shutil.which("bwrap") else [])])
@@ -59,8 +59,34 @@ def test_the_root_has_its_own_folders_and_harmless_devices(me: Person) -> None:
     expected = {"/tmp": [me.folder.parent.name], "/var/tmp": [], "/dev/shm": []}
     assert folders == str({name: (inside, "0o1777") for name, inside in expected.items()}), done.stderr
     devices = "['fd', 'full', 'null', 'ptmx', 'pts', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'tty', 'urandom', 'zero']"
-    assert rest == f"{devices} [] /proc/self/fd /run"
+    assert rest == f"{devices} ['devices'] /proc/self/fd /run"
     assert (proc, zeros) == ("True", "3")
+
+
+PROCESSORS = """
+import os, shutil, subprocess
+print(os.cpu_count(), os.sysconf("SC_NPROCESSORS_ONLN"), os.sysconf("SC_NPROCESSORS_CONF"))
+print(subprocess.run(["lscpu", "-p=CPU"], capture_output=True, text=True).stdout if shutil.which("lscpu") else "")
+"""
+
+
+@by_either_builder
+def test_the_processors_are_told_and_nothing_of_sys_can_be_written(who: Person, builder: list[str]) -> None:
+    outside = subprocess.run(
+        [sys.executable, "-c", PROCESSORS], capture_output=True, text=True, check=True, timeout=WAIT_S
+    ).stdout
+    done = who.python(PROCESSORS, *builder)
+    assert done.stdout == outside, done.stderr
+    code = (
+        "import errno, os\n"
+        "for path in ('/sys/new', '/sys/devices/system/cpu/uevent', '/sys/devices/system/cpu/cpu0/uevent'):\n"
+        "  try: open(path, 'a').write('add'); print('written')\n"
+        "  except OSError as fault: print(errno.errorcode[fault.errno])\n"
+        "print(os.listdir('/sys/devices'))"
+    )
+    *refused, seen = who.python(code, *builder).stdout.splitlines()
+    assert set(refused) <= {"EROFS", "EACCES"}
+    assert seen == "['system']"
 
 
 def test_settings_of_the_host_are_read_only_for_root(me: Person) -> None:

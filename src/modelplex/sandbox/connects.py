@@ -43,6 +43,7 @@ SYNC_WAKE_UP: Final = 1
 """Run the supervisor on the caller's processor, which waits for it. Linux 6.6."""
 FILE_OF_SOCKET: Final = 0x89E0
 """SIOCUNIXFILE: opens the file that a Unix socket is bound to."""
+UNIX_FAMILY: Final = struct.pack("=H", socket.AF_UNIX)
 PATH_OFFSET: Final = 2
 """In an address of AF_UNIX, after the family."""
 MAX_ADDRESS: Final = 128
@@ -135,11 +136,15 @@ class CallSupervisor:
             if is_last:
                 with suppress(RuntimeError):
                     self.start()
-            self._answer(notification)
+            response = self._answer(notification)
+            # Before the caller goes on: its next call would find one idle thread fewer.
             with self._lock:
-                if self._idle >= IDLE_THREADS:
-                    return
-                self._idle += 1
+                is_surplus = self._idle >= IDLE_THREADS
+                self._idle += not is_surplus
+            with suppress(OSError):  # the caller was killed
+                fcntl.ioctl(self._listener, SEND, response)
+            if is_surplus:
+                return
 
     def _receive(self) -> bytearray | None:
         """None once no filtered process is left."""
@@ -155,7 +160,7 @@ class CallSupervisor:
             else:
                 return notification
 
-    def _answer(self, notification: bytearray) -> None:
+    def _answer(self, notification: bytearray) -> bytearray:
         ident, tid, _, call, *_, one, two, three, four, _, _ = NOTIFICATION.unpack(notification)
         value = flags = code = 0
         try:
@@ -165,8 +170,7 @@ class CallSupervisor:
         except Exception as fault:  # noqa: BLE001 - its caller would wait for ever
             code = errno.EACCES
             sys.stderr.write(f"modelplex run: a system call was refused by a defect: {fault!r}\n")
-        with suppress(OSError):  # the caller was killed
-            fcntl.ioctl(self._listener, SEND, bytearray(RESPONSE.pack(ident, value, -code, flags)))
+        return bytearray(RESPONSE.pack(ident, value, -code, flags))
 
     def _check_alive(self, ident: int) -> None:
         """Until now the thread that was looked at is certain to be the caller: a thread id may be
@@ -189,7 +193,8 @@ class CallSupervisor:
         finally:
             os.close(pidfd)
         try:
-            is_unix = kernel.socket_family(own_fd) == socket.AF_UNIX
+            # A Unix socket refuses an address of another family, and this is the only copy.
+            is_unix = address[:PATH_OFFSET] == UNIX_FAMILY
             if is_unix and address[PATH_OFFSET : PATH_OFFSET + 1] not in {b"", b"\0"}:
                 code = self._connect_path(own_fd, tid, address)
             else:
@@ -201,8 +206,6 @@ class CallSupervisor:
         return 0, 0
 
     def _connect_path(self, own_fd: int, tid: int, address: bytes) -> int:
-        if address[:PATH_OFFSET] != struct.pack("=H", socket.AF_UNIX):
-            return errno.EINVAL
         path = os.fsdecode(address[PATH_OFFSET:].split(b"\0", 1)[0])
         found = os.open(_seen_from(tid, path), os.O_PATH | os.O_CLOEXEC)
         try:

@@ -9,8 +9,8 @@ Named paths (--ro, --rw) override these, the working folder included; of several
 a file applies.
 
 In each of them /tmp, /var/tmp, /run and /dev/shm are empty and private, /proc shows the sandbox's
-processes, /dev has harmless devices, and /sys is empty. The gateway's files (config, log, state)
-are masked.
+processes, /dev has harmless devices, and /sys the processors. The gateway's files (config, log,
+state) are masked.
 """
 
 # Paths of another root, and links that must not be followed, are text.
@@ -43,6 +43,10 @@ HIDDEN_OF_PROC: Final = (
     "acpi asound bus fs irq kcore keys latency_stats sched_debug scsi sysrq-trigger timer_list".split()
 )
 """Readable or writable for uid 0 without any capability; container engines mask the same."""
+SHOWN_OF_SYS: Final = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+"""What lscpu, the C library and runtimes count processors by; read-only. The rest has devices,
+firmware and settings of the host.
+"""
 RUN: Final = "/run/modelplex"
 SOCKET: Final = f"{RUN}/modelplex.socket"
 

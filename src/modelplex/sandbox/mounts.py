@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from modelplex.sandbox import kernel
-from modelplex.sandbox.folders import HIDDEN_OF_PROC, Mount, is_read_only
+from modelplex.sandbox.folders import HIDDEN_OF_PROC, SHOWN_OF_SYS, Mount, is_read_only
 
 DEVICES: Final = "null zero full random urandom tty".split()
 LINKS: Final = {
@@ -76,7 +76,7 @@ def enter(root: str, steps: Sequence[Mount], *, is_root: bool, terminal: str | N
     kernel.mount("proc", f"{root}/proc", "proc", NO_SUID_NO_DEV | kernel.MS_NOEXEC)
     _devices(f"{root}/dev", terminal)
     own.add(os.stat(f"{root}/dev/shm").st_dev)  # noqa: S108 - the sandbox's own
-    kernel.mount("tmpfs", f"{root}/sys", "tmpfs", NO_SUID_NO_DEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    _sys(f"{root}/sys")
     if is_root:
         _mask_proc(f"{root}/proc")
     # The old root is stacked on the new one and detached, which needs no folder for it.
@@ -145,6 +145,17 @@ def _devices(folder: str, terminal: str | None) -> None:
     if terminal is not None:
         os.close(os.open(f"{folder}/console", os.O_CREAT | os.O_WRONLY, 0o600))
         kernel.mount(terminal, f"{folder}/console", "", kernel.MS_BIND)
+
+
+def _sys(folder: str) -> None:
+    """Empty, but for what tells the processors."""
+    kernel.mount("tmpfs", folder, "tmpfs", NO_SUID_NO_DEV | kernel.MS_NOEXEC, "mode=0755")
+    for path in SHOWN_OF_SYS:
+        if os.path.isdir(path):
+            target = folder + path.removeprefix("/sys")
+            os.makedirs(target)
+            kernel.bind(path, target)
+    kernel.make_read_only(folder)
 
 
 def _mask_proc(proc: str) -> None:

@@ -25,6 +25,7 @@ from modelplex.sandbox.errors import CannotRun
 from modelplex.sandbox.folders import (
     HIDDEN_OF_PROC,
     RUN,
+    SHOWN_OF_SYS,
     Mount,
     MountRequest,
     access,
@@ -371,8 +372,9 @@ def _bwrap(steps: Sequence[Mount]) -> list[str]:
                     command += ["--tmpfs", target, "--remount-ro", target]
                 else:
                     command += ["--ro-bind", "/dev/null", target]
-        if target == "/":
-            command += ["--tmpfs", "/sys"]
+    command += ["--tmpfs", "/sys"]
+    command += [word for path in SHOWN_OF_SYS for word in ("--ro-bind-try", path, path)]
+    command += ["--remount-ro", "/sys"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/dev/shm", "--chdir", "/"]  # noqa: S108
     if os.geteuid() == 0:
         command += ["--ro-bind", "/proc/sys", "/proc/sys"]
