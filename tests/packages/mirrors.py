@@ -62,9 +62,10 @@ def mirror(
         listed = [ListedPackage(kind, each) for kind in kinds for each in NAMES]
         given: dict[str, Any] = {
             "indexes": {
-                "pypi": IndexSpec(f"{index.origin}/simple"),
-                "npm": IndexSpec(f"{index.origin}/npm"),
+                "pypi": (IndexSpec(f"{index.origin}/simple"),),
+                "npm": (IndexSpec(f"{index.origin}/npm"),),
             },
+            "bases": {"pypi": "http://mirror.example/simple", "npm": "http://mirror.example/npm"},
             "locked": (),
             "listed": tuple(listed),
             "sites": {"mirror.example": (Site("npm", "/npm"), Site("pypi", "/simple"))},

@@ -44,6 +44,60 @@ def test_the_settings_of_npm_are_read(tmp_path: Path) -> None:
     assert _read(tmp_path, NPM_CONFIG_REGISTRY="https://v.example").npm.url == "https://v.example"
 
 
+def test_more_indexes_of_pip_and_uv_are_read(tmp_path: Path) -> None:
+    _write(
+        tmp_path / ".config/pip/pip.conf",
+        "[global]\nextra-index-url =\n    https://one.example/simple\n    https://two.example/simple\n",
+    )
+    _write(
+        tmp_path / ".config/uv/uv.toml",
+        'extra-index-url = ["https://old.example"]\n[[index]]\nname = "team-x"\nurl = "https://team.example/s"\n'
+        '[[index]]\nurl = "https://torch.example"\nexplicit = true\n[[index]]\nurl = 1\n',
+    )
+    found = _read(tmp_path, UV_INDEX="a=https://v.example https://w.example", UV_INDEX_TEAM_X_PASSWORD="s/e")
+    assert found.pip == HostIndex(None, None, ("https://one.example/simple", "https://two.example/simple"))
+    assert found.uv.more == (
+        *("https://v.example", "https://w.example"),
+        *("https://:s%2Fe@team.example/s", "https://old.example"),
+    )
+    assert found.uv.last == ("https://torch.example",)
+    assert _read(tmp_path, PIP_EXTRA_INDEX_URL="https://v.example").pip.more == ("https://v.example",)
+
+
+def test_scopes_and_keys_of_npm_are_read(tmp_path: Path) -> None:
+    _write(
+        tmp_path / ".npmrc",
+        "@a:registry=https://r.example/npm/a/\n//r.example/npm/:_authToken=${TOKEN}\n"
+        "//s.example/:_auth=dTpw\n//t.example/:username=me\n//t.example/:_password=cGFzcw==\n"
+        "//t.example:8080/:_authToken=other\n; //u.example/:_authToken=no\n",
+    )
+    found = _read(tmp_path, TOKEN="secret")
+    assert found.scopes == {"@a": "https://r.example/npm/a/"}
+    for url, header in {
+        "https://r.example/npm/a": "Bearer secret",
+        "https://r.example/npm": "Bearer secret",
+        "https://r.example": None,
+        "https://r.example/npmx": None,
+        "https://s.example/deep/path": "Basic dTpw",
+        "https://t.example": "Basic bWU6cGFzcw==",
+        "https://t.example:8080": "Bearer other",
+        "https://u.example": None,
+    }.items():
+        assert found.authorization(url, is_npm=True) == header, url
+    assert found.authorization("https://s.example", is_npm=False) is None
+
+
+def test_passwords_of_a_netrc_are_for_pythons_indexes(tmp_path: Path) -> None:
+    _write(
+        tmp_path / ".netrc",
+        "machine i.example login me password pass\nmacdef x\nmachine\ndefault login no password no\n",
+    )
+    found = _read(tmp_path)
+    assert found.authorization("https://i.example/simple", is_npm=False) == "Basic bWU6cGFzcw=="
+    assert found.authorization("https://other.example/simple", is_npm=False) is None
+    assert found.authorization("https://i.example", is_npm=True) is None
+
+
 def test_files_of_the_project_are_not_read(tmp_path: Path) -> None:
     project = tmp_path / "project"
     _write(project / "pip.conf", "[global]\nindex-url = https://evil.example\n")

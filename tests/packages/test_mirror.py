@@ -14,21 +14,22 @@ from modelplex.packages.allow_list import AllowList, ListedPackage
 from modelplex.packages.mirror import NotServed, PackageFetch, PackageMirror
 from modelplex.packages.sites import Wanted
 from modelplex.packages.upstream import IndexClient, IndexSpec
-from tests.packages.indexes import index
+from tests.packages.indexes import index, sha256
 
 WANTED = Wanted("pypi", "file", "known", "0!1", "known-1.0-py3-none-any.whl")
 T = TypeVar("T")
 
 
 def _with(
-    use: Callable[[PackageMirror], Awaitable[T]], origin: str, *, newest: float | None = None
+    use: Callable[[PackageMirror], Awaitable[T]], *origins: str, newest: float | None = None
 ) -> tuple[T, list[PackageFetch]]:
     """What `use` returns, and the reports."""
     reports: list[PackageFetch] = []
 
     async def main() -> T:
         client = HttpClient()
-        upstream = IndexClient({"pypi": IndexSpec(f"{origin}/simple")}, client=client, with_times=False)
+        indexes = [IndexSpec(f"{origin}/simple") for origin in origins]
+        upstream = IndexClient({"pypi": indexes}, client=client, with_times=False)
         with tempfile.TemporaryDirectory() as folder:
             mirror = PackageMirror(
                 upstream,
@@ -93,3 +94,33 @@ def test_a_run_keeps_so_much_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
         source.add_wheel("known", "1.0")
         _with(use, source.origin)
         assert source.asked == ["GET /simple/known/"]
+
+
+def test_the_first_index_with_a_file_answers_and_one_that_is_down_is_not_passed_over() -> None:
+    async def use(mirror: PackageMirror) -> bytes:
+        return (await mirror.file(WANTED)).read_bytes()
+
+    with index() as none, index() as old, index() as first, index() as last:
+        old.add_wheel("other", "1.0")
+        old.answers["/simple/known/"] = old.answers["/simple/other/"]
+        digest = first.add_wheel("known", "1.0")
+        last.add_wheel("known", "1.0")
+        found, _ = _with(use, none.origin, old.origin, first.origin, last.origin)
+        assert sha256(found) == digest
+        assert none.asked == old.asked == ["GET /simple/known/"]
+        assert first.asked == ["GET /simple/known/", "GET /files/known-1.0-py3-none-any.whl"]
+        assert last.asked == []
+        none.answers["/simple/known/"] = (503, {}, b"")
+        with pytest.raises(NotServed, match="503"):
+            _with(use, none.origin, first.origin)
+
+
+def test_a_fetch_that_fails_is_tried_a_few_times_only() -> None:
+    async def use(mirror: PackageMirror) -> None:
+        for _ in range(3 * module.MAX_ATTEMPTS):
+            with pytest.raises(NotServed, match="404"):
+                await mirror.pypi_page("known")
+
+    with index() as source:
+        _with(use, source.origin)
+        assert len(source.asked) == module.MAX_ATTEMPTS

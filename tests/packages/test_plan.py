@@ -34,7 +34,7 @@ def _plan(pip: str | None = None, npm: str | None = None, uv: str | None = None,
 
 def test_the_defaults_are_the_public_indexes() -> None:
     plan = _plan()
-    assert {kind: spec.url for kind, spec in plan.spec.indexes.items()} == {
+    assert {kind: spec.url for kind, (spec,) in plan.spec.indexes.items()} == {
         "pypi": "https://pypi.org/simple",
         "npm": "https://registry.npmjs.org",
     }
@@ -47,8 +47,8 @@ def test_the_defaults_are_the_public_indexes() -> None:
 
 def test_the_hosts_own_indexes_are_mirrored() -> None:
     plan = _plan("https://me:secret@pip.example/simple/", "http://npm.example:4873", "https://uv.example/s")
-    assert plan.spec.indexes["pypi"].url == "https://pip.example/simple"
-    assert plan.spec.indexes["pypi"].authorization is not None
+    assert plan.spec.indexes["pypi"][0].url == "https://pip.example/simple"
+    assert plan.spec.indexes["pypi"][0].authorization is not None
     assert "secret" not in repr((plan.environ, plan.names, plan.spec.sites))
     assert plan.environ["UV_DEFAULT_INDEX"] == "https://uv.example/s"
     assert plan.spec.sites["npm.example:4873"] == (Site("npm", ""),)
@@ -58,9 +58,40 @@ def test_the_hosts_own_indexes_are_mirrored() -> None:
 def test_the_config_may_name_another_source() -> None:
     """The addresses inside stay those of the tools."""
     plan = _plan("https://pip.example/simple", sources={"pypi": "https://other.example/s"})
-    assert plan.spec.indexes["pypi"].url == "https://other.example/s"
+    assert plan.spec.indexes["pypi"][0].url == "https://other.example/s"
     assert plan.environ["PIP_INDEX_URL"] == "https://pip.example/simple/"
     assert "other.example" not in plan.names
+
+
+def test_more_indexes_and_scopes_are_mirrored_and_their_keys_stay_outside() -> None:
+    host = HostSettings(
+        HostIndex("https://pip.example/s", None, ("https://me:p1@more.example/s/",)),
+        HostIndex(None, None, ("https://more.example/s", "https://uv.example/s"), ("https://last.example",)),
+        HostIndex(None),
+        {"@a": "https://npm.example/a/"},
+        {"//npm.example/": "Bearer t1", "//registry.npmjs.org/": "Bearer t2"},
+        {"uv.example": "Basic t3"},
+    )
+    plan = _plan(host=host)
+    pypi, npm = plan.spec.indexes["pypi"], plan.spec.indexes["npm"]
+    assert [(each.url, each.authorization) for each in pypi] == [
+        ("https://more.example/s", "Basic bWU6cDE="),
+        ("https://uv.example/s", "Basic t3"),
+        ("https://pip.example/s", None),
+        ("https://last.example", None),
+    ]
+    assert [(each.url, each.authorization, each.scope) for each in npm] == [
+        ("https://registry.npmjs.org", "Bearer t2", ""),
+        ("https://npm.example/a", "Bearer t1", "@a"),
+    ]
+    assert {"more.example", "uv.example", "last.example", "npm.example"} <= set(plan.names)
+    shown = repr((plan.environ, plan.names, plan.spec.sites, plan.spec.bases))
+    assert not [secret for secret in ("p1", "t1", "t2", "t3", "bWU6") if secret in shown]
+    only = _plan(host=host, sources={"pypi": "https://o.example", "npm": "https://o.example"})
+    assert [[each.url for each in only.spec.indexes[kind]] for kind in ("pypi", "npm")] == [
+        ["https://o.example"],
+        ["https://o.example"],
+    ]
 
 
 def test_addresses_of_locks_are_answered() -> None:

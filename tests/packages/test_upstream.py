@@ -18,7 +18,8 @@ def _page(source: Index, *, url: str = "", authorization: str | None = None) -> 
         client = HttpClient()
         spec = IndexSpec(url or f"{source.origin}/simple", authorization)
         try:
-            return await IndexClient({"pypi": spec}, client=client, with_times=False).page("pypi", "a")
+            found = IndexClient({"pypi": [spec]}, client=client, with_times=False)
+            return await found.page("pypi", "a", index=spec)
         finally:
             await client.aclose()
 
@@ -31,10 +32,10 @@ def _file(
     async def main() -> int:
         client = HttpClient()
         spec = IndexSpec(f"{source.origin}/simple", authorization)
-        upstream = IndexClient({"pypi": spec}, client=client, with_times=False)
+        upstream = IndexClient({"pypi": [spec]}, client=client, with_times=False)
         try:
             return await upstream.file(
-                "pypi", url, exact=[f"sha256:{sha256(content)}"], any_of=frozenset(), to=to
+                url, index=spec, exact=[f"sha256:{sha256(content)}"], any_of=frozenset(), to=to
             )
         finally:
             await client.aclose()

@@ -6,10 +6,12 @@ import json
 import re
 import sqlite3
 from collections.abc import Generator
+from dataclasses import replace
 
 import pytest
 
 from tests.packages.indexes import Index, index, sha256, wheel
+from tests.sandbox.repositories import git, repository
 from tests.sandbox.sandboxes import ROOT, Person
 
 UV = ROOT / ".cache" / "uv"
@@ -136,6 +138,51 @@ wheels = [
     {{ url = "{files}/locked_one-1.0-py3-none-any.whl", hash = "sha256:{digest}" }},
 ]
 """
+
+
+def test_pip_uses_the_index_that_the_config_names(me: Person, pypi: Index) -> None:
+    """Also where the index's files have other addresses than those that are answered inside."""
+    pypi.add_wheel("known", "1.0")
+    (me.folder / "requirements.txt").write_text("known==1.0\n")
+    _config(me, f'[packages]\npypi = "{pypi.origin}/simple"\n')
+    done = me.run(*INSIDE, "--packages", "pypi", "--", *PIP, "install", "-q", "--target", "out", "known==1.0")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_private_index_is_asked_with_its_password_which_stays_outside(me: Person, pypi: Index) -> None:
+    pypi.add_wheel("known", "1.0")
+    (me.folder / "requirements.txt").write_text("known==1.0\n")
+    with index() as private:
+        private.add_wheel("known", "1.0")
+        settings = me.home / ".config" / "pip"
+        settings.mkdir(parents=True)
+        url = f"http://me:hidden-pass@127.0.0.1:{private.port}/simple"
+        (settings / "pip.conf").write_text(f"[global]\nextra-index-url = {url}\n")
+        script = f"{' '.join(PIP)} download -q known==1.0; env; grep -rs hidden-pass ~ /etc/pip.conf /run"
+        done = me.run(*INSIDE, "--packages", "pypi", "--", "sh", "-c", script, environ=_environ(pypi))
+        assert (me.folder / "known-1.0-py3-none-any.whl").exists(), done.stderr
+        assert pypi.asked == []
+        assert {headers["authorization"] for _, headers in private.requests} == {"Basic bWU6aGlkZGVuLXBhc3M="}
+        assert "hidden-pass" not in done.stdout + done.stderr
+
+
+def test_a_lock_file_of_the_repositorys_top_counts_in_its_folders(who: Person, pypi: Index) -> None:
+    """As that of a workspace does, also in a linked worktree."""
+    pypi.add_wheel("known", "1.0")
+    project = repository(who.folder / "p")
+    (project / "requirements.txt").write_text("known==1.0\n")
+    (project / "member").mkdir()
+    (project / "member" / "file").touch()
+    for words in (["add", "-A"], ["commit", "-qm", "x"], ["worktree", "add", "-q", "../linked"]):
+        git(project, *words)
+    for path in who.folder.rglob("*"):
+        who.give(path)
+    for top in (project, who.folder / "linked"):
+        here = replace(who, folder=top / "member")
+        done = here.run(
+            *INSIDE, "--packages", "pypi", "--", *PIP, "download", "-q", "known==1.0", environ=_environ(pypi)
+        )
+        assert (top / "member" / "known-1.0-py3-none-any.whl").exists(), done.stderr
 
 
 HOSTILE = (
@@ -278,8 +325,8 @@ def test_without_the_option_there_is_no_mirror(me: Person, pypi: Index) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--packages", "cargo"], "--packages needs pypi, npm, or both"),
-        (["--packages", "pypi", "--min-age", "7"], "--min-age needs a number and a unit"),
+        (["--packages", "cargo"], '--packages: "cargo" is no index: give pypi, npm, or both'),
+        (["--packages", "pypi", "--min-age", "7"], '--min-age: "7" is no age: give a number and a unit'),
         (["--packages", "pypi", "--allow-package", "six"], '"six" is no package: write pypi:NAME'),
         (["--min-age", "7d"], "--min-age and --allow-package need --packages"),
     ],

@@ -31,6 +31,9 @@ rw = ["out"]
 env = ["CI", "A=1"]
 publish = [3000, "8080:80"]
 allow_port = [5432]
+packages = ["pypi"]
+allow_package = ["pypi:hatchling"]
+min_age = "7d"
 memory = "2G"
 cpus = 1.5
 pids = 300
@@ -220,3 +223,26 @@ def test_the_program_cannot_change_a_profile_or_accept_one(me: Person) -> None:
 def test_a_missing_profile_is_named(me: Person) -> None:
     done = me.run("--profile", "no.toml", "--", "true")
     assert (done.returncode, "no.toml cannot be read" in done.stderr) == (2, True)
+
+
+def test_packages_of_a_project_are_asked_for_and_the_higher_age_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'packages = ["npm"]\nallow_package = ["npm:esbuild"]\nmin_age = "7d"\n'
+    path = written(tmp_path, text)
+    assert widenings(read_profile(str(path))) == [
+        "install what its lock files name from npm",
+        "install npm:esbuild",
+    ]
+    found, _ = applied("--accept-profile", "--packages", "pypi", "--min-age", "1d")
+    assert (found.packages, found.allow_package, found.min_age) == (["npm", "pypi"], ["npm:esbuild"], 604_800)
+    found, _ = applied("--accept-profile", "--min-age", "2w")
+    assert found.min_age == 2 * 604_800
+    # Without packages the other keys say nothing, and only the age is free.
+    written(tmp_path, 'min_age = "7d"\n')
+    assert applied()[0].min_age is None
+    assert applied("--packages", "npm")[0].min_age == 604_800
+    own = str(written(tmp_path, 'packages = ["npm"]\nmin_age = "1d"\n', "own.toml"))
+    found, _ = applied("--profile", own, "--min-age", "2d")
+    assert (found.packages, found.min_age) == (["npm"], 604_800)

@@ -9,9 +9,11 @@ import pytest
 
 from modelplex.sandbox.values import (
     PublishedPort,
+    age,
     allowed_port,
     cpus,
     duration,
+    package_indexes,
     processes,
     published_port,
     size,
@@ -55,3 +57,11 @@ def test_values(read: Callable[[str], object], written: str, value: object) -> N
 def test_wrong_values(read: Callable[[str], object], written: str) -> None:
     with pytest.raises(ArgumentTypeError):
         read(written)
+
+
+def test_ages_and_indexes_of_packages_are_read() -> None:
+    assert (age("7d"), age("2w"), age("90s")) == (604_800, 1_209_600, 90)
+    assert package_indexes("npm, pypi,npm") == ["npm", "pypi"]
+    for read, wrong in ((age, "7"), (age, "1.5d"), (package_indexes, "pypi,")):
+        with pytest.raises(ArgumentTypeError, match="give"):
+            read(wrong)

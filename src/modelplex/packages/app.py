@@ -12,7 +12,7 @@ import msgspec
 
 from modelplex.packages import packument, simple_index
 from modelplex.packages.mirror import NotServed, PackageMirror
-from modelplex.packages.names import tarball_name
+from modelplex.packages.names import Ecosystem, tarball_name
 from modelplex.packages.simple_index import IndexFile
 from modelplex.packages.sites import Site, Wanted, read_path
 from modelplex.server.http_exchange import HttpExchange
@@ -23,16 +23,16 @@ _JSON: Final = b"application/json"
 
 
 class MirrorApp:
-    """`sites` by host, as in the header Host; `indexes` are the addresses of the mirrored indexes
-    by their ecosystem.
+    """`sites` by host, as in the header Host; `bases` are the addresses of the indexes in the
+    sandbox.
     """
 
     def __init__(
-        self, mirror: PackageMirror, *, sites: Mapping[str, Sequence[Site]], indexes: Mapping[str, str]
+        self, mirror: PackageMirror, *, sites: Mapping[str, Sequence[Site]], bases: Mapping[Ecosystem, str]
     ) -> None:
         self._mirror = mirror
         self._sites = sites
-        self._indexes = indexes
+        self._bases = bases
 
     def __repr__(self) -> str:
         return f"<MirrorApp {', '.join(self._sites)}>"
@@ -77,10 +77,10 @@ class MirrorApp:
         parts = urlsplit(file.url)
         if parts.netloc.lower() in self._sites and not parts.query:
             return file.url
-        return f"{self._indexes['pypi']}/+files/{file.filename}"
+        return f"{self._bases['pypi']}/+files/{file.filename}"
 
     def _tarball(self, name: str, version: str) -> str:
-        return f"{self._indexes['npm']}/{name}/-/{tarball_name(name, version)}"
+        return f"{self._bases['npm']}/{name}/-/{tarball_name(name, version)}"
 
 
 def _written_page(

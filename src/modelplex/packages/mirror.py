@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -24,10 +26,12 @@ from modelplex.packages.simple_index import (
     read_page,
 )
 from modelplex.packages.sites import METADATA, Wanted
-from modelplex.packages.upstream import FetchFailed, IndexClient
+from modelplex.packages.upstream import FetchFailed, IndexClient, IndexSpec
 
 MAX_KEPT: Final = 17_179_869_184
 """Bytes of the files of one run, which are kept until its end."""
+MAX_ATTEMPTS: Final = 5
+"""Of a page or file whose fetch fails: each is a request that the program causes."""
 
 T = TypeVar("T")
 
@@ -61,6 +65,9 @@ class NotServed(Exception):
 
 
 class PypiPage(msgspec.Struct, frozen=True):
+    """What may be had of a package, and the index that has it."""
+
+    index: IndexSpec
     files: tuple[IndexFile, ...]
     withheld: tuple[Withheld, ...]
 
@@ -83,6 +90,7 @@ class PackageMirror:
         self._newest = newest
         self._report = report
         self._tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self._attempts: Counter[tuple[str, str]] = Counter()
         self._kept = 0
 
     def __repr__(self) -> str:
@@ -108,7 +116,10 @@ class PackageMirror:
             tarball = packument.tarballs.get(wanted.version)
             if tarball is None:
                 raise self._missing(wanted, f"{wanted.name}@{wanted.version}", packument.withheld)
-            return await self._file(wanted, tarball.url, exact=tarball.hashes, version=version)
+            registry = self._registry(wanted.name)
+            return await self._file(
+                wanted, tarball.url, index=registry, exact=tarball.hashes, version=version
+            )
         page = await self.pypi_page(wanted.name)
         found = next((each for each in page.files if each.filename == wanted.filename), None)
         if found is None:
@@ -116,8 +127,10 @@ class PackageMirror:
         if wanted.kind == "metadata":
             if not found.metadata:
                 raise NotServed(f"the index has no checked metadata of {wanted.filename}.")
-            return await self._file(wanted, found.url + METADATA, exact=found.metadata, version=version)
-        return await self._file(wanted, found.url, exact=found.hashes, version=version)
+            url, hashes = found.url + METADATA, found.metadata
+        else:
+            url, hashes = found.url, found.hashes
+        return await self._file(wanted, url, index=page.index, exact=hashes, version=version)
 
     def _check_name(self, ecosystem: Ecosystem, name: str) -> None:
         if not self._allowed.has_name(ecosystem, name):
@@ -147,27 +160,49 @@ class PackageMirror:
         return NotServed(f"the index has no {what}.")
 
     async def _fetch_pypi(self, name: str) -> tuple[PypiPage, int]:
-        page = await self._upstream.page("pypi", name)
-        try:
-            files = read_page(page.body, media_type=page.media_type, url=page.url)
-        except BrokenPage as error:
-            raise FetchFailed(str(error)) from None
-        kept, withheld = filter_files(files, name=name, allowed=self._allowed, newest=self._newest)
-        for each in withheld:
+        """Of the first index that has a file that may be had. Only one that has no page is passed
+        over: a package of a private index must not come from a public one when that is down.
+        """
+        best: PypiPage | None = None
+        size, missing = 0, FetchFailed("no index has it")
+        for index in self._upstream.indexes("pypi", name):
+            try:
+                page = await self._upstream.page("pypi", name, index=index)
+                files = read_page(page.body, media_type=page.media_type, url=page.url)
+            except BrokenPage as error:
+                raise FetchFailed(str(error)) from None
+            except FetchFailed as error:
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+                missing = error
+                continue
+            size += len(page.body)
+            kept, withheld = filter_files(files, name=name, allowed=self._allowed, newest=self._newest)
+            found = PypiPage(index, tuple(kept), tuple(withheld))
+            if kept or best is None:
+                best = found
+            if kept:
+                break
+        if best is None:
+            raise missing
+        for each in best.withheld:
             if each.reason in AGE_REASONS:  # tools do not ask for what their page lacks
                 self._report_refusal("pypi", f"pypi:{each.filename}", each.reason)
-        return PypiPage(tuple(kept), tuple(withheld)), len(page.body)
+        return best, size
 
     async def _fetch_packument(self, name: str) -> tuple[Packument, int]:
-        page = await self._upstream.page("npm", name)
+        page = await self._upstream.page("npm", name, index=self._registry(name))
         try:
             found = read_packument(page.body, name=name, allowed=self._allowed, newest=self._newest)
         except BrokenPackument as error:
             raise FetchFailed(str(error)) from None
         return found, len(page.body)
 
+    def _registry(self, name: str) -> IndexSpec:
+        return self._upstream.indexes("npm", name)[0]
+
     async def _file(
-        self, wanted: Wanted, url: str, *, exact: tuple[str, ...], version: AllowedVersion
+        self, wanted: Wanted, url: str, *, index: IndexSpec, exact: tuple[str, ...], version: AllowedVersion
     ) -> Path:
         path = self.folder / f"{len(self._tasks)}"
 
@@ -176,7 +211,7 @@ class PackageMirror:
                 raise FetchFailed(f"the files of this run have more than {MAX_KEPT} bytes")
             try:
                 size = await self._upstream.file(
-                    wanted.ecosystem, url, exact=exact, any_of=version.hashes, to=path
+                    url, index=index, exact=exact, any_of=version.hashes, to=path
                 )
             except BaseException:
                 path.unlink(missing_ok=True)
@@ -190,11 +225,13 @@ class PackageMirror:
         self, kind: str, wanted: str, fetch: Callable[[], Coroutine[Any, Any, tuple[T, int]]]
     ) -> T:
         """What is fetched once, whoever waits for it. A failed fetch is repeated at the next
-        request. Raises NotServed.
+        request, a few times. Raises NotServed.
         """
         key = (kind, wanted)
         task = self._tasks.get(key)
-        if task is None or (task.done() and task.exception() is not None):
+        has_failed = task is not None and task.done() and task.exception() is not None
+        if task is None or (has_failed and self._attempts[key] < MAX_ATTEMPTS):
+            self._attempts[key] += 1
             label = f"{wanted}{METADATA}" if kind == "metadata" else wanted
             task = self._tasks[key] = asyncio.create_task(self._recorded(label, fetch()))
         found: Awaitable[T] = asyncio.shield(task)

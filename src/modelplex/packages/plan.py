@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -113,12 +113,15 @@ def plan_mirror(
 ) -> MirrorPlan:
     """Raises PackagesFault."""
     addresses = _Addresses()
-    indexes: dict[Ecosystem, IndexSpec] = {}
+    indexes: dict[Ecosystem, tuple[IndexSpec, ...]] = {}
+    bases: dict[Ecosystem, str] = {}
     environ = {"SSL_CERT_FILE": request.authority, "NODE_EXTRA_CA_CERTS": request.authority}
     if "pypi" in request.ecosystems:
         indexes["pypi"] = _pypi(request, addresses, environ)
+        bases["pypi"] = environ["PIP_INDEX_URL"].rstrip("/")
     if "npm" in request.ecosystems:
         indexes["npm"] = _npm(request, addresses, environ)
+        bases["npm"] = environ["npm_config_registry"].rstrip("/")
     places = {place for lock in request.locks for place in lock.places}
     for place in sorted(places, key=_order):
         if place.ecosystem in request.ecosystems:
@@ -127,6 +130,7 @@ def plan_mirror(
     sockets = {tls: os.path.join(request.folder, "tls" if tls else "plain") for tls in (True, False)}  # noqa: PTH118
     spec = MirrorSpec(
         indexes=indexes,
+        bases=bases,
         locked=_locked(request.locks, request.ecosystems),
         listed=tuple(each for each in request.listed if each.ecosystem in request.ecosystems),
         sites={authority: tuple(sites) for authority, sites in addresses.sites.items()},
@@ -148,11 +152,11 @@ def _locked(locks: Iterable[LockFile], ecosystems: frozenset[Ecosystem]) -> tupl
     return tuple(dict.fromkeys(p for lock in locks for p in lock.packages if p.ecosystem in ecosystems))
 
 
-def _pypi(request: MirrorRequest, addresses: _Addresses, environ: dict[str, str]) -> IndexSpec:
-    host = request.host
+def _pypi(request: MirrorRequest, addresses: _Addresses, environ: dict[str, str]) -> tuple[IndexSpec, ...]:
+    host, configured = request.host, request.sources.get("pypi")
     pip, uv = host.pip.url or PYPI, host.uv.url
-    source = request.sources.get("pypi") or host.pip.url or uv or PYPI
-    for url in dict.fromkeys(filter(None, [pip, uv, PYPI])):
+    first, last = [*host.pip.more, *host.uv.more], host.uv.last
+    for url in dict.fromkeys(filter(None, [pip, uv, *first, *last, PYPI])):
         bare = split_user(url)[0]
         why = addresses.add("pypi", bare)
         if why and url != PYPI:
@@ -169,15 +173,20 @@ def _pypi(request: MirrorRequest, addresses: _Addresses, environ: dict[str, str]
     }
     if uv is not None:
         environ["UV_DEFAULT_INDEX"] = split_user(uv)[0]
-    return _index(source, host.pip.ca_file or host.uv.ca_file)
+    ca_file = host.pip.ca_file or host.uv.ca_file
+    sources = [configured] if configured else [*first, host.pip.url or uv or PYPI, *last]
+    made = [_index(each, ca_file, host) for each in sources]
+    return tuple({each.url: each for each in reversed(made)}.values())[::-1]
 
 
-def _npm(request: MirrorRequest, addresses: _Addresses, environ: dict[str, str]) -> IndexSpec:
-    registry = request.host.npm.url or NPM
-    source = request.sources.get("npm") or registry
+def _npm(request: MirrorRequest, addresses: _Addresses, environ: dict[str, str]) -> tuple[IndexSpec, ...]:
+    host, configured = request.host, request.sources.get("npm")
+    registry = host.npm.url or NPM
     bare = split_user(registry)[0]
-    if why := addresses.add("npm", bare):
-        raise PackagesFault(f"the registry {bare} cannot be mirrored: {why}.")
+    scopes: Mapping[str, str] = {} if configured else host.scopes
+    for url in (bare, *(split_user(each)[0] for each in scopes.values())):
+        if why := addresses.add("npm", url):
+            raise PackagesFault(f"the registry {url} cannot be mirrored: {why}.")
     addresses.add("npm", NPM)
     environ |= {
         "npm_config_registry": f"{bare}/",
@@ -187,10 +196,15 @@ def _npm(request: MirrorRequest, addresses: _Addresses, environ: dict[str, str])
         "npm_config_fund": "false",
         "npm_config_update_notifier": "false",
     }
-    return _index(source, request.host.npm.ca_file)
+    ca_file = host.npm.ca_file
+    made = [_index(url, ca_file, host, is_npm=True, scope=scope) for scope, url in scopes.items()]
+    return (_index(configured or registry, ca_file, host, is_npm=True), *made)
 
 
-def _index(source: str, ca_file: str | None) -> IndexSpec:
+def _index(
+    source: str, ca_file: str | None, host: HostSettings, *, is_npm: bool = False, scope: str = ""
+) -> IndexSpec:
+    """A user and password in the address come before the host's other settings."""
     url, authorization = split_user(source)
     trusted = ca_file if ca_file is not None and os.path.isfile(ca_file) else None  # noqa: PTH113
-    return IndexSpec(url, authorization, trusted)
+    return IndexSpec(url, authorization or host.authorization(url, is_npm=is_npm), trusted, scope)

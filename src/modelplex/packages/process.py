@@ -48,12 +48,15 @@ class SocketSpec(msgspec.Struct, frozen=True):
 
 
 class MirrorSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """min_age  seconds since the release of what may be had
+    """indexes  in the order in which they are asked
+    bases    the address of each index in the sandbox
+    min_age  seconds since the release of what may be had
     certificate  PEM, with its key, for the sockets with TLS
     store    the path of the record's file, or None; `run` is the run to which its calls belong
     """
 
-    indexes: dict[Ecosystem, IndexSpec]
+    indexes: dict[Ecosystem, tuple[IndexSpec, ...]]
+    bases: dict[Ecosystem, str]
     locked: tuple[LockedPackage, ...]
     listed: tuple[ListedPackage, ...]
     sites: dict[str, tuple[Site, ...]]
@@ -158,7 +161,7 @@ async def serve(spec: MirrorSpec, *, sink: StoreSink | None, stdin: int, ready: 
         newest=time.time() - spec.min_age if spec.min_age > 0 else None,
         report=reports,
     )
-    app = MirrorApp(mirror, sites=spec.sites, indexes={name: each.url for name, each in spec.indexes.items()})
+    app = MirrorApp(mirror, sites=spec.sites, bases=spec.bases)
     limits = ConnectionLimits(
         max_connections=CONNECTIONS,
         max_connections_per_listener=CONNECTIONS,

@@ -33,12 +33,13 @@ _HEADERS: Final = ((b"user-agent", b"modelplex"), (b"accept-encoding", b"identit
 
 class IndexSpec(msgspec.Struct, frozen=True):
     """An index that is mirrored. `url` has no user and no slash at its end; `authorization` is a
-    header for its own server only.
+    header for its own server only. `scope` is that of npm (`@a`) whose packages it alone has.
     """
 
     url: str
     authorization: str | None = None
     ca_file: str | None = None
+    scope: str = ""
 
 
 class FetchFailed(Exception):
@@ -58,7 +59,7 @@ class Page(msgspec.Struct, frozen=True):
 
 class IndexClient:
     def __init__(
-        self, indexes: Mapping[Ecosystem, IndexSpec], *, client: HttpClient, with_times: bool
+        self, indexes: Mapping[Ecosystem, Sequence[IndexSpec]], *, client: HttpClient, with_times: bool
     ) -> None:
         """`with_times`: ask npm's registry for the times of releases too."""
         self._indexes = indexes
@@ -70,15 +71,21 @@ class IndexClient:
         self._places = asyncio.Semaphore(CONCURRENT)
 
     def __repr__(self) -> str:
-        return f"<IndexClient {', '.join(each.url for each in self._indexes.values())}>"
+        return f"<IndexClient {', '.join(each.url for kind in self._indexes.values() for each in kind)}>"
 
-    async def page(self, ecosystem: Ecosystem, name: str) -> Page:
+    def indexes(self, ecosystem: Ecosystem, name: str) -> Sequence[IndexSpec]:
+        """Those that may have a package, in the order in which they are asked."""
+        every = self._indexes[ecosystem]
+        scope = name.partition("/")[0] if name.startswith("@") else ""
+        return [each for each in every if each.scope == scope] or [each for each in every if not each.scope]
+
+    async def page(self, ecosystem: Ecosystem, name: str, *, index: IndexSpec) -> Page:
         """The index's page of a package. `name` is normal. Raises FetchFailed."""
-        base = self._indexes[ecosystem].url
+        base = index.url
         url = f"{base}/{name}/" if ecosystem == "pypi" else f"{base}/{name.replace('/', '%2f')}"
         async with self._places:
             try:
-                response, url = await self._get(ecosystem, url, accept=self._accept[ecosystem])
+                response, url = await self._get(index, url, accept=self._accept[ecosystem])
                 body = await response.body(limit=MAX_PAGE)
             except SendError as error:
                 raise FetchFailed(str(error)) from None
@@ -86,17 +93,17 @@ class IndexClient:
         return Page(body, media_type, url)
 
     async def file(
-        self, ecosystem: Ecosystem, url: str, *, exact: Sequence[str], any_of: frozenset[str], to: Path
+        self, url: str, *, index: IndexSpec, exact: Sequence[str], any_of: frozenset[str], to: Path
     ) -> int:
-        """Write a file to `to` and return its size, once its hashes are found right: all of
-        `exact`, or where there are none, one of `any_of`. Raises FetchFailed.
+        """Write a file of an index to `to` and return its size, once its hashes are found right:
+        all of `exact`, or where there are none, one of `any_of`. Raises FetchFailed.
         """
         names = {each.partition(":")[0] for each in (*exact, *any_of)}
         digests = {name: hashlib.new(name) for name in names}
         size = 0
         async with self._places:
             try:
-                response, _ = await self._get(ecosystem, url, accept="*/*")
+                response, _ = await self._get(index, url, accept="*/*")
                 with to.open("wb") as file:
                     while data := await response.chunk():
                         size += len(data)
@@ -117,9 +124,8 @@ class IndexClient:
             )
         return size
 
-    async def _get(self, ecosystem: Ecosystem, url: str, *, accept: str) -> tuple[HttpResponse, str]:
+    async def _get(self, index: IndexSpec, url: str, *, accept: str) -> tuple[HttpResponse, str]:
         """The response of status 200, and its address. Raises FetchFailed and SendError."""
-        index = self._indexes[ecosystem]
         own = _server(index.url)
         first = _server(url)
         for _ in range(MAX_REDIRECTS + 1):

@@ -124,13 +124,13 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
     (
         "--packages",
         "INDEXES",
-        _ONCE,
+        {**_ONCE, "type": values.package_indexes},
         "pypi, npm or both with a comma: install packages inside, from read-only mirrors of these indexes, and only what a lock file of the project or --allow-package names",
     ),
     (
         "--min-age",
         "AGE",
-        _ONCE,
+        {**_ONCE, "type": values.age},
         "only packages that were released at least this long ago, such as 7d (s, m, h, d or w)",
     ),
     (

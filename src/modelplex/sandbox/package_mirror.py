@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
-import re
 import secrets
 import signal
 from collections.abc import Generator, Mapping
@@ -17,7 +16,7 @@ from modelplex.sandbox import kernel
 from modelplex.sandbox.errors import CannotRun, WrongArguments
 from modelplex.sandbox.folders import RUN, Mount
 from modelplex.sandbox.inside import SandboxPlan
-from modelplex.sandbox.plan import print_error, working_folder
+from modelplex.sandbox.plan import print_error, project_folders, working_folder
 from modelplex.sandbox.run_gateway import config_path
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ AUTHORITY: Final = f"{RUN}/packages.pem"
 HOSTS: Final = "/etc/hosts"
 MAX_SHOWN: Final = 10
 """Refused packages that the last line of a run names."""
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class PackageOptions(NamedTuple):
@@ -47,19 +45,6 @@ def package_options(arguments: argparse.Namespace) -> PackageOptions | None:
         if arguments.min_age is not None or arguments.allow_package:
             raise WrongArguments("--min-age and --allow-package need --packages: --packages pypi,npm")
         return None
-    named = {each.strip() for each in arguments.packages.split(",")}
-    if not named or not named <= {"pypi", "npm"}:
-        raise WrongArguments(
-            f'--packages needs pypi, npm, or both: --packages pypi,npm, and not "{arguments.packages}"'
-        )
-    min_age = None
-    if arguments.min_age is not None:
-        found = re.fullmatch(r"(\d{1,6})([smhdw])", arguments.min_age)
-        if found is None:
-            raise WrongArguments(
-                f'--min-age needs a number and a unit: --min-age 7d, and not "{arguments.min_age}"'
-            )
-        min_age = float(int(found[1]) * _UNITS[found[2]])
     from modelplex.packages.allow_list import read_entry
 
     for entry in arguments.allow_package:
@@ -67,16 +52,24 @@ def package_options(arguments: argparse.Namespace) -> PackageOptions | None:
             read_entry(entry)
         except ValueError as error:
             raise WrongArguments(f"--allow-package: {error}") from None
-    return PackageOptions(frozenset(cast("set[Ecosystem]", named)), min_age, arguments.allow_package)
+    named = frozenset(cast("list[Ecosystem]", arguments.packages))
+    return PackageOptions(named, arguments.min_age, arguments.allow_package)
 
 
 def lock_files(options: PackageOptions | None) -> list[str]:
-    """The names of the lock files in the working folder that the next start would read."""
+    """The lock files of the project that the next start would read, relative to the working
+    folder.
+    """
     if options is None:
         return []
     from modelplex.packages.project_locks import lock_names
 
-    return lock_names(Path(working_folder()), options.ecosystems)
+    here = working_folder()
+    return [
+        os.path.relpath(f"{folder}/{name}", here)
+        for folder in project_folders()
+        for name in lock_names(Path(folder), options.ecosystems)
+    ]
 
 
 @contextmanager
@@ -137,7 +130,11 @@ def _plan(options: PackageOptions, config: Config, folder: Path) -> MirrorPlan:
     here = Path(working_folder())
     settings = config.packages
     try:
-        locks = read_locks(here, options.ecosystems)
+        locks = [
+            lock
+            for folder in project_folders()
+            for lock in read_locks(Path(folder), options.ecosystems).values()
+        ]
         listed = [read_entry(each) for each in (*settings.allow, *options.listed)]
     except BrokenLock as error:
         raise PackagesFault(f"{error}.") from None
@@ -148,7 +145,7 @@ def _plan(options: PackageOptions, config: Config, folder: Path) -> MirrorPlan:
         ecosystems=options.ecosystems,
         host=read_host_settings(os.environ, home=Path.home(), without=here),
         sources={kind: url.reveal() for kind, url in sources.items() if url is not None},  # type: ignore[misc]
-        locks=list(locks.values()),
+        locks=locks,
         listed=listed,
         min_age=settings.min_age if options.min_age is None else options.min_age,
         folder=str(folder),

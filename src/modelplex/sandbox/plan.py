@@ -103,6 +103,16 @@ def _repository(folder: str) -> Sequence[str]:
     return find_repository(folder, homes=[home_of_user(), *homes()]) if folder else ()
 
 
+def project_folders() -> list[str]:
+    """The working folder, and the folders around it up to the top of its repository."""
+    here = working_folder()
+    found = [here]
+    top = next((each for each in _repository(_shared_folder()) if here.startswith(f"{each}/")), here)
+    while found[-1] != top:
+        found.append(os.path.dirname(found[-1]))
+    return found
+
+
 NOT_SHARED = (
     "{} is not shared, since it is or contains a home folder, or belongs to the system: start in a project's folder, or "
     "name one with --rw PATH"

@@ -38,6 +38,8 @@ LISTS: Final[dict[str, Callable[[str], Any]]] = {
     "env": str,
     "publish": values.published_port,
     "allow_port": values.allowed_port,
+    "packages": values.package_index,
+    "allow_package": str,
 }
 LIMITS: Final[dict[str, Callable[[str], Any]]] = {
     "memory": values.size,
@@ -45,8 +47,11 @@ LIMITS: Final[dict[str, Callable[[str], Any]]] = {
     "pids": values.processes,
     "time": values.duration,
 }
+AGE: Final = "min_age"
+OF_PACKAGES: Final = (AGE, "allow_package")
+"""Options that hold only with `packages`."""
 SWITCHES: Final = ("netlink", "protect", "show_env")
-KEYS: Final = ("fs", *LISTS, *LIMITS, *SWITCHES)
+KEYS: Final = ("fs", *LISTS, *LIMITS, AGE, *SWITCHES)
 
 
 class Profile(NamedTuple):
@@ -117,6 +122,8 @@ def _value(key: str, value: object, folder: str) -> Any:
         if key in {"ro", "rw"}:
             return [os.path.realpath(os.path.join(folder, os.path.expanduser(path))) for path in parsed]
         return parsed
+    if key == AGE:
+        return values.age(_text(value))
     if key in LIMITS:
         return LIMITS[key](_text(value))
     if value not in FILE_VIEWS:
@@ -132,9 +139,9 @@ def _text(value: object) -> str:
 
 def _apply_named(arguments: argparse.Namespace, profile: Profile) -> None:
     """As if they stood before the options of the command line."""
-    for key, value in profile.options.items():
+    for key, value in _applicable(arguments, profile).items():
         if key in LISTS:
-            setattr(arguments, key, [*value, *getattr(arguments, key)])
+            _add(arguments, key, value)
         elif key == "protect":
             arguments.no_protect = arguments.no_protect or not value
         elif key in SWITCHES:
@@ -143,19 +150,30 @@ def _apply_named(arguments: argparse.Namespace, profile: Profile) -> None:
             setattr(arguments, key, value)
 
 
+def _applicable(arguments: argparse.Namespace, profile: Profile) -> dict[str, Any]:
+    has_packages = arguments.packages or profile.options.get("packages")
+    return {key: value for key, value in profile.options.items() if has_packages or key not in OF_PACKAGES}
+
+
+def _add(arguments: argparse.Namespace, key: str, value: list[Any]) -> None:
+    setattr(arguments, key, [*value, *(getattr(arguments, key) or ())])
+
+
 # --- the project's file
 
 
 def _apply_project(arguments: argparse.Namespace, profile: Profile) -> None:
-    """The lower limit holds, and the user's own view of the files."""
-    for key, value in profile.options.items():
-        if key in LIMITS:
+    """The lower limit holds, the higher age, and the user's own view of the files."""
+    for key, value in _applicable(arguments, profile).items():
+        if key == AGE:
+            arguments.min_age = max(value, arguments.min_age or 0.0)
+        elif key in LIMITS:
             own = getattr(arguments, key)
             setattr(arguments, key, value if own is None else min(own, value))
         elif key == "protect":
             arguments.no_protect = False
         elif key in LISTS:
-            setattr(arguments, key, [*value, *getattr(arguments, key)])
+            _add(arguments, key, value)
         elif key in SWITCHES:
             setattr(arguments, key, getattr(arguments, key) or value)
         elif arguments.fs is None:
@@ -185,6 +203,9 @@ def widenings(profile: Profile) -> list[str]:
     found += [f"get the variable {name}" for name in options.get("env", ()) if "=" not in name]
     found += [f"open its port {port.inside} at 127.0.0.1" for port in options.get("publish", ())]
     found += [f"connect to 127.0.0.1:{port}" for port in options.get("allow_port", ())]
+    if options.get("packages"):
+        found.append(f"install what its lock files name from {' and '.join(options['packages'])}")
+    found += [f"install {name}" for name in options.get("allow_package", ())]
     found += ["list network interfaces"] if options.get("netlink") else []
     found += ["read .env files"] if options.get("show_env") else []
     return found

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+INDEXES: Final = ("pypi", "npm")
 MIN_MEMORY: Final = 16 << 20
 """Bytes. With less no interpreter starts."""
 MIN_CPUS: Final = 0.01
@@ -33,6 +34,25 @@ def duration(written: str) -> float:
     if "".join(number + unit for number, unit in parts) != written or value <= 0:
         raise argparse.ArgumentTypeError(f'"{written}" is no time: give 90s, 30m, 2h, or 1h30m')
     return value
+
+
+def age(written: str) -> float:
+    """Seconds of "7d"."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", written, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(f'"{written}" is no age: give a number and a unit, such as 7d')
+    return float(int(found[1]) * (SECONDS | {"w": 604_800})[found[2]])
+
+
+def package_index(written: str) -> str:
+    if written not in INDEXES:
+        raise argparse.ArgumentTypeError(f'"{written}" is no index: give pypi, npm, or both with a comma')
+    return written
+
+
+def package_indexes(written: str) -> list[str]:
+    """Those of "pypi,npm"."""
+    return list(dict.fromkeys(package_index(each.strip()) for each in written.split(",")))
 
 
 def cpus(written: str) -> float:
