@@ -26,6 +26,7 @@ Endpoint = Literal[
     "api/generate",
     "api/embed",
     "responses/input_tokens",
+    "responses/compact",
     "messages/count_tokens",
     "count_tokens",
     "moderations",
@@ -564,6 +565,8 @@ class Quirks(msgspec.Struct, frozen=True):
     stores_chat      stores chat completions unless a request has `store: false`, as OpenAI and
                      Azure at their own addresses do
     call_ids         the ids of calls that it takes: "any", or "nine" letters and digits
+    compacts         takes a `compaction_trigger` at the end of a conversation, and gives one item
+                     `compaction`
     loads_tools      loads tools in the course of a conversation, for the models of whose facts
                      that is one
     refuses          top-level request fields that it answers with an error; they are dropped and
@@ -585,6 +588,7 @@ class Quirks(msgspec.Struct, frozen=True):
     conversations: Literal["usual", "responses"] = "usual"
     stores_chat: bool = False
     call_ids: Literal["any", "nine"] = "any"
+    compacts: bool = False
     loads_tools: bool = False
     refuses: tuple[str, ...] = ()
     api_version: str = "2023-06-01"

@@ -352,6 +352,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Before another dialect writes a request:
 
+    needs_hub         whether a body may not pass as it is, though the provider has the dialect
+    lower             the request without what this provider lacks, of the same dialect or not
     strip_foreign     the request without what only this dialect has, and the losses
     stored_context    members for an earlier part of the conversation that a provider stores
     client_run_tools  prefixes of the types of hosted tools that the client runs; the provider runs
@@ -390,6 +392,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     conversation: tuple[str, ...] = ()
     leaf_of: Callable[[str], str] = _no_leaf
 
+    needs_hub: Callable[[RawRequest, Attempt], bool] | None = None
+    lower: Callable[[ChatRequest, Attempt], ChatRequest] | None = None
     strip_foreign: Callable[[ChatRequest], tuple[ChatRequest, tuple[Change, ...]]] | None = None
     stored_context: frozenset[str] = frozenset()
     client_run_tools: tuple[str, ...] = ()

@@ -75,6 +75,8 @@ def endpoint_for(
         native = facts.beside.get(endpoint)
         return (native, endpoint) if native and native != dialect and endpoint in serves else usual
     own = facts.own.get((dialect, served), "")
+    if endpoint in facts.converse and endpoint in facts.beside:
+        return (facts.beside[endpoint], endpoint) if endpoint in serves else usual
     if endpoint in facts.converse and (not own or FORMS[own].endpoint != endpoint):
         return usual  # a prompt is a conversation of one turn
     if endpoint in facts.counts:

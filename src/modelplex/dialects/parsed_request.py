@@ -87,7 +87,8 @@ class ParsedRequest:
             events = msgspec.structs.replace(raw_request, dialect=client.form.family.name)
             inner = ParsedRequest(events, id=self._id, created=self._created)
             return ReframedExchange(inner.exchange(attempt, call=call), client.reframe())
-        if attempt.dialect == raw_request.dialect and call is None:
+        passes = attempt.dialect == raw_request.dialect and call is None
+        if passes and (client.needs_hub is None or not client.needs_hub(raw_request, attempt)):
             return self._untouched(attempt)
         if (provider := find(attempt.dialect)) is not None:
             if self._client is not None and provider.provider is not None:

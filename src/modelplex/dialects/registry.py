@@ -107,6 +107,9 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
         StatePinned: the conversation holds opaque state of another provider or account.
     """
     writer = provider_dialect(attempt.dialect)
+    source = find(call.dialect)
+    if source is not None and source.lower is not None:
+        call = source.lower(call, attempt)
     if not same_family(call.dialect, attempt.dialect):
         call = cross_dialect.prepare(call, find)
         if not (attempt.quirks.loads_tools and attempt.facts.deferred_tools):

@@ -327,3 +327,30 @@ def test_members_that_change_nothing_are_no_loss() -> None:
     for dialect in ("openai_chat", "ollama"):
         _, sent = _sent(make_call(messages, tools=[tool], mcp_servers=[]), dialect)
         assert sent.changes == ()
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "gemini", "ollama"])
+def test_a_compacted_conversation_goes_on_at_another_provider(dialect: str) -> None:
+    failed = {"type": "compaction", "content": None}
+    call = make_call(
+        [
+            {"role": "user", "content": "before"},
+            {
+                "role": "assistant",
+                "content": [{"type": "compaction", "content": "the sum"}, {"type": "text", "text": "so"}],
+            },
+            {"role": "user", "content": "on"},
+            {"role": "assistant", "content": [failed, {"type": "text", "text": "and"}]},
+            {"role": "user", "content": "end"},
+        ],
+        system="rules",
+        context_management={"edits": [{"type": "compact_20260112"}]},
+    )
+    written = write_request(call, Attempt(provider="p", model="m", dialect=dialect))
+    body = json.dumps(json.loads(written.body))
+    assert "before" not in body
+    for kept in ("rules", "the sum", "so", "on", "and", "end"):
+        assert kept in body
+    changes = [(change.op, change.path) for change in written.changes]
+    assert ("lower", "messages[1].content[0]") in changes
+    assert ("drop", "context_management") in changes

@@ -7,6 +7,7 @@ a report, and what names stored state is refused.
 from __future__ import annotations
 
 import hashlib
+from itertools import takewhile
 
 import msgspec
 
@@ -19,12 +20,15 @@ from modelplex.core.request import (
     HostedTool,
     Message,
     Part,
+    TextPart,
     Tool,
     ToolCallPart,
 )
 from modelplex.dialects.core.deferred_tools import PRESENT
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.ledger import tool_path
+from modelplex.dialects.core.system_messages import SUMMED_UP
+from modelplex.dialects.core.turns import INSTRUCTIONS
 
 STATEFUL = frozenset({"container", "thread"})
 """Members that name a state kept at the provider; without it the question would be another one
@@ -33,6 +37,8 @@ STATEFUL = frozenset({"container", "thread"})
 LONGEST_USER = 64
 """Characters of an end user's name that OpenAI takes; agents send more than twice as many."""
 
+COMPACTION = "compaction"
+"""The type of a block with a summary of what was before it."""
 SEARCHES = "tool_search_tool"
 """Begins the types and names of the provider's own searches for tools."""
 _INERT = frozenset({"caller"})
@@ -49,6 +55,7 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
             raise Unsupported(
                 f"'{name}' names what is kept at Anthropic, and this model's provider is another.", param=name
             )
+    call = _without_compacted(call, changes)
     searches = any(isinstance(tool, HostedTool) and tool.type.startswith(SEARCHES) for tool in call.tools)
     left = msgspec.structs.replace(
         call,
@@ -59,6 +66,37 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
         user=_strip_user(call.user, changes),
     )
     return left, tuple(changes)
+
+
+class _Compaction(msgspec.Struct):
+    content: str | None = None
+
+
+def _without_compacted(call: ChatRequest, changes: list[Change]) -> ChatRequest:
+    """The conversation from its last `compaction` block on, whose summary becomes the user's text.
+    Anthropic drops what is before it as well
+    (https://platform.claude.com/docs/en/build-with-claude/compaction). A block without a summary
+    says nothing.
+    """
+    places = [
+        (n, i, summary)
+        for n, message in enumerate(call.messages)
+        for i, part in enumerate(message.parts)
+        if isinstance(part, ForeignPart)
+        and part.type == COMPACTION
+        and (summary := msgspec.json.decode(part.raw, type=_Compaction).content)
+    ]
+    if not places:
+        return call
+    at, index, summary = places[-1]
+    compacted = call.messages[at]
+    place = compacted.parts[index].at
+    changes.append(Change("lower", str(place), "the summary of a compaction is sent as a user's text"))
+    leading = takewhile(lambda message: message.role in INSTRUCTIONS, call.messages)
+    told = Message("user", (TextPart(SUMMED_UP + summary, at=place),), path=compacted.path)
+    rest = msgspec.structs.replace(compacted, parts=compacted.parts[index + 1 :])
+    messages = (*leading, told, *((rest,) if rest.parts else ()), *call.messages[at + 1 :])
+    return msgspec.structs.replace(call, messages=messages)
 
 
 def _strip_user(user: str | None, changes: list[Change]) -> str | None:
@@ -82,6 +120,8 @@ def _strip_part(part: Part, changes: list[Change]) -> Part | None:
     if isinstance(part, ForeignPart) and _is_search(part):
         changes.append(Change("drop", str(part.at), "a search for tools that the provider ran is not sent"))
         return None
+    if isinstance(part, ForeignPart) and part.type == COMPACTION:
+        return None  # a failed one; _without_compacted took the others
     if not isinstance(part, ToolCallPart) or not part.extra:
         return part
     kept = {name: value for name, value in part.extra.items() if name not in _INERT}

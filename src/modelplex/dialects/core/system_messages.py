@@ -16,6 +16,8 @@ from modelplex.core.request import Change, ChatRequest, Message, TextPart
 from modelplex.dialects.core.members import is_empty
 from modelplex.dialects.core.turns import INSTRUCTIONS, SYSTEM_NOTE
 
+SUMMED_UP = "[Summary of the conversation so far, written when it was compacted]\n"
+"""Begins the summary of a compacted conversation, which is sent as a user's text."""
 JOINED = "this service takes one system message: it is joined to the first"
 NOTED = "this service takes a system message at the beginning alone: sent as a user's text"
 """Reasons in reports."""

@@ -15,6 +15,12 @@ COMPACTED = "openai-compaction-v1"
 """The format of `encrypted_content` of a compaction item: the conversation before it, which only
 its provider can read.
 """
+TRIGGER = "compaction_trigger"
+"""The last item of a request whose response is to be a compacted conversation."""
+SUMMARY = "modelplex-summary-v1"
+"""The format of an envelope with a summary as text, which the gateway wrote into a `compaction`
+item.
+"""
 OF_CALL = "call:"
 """Prefix of a call's id in the `id` of opaque state of that call (Gemini's). Calls have no member
 for it, so a reasoning item has it.

@@ -16,6 +16,7 @@ from modelplex.core.errors import BadRequest, ModelplexError
 from modelplex.core.request import Attempt, Change, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
+from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.core.json import as_object, decode_mended, encode
 from modelplex.dialects.dialect import (
     Amendment,
@@ -30,7 +31,12 @@ from modelplex.dialects.dialect import (
 from modelplex.dialects.openai_chat.dialect import drop_refused, read_models
 from modelplex.dialects.openai_chat.errors import read_error, write_error
 from modelplex.dialects.openai_responses import fields, forms, policy, strip_foreign
-from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT
+from modelplex.dialects.openai_responses.compaction import (
+    asked_for_summary,
+    read_compaction,
+    write_compaction,
+)
+from modelplex.dialects.openai_responses.constants import CLIENT_RUN, DIALECT, TRIGGER
 from modelplex.dialects.openai_responses.instructions import amended_instructions
 from modelplex.dialects.openai_responses.passthrough import ResponsesObserver, observe, observer
 from modelplex.dialects.openai_responses.request_in import (
@@ -161,6 +167,8 @@ def write_input_tokens(tokens: int) -> bytes:
 
 # --- passthrough
 
+_TRIGGER = f'"{TRIGGER}"'.encode()
+
 
 def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """Responses are stored here and never at a provider; what the service refuses is left out."""
@@ -178,6 +186,11 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     return Amendment(members, changes) if members else None
 
 
+def needs_hub(raw_request: RawRequest, attempt: Attempt) -> bool:
+    """Whether the body ends with a trigger of a compaction that this provider does not have."""
+    return not attempt.quirks.compacts and holds_any(raw_request.body, (_TRIGGER,))
+
+
 def _storing_client(kept: StoredContext) -> ClientDialect:
     """The client half for a response that the gateway keeps."""
     return ClientDialect(
@@ -191,6 +204,12 @@ def _storing_client(kept: StoredContext) -> ClientDialect:
 
 _LISTS = {"input": MAX_MESSAGES, "tools": MAX_TOOLS}
 
+_PASSTHROUGH = PassthroughDialect(
+    observer=observer,
+    observe=observe,
+    framing=StreamFraming("text/event-stream", b": ping\n\n", lambda error, _: write_error_event(error)),
+)
+
 RESPONSES = Dialect(
     form=forms.RESPONSES,
     conversation=fields.FIELDS.members_of("messages"),
@@ -200,6 +219,8 @@ RESPONSES = Dialect(
     amend=amend,
     opaque_members=(b'"encrypted_content"',),
     stored_members=(b'"file_id"', b'"item_reference"'),
+    needs_hub=needs_hub,
+    lower=asked_for_summary,
     strip_foreign=strip_foreign.strip,
     client_run_tools=tuple(CLIENT_RUN),
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=ResponsesWriter),
@@ -210,11 +231,7 @@ RESPONSES = Dialect(
         read_error=read_error,
         read_models=read_models,
     ),
-    passthrough=PassthroughDialect(
-        observer=observer,
-        observe=observe,
-        framing=StreamFraming("text/event-stream", b": ping\n\n", lambda error, _: write_error_event(error)),
-    ),
+    passthrough=_PASSTHROUGH,
     storage=ResponseStorage(
         client=_storing_client,
         check_state=check_state,
@@ -241,5 +258,16 @@ COUNT = Dialect(
     stream="never",
     write_count=write_input_tokens,
 )
+COMPACT = Dialect(
+    form=forms.COMPACT,
+    policy=PolicyTable(fields.COMPACT_BODY, policy.FINISH),
+    variant_of=RESPONSES,
+    lists=_LISTS,
+    stream="never",
+    opaque_members=RESPONSES.opaque_members,
+    stored_members=RESPONSES.stored_members,
+    client=ClientDialect(read_call=read_compaction, write_response=write_compaction, writer=ResponsesWriter),
+    passthrough=_PASSTHROUGH,
+)
 
-DIALECTS = (RESPONSES, COUNT)
+DIALECTS = (RESPONSES, COUNT, COMPACT)

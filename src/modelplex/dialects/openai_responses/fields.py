@@ -68,5 +68,7 @@ FIELDS = FieldTable(
         "reasoning.mode": "thinking is turned on by an effort here",
     },
 )
+COMPACT_BODY = ObjectRule(FIELDS.policy.fields | {"store": StripRule("store")})
+"""The rule of a body of /responses/compact, which has no member `store`."""
 COUNT_BODY = ObjectRule(FIELDS.policy.fields | {"store": StripRule("store")})
 """The rule of a body that is only counted: it has no member `store`."""

@@ -24,5 +24,16 @@ COUNT = Form(
     served_as="responses/input_tokens",
     counts=True,
 )
+COMPACT = Form(
+    name="openai_compact",
+    variant_of=RESPONSES,
+    paths={"responses/compact": ClientPath("responses/compact")},
+    at_root=True,
+    endpoint="responses/compact",
+    served_as="responses/compact",
+    beside=True,
+    passes=True,
+    converses=True,
+)
 
-FORMS = (RESPONSES, COUNT)
+FORMS = (RESPONSES, COUNT, COMPACT)

@@ -37,9 +37,16 @@ from modelplex.core.request import (
 from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
 from modelplex.dialects.core.members import convert_member, decode_member, decode_open
+from modelplex.dialects.core.system_messages import SUMMED_UP
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, read_cache, read_url
-from modelplex.dialects.openai_responses.constants import COMPACTED, DIALECT, OF_CALL, STATE_FORMAT
+from modelplex.dialects.openai_responses.constants import (
+    COMPACTED,
+    DIALECT,
+    OF_CALL,
+    STATE_FORMAT,
+    SUMMARY,
+)
 
 _ROLES: dict[str, Role] = {
     "user": "user",
@@ -49,7 +56,7 @@ _ROLES: dict[str, Role] = {
 }
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
-_READ = _CALLS | _OUTPUTS | {"message", "reasoning", "compaction"}
+_READ = _CALLS | _OUTPUTS | {"message", "reasoning", "compaction", "compaction_summary"}
 """Types of items that are read."""
 _PART = COMMON_NAMES | {"cache": "prompt_cache_breakpoint"}
 _CUSTOM_CALL = {"arguments": "input"}
@@ -167,7 +174,12 @@ class _InputReader:
                 )
             case "reasoning":
                 self._make(_read_reasoning(item, extra, path=path), path=path)
-            case "compaction":
+            case "compaction" | "compaction_summary" if (
+                summary := _read_summary(item.encrypted_content)
+            ) is not None:
+                self._flush()
+                self._messages.append(Message("user", (TextPart(summary, at=Place(path)),), path=path))
+            case "compaction" | "compaction_summary":
                 state = OpaqueState(COMPACTED, item.encrypted_content or "", id=item.id)
                 at = Place(path, members=_ENCRYPTED_STATE)
                 self._make(ReasoningPart("", state, redacted=True, at=at, extra=extra), path=path)
@@ -234,6 +246,12 @@ def _decode(raw: msgspec.Raw, path: str) -> tuple[_Item, Mapping[str, msgspec.Ra
         if type_ in _READ:
             return decode_open(raw, _Item, path=path)
         return _Item(type_), NO_MEMBERS
+
+
+def _read_summary(encrypted: str | None) -> str | None:
+    """The text of a `compaction` item that the gateway wrote; None for one of a provider."""
+    state = unwrap(encrypted) if encrypted else None
+    return SUMMED_UP + state.data if state is not None and state.format == SUMMARY else None
 
 
 def _needed(value: str | None, path: str) -> str:

@@ -28,6 +28,7 @@ from modelplex.dialects.core.envelope import wrap
 from modelplex.dialects.core.json import MALFORMED, encode
 from modelplex.dialects.core.response_writer import lost_media, web_citation
 from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.openai_responses.compaction import compaction_item
 from modelplex.dialects.openai_responses.constants import (
     DIALECT,
     OF_CALL,
@@ -424,16 +425,23 @@ class ItemWriter:
             return b""  # its arguments are an object, which is sent whole
         return self._events.event(_DELTA[item.kind], item.delta + b',"delta":' + encode(text))
 
+    def write_compaction(self, summary: str) -> bytes:
+        """The one item of a response that compacts the conversation."""
+        return self._write_whole(msgspec.Raw(encode(compaction_item(self._response_id, summary))))
+
     def _write_media(self, event: MediaOutput) -> bytes:
         """An item of this dialect is whole, and passes unchanged."""
         if event.dialect != DIALECT:
             self._changes.append(lost_media("output[]"))
             return b""
+        return self._write_whole(event.raw)
+
+    def _write_whole(self, raw: msgspec.Raw) -> bytes:
         out = self._close_open()
         index = len(self.items)
-        self.items.append(event.raw)
-        added = self._events.whole_item_event("added", index, event.raw)
-        return out + added + self._events.whole_item_event("done", index, event.raw)
+        self.items.append(raw)
+        added = self._events.whole_item_event("added", index, raw)
+        return out + added + self._events.whole_item_event("done", index, raw)
 
 
 def _object(text: str) -> msgspec.Raw:

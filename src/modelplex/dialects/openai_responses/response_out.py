@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from modelplex.core.errors import OVERFLOW, ModelplexError
 from modelplex.core.events import (
+    ContentEvent,
     Event,
+    PartEnded,
     Reason,
     ResponseEnded,
     ResponseFailed,
@@ -24,6 +26,7 @@ from modelplex.dialects.core import sse
 from modelplex.dialects.core.broken_responses import ended_early
 from modelplex.dialects.core.response_writer import refusal_explanation
 from modelplex.dialects.dialect import StoredContext
+from modelplex.dialects.openai_responses.compaction import is_compaction, no_summary
 from modelplex.dialects.openai_responses.constants import DIALECT
 from modelplex.dialects.openai_responses.response_items_out import EventNumbering, ItemWriter
 from modelplex.dialects.openai_responses.response_object import ResponseObject
@@ -42,6 +45,8 @@ INCOMPLETE: dict[Reason, str | None] = {
 """Why a response is incomplete, None where it is complete
 (docs/reference/translation.md#finish-reasons).
 """
+
+CUT = frozenset(reason for reason, why in INCOMPLETE.items() if why is not None)
 
 
 class ResponsesWriter:
@@ -68,6 +73,8 @@ class ResponsesWriter:
         self._usage: Usage | None = None
         self._ended: ResponseEnded | None = None
         self._is_over = False
+        self._summary: list[str] | None = [] if is_compaction(call) else None
+        """The text of a response that is written as an item `compaction`."""
 
     def __repr__(self) -> str:
         return f"<ResponsesWriter {self._events.count} events, {self._items!r}, over={self._is_over}>"
@@ -75,6 +82,10 @@ class ResponsesWriter:
     def send(self, event: Event) -> bytes:
         if self._is_over:
             return b""
+        if self._summary is not None and isinstance(event, ContentEvent | PartEnded):
+            if isinstance(event, TextDelta) and not event.choice:
+                self._summary.append(event.text)
+            return self._begun()[0]
         if isinstance(event, TextDelta) and self._items is not None and not event.choice:
             return self._items.write(event)  # nearly all events
         match event:
@@ -103,12 +114,18 @@ class ResponsesWriter:
             return b""
         if self._ended is None:
             return self._fail(ended_early())
+        if self._summary is not None and (self._ended.reason in CUT or not "".join(self._summary).strip()):
+            return self._fail(no_summary())
         out, status = self._close_all()
         self._is_over = True
         return out + self._events.event(f"response.{status}", b'"response":' + self._response(status))
 
     def whole(self) -> bytes:
-        """The response object, once everything was sent."""
+        """The response object, once everything was sent. Raises UpstreamBroken for a compaction
+        without a summary.
+        """
+        if self._summary is not None and not "".join(self._summary).strip():
+            raise no_summary()
         _, status = self._close_all()
         return self._response(status)
 
@@ -164,6 +181,8 @@ class ResponsesWriter:
         if ended.reason == "paused":
             lowered = "a paused turn is reported as max_output_tokens"
             self.changes.append(Change("lower", "incomplete_details.reason", lowered))
+        if self._summary is not None:
+            out += items.write_compaction("".join(self._summary).strip())
         reason = INCOMPLETE[ended.reason]
         if ended.reason == "refusal" and items.refused and ended.detail is None:
             reason = None  # the refusal is a part of its own, in the model's words
