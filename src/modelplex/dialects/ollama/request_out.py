@@ -174,6 +174,8 @@ def _think(reasoning: ReasoningOptions, attempt: Attempt, ledger: Ledger) -> boo
 def _effort(reasoning: ReasoningOptions, ledger: Ledger) -> Effort | None:
     if reasoning.effort is not None:
         return reasoning.effort
+    if reasoning.mode == "between_tools":
+        ledger.lower("reasoning.mode", "Ollama cannot think between calls alone: it thinks before them too")
     if reasoning.mode == "disabled":
         return "none"
     if reasoning.budget is None:

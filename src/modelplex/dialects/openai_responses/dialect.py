@@ -16,8 +16,8 @@ from modelplex.core.errors import BadRequest, ModelplexError
 from modelplex.core.request import Attempt, Change, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.bounds import MAX_MESSAGES, MAX_TOOLS
-from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.core.json import as_object, decode_mended, encode
+from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.dialect import (
     Amendment,
     ClientDialect,
