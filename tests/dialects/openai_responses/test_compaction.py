@@ -163,7 +163,7 @@ async def test_it_passes_to_a_provider_that_has_it(tmp_path: Path) -> None:
 
 
 async def test_a_server_of_responses_without_compaction_is_asked_for_a_summary(tmp_path: Path) -> None:
-    own = {
+    own: dict[str, Any] = {
         "id": "resp_1",
         "object": "response",
         "status": "completed",

@@ -104,12 +104,19 @@ def refused_parameters(error: ModelplexError, body: bytes) -> tuple[Refusal, ...
         members = _decode(body)
     except MALFORMED:
         return ()
-    found = (_in_body(path, of_value, instead, members) for path, of_value, instead in named)
+    found = (_in_body(each, members) for each in named)
     return tuple({each.path: each for each in found if each is not None}.values())
 
 
-def _named(error: ModelplexError) -> Iterable[tuple[str, bool, str | None]]:
-    """Path, whether its value is refused, and what is taken instead."""
+class _Named(msgspec.Struct, frozen=True):
+    """What an error names: `of_value` where it refuses the value; `instead` is what is taken."""
+
+    path: str
+    of_value: bool
+    instead: str | None = None
+
+
+def _named(error: ModelplexError) -> Iterable[_Named]:
     codes, value_codes, phrases = _known()
     message = error.message[:LONGEST]
     for phrase in phrases:
@@ -117,10 +124,10 @@ def _named(error: ModelplexError) -> Iterable[tuple[str, bool, str | None]]:
             groups = match.groupdict()
             at = f"{groups['at']}." if groups.get("at") else ""
             for name in (groups.get("name") or phrase.parameter).split(", "):
-                yield f"{at}{name}", phrase.of_value, groups.get("instead")
+                yield _Named(f"{at}{name}", phrase.of_value, groups.get("instead"))
     code = error.upstream.code or ""
     if error.param and code in codes | value_codes:
-        yield error.param, code in value_codes, None
+        yield _Named(error.param, code in value_codes)
 
 
 def may_take_out(path: str) -> bool:
@@ -132,22 +139,20 @@ def may_take_out(path: str) -> bool:
     return first not in MEANING
 
 
-def _in_body(
-    path: str, of_value: bool, instead: str | None, members: Mapping[str, msgspec.Raw]
-) -> Refusal | None:
+def _in_body(named: _Named, members: Mapping[str, msgspec.Raw]) -> Refusal | None:
     """The refusal with the path as the body has it; None where that has no such parameter."""
-    if not may_take_out(path):
+    if not may_take_out(named.path):
         return None
     names: list[str] = []
     raw = msgspec.Raw(b"")
-    for step in path.split("."):
+    for step in named.path.split("."):
         name = next((each for each in members if _plain(each) == _plain(step)), None)
         if name is None:
             return None
         raw = members[name]
         names.append(name)
         members = _object(raw)
-    return Refusal(".".join(names), bytes(raw) if of_value else None, instead)
+    return Refusal(".".join(names), bytes(raw) if named.of_value else None, named.instead)
 
 
 def without(body: bytes, refusals: Iterable[Refusal]) -> tuple[bytes, list[Change]]:
@@ -156,10 +161,8 @@ def without(body: bytes, refusals: Iterable[Refusal]) -> tuple[bytes, list[Chang
         members = _decode(body)
     except MALFORMED:
         return body, []
-    changes: list[Change] = []
-    for refusal in refusals:
-        if (change := _take_out(refusal, members, refusal.path.split("."))) is not None:
-            changes.append(change)
+    taken_out = (_take_out(refusal, members, refusal.path.split(".")) for refusal in refusals)
+    changes = [change for change in taken_out if change is not None]
     return (_encode(members), changes) if changes else (body, [])
 
 
