@@ -82,6 +82,7 @@ def test_a_config_is_told_what_a_type_needs(name: str, facts: dict[str, object])
 def test_what_services_differ_in_is_in_their_rows() -> None:
     assert ROWS["openai"].quirks == Quirks(
         developer_role=True,
+        compacts=True,
         custom_tools=True,
         cache_breakpoints=True,
         loads_tools=True,

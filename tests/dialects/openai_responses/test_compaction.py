@@ -36,7 +36,7 @@ USER: dict[str, Any] = {
     "content": [{"type": "input_text", "text": "do it"}],
 }
 TRIGGER = {"type": "compaction_trigger"}
-TOOL = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
+TOOL: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
 
 
 def attempt(dialect: str, **quirks: Any) -> Attempt:
@@ -104,8 +104,8 @@ def test_the_compacted_conversation_has_the_users_last_messages() -> None:
     compacted = CompactedResponse.model_validate({**json.loads(body), "output": []})
     assert (compacted.object, compacted.created_at) == ("response.compaction", 7)
     output = json.loads(body)["output"]
-    texts = [part.get("text", part["type"])[:5] for item in output[:-1] for part in item["content"]]
-    assert texts == ["xxxxx", "input_image", "do it"]
+    texts = [part.get("text", "an image")[:5] for item in output[:-1] for part in item["content"]]
+    assert texts == ["xxxxx", "an im", "do it"]
     assert output[-1] == compaction_item("1", "sum")
 
 
@@ -132,12 +132,11 @@ async def test_codex_compacts_with_a_server_of_chat(tmp_path: Path) -> None:
         assert [item.type for item in compacted.output] == ["message", "compaction"]
         assert up.seen[0].target == "/v1/chat/completions"
 
-        done: list[Any] = []
         body: Any = {"model": "m", "input": [USER, TRIGGER], "stream": True, "tools": [TOOL]}
-        async for event in await client.responses.create(**body):
-            if event.type == "response.output_item.done":
-                done.append(event.item)
-        assert [(item.type, event.type) for item in done] == [("compaction", "response.completed")]
+        streamed: Any = await client.responses.create(**body)
+        events: list[Any] = [event async for event in streamed]
+        done: list[Any] = [event.item for event in events if event.type == "response.output_item.done"]
+        assert [(item.type, events[-1].type) for item in done] == [("compaction", "response.completed")]
         assert up.seen[1].json["tool_choice"] == "none"
 
         after: Any = [USER, done[0].model_dump(exclude_none=True), USER]
@@ -147,7 +146,7 @@ async def test_codex_compacts_with_a_server_of_chat(tmp_path: Path) -> None:
 
 
 async def test_it_passes_to_a_provider_that_has_it(tmp_path: Path) -> None:
-    told = {"id": "resp_9", "object": "response.compaction", "created_at": 1, "output": [], "usage": {}}
+    told: dict[str, Any] = {"id": "resp_9", "object": "response.compaction", "created_at": 1, "output": [], "usage": {}}
     missing = answer({"detail": "Not Found"}, status=404)
     async with (
         provider(answer(told), missing, answer(chat_answer("the sum"))) as up,
