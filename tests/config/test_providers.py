@@ -87,8 +87,8 @@ def test_a_wrong_value_is_reported_with_the_expected_one(text: str, report: str)
         ("Google", '"gemini"'),
         ("grok", '"xai"'),
         ("litellm", '"openai"'),
-        ("bedrock", "bedrock-runtime"),
-        ("vertex", "Vertex AI is not"),
+        ("aws", '"bedrock"'),
+        ("vertexai", '"vertex"'),
         ("opnai", '"openai"'),
     ],
 )

@@ -45,17 +45,20 @@ def test_the_types_that_a_config_may_name_are_the_rows() -> None:
 @pytest.mark.parametrize("row", ROWS.values(), ids=str)
 def test_a_row_is_whole(row: ProviderSpec) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)?", row.name)
+    assert set(row.address_env) == set(row.address_keys)
     assert row.title
     assert row.docs.startswith("https://")
     assert row.serves
     assert row.key_env is None or re.fullmatch(r"[A-Z][A-Z0-9_]+", row.key_env)
-    assert row.key_env or row.local, "users of a service on the net keep their key somewhere"
+    assert row.key_env or row.local or row.credentials, "users of a service keep their key somewhere"
     for path in [*row.paths.values(), row.models_path]:
         assert path.startswith("/")
     assert {key.removesuffix(":stream") for key in row.paths} <= set(row.serves)
     assert not {"model", "messages", "stream", "input", "prompt"} & set(row.quirks.refuses)
     if row.base_url:
-        origin, _ = parse_origin(row.base_url)
+        origin, _ = parse_origin(
+            row.address({"project": "p", "region": "r", "location": "l", "resource": "s"})
+        )
         assert origin.tls or (row.local and origin.host == "localhost")
 
 
@@ -66,7 +69,17 @@ def test_a_row_is_whole(row: ProviderSpec) -> None:
             "openai",
             {"default_base_url": "https://api.openai.com/v1", "needs_key": True, "needs_base_url": False},
         ),
-        ("azure", {"default_base_url": None, "needs_key": True, "needs_base_url": True}),
+        (
+            "azure",
+            {
+                "default_base_url": None,
+                "needs_key": True,
+                "is_users_own": True,
+                "address_keys": ("resource",),
+            },
+        ),
+        ("bedrock", {"default_base_url": None, "needs_key": False, "address_keys": ("region",)}),
+        ("vertex", {"needs_key": False, "address_keys": ("location", "project")}),
         (
             "ollama",
             {"default_base_url": "http://localhost:11434", "needs_key": False, "needs_base_url": False},
@@ -77,6 +90,19 @@ def test_a_row_is_whole(row: ProviderSpec) -> None:
 )
 def test_a_config_is_told_what_a_type_needs(name: str, facts: dict[str, object]) -> None:
     assert {fact: getattr(ROWS[name], fact) for fact in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("europe-west4", "europe-west4-aiplatform.googleapis.com"),
+        ("global", "aiplatform.googleapis.com"),
+        ("eu", "aiplatform.eu.rep.googleapis.com"),
+    ],
+)
+def test_a_location_has_a_host(location: str, host: str) -> None:
+    found = ROWS["vertex"].address({"project": "p", "location": location})
+    assert found == f"https://{host}/v1/projects/p/locations/{location}/publishers/google"
 
 
 def test_what_services_differ_in_is_in_their_rows() -> None:

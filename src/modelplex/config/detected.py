@@ -57,7 +57,7 @@ def found_providers(
         )
         for name, facts in types.items()
         # The variable of a type that needs no key does not say that the service runs here.
-        if facts.needs_key and not facts.needs_base_url and (key := _key(environ, facts))
+        if facts.needs_key and facts.default_base_url and (key := _key(environ, facts))
     ]
     if found_ollama and OLLAMA in types:
         url = ollama_url(environ, types=types)

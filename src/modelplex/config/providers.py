@@ -7,6 +7,7 @@ from typing import Final, get_args
 
 from modelplex.config.address import provider_url, same_origin
 from modelplex.config.agents import allowed_rules
+from modelplex.config.credentials import api_key, auth, default_auth
 from modelplex.config.rules import (
     PATH,
     Rule,
@@ -25,7 +26,7 @@ from modelplex.config.rules import (
 )
 from modelplex.config.secret import Secret
 from modelplex.config.server import BYTES
-from modelplex.config.settings import ProviderConfig, TypeFacts
+from modelplex.config.settings import AwsAuth, ProviderConfig, TypeFacts
 from modelplex.config.toml_node import FAULTY, Faulty, TomlNode
 from modelplex.core.request import Endpoint, Quirks
 
@@ -44,13 +45,20 @@ _NAME = matching(
     "a name of letters, digits, dots, dashes and underscores, with a letter or digit first",
 )
 
+_PLACE = matching(r"[A-Za-z0-9][A-Za-z0-9_.:-]*", "a name of letters, digits and dashes")
+
 QUIRKS: Final = rules_of(Quirks)
 PROVIDER: Final = rules_of(
     ProviderConfig,
     name=_NAME,
     type=_NAME,
     base_url=parsed(provider_url, "an address that begins with https://, http:// or unix:/", is_secret=True),
-    api_key=list_of(secret("a key"), "a key, or a list of keys", least=1, single=str, unique=True),
+    api_key=list_of(api_key, "a key, or a list of keys", least=1, single=str, unique=True),
+    auth=auth,
+    region=_PLACE,
+    project=_PLACE,
+    location=_PLACE,
+    resource=_PLACE,
     models=list_of(
         text("the name of a model, or a glob"),
         "a list of model names or globs (leave it out to ask the provider)",
@@ -89,13 +97,15 @@ _SYNONYMS: Final = {
 TYPE_HINTS: Final[dict[str, str]] = {
     **{word: f'did you mean "{kind}"?' for kind, words in _SYNONYMS.items() for word in words.split()},
     **dict.fromkeys(
-        "bedrock aws aws-bedrock aws_bedrock amazon amazon-bedrock".split(),
-        'Bedrock\'s own API is not supported; for its OpenAI-compatible one use type = "openai" with a base_url such as '
-        '"https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1"',
+        "aws aws-bedrock aws_bedrock amazon amazon-bedrock bedrock_mantle bedrock-mantle".split(),
+        'did you mean "bedrock", or "bedrock-anthropic" for Claude?',
     ),
     **dict.fromkeys(
-        "vertex vertexai vertex-ai vertex_ai google-vertex google-vertexai".split(),
-        'Vertex AI is not supported; did you mean "gemini", the Gemini API with a key of its own?',
+        "vertexai vertex-ai vertex_ai google-vertex google-vertexai".split(),
+        'did you mean "vertex" for Gemini, "vertex-anthropic" for Claude, or "vertex-openai"?',
+    ),
+    **dict.fromkeys(
+        "foundry azure-foundry-anthropic anthropic-foundry".split(), 'did you mean "azure-anthropic"?'
     ),
 }
 
@@ -124,27 +134,65 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
         if not ("name" in values and "type" in values):
             return FAULTY
         facts = types[str(values["type"])]
+        _fill_places(node, facts, values)
         if "base_url" not in members:
-            if facts.needs_base_url:
-                expected = f"an address: each user of {values['type']} has another"
-                node.child("base_url").reject(expected, found="none")
-            values["base_url"] = facts.default_base_url or ""
-        if "api_key" not in members and "base_url" in values:
-            values["api_key"] = _key_of_environment(node, facts, base_url=str(values["base_url"]))
+            values["base_url"] = _own_address(node, facts, values)
+        if "auth" in members and "api_key" in members:
+            members["auth"].reject("api_key or auth", found="both")
+        elif not {"api_key", "auth"} & members.keys() and "base_url" in values:
+            _find_credential(node, facts, values, is_own_address="base_url" not in members)
+        if isinstance(values.get("auth"), AwsAuth) and not values.get("region"):
+            node.child("region").reject("the region of AWS", found="none", hint="or set AWS_REGION")
         return build(ProviderConfig, values)
 
     return read
 
 
-def _key_of_environment(node: TomlNode, facts: TypeFacts, *, base_url: str) -> tuple[Secret, ...]:
-    """The key in the type's usual variable. Not for another origin than the type's own, which may
-    belong to somebody else, or need no key.
+def _fill_places(node: TomlNode, facts: TypeFacts, values: dict[str, object]) -> None:
+    """What the config does not say of `region` and its like, from the variables of the cloud."""
+    environ = node.document.environ
+    for key, variables in facts.address_env.items():
+        if key not in values and (found := next(filter(None, map(environ.get, variables)), None)):
+            values[key] = found.strip()
+
+
+def _own_address(node: TomlNode, facts: TypeFacts, values: Mapping[str, object]) -> str:
+    """The address of the type; "" with a fault where it needs what the config does not say."""
+    if facts.needs_base_url:
+        node.child("base_url").reject(f"an address: each user of {values['type']} has another", found="none")
+        return ""
+    missing = [key for key in facts.address_keys if key not in values]
+    for key in missing:
+        variables = facts.address_env.get(key, ())
+        hint = f"or set {' or '.join(variables)}, or write a base_url" if variables else "or a base_url"
+        node.child(key).reject(f"the {key} of {values['type']}", found="none", hint=hint)
+    if missing:
+        return ""
+    if facts.address_keys:
+        return facts.address({key: str(values[key]) for key in facts.address_keys})
+    return facts.default_base_url or ""
+
+
+def _find_credential(
+    node: TomlNode, facts: TypeFacts, values: dict[str, object], *, is_own_address: bool
+) -> None:
+    """The key in the type's usual variable, else the credentials of its cloud. Not for another
+    origin than the type's own, which may belong to somebody else, or need no key.
     """
-    if facts.default_base_url and not same_origin(base_url, facts.default_base_url):
-        return ()
+    usual = facts.default_base_url
+    if not (is_own_address or facts.is_users_own) and not (
+        usual and same_origin(str(values["base_url"]), usual)
+    ):
+        return
+    if not _key_of_environment(node, facts, values) and facts.credentials:
+        values["auth"] = default_auth(facts.credentials)
+
+
+def _key_of_environment(node: TomlNode, facts: TypeFacts, values: dict[str, object]) -> bool:
     if key := (node.document.environ.get(facts.key_env, "") if facts.key_env else "").strip():
-        return (Secret(key),)
+        values["api_key"] = (Secret(key),)
+        return True
     if facts.needs_key:
         hint = f"or set the environment variable {facts.key_env}" if facts.key_env else None
         node.child("api_key").reject("a key", found="none", hint=hint)
-    return ()
+    return False

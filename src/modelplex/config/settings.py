@@ -7,6 +7,7 @@ to users.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -40,6 +41,28 @@ class TypeFacts(Protocol):
 
     @property
     def needs_base_url(self) -> bool: ...
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether each user has another address, so that a key may go to it."""
+        ...
+
+    @property
+    def address_keys(self) -> tuple[str, ...]:
+        """The keys of which the address is made, such as `region`."""
+        ...
+
+    @property
+    def address_env(self) -> Mapping[str, tuple[str, ...]]:
+        """The environment variables in which users keep them."""
+        ...
+
+    def address(self, values: Mapping[str, str]) -> str: ...
+
+    @property
+    def credentials(self) -> Literal["", "aws", "gcp"]:
+        """Where a credential is from if there is no key."""
+        ...
 
     @property
     def key_env(self) -> str | None:
@@ -120,12 +143,76 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         return int(SHARES * self.body_share) if self.max_body_memory is None else self.max_body_memory
 
 
+class KeyInFile(msgspec.Struct, frozen=True):
+    """An API key in a file that is read while the gateway runs: `file:PATH`."""
+
+    path: str
+
+
+class KeyFromCommand(msgspec.Struct, frozen=True):
+    """An API key that a command prints: `command:WORDS`. The words may hold a secret."""
+
+    words: tuple[Secret, ...]
+
+
+class CommandAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="command"):
+    """`ttl` is the seconds for which a key without a time of its own is used."""
+
+    command: tuple[Secret, ...]
+    ttl: float = 300.0
+
+
+class OidcAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="oidc"):
+    """An OAuth 2 client of its own (RFC 6749 4.4), by its secret or by the signed assertion in a
+    file (RFC 7523 2.2).
+    """
+
+    token_url: str
+    client_id: str
+    client_secret: Secret | None = None
+    assertion_file: str | None = None
+    scope: str = ""
+    audience: str = ""
+
+
+class EntraAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="entra"):
+    """Microsoft Entra ID. What is absent comes from the environment as for Azure's libraries;
+    without a secret or a token file it is the managed identity. `scope` is the type's own if empty.
+    """
+
+    tenant: str = ""
+    client_id: str = ""
+    client_secret: Secret | None = None
+    token_file: str = ""
+    scope: str = ""
+
+
+class GcpAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="gcp"):
+    """Google Cloud. Without a file, where Google's libraries look."""
+
+    credentials_file: str = ""
+
+
+class AwsAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="aws"):
+    """AWS. Without a profile, the default chain; `role` is assumed with what it finds."""
+
+    profile: str = ""
+    role: str = ""
+    external_id: str = ""
+
+
+ApiKey = Secret | KeyInFile | KeyFromCommand
+Auth = CommandAuth | OidcAuth | EntraAuth | GcpAuth | AwsAuth
+
+
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One of `[[providers]]`.
 
     base_url   http, https, or `unix:/path/to.sock`, then `:/prefix` where the paths have one; ""
                where the type needs none
     api_key    used in turn
+    auth       where a credential that expires is from, in place of `api_key`
+    region, project, location, resource  of a cloud, for the address and the signature
     models     names or globs; empty asks the provider for its list
     priority   the lowest is tried first
     lacks      endpoints of its type that it does not have
@@ -136,7 +223,12 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     base_url: str = ""
-    api_key: tuple[Secret, ...] = ()
+    api_key: tuple[ApiKey, ...] = ()
+    auth: Auth | None = None
+    region: str = ""
+    project: str = ""
+    location: str = ""
+    resource: str = ""
     models: tuple[str, ...] = ()
     priority: int = 1
     headers: dict[str, Secret] = {}

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from modelplex.config.secret import Secret, hide
-from modelplex.config.settings import AgentConfig, Config, McpServer, ProviderConfig
+from modelplex.config.settings import AgentConfig, Config, KeyInFile, McpServer, ProviderConfig
 from modelplex.config.workers import assign
 from modelplex.policy.bounds import AllowEntry
 
@@ -115,6 +115,10 @@ def _workers(config: Config, *, counted: bool) -> list[str]:
 
 def _provider(provider: ProviderConfig) -> str:
     keys = {0: "no key", 1: "1 key"}.get(len(provider.api_key), f"{len(provider.api_key)} keys")
+    if provider.auth is not None:
+        keys = f"credentials: {type(provider.auth).__struct_config__.tag}"
+    elif read_later := [f"file {key.path}" for key in provider.api_key if isinstance(key, KeyInFile)]:
+        keys += f" ({', '.join(read_later)})"
     models = ", ".join(provider.models) or "all that it lists"
     where = f" at {provider.base_url}" if provider.base_url else ""
     return f"{provider.name} ({provider.type}){where}: priority {provider.priority}, {keys}, models: {models}"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from modelplex.config import Config, provider_types
+from modelplex.config import Config, Secret, provider_types
 from modelplex.core.caller import Bound, Caller
 from modelplex.core.egress import EgressFacts
 from modelplex.core.errors import PolicyDenied
@@ -87,7 +87,8 @@ def egress_of(config: Config, *, machine: bytes) -> EgressRules:
     secret = hashlib.sha256(b"modelplex caller names\0" + machine)
     for provider in config.providers:
         for key in provider.api_key:
-            secret.update(b"\0" + key.reveal().encode())
+            # Of a key that is read later, the place: the machine's value is what counts then.
+            secret.update(b"\0" + (key.reveal() if isinstance(key, Secret) else repr(key)).encode())
     targets = {target for targets in config.aliases.values() for target in targets}
     names = {provider.name for provider in config.providers}
     return EgressRules(

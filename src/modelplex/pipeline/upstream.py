@@ -7,17 +7,17 @@ Errors of the HTTP client are mapped here and nowhere else. Keys are only in the
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from time import time
 from typing import Protocol
 
 import msgspec
 
-from modelplex.config import ProviderConfig
+from modelplex.config import ProviderConfig, Secret
 from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
 from modelplex.core.events import ListedModel
 from modelplex.core.request import Attempt, Endpoint, RawRequest
@@ -38,17 +38,19 @@ from modelplex.http_client import (
 )
 from modelplex.pipeline import demo
 from modelplex.pipeline.content_decoding import decoded
-from modelplex.pipeline.offload import is_heavy
+from modelplex.pipeline.offload import is_heavy, is_large
 from modelplex.providers import request_head
 from modelplex.providers.demo import MODELS
 from modelplex.providers.model_facts import model_facts
-from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest
+from modelplex.providers.request_body import VERTEX_VERSION, vertex_body
+from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest, account
 from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
 from modelplex.records.price import Seller, seller_of
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
+REFUSES_KEY = frozenset({401, 403})
 UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
 REMEMBERED = 4096
 """Models whose attempts are cached; more than any provider has."""
@@ -136,6 +138,7 @@ class HttpUpstream:
         client: HttpClient,
         *,
         clock: Callable[[], float] = time,
+        failed_command: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = config.name
         self.type = config.type
@@ -162,19 +165,17 @@ class HttpUpstream:
         self._timeouts = Timeouts(
             connect=config.connect_timeout, first_byte=config.first_byte_timeout, idle=config.idle_timeout
         )
-        keys: list[str | None] = [key.reveal() for key in config.api_key]
-        keys = keys or [None]
         extra = {name: value.reveal() for name, value in config.headers.items()}
         self._headers = request_head.request_headers(row, extra=extra, api_version=config.api_version)
-        self.signers: list[Signer] = [
-            StaticKey(request_head.credential(row, key=key, extra=extra)) for key in keys
-        ]
+        signers = _signers(config, row, client, extra=extra, clock=clock, failed_command=failed_command)
+        self.signers: list[Signer] = [signer for signer, _ in signers]
         """One for each key, by the index that an Attempt has."""
         self._attempts: dict[tuple[str, Endpoint], list[Attempt]] = {}
         self._starts: dict[_Start, bytes] = {}
-        self.keys = len(keys)
-        self._accounts = [_account(key) for key in keys]
-        self._secrets = Secrets([key for key in keys if key] + list(extra.values()))
+        self.keys = len(signers)
+        self._accounts = [account for _, account in signers]
+        keys = [key.reveal() for key in config.api_key if isinstance(key, Secret)]
+        self._secrets = Secrets([*keys, *extra.values()])
         self._own_address = _address_of(origin)
 
     def __repr__(self) -> str:
@@ -229,22 +230,41 @@ class HttpUpstream:
             given,
         )
         start = self._starts.get(where)
+        signature = b""
         if start is None:
-            start = await self._new_start(raw_request, attempt, body)
+            if self._row.body:
+                body = await self._own_body(body)
+            start, signature = await self._new_start(raw_request, attempt, body)
             if isinstance(self.signers[attempt.key], StaticKey) and len(start) <= START_SIZE:
                 if len(self._starts) >= STARTS:
                     self._starts.clear()
                 self._starts[where] = start
-        try:
-            reply = await self._client.post(self._origin, start, body, timeouts=self._timeouts)
-        except SendError as error:
-            raise map_send_error(self.name, error) from None
+        reply = await self._post(start, body)
         if reply.status < 300:
             return decoded(reply, provider=self.name)
+        if reply.status in REFUSES_KEY and signature and await self.signers[attempt.key].renew(signature):
+            reply.close()
+            start, _ = await self._new_start(raw_request, attempt, body)
+            reply = await self._post(start, body)
+            if reply.status < 300:
+                return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
 
-    async def _new_start(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> bytes:
-        """The head of a signed request up to its content-length."""
+    async def _post(self, start: bytes, body: bytes) -> HttpResponse:
+        try:
+            return await self._client.post(self._origin, start, body, timeouts=self._timeouts)
+        except SendError as error:
+            raise map_send_error(self.name, error) from None
+
+    async def _own_body(self, body: bytes) -> bytes:
+        """The body in the form of this service."""
+        version = self._api_version or VERTEX_VERSION
+        if is_large(body):
+            return await asyncio.to_thread(vertex_body, body, version=version)
+        return vertex_body(body, version=version)
+
+    async def _new_start(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> tuple[bytes, bytes]:
+        """The head of a signed request up to its content-length, and the lines of the signature."""
         target = request_head.target(
             self._row,
             base_path=self._path,
@@ -256,7 +276,8 @@ class HttpUpstream:
         headers = self._headers_for(raw_request, attempt)
         request = UpstreamRequest(b"POST", self._origin.authority, target, headers, body)
         signature = await self.signers[attempt.key].sign(request)
-        return self._client.post_start(self._origin, target=target, headers=headers + signature)
+        start = self._client.post_start(self._origin, target=target, headers=headers + signature)
+        return start, signature
 
     def _headers_for(self, raw_request: RawRequest, attempt: Attempt) -> bytes:
         """The header lines. The client's own version headers replace ours where the provider speaks
@@ -280,7 +301,7 @@ class HttpUpstream:
             body = b""
         finally:
             reply.close()
-        hide = self._secrets.mask
+        hide = self._mask
         masked = [(name, hide(value)) for name, value in reply.headers]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in masked}
         # What a date in retry-after is counted from (RFC 9110 10.2.3).
@@ -290,7 +311,13 @@ class HttpUpstream:
         return error
 
     def hide(self, text: bytes) -> bytes:
-        return self._own_address.sub(PROVIDER, self._secrets.mask(text))
+        return self._own_address.sub(PROVIDER, self._mask(text))
+
+    def _mask(self, text: bytes) -> bytes:
+        """Without the keys of the config, and without those in use now."""
+        text = self._secrets.mask(text)
+        now = [value for signer in self.signers for value in signer.secrets]
+        return Secrets(now).mask(text) if now else text
 
     async def models(self) -> list[ListedModel]:
         target = request_head.models_target(self._row, base_path=self._path, api_version=self._api_version)
@@ -362,9 +389,25 @@ def _address_of(origin: Origin) -> re.Pattern[bytes]:
     )
 
 
-def _account(key: str | None) -> str:
-    """A short one-way hash of a key: the same for the same key, and useless for guessing it."""
-    return hashlib.blake2s(key.encode(), digest_size=4, person=b"modelplx").hexdigest() if key else ""
+def _signers(
+    config: ProviderConfig,
+    row: ProviderSpec,
+    client: HttpClient,
+    *,
+    extra: Mapping[str, str],
+    clock: Callable[[], float],
+    failed_command: Callable[[str], None],
+) -> list[tuple[Signer, str]]:
+    """The signers of a provider, with their accounts."""
+    if config.auth is None and all(isinstance(key, Secret) for key in config.api_key):
+        keys: list[str | None] = [key.reveal() for key in config.api_key if isinstance(key, Secret)]
+        return [
+            (StaticKey(request_head.credential(row, key=key, extra=extra)), account(key or ""))
+            for key in keys or [None]
+        ]
+    from modelplex.credentials.provider_signers import Credentials  # most configs need none
+
+    return Credentials(client, os.environ, clock=clock, failed=failed_command).signers(config, row)
 
 
 class DemoUpstream:

@@ -6,6 +6,7 @@ body (AWS SigV4) covers the bytes on the wire.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,15 @@ class Signer(Protocol):
 
     async def sign(self, request: UpstreamRequest, /) -> bytes: ...
 
+    async def renew(self, signature: bytes, /) -> bool:
+        """Whether there is another credential than the one of these lines, which was refused."""
+        ...
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The credentials in use now, for masking them in a provider's error."""
+        ...
+
 
 class StaticKey:
     """The same header line for every request; none without a key."""
@@ -48,3 +58,17 @@ class StaticKey:
     async def sign(self, request: UpstreamRequest, /) -> bytes:
         del request
         return self.line
+
+    async def renew(self, signature: bytes, /) -> bool:
+        del signature
+        return False
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """None: the config's own are known."""
+        return ()
+
+
+def account(key: str) -> str:
+    """A short one-way hash of a key: the same for the same key, and useless for guessing it."""
+    return hashlib.blake2s(key.encode(), digest_size=4, person=b"modelplx").hexdigest() if key else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -9,6 +10,8 @@ import msgspec
 
 from modelplex.core.egress import EgressFacts
 from modelplex.core.request import Endpoint, Quirks
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key", "none"]
 """How the key is sent: `authorization: Bearer`, a header of its own, or not at all."""
@@ -22,7 +25,14 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name         the value of `type` in a config; the key of the table
     title        the service's own name
-    base_url     without a trailing slash; "" if each user has their own
+    base_url     without a trailing slash; "" if each user has their own. `{region}`, `{project}`,
+                 `{location}` and `{resource}` are keys of the config, `{host}` is one of `hosts`
+    hosts        location -> host; that of "" is for all others
+    address_env  key of the config -> environment variables in which users keep it
+    credentials  where a credential is from if there is no key: "aws", "gcp"; "" for nowhere
+    signs_for    the service's name in an AWS signature
+    scope        of the token of Entra ID
+    body         "" or "vertex": the model is in the path only, and the API version in the body
     dialect      the name of its dialect
     key_env      the environment variable in which users keep their key; None if there is none
     root         prefix of each path, unless the base URL already ends with it ("/v1"), so that both
@@ -46,6 +56,12 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     base_url: str
     dialect: str
     key_env: str | None = None
+    hosts: dict[str, str] = {}
+    address_env: dict[str, tuple[str, ...]] = {}
+    credentials: Literal["", "aws", "gcp"] = ""
+    signs_for: str = ""
+    scope: str = ""
+    body: Literal["", "vertex"] = ""
     auth: Auth = "bearer"
     version: Version = ""
     quirks: Quirks = Quirks()
@@ -64,12 +80,29 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def default_base_url(self) -> str | None:
-        """The base URL; None if each user has their own."""
-        return self.base_url or None
+        """The base URL; None if each user has their own, or it depends on keys of the config."""
+        return self.base_url if self.base_url and not self.address_keys else None
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether each user has another address, so that a key may go to it."""
+        return not self.base_url or "resource" in self.address_keys
+
+    @property
+    def address_keys(self) -> tuple[str, ...]:
+        """The keys of the config that the base URL is made of."""
+        names = _PLACEHOLDER.findall(self.base_url)
+        return tuple(dict.fromkeys("location" if name == "host" else name for name in names))
+
+    def address(self, values: Mapping[str, str]) -> str:
+        """The base URL with these values of `address_keys`."""
+        host = self.hosts.get(values.get("location", ""), self.hosts.get("", ""))
+        url = self.base_url.replace("{host}", host)
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], url)
 
     @property
     def needs_key(self) -> bool:
-        return self.auth != "none" and not self.local
+        return self.auth != "none" and not self.local and not self.credentials
 
     @property
     def needs_base_url(self) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import time
 
 import msgspec
 
 import modelplex
-from modelplex.config import DEFAULT_HOST, Config, ProviderConfig
+from modelplex.config import DEFAULT_HOST, Config, ProviderConfig, Secret
+from modelplex.config.credentials import auth_secrets
 from modelplex.config.settings import ServerConfig
 from modelplex.config.summary import LISTED, agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
@@ -76,14 +78,19 @@ def by_priority(config: Config) -> Sequence[ProviderConfig]:
     return sorted(config.providers, key=lambda p: p.priority)
 
 
-def build_upstreams(config: Config, client: HttpClient) -> dict[str, Upstream]:
+def build_upstreams(
+    config: Config, client: HttpClient, *, failed_command: Callable[[str, str], None] = lambda *_: None
+) -> dict[str, Upstream]:
+    """`failed_command` gets a provider's name and what its key command wrote to stderr."""
     built: dict[str, Upstream] = {}
     for provider in by_priority(config):
         row = TYPES[provider.type]
         built[provider.name] = (
             DemoUpstream(provider, row, time)
             if provider.type == "demo"
-            else HttpUpstream(provider, row, client, clock=time)
+            else HttpUpstream(
+                provider, row, client, clock=time, failed_command=partial(failed_command, provider.name)
+            )
         )
     return built
 
@@ -137,7 +144,8 @@ def open_log(config: Config, *, verbose: bool) -> Log:
 
 def secrets_of(config: Config) -> Iterator[str]:
     for provider in config.providers:
-        yield from (key.reveal() for key in provider.api_key)
+        yield from (key.reveal() for key in provider.api_key if isinstance(key, Secret))
+        yield from auth_secrets(provider)
         yield from (value.reveal() for value in provider.headers.values())
     if config.server.internal_token is not None:
         yield config.server.internal_token.reveal()

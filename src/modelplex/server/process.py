@@ -333,7 +333,9 @@ class GatewayProcess:
         self._reports.unpriced.check(self._gateway.catalog.directory)
 
     def _build(self, config: Config) -> Gateway:
-        upstreams = from_config.build_upstreams(config, self._client)
+        upstreams = from_config.build_upstreams(
+            config, self._client, failed_command=self._reports.key_command_failed
+        )
         return Gateway(
             upstreams,
             catalog=ModelCatalog(config, upstreams, now=perf_counter, report=self._reports.listing_failed),

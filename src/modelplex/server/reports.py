@@ -53,6 +53,10 @@ class Reports:
         reason = without_name(reason, provider)
         self.log.events.warning("a provider did not list its models", provider=provider, reason=reason)
 
+    def key_command_failed(self, provider: str, said: str) -> None:
+        """`said` is the end of what the command wrote to stderr."""
+        self.log.events.warning("a key command failed", provider=provider, stderr=said)
+
     def circuit_opened(self, circuit: CircuitStatus) -> None:
         name = circuit.name
         self.log.events.warning(
