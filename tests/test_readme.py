@@ -40,6 +40,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CONFIG = "# config.toml\n"
 WAIT_S = 50.0
 ENVIRONMENT = {
+    "CLIENT_SECRET": "cs-of-the-test",
     "OPENAI_API_KEY": "sk-first-of-the-test",
     "OPENAI_API_KEY_2": "sk-second-of-the-test",
     "ANTHROPIC_API_KEY": "sk-ant-of-the-test",

@@ -68,7 +68,8 @@ def _example(*, whole: bool) -> Config:
     """The example; with `whole` the settings that stand in comments too."""
     text = EXAMPLE.read_text()
     if whole:
-        text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
+        # `auth` takes the place of `api_key`.
+        text = re.sub(r"^# (?!auth)(?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
     environ = {
         "OPENAI_API_KEY": KEY,
         "MODELPLEX_INTERNAL_TOKEN": KEY,

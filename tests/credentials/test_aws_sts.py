@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 from modelplex.credentials.aws_sts import RoleKeys, dns_suffix
 from modelplex.credentials.source import CredentialError, Expiring
 from modelplex.http_client import HttpClient
 from modelplex.providers.sigv4 import AwsKeys
 from tests.credentials.clouds import Clock, cloud, form
+from tests.credentials.oracles import aws_signature
 from tests.upstreams import Seen
 
 NOW = 1_800_000_000.0
@@ -44,25 +42,7 @@ async def test_a_role_is_assumed_with_a_signed_request() -> None:
         "RoleSessionName": "modelplex",
         "Version": "2011-06-15",
     }
-    assert seen.headers["authorization"] == signature_of(seen, Credentials("A", "S", "T"), "sts")
-
-
-def signature_of(seen: Seen, credentials: Credentials, service: str) -> str:
-    """The signature of a request as it arrived, by botocore."""
-    date = seen.headers["x-amz-date"]
-    signed = seen.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
-    request = AWSRequest(
-        method=seen.head.split(b" ", 1)[0].decode(),
-        url=f"http://{seen.headers['host']}{seen.target}",
-        data=seen.body,
-        headers={name: seen.headers[name] for name in signed},
-    )
-    request.context["timestamp"] = date
-    signer = SigV4Auth(credentials, service, "us-east-1")
-    canonical = signer.canonical_request(request)
-    proof = signer.signature(signer.string_to_sign(request, canonical), request)
-    scope = signer.scope(request)
-    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={';'.join(signed)}, Signature={proof}"
+    assert seen.headers["authorization"] == aws_signature(seen, "A", "S", "T", service="sts")
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,15 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from botocore.credentials import Credentials as AwsCredentials
 from google import genai
 from google.genai import types
 
 from modelplex.config import ConfigError, parse, provider_types
 from tests.credentials.clouds import Reply, cloud, form
-from tests.credentials.test_aws_sts import signature_of
+from tests.credentials.oracles import aws_signature
 from tests.gateways import Running, gateway
 from tests.upstreams import Scripted, Seen, chat_answer
 
-AWS = AwsCredentials("AKID", "aws-secret-key", None)
 MESSAGE = {
     "id": "msg_1",
     "type": "message",
@@ -67,7 +65,9 @@ async def ask_gemini(gw: Running) -> str:
 
 def signed_by_aws(body: dict[str, Any]) -> Callable[[Seen], Reply]:
     def reply(seen: Seen) -> Reply:
-        if seen.headers.get("authorization") != signature_of(seen, AWS, "bedrock-mantle"):
+        if seen.headers.get("authorization") != aws_signature(
+            seen, "AKID", "aws-secret-key", None, service="bedrock-mantle"
+        ):
             return 403, {"message": "The request signature we calculated does not match."}
         return 200, body
 

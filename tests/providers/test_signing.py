@@ -22,6 +22,14 @@ class HashSigner:
             request.method, request.host, request.target, request.headers, request.body
         )
 
+    async def renew(self, signature: bytes, /) -> bool:
+        del signature
+        return False
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return ()
+
 
 def digest(method: bytes, host: str, target: bytes, headers: bytes, body: bytes) -> bytes:
     lines = b"\n".join(sorted(line.lower() for line in headers.split(b"\r\n") if line))

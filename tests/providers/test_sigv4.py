@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from botocore import auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 from modelplex.providers.signing import UpstreamRequest
 from modelplex.providers.sigv4 import AwsKeys, sign
+from tests.credentials.oracles import aws_auth, aws_credentials, aws_request
 
 NOW = datetime(2026, 12, 1, 20, 30, 0, tzinfo=UTC)
 KEYS = AwsKeys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
@@ -43,15 +41,15 @@ def test_a_signature_is_that_of_the_library(
         body,
     )
     ours = sign(request, keys, region="us-east-1", service="bedrock", now="20261201T203000Z")
-    monkeypatch.setattr(auth, "get_current_datetime", lambda **_: NOW)
-    theirs: Any = AWSRequest(
+    monkeypatch.setattr(aws_auth, "get_current_datetime", lambda remove_tzinfo=True: NOW)
+    theirs: Any = aws_request.AWSRequest(
         method="POST",
         url=f"https://bedrock.us-east-1.example{target}",
         data=body,
         headers={"content-type": "application/json"},
     )
-    credentials = Credentials(keys.access_key, keys.secret_key, keys.token or None)
-    auth.SigV4Auth(credentials, "bedrock", "us-east-1").add_auth(theirs)
+    credentials = aws_credentials.Credentials(keys.access_key, keys.secret_key, keys.token or None)
+    aws_auth.SigV4Auth(credentials, "bedrock", "us-east-1").add_auth(theirs)
     lines = dict(line.split(": ", 1) for line in ours.decode().splitlines())
     assert lines["authorization"] == theirs.headers["Authorization"]
     assert lines["x-amz-date"] == theirs.headers["X-Amz-Date"]

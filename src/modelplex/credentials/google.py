@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from time import time
@@ -35,8 +35,6 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name
 LIFE_S = 3600
-
-Fetch = Callable[[], Awaitable[Expiring[str]]]
 
 
 class _Format(msgspec.Struct, frozen=True):

@@ -93,7 +93,8 @@ class _Import:
             (prefix if slash else "", rest),
         ):
             kind = TYPES.get(word, word)
-            if kind in known and own:
+            # LiteLLM reaches clouds by their own APIs, under other names of models.
+            if kind in known and own and not known[kind].credentials:
                 return kind, own
         if slash or service:
             return None, model
