@@ -16,6 +16,10 @@ KEYS = AwsKeys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 SESSION = AwsKeys("ASIAEXAMPLE", "secret/+", "FwoGZXIvYXdzE//////////token==")
 
 
+def _now(**_: object) -> datetime:
+    return NOW
+
+
 @pytest.mark.parametrize("keys", [KEYS, SESSION], ids=["user", "session"])
 @pytest.mark.parametrize(
     "target",
@@ -41,7 +45,7 @@ def test_a_signature_is_that_of_the_library(
         body,
     )
     ours = sign(request, keys, region="us-east-1", service="bedrock", now="20261201T203000Z")
-    monkeypatch.setattr(aws_auth, "get_current_datetime", lambda remove_tzinfo=True: NOW)
+    monkeypatch.setattr(aws_auth, "get_current_datetime", _now)
     theirs: Any = aws_request.AWSRequest(
         method="POST",
         url=f"https://bedrock.us-east-1.example{target}",

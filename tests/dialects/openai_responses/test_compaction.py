@@ -146,7 +146,13 @@ async def test_codex_compacts_with_a_server_of_chat(tmp_path: Path) -> None:
 
 
 async def test_it_passes_to_a_provider_that_has_it(tmp_path: Path) -> None:
-    told: dict[str, Any] = {"id": "resp_9", "object": "response.compaction", "created_at": 1, "output": [], "usage": {}}
+    told: dict[str, Any] = {
+        "id": "resp_9",
+        "object": "response.compaction",
+        "created_at": 1,
+        "output": [],
+        "usage": {},
+    }
     missing = answer({"detail": "Not Found"}, status=404)
     async with (
         provider(answer(told), missing, answer(chat_answer("the sum"))) as up,
