@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from modelplex.sandbox.connects import MAX_SOCKETS, NOTIFICATION, RESPONSE, CallSupervisor, OwnSockets
-from tests.sandbox.sandboxes import Person
+from tests.processes import WAIT_S
+from tests.sandbox.sandboxes import Person, allowed
 
 
 def test_an_undumpable_program_connects_to_its_own_sockets(who: Person) -> None:
@@ -98,6 +102,53 @@ def test_interfaces_are_listed_and_a_descriptor_is_passed_as_asked(who: Person) 
         "print(os.get_inheritable(made.fileno()), bool(fcntl.fcntl(made, fcntl.F_GETFL) & os.O_NONBLOCK))"
     )
     assert who.python(code).stdout == "['lo']\nFalse True\n"
+
+
+GROUP = """
+import functools, os, signal, time
+print = functools.partial(print, flush=True)
+def child(*, own):
+    read, write = os.pipe()
+    if (pid := os.fork()) == 0:
+        if own: os.setpgid(0, 0)
+        signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
+        os.write(write, b"x")
+        while True: time.sleep(60)
+    os.read(read, 1)
+    return pid
+signal.signal(signal.SIGUSR1, lambda *_: print("caught"))
+member, other = child(own=False), child(own=True)
+os.kill(0, 0)
+os.kill(0, signal.SIGUSR1)
+print(os.waitstatus_to_exitcode(os.waitpid(member, 0)[1]), os.waitpid(other, os.WNOHANG))
+try: os.kill(0, 99)
+except OSError as fault: print(fault.strerror)
+if os.fork() == 0:
+    os.setpgid(0, 0)
+    os.kill(0, signal.SIGKILL)  # its own group
+os.wait()
+open(".mcp.json", "w").close()
+os.kill(0, signal.SIGKILL)
+"""
+
+
+def test_the_own_group_can_be_signalled_but_not_what_is_outside(who: Person) -> None:
+    """Else a program could end `modelplex run` before it reports what was changed."""
+    done = subprocess.run(
+        who.command("run", "--", sys.executable, "-c", GROUP),
+        cwd=who.folder,
+        env=who.environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+        start_new_session=True,
+    )
+    allowed(done.stderr)
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr
+    assert done.stdout == "caught\n7 (0, 0)\nInvalid argument\n"
+    assert "something changed .mcp.json" in done.stderr
+    assert sorted(each.name for each in who.folder.iterdir()) == [".mcp.json"]
 
 
 def test_a_pair_of_datagram_sockets_keeps_messages_apart(who: Person) -> None:

@@ -294,3 +294,33 @@ def test_a_hidden_file_cannot_be_read(who: Person) -> None:
     done = who.run("--", "sh", "-c", script)
     assert SECRET not in done.stdout + done.stderr
     assert (who.folder / "moved" / ".env").read_text() == SECRET
+
+
+SETUID = """
+import os, stat
+made = stat.S_IFREG | 0o4755
+ways = {
+    "chmod": lambda name: os.chmod(name, 0o4755), "fchmod": lambda name: os.chmod(os.open(name, os.O_RDONLY), 0o4755),
+    "open": lambda name: os.open(name + "o", os.O_CREAT | os.O_WRONLY, 0o4755), "mknod": lambda name: os.mknod(name + "n", made),
+    "creat": lambda name: os.open(name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o4755),
+}
+for way, call in ways.items():
+    open(way, "w").close()
+    try: call(way)
+    except OSError as fault: print(way, fault.strerror)
+"""
+
+
+def test_no_setuid_program_is_left_on_the_host(who: Person) -> None:
+    """Another user of the host could run it as this one."""
+    done = who.python(SETUID)
+    assert done.stdout.splitlines() == [
+        f"{way} Operation not permitted" for way in ("chmod", "fchmod", "open", "mknod", "creat")
+    ]
+    assert not [each for each in who.folder.iterdir() if each.stat().st_mode & 0o6000]
+    outside = [*who.words, sys.executable, "-c", SETUID]
+    done = subprocess.run(
+        outside, cwd=who.folder, env=who.environ, capture_output=True, text=True, check=True, timeout=WAIT_S
+    )
+    assert done.stdout == ""
+    assert [each for each in who.folder.iterdir() if each.stat().st_mode & 0o4000]

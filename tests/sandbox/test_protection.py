@@ -55,6 +55,23 @@ def test_the_end_reports_what_runs_programs(me: Person) -> None:
     assert "something changed .claude/settings.json" in done.stderr
 
 
+def test_the_end_reports_a_rebase_and_files_of_variables(me: Person) -> None:
+    """A rebase that is left open may have lines with `exec`, which the host would go on with."""
+    git(me.folder, "init", "-q")
+    (me.folder / ".env").write_text(SECRET)
+    script = (
+        "git commit -q --allow-empty -m 1; cp .env .env.copy; echo X=1 > .env.local; echo {} > opencode.json\n"
+        "printf '#!/bin/sh\\necho break > $1; echo exec touch x >> $1' > /tmp/editor; chmod +x /tmp/editor\n"
+        "GIT_SEQUENCE_EDITOR=/tmp/editor git rebase -q -i --root"
+    )
+    options = [word for name, value in IDENTITY.items() for word in ("--env", f"{name}={value}")]
+    done = me.run(*options, "--", "sh", "-c", script)
+    assert "the program made .env.copy, .env.local, whose variables" in done.stderr
+    changed = next(line for line in done.stderr.splitlines() if "something changed" in line)
+    assert ".git/rebase-merge/git-rebase-todo" in changed
+    assert "opencode.json" in changed
+
+
 def test_a_file_that_the_host_replaces_is_reported(tmp_path: Path) -> None:
     """Its mount is gone since then."""
     config = tmp_path / "config"

@@ -119,7 +119,7 @@ def test_changes_of_owner_do_nothing_for_root_alone(machine: Machine) -> None:
 
 @BOTH
 def test_io_uring_key_rings_and_kernel_interfaces_are_missing(machine: Machine) -> None:
-    assert len(set(machine.missing)) == 10
+    assert len(set(machine.missing)) == 11
     for number in machine.missing:
         assert verdict(machine, number) == refused(errno.ENOSYS)
 
@@ -160,3 +160,30 @@ def test_x32_calls_fail() -> None:
 def test_other_calls_are_allowed(machine: Machine) -> None:
     for number in (READ, OPENAT_ARM, 220):
         assert verdict(machine, number, 1, 2, 3) == ALLOW
+
+
+@BOTH
+def test_signals_to_the_own_group_are_sent_by_the_supervisor(machine: Machine) -> None:
+    assert verdict(machine, machine.kill, 0, 9) == NOTIFY
+    assert verdict(machine, machine.kill, 1 << 32, 9) == NOTIFY
+    for pid in (1, 77, 0xFFFF_FFFF, 0xFFFF_FF00):
+        assert verdict(machine, machine.kill, pid, 9) == ALLOW
+
+
+@BOTH
+def test_no_call_gives_a_file_the_setuid_bit(machine: Machine) -> None:
+    def at(index: int, *values: int) -> list[int]:
+        return [*[0] * index, *values]
+
+    for number, index in machine.modes.items():
+        assert verdict(machine, number, *at(index, 0o4755)) == refused(errno.EPERM)
+        assert verdict(machine, number, *at(index, 0o104755)) == refused(errno.EPERM)
+        for mode in (0o755, 0o2775, 0o1777):
+            assert verdict(machine, number, *at(index, mode)) == ALLOW
+    for number, index in machine.opens.items():
+        for flags in (0o101, 0o20200001):
+            assert verdict(machine, number, *at(index, flags, 0o4755)) == refused(errno.EPERM)
+            assert verdict(machine, number, *at(index, flags, 0o644)) == ALLOW
+        # Without a file to make the mode has no meaning, and may be anything.
+        assert verdict(machine, number, *at(index, 0, 0o4755)) == ALLOW
+    assert verdict(machine, 437) == refused(errno.ENOSYS)

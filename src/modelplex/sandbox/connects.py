@@ -7,6 +7,8 @@ them.
               included, are limited by the network namespace, which is empty.
 `listen`      The file of a Unix socket is noted as the sandbox's own, and the call goes on.
 `socket`      of routing netlink: the supervisor makes one, for reading only.
+`kill`        of the process group in which `modelplex run` was started: the supervisor signals its
+              processes that are in the sandbox.
 `socketpair`  of datagrams: the supervisor makes one of SOCK_SEQPACKET, which sends nowhere else.
 
 Nothing that the caller can still change is trusted: its address is copied once, its descriptor is
@@ -21,6 +23,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import socket
 import stat
 import struct
@@ -52,6 +55,10 @@ MAX_SOCKETS: Final = 256
 """Files of listening sockets in shared folders, each with a descriptor. Beyond that the oldest can
 no longer be connected to.
 """
+OUTER_GROUP: Final = 0
+"""Number of a process group that was made outside of the PID namespace."""
+JOB_CONTROL: Final = (signal.SIGTSTP, signal.SIGSTOP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT)
+"""By these an editor suspends its whole job, `modelplex run` included, as Ctrl-Z does."""
 IDLE_THREADS: Final = 2
 """That wait for a call. One more is started when all are busy, since connecting may block."""
 
@@ -106,6 +113,7 @@ class CallSupervisor:
         self._answers = {
             of.connect: self._connect,
             of.listen: self._listen,
+            of.kill: self._kill,
             of.socket: self._socket,
             of.socketpair: self._socketpair,
         }
@@ -256,6 +264,22 @@ class CallSupervisor:
             kernel.write_memory(tid, numbers_at, bytes(8))  # fails before a descriptor is made
             numbers = [self._give(ident, each, kind) for each in (one, other)]
         kernel.write_memory(tid, numbers_at, struct.pack("=ii", *numbers))
+        return 0, 0
+
+    def _kill(self, ident: int, tid: int, arguments: _Arguments) -> tuple[int, int]:
+        """A process of another group cannot enter the outer one, which has no number here, so that
+        its call may go on.
+        """
+        number = _signed(arguments[1])
+        group = os.getpgid(tid)
+        self._check_alive(ident)
+        if group != OUTER_GROUP or number in JOB_CONTROL:
+            return 0, CONTINUE
+        for name in os.listdir("/proc"):  # noqa: PTH208
+            if name.isdigit() and int(name) != os.getpid():
+                with suppress(ProcessLookupError):
+                    if os.getpgid(int(name)) == OUTER_GROUP:
+                        os.kill(int(name), number)
         return 0, 0
 
     def _give(self, ident: int, made: socket.socket, kind: int) -> int:

@@ -35,8 +35,18 @@ WATCHED: Final = (
     ".claude/settings.local.json",
     ".cursor/mcp.json",
     ".gemini/settings.json",
+    ".qwen/settings.json",
+    ".codex/config.toml",
+    "opencode.json",
+    "opencode.jsonc",
+    ".opencode/opencode.json",
+    "crush.json",
+    ".crush.json",
+    ".aider.conf.yml",
 )
 """Settings of agents, which may name programs. They stay writable, since agents save in them."""
+REBASE: Final = "rebase-merge/git-rebase-todo"
+"""In a git folder: `git rebase --continue` runs the programs in its lines with exec."""
 TEMPLATES: Final = (".example", ".sample", ".template", ".dist", ".defaults", ".schema")
 """Endings of files like .env that have no secrets."""
 NOT_SEARCHED: Final = frozenset({"node_modules", "__pycache__", ".venv", "venv", ".tox", "target"})
@@ -207,6 +217,7 @@ class _Search:
         if git in self._repositories:
             return
         self._repositories[git] = None
+        self._watched[f"{git}/{REBASE}"] = None
         commondir = f"{git}/commondir"
         common = git
         if os.path.lexists(commondir):

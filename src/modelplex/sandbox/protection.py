@@ -83,6 +83,10 @@ def end_lines(
         lines.append(
             f"while the program ran, something changed {_names(changed, here)}, which may run programs on the host: look at it first"
         )
+    if made := [path for path in after.hidden if path not in before.hidden]:
+        lines.append(
+            f"the program made {_names(made, here)}, whose variables other programs may take: look at it first"
+        )
     return lines
 
 

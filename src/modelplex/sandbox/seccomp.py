@@ -12,6 +12,11 @@ The rules, and why:
   filter cannot read. The supervisor answers for pairs of datagram sockets.
 - `connect` is made by the supervisor, since its address is in memory too. `listen` tells it which
   sockets are the sandbox's own.
+- `kill` of the caller's own process group is made by the supervisor: the group may be that of the
+  user's shell job, `modelplex run` included, which would end without its report.
+- No file gets the setuid bit: on the host, where the folder is not mounted without it, any other
+  user could run it as this one. openat2 has its mode in memory, and is missing. systemd's
+  RestrictSUIDSGID= does the same.
 - For root, which has no capabilities here, changes of a file's owner do nothing and succeed:
   otherwise `tar` and `cp -a` would fail, which change owners where they run as root.
 - io_uring bypasses the filter. Key rings and terminal injection (TIOCSTI) reach outside the
@@ -28,7 +33,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from modelplex.sandbox.errors import UnknownMachine
@@ -42,8 +47,13 @@ TYPE_MASK: Final = 0xF
 STREAM, DATAGRAM, SEQPACKET = 1, 2, 5
 UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 ROUTE: Final = 0
+OWN_GROUP: Final = 0
+"""In place of a process, for kill(2)."""
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 NEW_USER: Final = 0x1000_0000
+SETUID: Final = 0o4000
+MAKES_FILE: Final = 0o100 | 0o20000000
+"""O_CREAT and __O_TMPFILE."""
 CLONE3: Final = 435
 """On all architectures. Its flags are in memory, so it is refused as missing where they matter;
 libraries fall back to clone.
@@ -66,26 +76,35 @@ class Machine(NamedTuple):
     socketpair: int
     connect: int
     listen: int
+    kill: int
     ioctl: int
     clone: int
     unshare: int
     missing: Sequence[int]
     owners: Sequence[int]
     """chown and its relatives."""
+    modes: Mapping[int, int]
+    """Calls that give a file a mode, and the argument that has it."""
+    opens: Mapping[int, int]
+    """Calls that may make a file, and the argument with their flags; the mode follows it."""
     has_x32: bool
 
 
 MACHINES: Final = {
     "x86_64": Machine(
-        *(0xC000_003E, 317, 41, 53, 42, 50, 16, 56, 272),
-        (425, 426, 427, 248, 249, 250, 321, 298, 323, 103),
+        *(0xC000_003E, 317, 41, 53, 42, 50, 62, 16, 56, 272),
+        (425, 426, 427, 248, 249, 250, 321, 298, 323, 103, 437),
         (92, 93, 94, 260),
+        {90: 1, 91: 1, 268: 2, 452: 2, 133: 1, 259: 2, 85: 1},
+        {2: 1, 257: 2},
         has_x32=True,
-    ),  # io_uring_*, add_key, request_key, keyctl, bpf, perf_event_open, userfaultfd, syslog
+    ),  # io_uring_*, add_key, request_key, keyctl, bpf, perf_event_open, userfaultfd, syslog, openat2
     "aarch64": Machine(
-        *(0xC000_00B7, 277, 198, 199, 203, 201, 29, 220, 97),
-        (425, 426, 427, 217, 218, 219, 280, 241, 282, 116),
+        *(0xC000_00B7, 277, 198, 199, 203, 201, 129, 29, 220, 97),
+        (425, 426, 427, 217, 218, 219, 280, 241, 282, 116, 437),
         (54, 55),
+        {52: 1, 53: 2, 452: 2, 33: 2},
+        {56: 2},
         has_x32=False,
     ),
 }
@@ -123,6 +142,13 @@ def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
             lines += _if(number, [_refuse(0)])
     for number in (of.connect, of.listen):
         lines += _if(number, [_return(NOTIFY)])
+    lines += _if(of.kill, [_argument(0), *_if(OWN_GROUP, [_return(NOTIFY)]), _return(ALLOW)])
+    for number, at in of.modes.items():
+        lines += _if(number, _without_setuid(at))
+    for number, at in of.opens.items():
+        lines += _if(
+            number, [_argument(at), (ANY_OF, 1, 0, MAKES_FILE), _return(ALLOW), *_without_setuid(at + 1)]
+        )
     lines += _if(of.ioctl, _typing())
     lines += _if(of.socketpair, _pairs())
     lines += _if(of.socket, _families(netlink=netlink))
@@ -149,6 +175,10 @@ def _kinds(*allowed: int) -> list[Instruction]:
     for kind in allowed:
         lines += _if(kind, [_return(ALLOW)])
     return lines
+
+
+def _without_setuid(at: int) -> list[Instruction]:
+    return [_argument(at), (ANY_OF, 0, 1, SETUID), _refuse(errno.EPERM), _return(ALLOW)]
 
 
 def _no_users() -> list[Instruction]:
