@@ -1,7 +1,8 @@
 """Schemas that Anthropic compiles, of answers and of strict tools: a part of JSON Schema.
 
-What it refuses goes into the description, as in Anthropic's own SDK
-(platform.claude.com/docs/en/build-with-claude/structured-outputs, "JSON Schema limitations").
+What it refuses goes into the description, as in Anthropic's own SDK (`anthropic.transform_schema`
+of 2.15.0; platform.claude.com/docs/en/build-with-claude/structured-outputs, "JSON Schema
+limitations"), but in words: a model reads them, and no keyword is taken for one that is sent.
 Imports no other dialect.
 """
 
@@ -21,6 +22,23 @@ _Schema = dict[str, Any]
 _COMBINING = {"anyOf": "anyOf", "oneOf": "anyOf", "allOf": "allOf"}
 """Of each combination, what it is written as."""
 _KEPT = ("description", "title", "default")
+_WORDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "exclusiveMinimum": "more than {}",
+    "exclusiveMaximum": "less than {}",
+    "multipleOf": "a multiple of {}",
+    "minLength": "a length of at least {}",
+    "maxLength": "a length of at most {}",
+    "pattern": "matches the regular expression {}",
+    "format": "in the format {}",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+    "uniqueItems": "no item twice: {}",
+    "minProperties": "at least {} members",
+    "maxProperties": "at most {} members",
+    "examples": "for example {}",
+}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -70,9 +88,15 @@ def _compiled(given: _Schema, *, path: str, depth: int) -> _Schema:
         written["format"] = left.pop("format")
     left.pop("$schema", None)
     if left:
-        untold = ", ".join(f"{name}: {msgspec.json.encode(value).decode()}" for name, value in left.items())
-        written["description"] = "\n\n".join(filter(None, (written.get("description"), f"{{{untold}}}")))
+        untold = "; ".join(_in_words(name, value) for name, value in left.items())
+        written["description"] = "\n\n".join(filter(None, (written.get("description"), f"({untold})")))
     return written
+
+
+def _in_words(name: str, value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    words = _WORDS.get(name)
+    return words.format(text) if words is not None else f"{name}: {text}"
 
 
 def _each(value: object, *, path: str, depth: int) -> _Schema:
