@@ -8,9 +8,11 @@ from msgspec.structs import replace
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, Sampling
 from modelplex.dialects.ollama import dialect as ollama
+from modelplex.dialects.openai_responses.compaction import read_compaction
 from modelplex.dialects.registry import DIALECTS, provider_dialect
 from tests.dialects.sides import all_dialects
-from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, page, reached
+from tests.matrix.members import MEMBERS_PAGE, members_page
+from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, markdown, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
 from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict
 
@@ -21,9 +23,17 @@ def test_the_page_says_what_the_code_does() -> None:
     assert PAGE.read_text() == page(), "run `make matrix`"
 
 
+def test_the_page_of_clients_says_what_becomes_of_each_member_of_the_newest() -> None:
+    """A new release of a client changes the page: its names are in the difference."""
+    assert MEMBERS_PAGE.read_text() == members_page(TARGETS, reached, markdown), "run `make matrix`"
+
+
 def test_every_form_of_client_and_provider_is_on_the_page() -> None:
+    # /responses/compact has the body of /responses.
     assert {form.dialect for form in FORMS} == {
-        name for name, dialect in all_dialects().items() if dialect.client and not dialect.reframe
+        name
+        for name, dialect in all_dialects().items()
+        if dialect.client and not dialect.reframe and dialect.client.read_call is not read_compaction
     }
     reachable = {target.dialect for form in FORMS for target in reached(form, TARGETS)}
     assert {name for name, dialect in all_dialects().items() if dialect.provider} <= reachable

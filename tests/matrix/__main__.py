@@ -1,5 +1,7 @@
-"""`make matrix`: writes docs/reference/dialects.md."""
+"""`make matrix`: writes docs/reference/dialects.md and docs/reference/clients.md."""
 
-from tests.matrix.page import PAGE, page
+from tests.matrix.members import MEMBERS_PAGE, members_page
+from tests.matrix.page import PAGE, TARGETS, markdown, page, reached
 
 PAGE.write_text(page())
+MEMBERS_PAGE.write_text(members_page(TARGETS, reached, markdown))

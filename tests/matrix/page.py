@@ -142,15 +142,15 @@ def _listed(models: Sequence[str]) -> str:
 
 def _table(form: Form, targets: Sequence[Target]) -> str:
     rows = [[probe.says, *(verdict(probe, form, target) for target in targets)] for probe in form.probes]
-    return _markdown(["in the request", *(f"to {target.title}" for target in targets)], rows)
+    return markdown(["in the request", *(f"to {target.title}" for target in targets)], rows)
 
 
 def _answers() -> str:
     rows = [[probe.says, *(answer_verdict(probe, form) for form in FORMS)] for probe in ANSWERS]
-    return _markdown(["in the answer", *(form.title for form in FORMS)], rows)
+    return markdown(["in the answer", *(form.title for form in FORMS)], rows)
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [list(head), ["---"] * len(head), *rows]
     written = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
     return written.replace(f"| {' | '.join(lines[1])} |", f"|{'---|' * len(head)}")
