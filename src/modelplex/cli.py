@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from modelplex.sandbox import bridge
 
         return bridge.run(arguments)
-    if arguments.command == "run":
+    if arguments.command in {"run", "replay"}:
         from modelplex.sandbox import run
 
         return run.run(arguments)

@@ -31,7 +31,7 @@ LISTED_WIDTH: Final = 12
 """Columns of a command's name in the list of commands."""
 
 GROUPS: Final = (
-    ("commands for agents", ("run", "bridge", "client")),
+    ("commands for agents", ("run", "replay", "bridge", "client")),
     ("commands for the configuration", ("init", "check", "import", "mcp")),
     ("commands for the record", ("runs", "show", "usage", "tail", "export", "stop")),
     ("commands for the shell", ("completion", "man")),
@@ -131,7 +131,7 @@ _LISTENING: Final = frozenset({SERVE, "check"})
 OPTIONS: Final = (
     Option(
         "--config",
-        _LISTENING | {"mcp", "run"} | record_options.NAMES,
+        _LISTENING | {"mcp", "run", "replay"} | record_options.NAMES,
         f"the TOML file with the settings (default: {DEFAULT_CONFIG} where it exists, else what is detected: keys in the environment, an Ollama on its usual "
         "port, and the built-in demo provider)",
         "FILE",
@@ -168,10 +168,12 @@ OPTIONS: Final = (
         "PATH",
         bridge.file_name,
     ),
-    Option("--no-reload", frozenset({SERVE, "run"}), "do not reload the config when the file changes"),
+    Option(
+        "--no-reload", frozenset({SERVE, "run", "replay"}), "do not reload the config when the file changes"
+    ),
     Option(
         "--verbose",
-        _LISTENING | {"mcp", "run"} | record_options.NAMES,
+        _LISTENING | {"mcp", "run", "replay"} | record_options.NAMES,
         "log more; bodies of requests and responses too, where the config has [log] bodies = true",
     ),
 )
@@ -315,6 +317,15 @@ def build_parser() -> Parser:
         **common,
     )
     run_options.add_arguments(run)
+    replay = commands.add_parser(
+        "replay",
+        usage="modelplex replay [options] RUN|FILE -- COMMAND ...",
+        help="run a program again on its recorded answers",
+        description="Run a program again on its recorded answers: without a provider, a key or a network.",
+        epilog=run_options.REPLAY_EXAMPLES,
+        **common,
+    )
+    run_options.add_arguments(replay, is_replay=True)
     forward = commands.add_parser(
         "bridge",
         usage="modelplex bridge (--socket PATH | --connect ADDRESS) [--listen ADDRESS] [-- COMMAND ...]",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Final, get_args
 
 from modelplex.config.address import provider_url, same_origin
@@ -47,6 +48,16 @@ _NAME = matching(
 
 _PLACE = matching(r"[A-Za-z0-9][A-Za-z0-9_.:-]*", "a name of letters, digits and dashes")
 
+
+def _pattern(text: str) -> str:
+    """Raises ValueError."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 QUIRKS: Final = rules_of(Quirks)
 PROVIDER: Final = rules_of(
     ProviderConfig,
@@ -73,6 +84,9 @@ PROVIDER: Final = rules_of(
     max_response_size=BYTES,
     quirks=lambda node: read_fields(node, QUIRKS)[0],
     allow=allowed_rules,
+    file=PATH,
+    folder=PATH,
+    volatile_texts=list_of(parsed(_pattern, "a regular expression"), "a list of regular expressions"),
 )
 
 _SYNONYMS: Final = {
@@ -137,6 +151,7 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
         _fill_places(node, facts, values)
         if "base_url" not in members:
             values["base_url"] = _own_address(node, facts, values)
+        _check_replay(node, str(values["type"]), members)
         if "auth" in members and "api_key" in members:
             members["auth"].reject("api_key or auth", found="both")
         elif not {"api_key", "auth"} & members.keys() and "base_url" in values:
@@ -146,6 +161,21 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
         return build(ProviderConfig, values)
 
     return read
+
+
+REPLAY: Final = "replay"
+_OF_REPLAY: Final = ("run", "file", "on_miss", "timing", "folder", "volatile_members", "volatile_texts")
+
+
+def _check_replay(node: TomlNode, kind: str, members: Collection[str]) -> None:
+    """Keys of recordings belong to one type, which needs one recording."""
+    if kind != REPLAY:
+        for name in _OF_REPLAY:
+            if name in members:
+                node.child(name).reject(f'no such key, which is for type = "{REPLAY}"')
+    elif ("run" in members) == ("file" in members):
+        found = "both run and file" if "run" in members else "neither"
+        node.child("run").reject("a run of the record, or else a file", found=found)
 
 
 def _fill_places(node: TomlNode, facts: TypeFacts, values: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from modelplex.config import agents, prices, tools
-from modelplex.config.detected import default_http, found_providers
+from modelplex.config.detected import DEMO, DEMO_PRIORITY, default_http, found_providers
 from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.providers import PROVIDER, provider
 from modelplex.config.rules import (
@@ -41,6 +41,7 @@ from modelplex.config.settings import (
     LogConfig,
     PackagesConfig,
     PolicyConfig,
+    ProviderConfig,
     RecordConfig,
     ServerConfig,
     TypeFacts,
@@ -177,8 +178,21 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
     if not config.providers:
         found = found_providers(root.document.environ, found_ollama=find_ollama(), types=types)
         config = msgspec.structs.replace(config, providers=found)
+    config = with_demo(config)
     prices.check_providers(root.get("prices"), config.prices, config.providers)
     return config
+
+
+def with_demo(config: Config) -> Config:
+    """The config with a demo provider, where a recording needs it and there is none. It serves
+    nothing else.
+    """
+    if not any(each.on_miss == DEMO for each in config.providers):
+        return config
+    if any(each.name == DEMO for each in config.providers):
+        return config
+    demo = ProviderConfig(name=DEMO, type=DEMO, models=(DEMO,), priority=DEMO_PRIORITY)
+    return msgspec.structs.replace(config, providers=(*config.providers, demo))
 
 
 def _targets(node: TomlNode) -> tuple[str, ...] | Faulty:

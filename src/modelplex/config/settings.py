@@ -203,6 +203,7 @@ class AwsAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
 ApiKey = Secret | KeyInFile | KeyFromCommand
 Auth = CommandAuth | OidcAuth | EntraAuth | GcpAuth | AwsAuth
+OnMiss = Literal["fail", "live", "demo"]
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +219,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     lacks      endpoints of its type that it does not have
     quirks     fields of `Quirks` that replace those of the type
     allow      rules of the sealed policy that are open for requests to this provider
+
+    Of the type "replay":
+    run, file  what it answers from: a run of the record store, or a recording
+    on_miss    what becomes of a request that was not recorded: an error, another provider, the demo
+    timing     streams take the time that they took
+    folder     the program's working folder now, where it may be another than the recorded one
+    volatile_members, volatile_texts  further rules of what differs between two runs: VolatileRules
     """
 
     name: str
@@ -243,6 +251,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     lacks: tuple[str, ...] = ()
     quirks: dict[str, object] = {}
     allow: tuple[AllowEntry, ...] = ()
+    run: str | None = None
+    file: str | None = None
+    on_miss: OnMiss = "fail"
+    timing: bool = False
+    folder: str | None = None
+    volatile_members: tuple[str, ...] = ()
+    volatile_texts: tuple[str, ...] = ()
 
 
 class FailoverConfig(msgspec.Struct, frozen=True, kw_only=True):

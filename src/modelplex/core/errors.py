@@ -13,6 +13,7 @@ candidate may do better.
         RequestTimeout  408  the body arrived too slowly
         TooLarge        413
         Misdirected     421  a Host that this listener does not serve
+        ReplayMiss      400  a request that was not recorded
       PolicyDenied      403  refused by policy; never retried
         OperatorStopped      ended from the page
         BudgetExceeded  402  an agent's budget is used up
@@ -30,6 +31,7 @@ candidate may do better.
       GatewayFault      500  the gateway's own
         StatePinned     503  the request has state that only one provider can read, and that one is
                              not available
+        RecordingUnreadable  a recording of the config cannot be read
         Busy            503  the gateway has no room for another request
         Stopping        503  the gateway is shutting down
       ClientClosed      499  the caller disconnected; only the Record shows it
@@ -188,6 +190,15 @@ class Misdirected(ClientError):
     default_code = "host_not_served"
 
 
+class ReplayMiss(ClientError):
+    """No recorded call has this request. A repetition would miss again: 400, which client libraries
+    do not repeat.
+    """
+
+    default_code = "replay_miss"
+    sdk_may_retry = False
+
+
 class PolicyDenied(ModelplexError):
     blame = "policy"
     default_status = 403
@@ -303,6 +314,13 @@ class InternalFault(GatewayFault):
 class StatePinned(GatewayFault):
     default_status = 503
     default_code = "state_pinned"
+    sdk_may_retry = False
+
+
+class RecordingUnreadable(GatewayFault):
+    """What a provider of the type "replay" answers from cannot be read."""
+
+    default_code = "recording_unreadable"
     sdk_may_retry = False
 
 

@@ -47,9 +47,10 @@ class CandidateSelection:
         """The lists of models from which they follow."""
 
     async def attempts(
-        self, request: RawRequest, caller: Caller
+        self, request: RawRequest, caller: Caller, *, only: tuple[str, ...] = ()
     ) -> tuple[list[Attempt], SealedPolicy | None]:
-        """The attempts in order, and the policy of a sealed caller.
+        """The attempts in order, and the policy of a sealed caller. `only` names providers that are
+        asked instead of those that serve the model.
 
         Raises:
             UnknownModel: no provider is known to serve the model.
@@ -58,7 +59,9 @@ class CandidateSelection:
         """
         wanted = (request.model, request.endpoint, caller.models, caller.priced_only, caller.sealed)
         attempts = self._remembered.get(wanted)
-        if attempts is None or self._remembered_of is not self._catalog.directory:
+        if only:
+            attempts = self._attempts_of(only, request)
+        elif attempts is None or self._remembered_of is not self._catalog.directory:
             attempts = await self._attempts(request, caller)
             self._remember(wanted, attempts)
         if self._keys.any_preferred:
@@ -78,6 +81,13 @@ class CandidateSelection:
             self._remembered_of = self._catalog.directory
             self._remembered.clear()
         self._remembered[wanted] = attempts
+
+    def _attempts_of(self, providers: tuple[str, ...], request: RawRequest) -> list[Attempt]:
+        return [
+            attempt
+            for name in providers
+            for attempt in self._upstreams[name].attempts(request.model, request.endpoint)
+        ]
 
     async def _attempts(self, request: RawRequest, caller: Caller) -> list[Attempt]:
         candidates = await self._catalog.candidates(request.model, globs=caller.models)

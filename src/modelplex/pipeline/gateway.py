@@ -31,7 +31,7 @@ from modelplex.dialects.parsed_request import (
 from modelplex.dialects.registry import DIALECTS, same_family, write_error
 from modelplex.pipeline.attempt import HUNG_UP, AttemptRunner, ErrorRules, RequestContext, parse
 from modelplex.pipeline.candidates import CandidateSelection
-from modelplex.pipeline.model_catalog import ModelCatalog
+from modelplex.pipeline.model_catalog import RECORDING, ModelCatalog
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import EgressRules
@@ -46,6 +46,7 @@ from modelplex.routing.failover import Exhausted, Outcome, plan
 from modelplex.routing.key_rotation import KeyRotation
 
 if TYPE_CHECKING:
+    from modelplex.pipeline.replay import ReplayStage
     from modelplex.pipeline.response_store import ResponseStore
 
 
@@ -80,6 +81,11 @@ class Gateway:
         self.responses = state.responses
         self._origins = state.origins
         self._chance = chance
+        self._replay: ReplayStage | None = None
+        if any(each.type == RECORDING for each in upstreams.values()):
+            from modelplex.pipeline.replay import ReplayStage
+
+            self._replay = ReplayStage(upstreams.values(), egress=egress, offload=state.offload)
         keys = KeyRotation()
         self.selection = CandidateSelection(
             upstreams, catalog=catalog, prices=prices, egress=egress, keys=keys, offload=state.offload
@@ -113,13 +119,19 @@ class Gateway:
 
     async def _answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
         caller = record.caller
+        only: tuple[str, ...] = ()
+        if self._replay is not None:
+            found = await self._replay.answer(request, output, record)
+            if found is None:
+                return
+            only = found
         stored: StoredResponses | None = None
         if DIALECTS[request.dialect].storage is not None:
             request, stored = await open_stored(
                 request, self.responses, owner=caller.owner, offload=self.offload
             )
             record.previous_response = stored.previous if stored is not None else None
-        attempts, policy = await self.selection.attempts(request, caller)
+        attempts, policy = await self.selection.attempts(request, caller, only=only)
         if (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None:
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return

@@ -30,6 +30,8 @@ a request for each.
 """
 LIST_WAIT_S = 5.0
 """Seconds that a request with an unknown name waits for the lists."""
+RECORDING = "replay"
+"""The type of a provider that answers from a recording."""
 REMEMBERED = 4096
 """Names whose candidates are cached until a list changes."""
 
@@ -57,6 +59,7 @@ class ModelCatalog:
         self._found: dict[str, tuple[Candidate, ...]] = {}
         self.faults: dict[str, str] = {}
         self.directory = directory_of(config)
+        self._recordings = frozenset(p.name for p in config.providers if p.type == RECORDING)
 
     def __repr__(self) -> str:
         return f"<ModelCatalog {len(self.directory.model_names())} names, {len(self._listed)} providers listed, {len(self.faults)} faults>"
@@ -87,7 +90,7 @@ class ModelCatalog:
     async def _candidates(self, name: str) -> tuple[Candidate, ...]:
         unsure = any(not s.configured and s.listed is None for s in self.directory.served)
         try:
-            found = resolve(self.directory, name)
+            found = self._resolved(name)
         except UnknownModel:
             if not self._listed:
                 raise
@@ -95,7 +98,15 @@ class ModelCatalog:
             if not (unsure and self._fetching is not None) or self._is_certain(found):
                 return found
         await self.wait_for_fresh_lists()
-        return resolve(self.directory, name)
+        return self._resolved(name)
+
+    def _resolved(self, name: str) -> tuple[Candidate, ...]:
+        """Who serves the name besides recordings, which are asked before."""
+        directory = self.directory
+        if self._recordings:
+            live = tuple(s for s in directory.served if s.provider not in self._recordings)
+            directory = msgspec.structs.replace(directory, served=live)
+        return resolve(directory, name)
 
     async def wait_for_lists(self) -> None:
         """Wait, for at most LIST_WAIT_S, for the lists that are being fetched."""

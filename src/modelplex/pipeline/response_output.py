@@ -20,6 +20,7 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
     dialect           the client's
     provider, model   of the last attempt; both empty where there was none
     overhead          the gateway's seconds until the upstream request was sent; None: not reported
+    recording         the id of the recorded call that is the answer
     exhausted         providers whose usage limit this request found to be reached
     upstream_headers  headers of the provider's response that are passed on
     may_retry         False tells the client's library not to retry
@@ -36,6 +37,7 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     stripped: tuple[StrippedValue, ...] = ()
     exhausted: tuple[str, ...] = ()
+    recording: str = ""
     upstream_headers: tuple[tuple[bytes, bytes], ...] = ()
     may_retry: bool = True
     retry_after: float | None = None

@@ -153,6 +153,12 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         _REPEATED,
         "a tag of this run in the record, such as pr=12; may be repeated",
     ),
+    (
+        "--record",
+        "FILE",
+        _FILE,
+        "write the run to this file too, as a recording for modelplex replay, which can be checked in",
+    ),
     ("--no-record", "", _SWITCH, "do not record what the program sends and receives"),
     ("--check", "", _SWITCH, "run no program, and test from inside what is closed"),
     ("--no-reload", "", _SWITCH, "the started gateway does not reload its config when the file changes"),
@@ -160,8 +166,36 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    for flag, metavar, settings, text in _OPTIONS:
+REPLAY_EXAMPLES: Final = """\
+examples:
+  modelplex run --record bug.jsonl codex exec "Fix the test"    record a run
+  modelplex replay bug.jsonl codex exec "Fix the test"          the same again, without a provider, a key or a network
+  modelplex replay run-5f0c2a1b -- python agent.py              a run of the record: modelplex runs lists them
+  modelplex replay --on-miss live bug.jsonl -- ./task           requests that were not recorded go to the config's providers
+
+Options stand before the recording; those of modelplex run hold here too.
+"""
+_REPLAY_OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
+    (
+        "--on-miss",
+        "WHAT",
+        {"choices": ("fail", "live", "demo"), "default": "fail"},
+        "what becomes of a request that was not recorded: fail (the default: an error that names the first difference), live (the config's providers answer) or demo (the built-in demo answers)",
+    ),
+    ("--timing", "", _SWITCH, "answers take the time that they took"),
+)
+NOT_OF_REPLAY: Final = ("--socket", "--check")
+"""A replay has a gateway of its own, and a program."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, is_replay: bool = False) -> None:
+    """Those of `modelplex run`, or of `modelplex replay`."""
+    for flag, metavar, settings, text in (*(_REPLAY_OPTIONS if is_replay else ()), *_OPTIONS):
+        if is_replay and flag in NOT_OF_REPLAY:
+            continue
         named: dict[str, Any] = {"metavar": metavar} if metavar else {}
         parser.add_argument(flag, help=text, **settings, **named)
+    parser.set_defaults(is_replay=is_replay)
+    if is_replay:
+        parser.set_defaults(check=False)
     add_command_line(parser)

@@ -114,17 +114,27 @@ def config_for_socket(
 
 def main(argv: list[str]) -> int:
     from modelplex.config import ConfigError, load
+    from modelplex.config.recordings import ReplayPlan, with_recording
+    from modelplex.config.settings import Config
     from modelplex.server import process
 
     arguments = _parse(argv)
+    replay: ReplayPlan | None = None
+    if arguments.replay is not None:
+        import msgspec
+
+        replay = msgspec.json.decode(arguments.replay, type=ReplayPlan)
 
     def adapt(config: Config) -> Config:
+        if replay is not None:
+            config = with_recording(config, replay)
         return config_for_socket(
             config, arguments.socket, agent=arguments.agent, admin_socket=arguments.admin_socket
         )
 
     try:
-        config = adapt(load(arguments.config, environ=os.environ))
+        config = Config() if arguments.config is None else load(arguments.config, environ=os.environ)
+        config = adapt(config)
     except ConfigError as error:
         sys.stderr.write(f"modelplex: {error.sentence}\n")
         return WRONG
@@ -146,9 +156,8 @@ def main(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="modelplex.sandbox.gateway", allow_abbrev=False)
-    for name in ("--config", "--socket"):
-        parser.add_argument(name, required=True)
-    for name in ("--agent", "--uses", "--admin-socket"):
+    parser.add_argument("--socket", required=True)
+    for name in ("--config", "--agent", "--uses", "--admin-socket", "--replay"):
         parser.add_argument(name)
     for name in ("--no-reload", "--verbose"):
         parser.add_argument(name, action="store_true")

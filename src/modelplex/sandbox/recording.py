@@ -49,7 +49,7 @@ class Recording:
         from modelplex.server.record_store import OFF, RUN_VARIABLE, SHARED
 
         self._config = config
-        self._id = f"run-{os.urandom(4).hex()}"
+        self.id = f"run-{os.urandom(4).hex()}"
         self._is_own = not (arguments.no_record or arguments.check or arguments.socket is not None)
         described = OFF
         if self._is_own and agent is not None and agent.socket is not None:
@@ -60,7 +60,7 @@ class Recording:
 
             repository, branch = map(_printable, git_facts(Path.cwd()))
             run = RunInfo(
-                id=self._id,
+                id=self.id,
                 started=time.time() if now is None else now,
                 agent=agent.name if agent is not None else "",
                 command=_printable(shlex.join(command)),
@@ -73,7 +73,7 @@ class Recording:
         self.environ: Mapping[str, str] = {RUN_VARIABLE: described}
 
     def __repr__(self) -> str:
-        return f"<Recording {self._id if self._is_own else 'off'}>"
+        return f"<Recording {self.id if self._is_own else 'off'}>"
 
     def print_summary(self) -> None:
         """One line on stderr about a run with calls. The terminal may be gone."""
@@ -101,7 +101,7 @@ class Recording:
         except (ConfigError, StoreError):
             return None
         try:
-            run = one_run(database, self._id)
+            run = one_run(database, self.id)
         except StoreError:
             run = None
         finally:

@@ -49,6 +49,7 @@ from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
 from modelplex.sandbox.recording import Recording, is_tag
+from modelplex.sandbox.replayed import open_target, read_plan, recording_to
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
 from modelplex.sandbox.streams import check_streams
 
@@ -93,11 +94,15 @@ def run(arguments: argparse.Namespace) -> int:
     from modelplex.config import ConfigError
 
     try:
+        replay = read_plan(arguments, config_path(arguments))
         preset = choose_preset(arguments)
         command = _command(arguments)
         _check_system()
         apply_profiles(arguments, report=print_error)
         agent = choose_agent(arguments, config_path(arguments))
+        if replay is not None and agent is not None:
+            agent = agent._replace(socket=None)  # a gateway of its own, with the agent's limits
+        target = open_target(arguments, agent, config_path(arguments))
         packages = package_options(arguments)
     except WrongArguments as fault:
         print_error(fault.sentence)
@@ -110,11 +115,12 @@ def run(arguments: argparse.Namespace) -> int:
         command, agent_home = _prepare_preset(preset, arguments)
     recording = Recording(arguments, command, agent, config_path(arguments))
     with (
+        recording_to(target, recording.id, config_path(arguments)),
         _private_folder() as private,
         _log(private, verbose=arguments.verbose) as log,
         provided(arguments, private, log) as found,
     ):
-        if preset is not None and config_path(arguments) is None and arguments.socket is None:
+        if preset is not None and config_path(arguments) is None and arguments.socket is None and not replay:
             arguments.config = _map_models(preset, private)
         gateway = gateway_of_run(arguments, agent, private, log, environ=recording.environ)
         mirrored = package_mirror(arguments, packages, private, log, environ=recording.environ)

@@ -26,6 +26,7 @@ from modelplex.sandbox.arguments import CONFIG
 from modelplex.sandbox.errors import CannotRun
 from modelplex.sandbox.gateway import MORE, RUNS
 from modelplex.sandbox.plan import working_folder
+from modelplex.sandbox.replayed import options_of
 
 START_TIMEOUT_S: Final = 30.0
 """Until the gateway listens: far above what it needs, also on a busy machine."""
@@ -108,7 +109,8 @@ def gateway_of_run(
         folder = private / "gateway"
         folder.mkdir(mode=0o700)
         path = str(folder / "modelplex.socket")
-        argv = ["modelplex" if config_path(arguments) is None else "modelplex.sandbox.gateway"]
+        is_plain = config_path(arguments) is None and not arguments.is_replay
+        argv = ["modelplex" if is_plain else "modelplex.sandbox.gateway"]
         argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else []), *_admin_socket()]
         popen = _start([*argv, *_forwarded_options(arguments)], log, environ=environ)
         try:
@@ -134,6 +136,7 @@ def _forwarded_options(arguments: argparse.Namespace) -> list[str]:
         real = os.path.realpath(config)
         argv += ["--config", real]
         no_reload = no_reload or _is_writable_inside(real, arguments)
+    argv += options_of(arguments)
     return [*argv, *["--no-reload"] * no_reload, *["--verbose"] * arguments.verbose]
 
 

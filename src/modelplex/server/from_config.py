@@ -26,7 +26,7 @@ from modelplex.routing.failover import FailoverRules
 from modelplex.server.address import Address, Unix, Vsock, parse_http
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.origin import Hosts
-from modelplex.server.record_store import store_secrets
+from modelplex.server.record_store import store_place, store_secrets
 
 MACHINE_ID = Path("/etc/machine-id")
 ADMIN_MODE = 0o600
@@ -85,14 +85,29 @@ def build_upstreams(
     built: dict[str, Upstream] = {}
     for provider in by_priority(config):
         row = TYPES[provider.type]
-        built[provider.name] = (
-            DemoUpstream(provider, row, time)
-            if provider.type == "demo"
-            else HttpUpstream(
-                provider, row, client, clock=time, failed_command=partial(failed_command, provider.name)
-            )
-        )
+        match provider.type:
+            case "demo":
+                built[provider.name] = DemoUpstream(provider, row, time)
+            case "replay":
+                from modelplex.pipeline.replay import ReplayUpstream
+
+                built[provider.name] = ReplayUpstream(provider, store=partial(record_place, config))
+            case _:
+                built[provider.name] = HttpUpstream(
+                    provider, row, client, clock=time, failed_command=partial(failed_command, provider.name)
+                )
     return built
+
+
+def record_place(config: Config) -> str:
+    """Where the record store is. Raises RecordingError."""
+    from modelplex.records.store.database import StoreError
+    from modelplex.replay.recording import RecordingError
+
+    try:
+        return store_place(config, os.environ)
+    except StoreError as error:
+        raise RecordingError(error.sentence) from None
 
 
 def dialects_of(config: Config) -> frozenset[str]:

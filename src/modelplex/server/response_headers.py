@@ -36,6 +36,8 @@ def response_headers(head: ResponseHead) -> bytes:
         more.append((b"x-modelplex-changes", changes_value(head.changes)))
     if head.stripped:
         more.append((b"x-modelplex-stripped", stripped_value(head.stripped)))
+    if head.recording:
+        more.append((b"x-modelplex-recording", visible(head.recording)))
     if head.exhausted:
         more.append((b"x-modelplex-exhausted", b",".join(visible(name) for name in head.exhausted)))
     upstream = head.upstream_headers
