@@ -16,7 +16,8 @@ def body(text: str, **more: Any) -> bytes:
 
 
 def key(matcher: Matcher, content: bytes, **more: Any) -> bytes:
-    return matcher.key_of(content, **{"endpoint": "messages", "model": "m", "stream": False, **more})
+    settings: dict[str, Any] = {"endpoint": "messages", "model": "m", "stream": False, **more}
+    return matcher.key_of(content, **settings)
 
 
 @pytest.mark.parametrize(

@@ -20,24 +20,23 @@ BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 3000 + b'
 
 
 def record(number: int, **more: Any) -> Record:
-    return Record(
-        **{
-            "id": f"mpx-{number}",
-            "started": 1000.0 + number,
-            "listener": "unix",
-            "client": "",
-            "endpoint": "messages",
-            "dialect": "anthropic_messages",
-            "requested_model": "m",
-            "status": 200,
-            "usage": Usage(fresh=3, cache_read=4, output=2),
-            "request_body": BODY,
-            "response_body": b"data: %d\n\n" % number,
-            "bytes_out": 9,
-            "stream": True,
-            **more,
-        }
-    )
+    settings: dict[str, Any] = {
+        "id": f"mpx-{number}",
+        "started": 1000.0 + number,
+        "listener": "unix",
+        "client": "",
+        "endpoint": "messages",
+        "dialect": "anthropic_messages",
+        "requested_model": "m",
+        "status": 200,
+        "usage": Usage(fresh=3, cache_read=4, output=2),
+        "request_body": BODY,
+        "response_body": b"data: %d\n\n" % number,
+        "bytes_out": 9,
+        "stream": True,
+        **more,
+    }
+    return Record(**settings)
 
 
 def write(folder: Path, *records: Record | ToolRecord, content: bool = True) -> str:
