@@ -23,6 +23,7 @@ COMMANDS: dict[str, list[str]] = {
     SERVE: [],
     "check": ["check"],
     "run": ["run", "--", "true"],
+    "replay": ["replay", "run-1", "--", "true"],
     "bridge": ["bridge", "--", "true"],
     "mcp": ["mcp", "list"],
     "runs": ["runs"],

@@ -40,10 +40,6 @@ PIECE: Final = 65_536
 """Bytes of a stream that are written at once."""
 
 
-class RecordedFailure(ProviderError):
-    """The recorded answer is an error. Only the Record shows this one."""
-
-
 class ReplayUpstream:
     """A recording as a provider. It is loaded with the first request. `store` gives the place of
     the record store; it may raise RecordingError.
@@ -213,7 +209,7 @@ class ReplayStage:
         failure: ModelplexError | None = None
         if call.outcome != "ok" or call.status >= 400:
             failure = detached(
-                RecordedFailure(
+                ProviderError(
                     call.error or "The recorded call did not end well.",
                     status=call.status or None,
                     code=call.code,
