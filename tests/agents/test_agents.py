@@ -46,7 +46,7 @@ class Place:
         text = next(part for part in PAGE.read_text().split("\n## ") if part.startswith(f"{section}\n"))
         for path, content in FILE.findall(text):
             file = self.home / path
-            file.parent.mkdir(parents=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
         lines = [line for block in ENVIRONMENT.findall(text) for line in block.splitlines()]
         return dict(line.split("=", 1) for line in lines)
@@ -56,7 +56,9 @@ class Place:
 class Agent:
     """`start` returns the command and environment. `tools` are the arguments of the call, by the
     tool's names in versions of the agent. `keeps_thoughts`: the agent sends signed thinking back.
-    `socket` is the variable with which it needs no bridge. `text` is for an agent without tools.
+    `socket` is the variable with which it needs no bridge. `text` is for an agent without tools,
+    `ends` the last call of one that ends by a call. `runs`: how often it runs two calls that are
+    the same, of which Kimi Code runs one.
     """
 
     start: Callable[[Place], tuple[list[str], Mapping[str, str]]]
@@ -64,6 +66,8 @@ class Agent:
     path: str
     tools: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     text: str = ""
+    ends: tuple[str, dict[str, Any]] | None = None
+    runs: int = 2
     model: str = MODEL
     keeps_thoughts: bool = False
     socket: str = ""
@@ -102,6 +106,11 @@ def gemini(place: Place) -> tuple[list[str], Mapping[str, str]]:
     return [*command, *flags], place.settings("gemini-cli")
 
 
+def qwen(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    command = script("", "qwen")
+    return [*command, "--approval-mode", "yolo", "--prompt", TASK], place.settings("Qwen Code")
+
+
 def pi(place: Place) -> tuple[list[str], Mapping[str, str]]:
     command = script("@earendil-works/pi-coding-agent", "dist/cli.js")
     return [*command, "--provider", "modelplex", "--model", "my-model", "-p", TASK], place.settings("pi")
@@ -118,13 +127,41 @@ def llm(place: Place) -> tuple[list[str], Mapping[str, str]]:
     return [*command, TASK], {**place.settings("llm"), "LLM_USER_PATH": str(place.home / "llm")}
 
 
+def cline(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    command = platform("@cline/cli", "bin", "cline")
+    return [command, "--json", TASK], place.settings("Cline")
+
+
+def continue_cli(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    environ = place.settings("Continue")
+    config = str(place.home / ".continue" / "config.yaml")
+    return [*script("", "cn"), "--config", config, "--auto", "-p", TASK], environ
+
+
+def kimi(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    return [*script("", "kimi"), "-p", TASK], place.settings("Kimi Code")
+
+
+def mini(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    command = [python("older"), "-m", "minisweagent.run.mini", "--model", "openai/my-model", "--yolo"]
+    return [*command, "--exit-immediately", "--task", TASK], place.settings("mini-swe-agent")
+
+
+def inspect(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    return [python("inspect"), str(PROGRAMS / "inspect_task.py")], place.settings("inspect_ai")
+
+
 def toolkit(name: str, base: str) -> Callable[[Place], tuple[list[str], Mapping[str, str]]]:
+    venv = "older" if name == "strands" else "toolkits"
+
     def start(place: Place) -> tuple[list[str], Mapping[str, str]]:
-        command = [python("toolkits"), str(PROGRAMS / "toolkit.py"), name, BASE + base, MODEL, MARKER]
+        command = [python(venv), str(PROGRAMS / "toolkit.py"), name, BASE + base, MODEL, MARKER]
         return command, {
             "OPENAI_BASE_URL": BASE + base,
             "OPENAI_API_KEY": "unused",
             "OLLAMA_HOST": BASE + base,
+            "ANTHROPIC_BASE_URL": BASE,
+            "ANTHROPIC_API_KEY": "unused",
         }
 
     return start
@@ -168,6 +205,7 @@ AGENTS: dict[str, Agent] = {
         model="gemini-2.5-flash",
     ),
     "pi": Agent(pi, "anthropic", CHAT, _shell("bash")),
+    "qwen-code": Agent(qwen, "anthropic", CHAT, _shell("run_shell_command", description="Writes the marker")),
     "aider": Agent(aider, "anthropic", CHAT, text=f"{MARKER}\n```\nit ran\n```\n\n"),
     "llm": Agent(llm, "ollama", CHAT, _writes()),
     "openai-agents": Agent(toolkit("openai-agents", "/v1"), "openai", RESPONSES, _writes()),
@@ -179,6 +217,22 @@ AGENTS: dict[str, Agent] = {
     "vercel-anthropic": Agent(vercel("anthropic"), "openai", MESSAGES, _writes()),
     "langchain-openai": Agent(toolkit("langchain-openai", "/v1"), "anthropic", CHAT, _writes()),
     "ollama-python": Agent(toolkit("ollama-python", ""), "anthropic", "api/chat", _writes()),
+    "cline": Agent(cline, "ollama", CHAT, {"run_commands": {"commands": [SHELL]}}),
+    "continue": Agent(continue_cli, "anthropic", CHAT, _shell("Bash")),
+    "kimi-code": Agent(kimi, "ollama", CHAT, _shell("Bash"), runs=1),
+    "mini-swe-agent": Agent(
+        mini,
+        "anthropic",
+        CHAT,
+        _shell("bash"),
+        ends=("bash", {"command": f"echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT; echo {FINAL[-1]}"}),
+    ),
+    "inspect-ai": Agent(inspect, "anthropic", RESPONSES, _writes()),
+    "agno": Agent(toolkit("agno", "/v1"), "anthropic", CHAT, _writes()),
+    "strands": Agent(toolkit("strands", "/v1"), "anthropic", CHAT, _writes()),
+    "claude-agent-sdk": Agent(
+        toolkit("claude-agent-sdk", ""), "openai", MESSAGES, _shell("Bash", description="Writes the marker")
+    ),
     "langchain-anthropic": Agent(toolkit("langchain-anthropic", ""), "ollama", MESSAGES, _writes()),
 }
 
@@ -213,7 +267,7 @@ models = ["up-model"]
 @pytest.mark.parametrize("name", AGENTS)
 async def test_an_agent_does_its_task_with_a_model_of_another_dialect(name: str, place: Place) -> None:
     agent = AGENTS[name]
-    play = Play(agent.tools, agent.text)
+    play = Play(agent.tools, agent.text, agent.ends)
     async with playing(agent.upstream, play) as upstream:
         config = config_for(agent.upstream, url=upstream.url)
         async with gateway(config, folder=place.home.parent) as gw:
@@ -233,7 +287,7 @@ async def test_an_agent_does_its_task_with_a_model_of_another_dialect(name: str,
             marker = place.work / MARKER
             assert marker.exists(), facts
             # Two parallel calls; aider writes the text into the file.
-            assert marker.read_text() == "it ran\n" * (2 if agent.tools else 1), facts
+            assert marker.read_text() == "it ran\n" * (agent.runs if agent.tools else 1), facts
             assert FINAL[-1] in output_of(done), facts
             assert play.answers == 1, facts
             assert len(play.results) == (2 if agent.tools else 0), facts

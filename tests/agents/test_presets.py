@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.agents.installed import MODULES, platform
+from tests.agents.installed import HOME, MODULES, platform
 from tests.agents.scripted import FINAL, Play, playing
 from tests.agents.terminals import Terminal, terminal
 from tests.agents.test_agents import AGENTS, MARKER, config_for
@@ -26,17 +26,18 @@ CTRL_C, CTRL_D = b"\x03", b"\x04"
 @dataclass
 class Driven:
     """`program` is a path of the installed program. `ready` is on its screen once it takes a task,
-    `done` after a task, and `again` after `quits` where that does not end it yet. `agent` names the
-    play in test_agents.py.
+    `done` after a task, and `again` after `quits` where that does not end it yet: then `leave` is
+    typed. `agent` names the play in test_agents.py.
     """
 
     agent: str
     program: str
     ready: str
     done: str = FINAL[-1]
-    again: str = ""
     arguments: tuple[str, ...] = ()
     quits: bytes = CTRL_C
+    again: str = ""
+    leave: str = ""
 
 
 def installed() -> dict[str, Driven]:
@@ -46,14 +47,41 @@ def installed() -> dict[str, Driven]:
             platform("@anthropic-ai/claude-code", "claude"),
             "Claude Code v",
             again="again to exit",
+            leave="/exit",
             arguments=("--dangerously-skip-permissions",),
         ),
         "codex": Driven("codex", str(MODULES / ".bin" / "codex"), "Ask Codex to do anything", "Worked for"),
         "pi": Driven("pi", str(MODULES / ".bin" / "pi"), "escape interrupt", quits=CTRL_D),
+        "gemini": Driven(
+            "gemini-cli",
+            str(MODULES / ".bin" / "gemini"),
+            "Type your message",
+            again="again to exit",
+            leave="/quit",
+            arguments=("--approval-mode", "yolo"),
+        ),
+        "opencode": Driven("opencode", platform("opencode", "bin", "opencode"), "Ask anything"),
+        "qwen": Driven(
+            "qwen-code",
+            str(MODULES / ".bin" / "qwen"),
+            "Type your message",
+            again="again to exit",
+            leave="/quit",
+            arguments=("--approval-mode", "yolo"),
+        ),
+        "aider": Driven(
+            "aider",
+            str(HOME / "aider" / "bin" / "aider"),
+            "Repo-map: disabled",
+            "Applied edit to",
+            arguments=(MARKER,),
+            again="again to exit",
+            leave="/exit",
+        ),
     }
 
 
-NAMES = ["claude", "codex", "pi"]
+NAMES = ["claude", "codex", "pi", "gemini", "opencode", "qwen", "aider"]
 
 
 @contextmanager
@@ -73,11 +101,11 @@ def somebody(name: str, program: Driven, preset: str) -> Generator[tuple[Person,
         yield who, environ
 
 
-async def quit_by_keys(screen: Terminal, driven: Driven) -> int:
+async def ended(screen: Terminal, driven: Driven) -> int:
     screen.press(driven.quits)
     if driven.again:
         await screen.expect(driven.again)
-        screen.press(driven.quits)
+        return await screen.leave(driven.leave)
     return await screen.ended()
 
 
@@ -86,7 +114,7 @@ async def quit_by_keys(screen: Terminal, driven: Driven) -> int:
 async def test_an_agent_works_in_a_terminal(name: str, user: str) -> None:
     driven = installed()[name]
     agent = AGENTS[driven.agent]
-    play = Play(agent.tools, agent.text)
+    play = Play(agent.tools, agent.text, agent.ends)
     async with playing(agent.upstream, play) as upstream:
         with somebody(user, driven, name) as (who, environ):
             config = who.folder.parent / "config.toml"
@@ -97,9 +125,11 @@ async def test_an_agent_works_in_a_terminal(name: str, user: str) -> None:
                 await screen.type(TASK)
                 await screen.expect(FINAL[-1])
                 await screen.expect(driven.done)
-                assert await quit_by_keys(screen, driven) == 0, screen.text
+                assert await ended(screen, driven) == 0, screen.text
                 await screen.expect("the record: modelplex show run-")
-                assert (who.folder / MARKER).read_text() == "it ran\n" * 2, screen.text
+                assert (who.folder / MARKER).read_text() == "it ran\n" * (2 if agent.tools else 1), (
+                    screen.text
+                )
             async with terminal(command, cwd=who.folder, environ=environ) as screen:
                 await screen.expect(driven.ready)
-                assert await quit_by_keys(screen, driven) == 0, screen.text
+                assert await ended(screen, driven) == 0, screen.text

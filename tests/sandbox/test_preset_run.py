@@ -57,6 +57,22 @@ def test_a_preset_makes_the_command_and_the_home(account: Path) -> None:
     assert release_line(run) == "Mine 1.1 is newer than 1.0, with which its preset was tested"
 
 
+def test_arguments_outside_git(account: Path, tmp_path: Path) -> None:
+    file = account / ".config" / "modelplex" / "presets" / "mine.toml"
+    file.write_text(MINE.replace("[environment]", 'arguments_outside_git = ["--no-git"]\n[environment]'))
+    run = choose_preset(parse(["run", "mine"]))
+    assert run is not None
+    folder = tmp_path / "project" / "below"
+    folder.mkdir(parents=True)
+
+    def words() -> list[str]:
+        return run.prepare(home="/h", folder=str(folder), model=None, has_instructions=False)[0][1:]
+
+    assert words() == ["--home", "/h", "--no-git"]
+    (folder.parent / ".git").mkdir()
+    assert words() == ["--home", "/h"]
+
+
 @pytest.mark.parametrize("words", [["--", "mine"], ["sh", "-c", "true"], ["./mine"], ["--check"]])
 def test_what_is_no_preset_is_a_command(words: list[str], account: Path) -> None:
     assert choose_preset(parse(["run", *words])) is None

@@ -34,10 +34,15 @@ class AgentHome(NamedTuple):
     environ: dict[str, str]
 
 
+def working_tree(folder: str) -> str | None:
+    """The root of the Git working tree that this folder is in."""
+    path = Path(folder)
+    return next((str(each) for each in (path, *path.parents) if (each / ".git").exists()), None)
+
+
 def project_of(folder: str) -> str:
     """The root of the working tree that this folder is in, else the folder."""
-    path = Path(folder)
-    return next((str(each) for each in (path, *path.parents) if (each / ".git").exists()), folder)
+    return working_tree(folder) or folder
 
 
 def home_folder(name: str, project: str, *, environ: Mapping[str, str]) -> Path:

@@ -63,9 +63,9 @@ class PresetModel(msgspec.Struct, frozen=True, kw_only=True):
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """`programs` are names on the PATH, the first one found is started; `tested` is "" where it was
-    started with none. `package` is its name in a
-    Python environment. `keep` are folders of the home that stay between runs, and `instructions`
-    paths of the home that `--instructions` shows.
+    started with none. `package` is its name in a Python environment. `arguments_outside_git` are
+    added in a folder that is in no Git repository. `keep` are folders of the home that stay between
+    runs, and `instructions` paths of the home that `--instructions` shows.
     """
 
     title: str
@@ -76,6 +76,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     model: PresetModel
     package: str = ""
     arguments: tuple[str, ...] = ()
+    arguments_outside_git: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     keep: tuple[str, ...] = ()
     files: tuple[PresetFile, ...] = ()
@@ -154,6 +155,7 @@ _PRESET: Final = _complete(
         programs=list_of(text("a program's name"), "a list of programs", least=1, single=str),
         model=_complete(PresetModel, _MODEL),
         arguments=_TEMPLATES,
+        arguments_outside_git=_TEMPLATES,
         environment=_VARIABLES,
         keep=_PATHS,
         files=tables(_file),

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from modelplex.sandbox.agent_home import AgentHome, prepare_home
+from modelplex.sandbox.agent_home import AgentHome, prepare_home, working_tree
 from modelplex.sandbox.bridge import command_of
 from modelplex.sandbox.errors import WrongArguments
 from modelplex.sandbox.found_models import config_text, find_model, list_ollama, mapping_line
@@ -34,6 +34,8 @@ class PresetRun(NamedTuple):
         preset = self.preset
         values = placeholders(home=home, folder=folder, model=model or preset.model.default)
         words = [*preset.arguments, *(preset.model.arguments if model is not None else ())]
+        if working_tree(folder) is None:
+            words += preset.arguments_outside_git
         prepared = prepare_home(
             self.name, preset, values, environ=os.environ, has_instructions=has_instructions
         )

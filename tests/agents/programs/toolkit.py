@@ -104,7 +104,43 @@ async def ollama() -> None:
     print()
 
 
+async def agno() -> None:
+    from agno.agent import Agent
+    from agno.models.openai import OpenAILike
+
+    agent = Agent(
+        model=OpenAILike(id=MODEL, base_url=BASE, api_key="unused"), tools=[write_marker], telemetry=False
+    )
+    async for event in agent.arun(PROMPT, stream=True):
+        print(getattr(event, "content", None) or "", end="")
+    print()
+
+
+async def strands() -> None:
+    from strands import Agent, tool
+    from strands.models.openai import OpenAIModel
+
+    model = OpenAIModel(client_args={"base_url": BASE, "api_key": "unused"}, model_id=MODEL)
+    agent = Agent(model=model, tools=[tool(write_marker)], callback_handler=None)
+    async for event in agent.stream_async(PROMPT):
+        print(event.get("data", ""), end="")
+    print()
+
+
+async def claude_agent() -> None:
+    from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, TextBlock, query
+
+    options = ClaudeAgentOptions(allowed_tools=["Bash"], model=MODEL)
+    async for message in query(prompt=PROMPT, options=options):
+        if isinstance(message, AssistantMessage):
+            print(*(block.text for block in message.content if isinstance(block, TextBlock)), sep="", end="")
+    print()
+
+
 RUNS = {
+    "agno": agno,
+    "strands": strands,
+    "claude-agent-sdk": claude_agent,
     "ollama": ollama,
     "openai-agents": openai_agents,
     "pydantic-ai": pydantic_ai,
