@@ -1,6 +1,8 @@
 """Links, citations and prose of the documents."""
 
+import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -287,3 +289,41 @@ def test_a_decision_that_the_index_leaves_out_is_named(tmp_path: Path) -> None:
     (tmp_path / "0001-a.md").touch()
     (tmp_path / "0002-b.md").touch()
     assert unlisted_decisions(tmp_path) == ["0002-b.md"]
+
+
+# --- versions of agents
+
+
+def pinned_agents() -> dict[str, str]:
+    """The version of each package that `make agents` installs."""
+    folder = ROOT / "tests" / "agents"
+    node = json.loads((folder / "package.json").read_text())
+    lines = [line for file in folder.glob("*.in") for line in file.read_text().splitlines()]
+    python = (re.split(r"(?:\[.*\])?==", line) for line in lines)
+    return node["dependencies"] | node["optionalDependencies"] | dict(python)
+
+
+PRESETS = {
+    "aider": "aider-chat",
+    "claude": "@anthropic-ai/claude-code",
+    "codex": "@openai/codex",
+    "gemini": "@google/gemini-cli",
+    "opencode": "opencode-linux-x64",
+    "pi": "@earendil-works/pi-coding-agent",
+    "qwen": "@qwen-code/qwen-code",
+}
+
+
+def test_presets_and_their_page_name_the_tested_releases() -> None:
+    pinned = pinned_agents()
+    page = (ROOT / "docs" / "how-to" / "agents.md").read_text()
+    folder = ROOT / "src" / "modelplex" / "sandbox" / "presets"
+    tested = {file.stem: tomllib.loads(file.read_text())["tested"] for file in folder.glob("*.toml")}
+    assert {name: release for name, release in tested.items() if release} == {
+        name: pinned[package] for name, package in PRESETS.items()
+    }
+    for name in PRESETS:
+        assert f"| `{name}` | {tested[name]} |" in page
+    named = re.findall(r"^\| \[[^\]]*\]\(#[^)]*\) \| ([\d.]+) \|", page, re.MULTILINE)
+    assert len(named) > 16
+    assert set(named) <= set(pinned.values())
