@@ -19,6 +19,27 @@ from tests.upstreams import Scripted, answer, provider, stream
 Dialect = Literal["openai", "anthropic", "ollama"]
 FINAL = ("The marker ", "is written: ", "modelplex-äöü-done.")
 """The chunks of the last turn's text."""
+TOO_LONG: dict[Dialect, dict[str, Any]] = {
+    "openai": {
+        "error": {
+            "message": "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.",
+            "type": "invalid_request_error",
+            "param": "messages",
+            "code": "context_length_exceeded",
+        }
+    },
+    "anthropic": {
+        "type": "error",
+        "error": {
+            "type": "invalid_request_error",
+            "message": "prompt is too long: 210000 tokens > 200000 maximum",
+        },
+    },
+    "ollama": {"error": "the input length exceeds the context length"},
+}
+"""What each says of a conversation that is too long: dialects/core/context_overflow.toml has their
+pages.
+"""
 _COUNT = {"calls": 2, "call": 1}
 ASIDE = "A short title"
 THOUGHT, SIGNATURE, WORD = "First the marker, then the answer.", "EqQBCgIYAhIM+sig/one==", "I write it."
@@ -55,11 +76,50 @@ class Play:
             return "text", (self.text, *FINAL)
         return "text", (ASIDE,)
 
+    def is_too_long(self, body: dict[str, Any]) -> bool:
+        """Whether this request is refused as longer than the model's context."""
+        return False
+
+
+SUMMARY = "A summary: the marker was asked for."
+
+
+@dataclass
+class LongPlay(Play):
+    """The second request with tools is too long. After it, the first request whose last message
+    asks for a summary gets one, and each other one the last text.
+    """
+
+    asked: int = 0
+    has_refused: bool = False
+    summaries: int = 0
+    last: str = ""
+
+    def is_too_long(self, body: dict[str, Any]) -> bool:
+        self.last = json.dumps(body["messages"][-1])
+        if self.has_refused or not body.get("tools"):
+            return False
+        self.asked += 1
+        self.has_refused = self.asked == 2
+        return self.has_refused
+
+    def turn(self, *, offered: list[str], results: list[str], last_is_result: bool) -> tuple[str, Any]:
+        if not self.has_refused:
+            return super().turn(offered=offered, results=results, last_is_result=last_is_result)
+        if not self.summaries and "summary" in self.last.casefold():
+            self.summaries += 1
+            return "text", (SUMMARY,)
+        self.answers += 1
+        return "text", FINAL
+
 
 @asynccontextmanager
 async def playing(dialect: Dialect, play: Play) -> AsyncGenerator[Scripted]:
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = scripted.seen[-1]
+        if play.is_too_long(request.json):
+            await answer(TOO_LONG[dialect], status=400)(reader, writer)
+            return
         await _ACTS[dialect](request.target, request.json, play)(reader, writer)
 
     async with provider(act) as scripted:

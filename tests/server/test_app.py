@@ -49,6 +49,27 @@ async def test_a_path_or_method_that_is_not_served_is_an_error(
         assert got.headers["x-request-id"].startswith("mpx-")
 
 
+@pytest.mark.parametrize("signal", ["metrics", "logs", "traces"])
+@pytest.mark.parametrize(
+    ("content_type", "answered"),
+    [
+        ("application/json", ("application/json", b"{}")),
+        ("application/x-protobuf", ("application/x-protobuf", b"")),
+    ],
+)
+async def test_telemetry_of_clients_is_answered_and_discarded(
+    signal: str, content_type: str, answered: tuple[str, bytes], tmp_path: Path
+) -> None:
+    async with gateway(DEMO, folder=tmp_path) as running:
+        got = await running.ask(
+            "POST", f"/v1/{signal}", b"{}" * 100_000, headers=[(b"content-type", content_type.encode())]
+        )
+        assert got.status == 200
+        assert (got.headers["content-type"], got.body) == answered
+        assert (await running.ask("GET", f"/v1/{signal}")).status == 404
+        assert not running.records
+
+
 async def test_head_is_served_as_get_without_a_body(tmp_path: Path) -> None:
     async with gateway(DEMO, folder=tmp_path) as running:
         data = b"HEAD /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"

@@ -59,6 +59,7 @@ from modelplex.server.response_writer import ResponseWriter, check_length
 from modelplex.server.routes import (
     BASES,
     MCP,
+    TELEMETRY,
     Operation,
     below_base,
     below_own_base,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("modelplex.server")
 
+PROTOBUF = b"application/x-protobuf"
 ADMIN = "/_internal/"
 """For the host, and so on TCP and the admin socket only: an agent's socket does not have it."""
 HOST_KINDS = frozenset({"tcp", "admin"})
@@ -298,6 +300,9 @@ class App:
         MethodNotAllowed, and what the view raises.
         """
         head = exchange.head.facts
+        if head.method == "POST" and head.path in TELEMETRY:
+            await response.body(limit=self.max_body, declared=exchange.length)
+            return _telemetry_response(head.content_type)
         own = below_own_base(head.path)
         if head.method == "POST" and own is not None:
             write = DIALECTS[own[0]].model_views.get(own[1])
@@ -349,6 +354,13 @@ class App:
             name = rest.removeprefix("models/")
             return partial(self.admin.model, caller=caller, name=name, write=dialect.write_model)
         return None
+
+
+def _telemetry_response(content_type: str) -> tuple[bytes, bytes]:
+    """OTLP's response without a partial success, in the encoding of the request:
+    https://opentelemetry.io/docs/specs/otlp/#otlphttp-response (2026-12-01).
+    """
+    return (PROTOBUF, b"") if content_type.startswith("application/x-protobuf") else (JSON, b"{}")
 
 
 def check_admin_path(head: RequestHead, caller: Caller) -> None:

@@ -20,6 +20,11 @@ from modelplex.dialects.registry import DEFAULT, FORMS
 BASES = ("/models/v1/", "/v1/")
 """The OpenAI-compatible interface, and its alias for clients whose base URL cannot be longer."""
 
+TELEMETRY = frozenset(base + signal for base in BASES for signal in ("metrics", "logs", "traces"))
+"""Where Claude Code exports its telemetry to a gateway. It is to answer 200 "whether you forward or
+discard": `claude gateway` at GET /protocol, Claude Code 2.1.332, read on 2026-12-01.
+"""
+
 MCP = "/mcp/"
 """The base of the tool routes, which mcp/clients has."""
 
