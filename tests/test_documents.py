@@ -297,10 +297,14 @@ def test_a_decision_that_the_index_leaves_out_is_named(tmp_path: Path) -> None:
 def pinned_agents() -> dict[str, str]:
     """The version of each package that `make agents` installs."""
     folder = ROOT / "tests" / "agents"
-    node = json.loads((folder / "package.json").read_text())
+    node: dict[str, dict[str, str]] = json.loads((folder / "package.json").read_text())
     lines = [line for file in folder.glob("*.in") for line in file.read_text().splitlines()]
-    python = (re.split(r"(?:\[.*\])?==", line) for line in lines)
-    return node["dependencies"] | node["optionalDependencies"] | dict(python)
+    python = (line.split("==") for line in lines)
+    return {
+        **node["dependencies"],
+        **node["optionalDependencies"],
+        **{name.partition("[")[0]: release for name, release in python},
+    }
 
 
 PRESETS = {
