@@ -104,6 +104,26 @@ def test_interfaces_are_listed_and_a_descriptor_is_passed_as_asked(who: Person) 
     assert who.python(code).stdout == "['lo']\nFalse True\n"
 
 
+BLOCKED = """
+import os, socket, threading
+server = socket.socket(socket.AF_UNIX); server.bind("/tmp/full"); server.listen(0)
+socket.socket(socket.AF_UNIX).connect("/tmp/full")
+threading.stack_size(65_536)
+for _ in range(200):
+    client = socket.socket(socket.AF_UNIX)
+    threading.Thread(target=client.connect, args=("/tmp/full",), daemon=True).start()
+other = socket.create_server(("127.0.0.1", 0))
+for _ in range(20): socket.create_connection(other.getsockname()).close()
+print("connected", flush=True)
+os._exit(0)
+"""
+
+
+def test_connections_that_wait_delay_no_others(me: Person) -> None:
+    done = me.python(BLOCKED)
+    assert (done.returncode, done.stdout) == (0, "connected\n"), done.stderr
+
+
 GROUP = """
 import functools, os, signal, time
 print = functools.partial(print, flush=True)
