@@ -5,7 +5,7 @@
 #   make check   format, lint, types, dead names: what must hold before a commit
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
-#   make vm      boot a virtual machine without a network device and run an agent in it; needs qemu-system-x86, busybox-static
+#   make vm      boot virtual machines without a network device: an agent in one, limits in another; needs qemu-system-x86, busybox-static
 #   make bench   what the gateway costs, beside nginx; ARGS="--peers" adds two compiled gateways, "--only record" is what recording costs
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested

@@ -199,6 +199,8 @@ HOSTILE = (
     "GET /files/known-1.0-secret-none-any.whl HTTP/1.1\r\nHost: {host}\r\n\r\n",
     "GET /secret/path/known-1.0-py3-none-any.whl HTTP/1.1\r\nHost: {host}\r\nRange: bytes=7-9\r\n\r\n",
     "HEAD /simple/known/ HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    'GET /simple/known/ HTTP/1.1\r\nHost: {host}\r\nIf-None-Match: "secret"\r\nIf-Range: "secret"\r\n\r\n',
+    "GET /simple/known/ HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic secret\r\nReferer: http://secret/\r\n\r\n",
     "POST /simple/known/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nsecret",
     "PUT /simple/known/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nsecret",
     "DELETE /simple/known/ HTTP/1.1\r\nHost: {host}\r\n\r\n",
@@ -241,7 +243,7 @@ def test_no_request_carries_anything_out(me: Person, pypi: Index) -> None:
         404,
         404,
         200,
-        200,
+        *[200] * 3,
         *[405] * 3,
         405,
         400,
@@ -251,6 +253,43 @@ def test_no_request_carries_anything_out(me: Person, pypi: Index) -> None:
     assert "secret" not in json.dumps(pypi.requests).lower()
     for _, headers in pypi.requests:
         assert set(headers) == {"host", "user-agent", "accept-encoding", "accept"}
+
+
+HOSTILE_TO_NPM = {
+    "GET /npm/known HTTP/1.1\r\nHost: {host}\r\nIf-None-Match: secret\r\nNpm-Session: secret\r\n\r\n": 200,
+    "GET /npm/known?secret=1 HTTP/1.1\r\nHost: {host}\r\n\r\n": 200,
+    "GET /npm/%6Bnown HTTP/1.1\r\nHost: {host}\r\nUser-Agent: secret\r\n\r\n": 200,
+    "GET /npm/KNOWN HTTP/1.1\r\nHost: {host}\r\n\r\n": 403,
+    "GET /npm/@secret%2fknown HTTP/1.1\r\nHost: {host}\r\n\r\n": 403,
+    "GET /npm/known/secret HTTP/1.1\r\nHost: {host}\r\n\r\n": 404,
+    "GET /npm/-/v1/search?text=secret HTTP/1.1\r\nHost: {host}\r\n\r\n": 404,
+    "GET /npm/-/secret/dist-tags HTTP/1.1\r\nHost: {host}\r\n\r\n": 404,
+    "GET /npm/known/-/known-1.0.0-secret.tgz HTTP/1.1\r\nHost: {host}\r\n\r\n": 403,
+    "GET /secret/known/-/secret/known-1.0.0.tgz HTTP/1.1\r\nHost: {host}\r\nRange: bytes=3-4\r\n\r\n": 200,
+    "PUT /npm/known HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nsecret": 405,
+    "POST /npm/-/npm/v1/security/advisories/bulk HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nsecret": 405,
+}
+
+
+def test_no_request_to_npm_carries_anything_out(me: Person) -> None:
+    with index() as npm:
+        sums = npm.add_npm("known", "1.0.0")
+        lock = {
+            "lockfileVersion": 3,
+            "packages": {"node_modules/known": {"version": "1.0.0", "integrity": sums}},
+        }
+        (me.folder / "package-lock.json").write_text(json.dumps(lock))
+        requests = json.dumps([each.format(host=f"127.0.0.1:{npm.port}") for each in HOSTILE_TO_NPM])
+        command = [str(UV / "bin/python"), "-c", ASK, str(npm.port), requests]
+        environ = {"npm_config_registry": f"{npm.origin}/npm"}
+        done = me.run("--packages", "npm", "--", *command, environ=environ)
+        assert done.returncode == 0, done.stderr
+        statuses = [int(line.split(" ")[1]) for line in json.loads(done.stdout)]
+        assert dict(zip(HOSTILE_TO_NPM, statuses, strict=True)) == HOSTILE_TO_NPM
+        assert npm.asked == ["GET /npm/known", "GET /npm/known/-/known-1.0.0.tgz"]
+        assert "secret" not in json.dumps(npm.requests).lower()
+        for _, headers in npm.requests:
+            assert set(headers) == {"host", "user-agent", "accept-encoding", "accept"}
 
 
 def test_the_index_cannot_lead_elsewhere(me: Person, pypi: Index) -> None:
