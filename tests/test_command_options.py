@@ -31,6 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "usage": ["usage"],
     "tail": ["tail"],
     "stop": ["stop", "coder"],
+    "page": ["page"],
     "export": ["export", "run-1"],
     "completion": ["completion", "bash"],
     "man": ["man"],

@@ -150,6 +150,10 @@ def _read_record(arguments: argparse.Namespace) -> int:
         from modelplex.commands.stop import stop
 
         return stop(arguments, config)
+    if arguments.command == "page":
+        from modelplex.commands.page import page
+
+        return page(arguments, config)
     return record.run(arguments, config)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from tests.commands.recorded import SECOND
+from tests.commands.recorded import OTHER, SECOND
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -23,6 +23,9 @@ def test_each_call_is_a_line_with_its_bodies(modelplex: Run) -> None:
     ]
     assert calls[1]["request"]["messages"] == SECOND
     assert calls[1]["response"].startswith("data: ")
+    assert calls[1]["headers"] == [["user-agent", "agent/1"], ["x-api-key", "(not kept)"]]
+    assert calls[1]["sent"] == [json.loads(OTHER), None]
+    assert [each["sent"] for each in calls[1]["detail"]["attempts"]] == ["stored", "same"]
     assert calls[2]["request"] == "no json"
     assert calls[2]["response"] is None
     assert calls[4]["request"] == {"a": 1}

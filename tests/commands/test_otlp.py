@@ -40,6 +40,8 @@ def test_a_call_has_the_attributes_of_the_conventions(modelplex: Run) -> None:
     assert found["gen_ai.operation.name"] == "chat"
     assert found["gen_ai.usage.input_tokens"] == "15"
     assert found["gen_ai.provider.name"] == "p"
+    assert found["http.request.header.user-agent"] == {"values": [{"stringValue": "agent/1"}]}
+    assert "http.request.header.x-api-key" not in found  # its value is not kept
     messages = json.loads(found["gen_ai.input.messages"])
     assert [each["role"] for each in messages] == ["system", "user", "assistant", "tool"]
     assert messages[2]["parts"][0]["type"] == "tool_call"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelplex import cli
+from modelplex.server.record_store import RUN_VARIABLE
 from tests.gateways import WAIT_S, Running, gateway, one
 from tests.upstreams import provider, stall
 
@@ -42,6 +43,20 @@ async def test_the_calls_of_an_agent_end(tmp_path: Path, capsys: pytest.CaptureF
             answer = await asyncio.wait_for(call, WAIT_S)
             assert answer.status >= 400
     assert capsys.readouterr().out.splitlines()[-1] == "1 call stopped"
+
+
+async def test_the_calls_of_a_run_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another run there is none at its gateway."""
+    monkeypatch.setenv(RUN_VARIABLE, '{"id":"run-1","started":0}')
+    async with provider(stall) as up:
+        config = '[server]\ninternal_token = "token-of-operator"\n' + one(up.url)
+        async with gateway(config, folder=tmp_path) as gw:
+            call = asyncio.create_task(gw.ask("POST", "/v1/chat/completions", BODY))
+            await in_flight(gw)
+            assert await stopped(gw, tmp_path, "run-2") == 1
+            assert not call.done()
+            assert await stopped(gw, tmp_path, "run-1") == 0
+            assert (await asyncio.wait_for(call, WAIT_S)).status >= 400
 
 
 async def test_without_the_token_nothing_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_the_gateway_has_an_admin_socket_that_the_program_cannot_see(
         assert run.stdout.readline() == "inside\n"
         (socket,) = runs.glob("*.socket")
         assert socket.stat().st_mode & 0o777 == 0o600
+        assert re.fullmatch(r"run-[0-9a-f]{8}", socket.stem)
         stop = subprocess.run(
             who.command("stop", "nobody"),
             cwd=who.folder,

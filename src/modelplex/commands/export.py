@@ -1,6 +1,7 @@
 """`modelplex export`: a run in a format that other programs read.
 
-"jsonl" is ours: an object for each call, with its bodies as they were sent, where they are JSON.
+"jsonl" is ours: an object for each call, with its bodies as they were sent, where they are JSON:
+the client's, what went to the provider of each attempt where that is another body, and the response.
 "otlp" (otlp.py) and "inspect" (inspect_log.py) are those of others.
 """
 
@@ -23,16 +24,19 @@ from modelplex.records.store.queries import (
     one_call,
     one_run,
     request_body,
+    request_headers,
     response_body,
+    sent_body,
 )
 
 _encode = msgspec.json.Encoder().encode
 
 
 class ReadCall(msgspec.Struct, frozen=True):
-    """A call with what its bodies say; None where they are not stored."""
+    """A call with its headers, and what its bodies say; None where they are not stored."""
 
     stored: StoredCall
+    headers: list[tuple[str, str]]
     sent: ReadRequest | None
     received: Entry | None
 
@@ -67,6 +71,7 @@ def read_calls(database: Database, run: RunSummary) -> Iterator[ReadCall]:
         is_model = call.kind == "model"
         yield ReadCall(
             stored,
+            request_headers(database, stored),
             read_sent(call, request) if request is not None and is_model else None,
             read_received(call, response) if response is not None and is_model else None,
         )
@@ -79,7 +84,12 @@ def jsonl(database: Database, run: RunSummary) -> Iterator[bytes]:
             document = {
                 "call": stored.call,
                 "detail": stored.detail,
+                "headers": request_headers(database, stored),
                 "request": _json_or_text(request_body(database, call.id)),
+                "sent": [
+                    _json_or_text(sent_body(database, call.id, number) if each.sent == "stored" else None)
+                    for number, each in enumerate(stored.detail.attempts, 1)
+                ],
                 "response": _json_or_text(response_body(database, call.id)),
             }
             yield _encode(document) + b"\n"

@@ -8,7 +8,15 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "stop"})
+NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "stop", "page"})
+PAGE_EXAMPLES: Final = """\
+examples:
+  modelplex page                         of the gateway that runs
+  modelplex page run-5f0c2a1b            of the gateway of this `modelplex run`
+  modelplex page --at ./admin.socket
+"""
+NO_STORE: Final = frozenset({"stop", "page"})
+"""Commands that reach running gateways."""
 FORMATS: Final = ("jsonl", "otlp", "inspect")
 
 USAGE_EXAMPLES: Final = """\
@@ -54,7 +62,7 @@ def add(
             allow_abbrev=False,
             **more,
         )
-        if name != "stop":
+        if name not in NO_STORE:
             made.add_argument(
                 "--store", metavar="PLACE", help="read this file or address instead of the config's"
             )
@@ -102,7 +110,17 @@ def add(
         help=f"{', '.join(FORMATS)} (default: jsonl)",
     )
     stop = command("stop", "end calls in flight")
-    stop.add_argument("what", metavar="AGENT|REQUEST", help="the id of a call, or the name of an agent")
+    stop.add_argument(
+        "what",
+        metavar="AGENT|REQUEST|RUN",
+        help="the id of a call or of a run of `modelplex run`, or the name of an agent",
+    )
     stop.add_argument(
         "--at", metavar="ADDRESS", help="a gateway's host:port or admin socket, instead of the config's"
     )
+    page = command("page", "show the page of a gateway that has no HTTP listener", epilog=PAGE_EXAMPLES)
+    page.add_argument(
+        "run", metavar="RUN", nargs="?", help="the run whose gateway it is (default: the only one there is)"
+    )
+    page.add_argument("--at", metavar="PATH", help="the gateway's admin socket")
+    page.add_argument("--port", metavar="N", type=int, default=0, help="serve it here (default: a free port)")

@@ -2,7 +2,9 @@
 
 Names and attributes are those of OpenTelemetry's GenAI conventions
 (https://github.com/open-telemetry/semantic-conventions-genai); what they lack begins with
-`modelplex.`. Source of the form: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
+`modelplex.`. Headers are those of
+https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/ (read on 2026-12-01), where
+bodies have no place. Source of the form: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import msgspec
 import modelplex
 from modelplex.commands.export import ReadCall
 from modelplex.commands.transcript import Block, Entry
+from modelplex.records.request_headers import NOT_KEPT
 from modelplex.records.store.queries import RunSummary
 from modelplex.records.store.rows import CallSummary
 
@@ -72,7 +75,7 @@ def _call_span(run: RunSummary, read: ReadCall) -> dict[str, object]:
         name=f"{operation} {call.tool or call.requested_model}".rstrip(),
         times=(call.started, call.started + call.seconds),
         kind=CLIENT,
-        attributes={"gen_ai.operation.name": operation, **_facts(call), **_messages(read)},
+        attributes={"gen_ai.operation.name": operation, **_facts(call), **_headers(read), **_messages(read)},
     )
     if call.outcome != "ok":
         span["status"] = {"code": ERROR, "message": call.error or call.outcome}
@@ -111,6 +114,15 @@ def _facts(call: CallSummary) -> Attributes:
         "server": call.server or None,
     }
     return {**facts, **{f"modelplex.{name}": value for name, value in own.items()}}
+
+
+def _headers(read: ReadCall) -> Attributes:
+    """Those whose values are stored: a name alone is no value."""
+    found: dict[str, list[str]] = {}
+    for name, value in read.headers:
+        if value != NOT_KEPT:
+            found.setdefault(f"http.request.header.{name}", []).append(value)
+    return {**found}
 
 
 def _messages(read: ReadCall) -> Attributes:

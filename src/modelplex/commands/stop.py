@@ -24,8 +24,8 @@ from modelplex.config.run_sockets import run_sockets
 from modelplex.server.operator_page import kept_token, reachable
 
 PATH: Final = "/_internal/page/api/stop"
-REQUEST_PREFIX: Final = "mpx-"
-"""How the ids of requests begin. Anything else is an agent."""
+KINDS: Final = (("mpx-", "request"), ("run-", "run"))
+"""How the ids of requests and runs begin. Anything else is an agent."""
 TIMEOUT_S: Final = 10.0
 MAX_RESPONSE: Final = 65_536
 """Bytes of the gateway's answer."""
@@ -34,7 +34,7 @@ MAX_RESPONSE: Final = 65_536
 def stop(arguments: argparse.Namespace, config: Config) -> int:
     """Returns the exit status: 1 where nothing was stopped."""
     what: str = arguments.what
-    body = json.dumps({"request" if what.startswith(REQUEST_PREFIX) else "agent": what})
+    body = json.dumps({next((kind for prefix, kind in KINDS if what.startswith(prefix)), "agent"): what})
     connections = list(_connections(arguments.at, config))
     if not connections:
         return fail("the config has neither an admin_socket nor HTTP, through which calls can be stopped.")

@@ -61,6 +61,7 @@ _encode = msgspec.json.Encoder().encode
 class StopRequest(msgspec.Struct, forbid_unknown_fields=True):
     request: str = ""
     agent: str = ""
+    run: str = ""
 
 
 class ResetRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -285,9 +286,10 @@ class Dashboard:
 
     async def _stop(self, request: PageRequest) -> object:
         wanted = await _body(request, StopRequest)
-        if bool(wanted.request) == bool(wanted.agent):
-            raise BadRequest("Name a 'request' or an 'agent' to stop.")
-        return {"stopped": await self._sources.stop(request=wanted.request, agent=wanted.agent)}
+        if sum(map(bool, (wanted.request, wanted.agent, wanted.run))) != 1:
+            raise BadRequest("Name a 'request', an 'agent' or a 'run' to stop.")
+        stopped = await self._sources.stop(request=wanted.request, agent=wanted.agent, run=wanted.run)
+        return {"stopped": stopped}
 
     async def _reset(self, request: PageRequest) -> object:
         wanted = await _body(request, ResetRequest)

@@ -33,12 +33,12 @@ QUEUED_WITHOUT_CONTENT: Final = 4_194_304
 """The same where bodies are not stored, but only read for the conversation to which a call belongs.
 A larger body than any conversation has would stay in memory for that.
 """
-URGENT_BYTES: Final = 1_048_576
+URGENT_BYTES: Final = 4_194_304
 """Bytes of bodies that are written at once, so that they do not stay in memory for GATHER_S."""
 GATHER_S: Final = 0.5
 """Seconds for which Records are gathered before they are written: what a crash can lose."""
-BATCH_LIMIT: Final = 500
-"""Records in one transaction."""
+BATCH_LIMIT: Final = 2_000
+"""Records in one transaction: an index page that many of them change is written once."""
 BATCH_BYTES: Final = 16_777_216
 """Bytes of bodies in one transaction, whose parts are in memory until its end."""
 RETRY_S: Final = 5.0

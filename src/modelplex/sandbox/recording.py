@@ -75,6 +75,11 @@ class Recording:
     def __repr__(self) -> str:
         return f"<Recording {self.id if self._is_own else 'off'}>"
 
+    @property
+    def name(self) -> str:
+        """Of the run where it is recorded, else of this process."""
+        return self._id if self._is_own else str(os.getpid())
+
     def print_summary(self) -> None:
         """One line on stderr about a run with calls. The terminal may be gone."""
         if (line := self.summary()) is not None:

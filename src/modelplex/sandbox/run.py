@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from modelplex.config.run_sockets import is_listening
 from modelplex.sandbox import seccomp
 from modelplex.sandbox.agent import choose_agent
 from modelplex.sandbox.agent_home import AgentHome
@@ -50,7 +51,7 @@ from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
 from modelplex.sandbox.recording import Recording, is_tag
 from modelplex.sandbox.replayed import open_target, read_plan, recording_to
-from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run, is_listening
+from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run
 from modelplex.sandbox.streams import check_streams
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         if preset is not None and config_path(arguments) is None and arguments.socket is None and not replay:
             arguments.config = _map_models(preset, private)
-        gateway = gateway_of_run(arguments, agent, private, log, environ=recording.environ)
+        gateway = gateway_of_run(
+            arguments, agent, private, log, name=recording.name, environ=recording.environ
+        )
         mirrored = package_mirror(arguments, packages, private, log, environ=recording.environ)
         with gateway as running, mirrored as mirror:
             status = _run(

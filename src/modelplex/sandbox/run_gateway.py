@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from modelplex.config.run_sockets import new_run_socket
+from modelplex.config.run_sockets import is_listening, new_run_socket
 from modelplex.sandbox import kernel
 from modelplex.sandbox.agent import Agent
 from modelplex.sandbox.arguments import CONFIG
@@ -87,10 +87,11 @@ def gateway_of_run(
     private: Path,
     log: IO[bytes],
     *,
+    name: str,
     environ: Mapping[str, str],
 ) -> Generator[RunGateway]:
-    """The gateway that the arguments name. Stops one that it started and nobody else uses.
-    `environ` are variables of one that is started. Raises CannotRun.
+    """The gateway that the arguments name. Stops one that it started and nobody else uses. `name`
+    is that of its admin socket, `environ` are variables of one that is started. Raises CannotRun.
     """
 
     def read_log() -> str:
@@ -111,7 +112,8 @@ def gateway_of_run(
         path = str(folder / "modelplex.socket")
         is_plain = config_path(arguments) is None and not arguments.is_replay
         argv = ["modelplex" if is_plain else "modelplex.sandbox.gateway"]
-        argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else []), *_admin_socket()]
+        argv += ["--socket", path, *(["--agent", agent.name] if agent is not None else [])]
+        argv += _admin_socket(name)
         popen = _start([*argv, *_forwarded_options(arguments)], log, environ=environ)
         try:
             yield RunGateway(path, popen, read_log)
@@ -120,9 +122,11 @@ def gateway_of_run(
             _wait(popen)
 
 
-def _admin_socket() -> list[str]:
-    """The option for the gateway's admin socket, by which calls of this run can be stopped."""
-    path = new_run_socket(str(os.getpid()), environ=os.environ)
+def _admin_socket(name: str) -> list[str]:
+    """The option for the gateway's admin socket, which has its page, and by which its calls can be
+    stopped.
+    """
+    path = new_run_socket(name, environ=os.environ)
     return [] if path is None else ["--admin-socket", path]
 
 
@@ -203,7 +207,12 @@ def _shared_gateway(
         while not shared.is_ready():
             if shared.is_missing():
                 argv = ["modelplex.sandbox.gateway", "--agent", agent.name, "--socket", path]
-                argv += ["--uses", path + RUNS, *_admin_socket(), *_forwarded_options(arguments)]
+                argv += [
+                    "--uses",
+                    path + RUNS,
+                    *_admin_socket(str(os.getpid())),
+                    *_forwarded_options(arguments),
+                ]
                 shared.start(argv, log, environ=environ)
             if time.monotonic() > deadline:
                 raise CannotRun(f"the gateway did not listen on {path} within {START_TIMEOUT_S:.0f} s.")
@@ -305,12 +314,3 @@ def is_claimed(path: str) -> bool:
     finally:
         os.close(lock)
     return False
-
-
-def is_listening(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True

@@ -38,6 +38,7 @@ class ServerSources:
         self._tools = tools
         self.is_recording = store.sink is not None
         self.open_store = store.open_for_reading
+        self._run = store.run_id
 
     def running(self) -> list[LiveCall]:
         now = perf_counter()
@@ -48,19 +49,20 @@ class ServerSources:
     async def refresh(self, view: Literal["part", "calls"]) -> None:
         """All that there is is here."""
 
-    async def stop(self, *, request: str = "", agent: str = "") -> int:
-        return self.stop_own(request=request, agent=agent)
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> int:
+        return self.stop_own(request=request, agent=agent, run=run)
 
     async def reset(self, provider: str) -> int:
         return self.reset_own(provider)
 
-    def stop_own(self, *, request: str = "", agent: str = "") -> int:
-        """End the calls with this id or of this agent, each with an error in the client's protocol.
-        Returns how many.
+    def stop_own(self, *, request: str = "", agent: str = "", run: str = "") -> int:
+        """End the calls with this id, of this agent, or all where the gateway is this run's, each
+        with an error in the client's protocol. Returns how many.
         """
         stopped = 0
+        every = bool(run) and run == self._run
         for response, record in self._calls():
-            if record.id == request or (agent and record.caller.agent == agent):
+            if every or record.id == request or (agent and record.caller.agent == agent):
                 response.stop(OperatorStopped("Policy: the operator stopped this request."))
                 stopped += 1
                 self._reports.log.events.warning(

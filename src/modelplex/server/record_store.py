@@ -103,6 +103,11 @@ class RecordStore:
     def __repr__(self) -> str:
         return f"<RecordStore {self.sink}>"
 
+    @property
+    def run_id(self) -> str:
+        """Of the one run of this gateway; "" where it serves others."""
+        return self._run.id if self._run is not None else ""
+
     def record(self, record: Record | ToolRecord, /) -> None:
         if self.sink is not None:
             self.sink.record(record)

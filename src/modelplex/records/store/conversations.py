@@ -45,10 +45,11 @@ class Recent(Generic[Key, Value]):
         return found
 
     def put(self, key: Key, value: Value) -> None:
-        self._items[key] = value
-        self._items.move_to_end(key)
-        if len(self._items) > self._limit:
-            self._items.popitem(last=False)
+        items = self._items
+        items[key] = value
+        items.move_to_end(key)
+        if len(items) > self._limit:
+            items.popitem(last=False)
 
     def clear(self) -> None:
         self._items.clear()
@@ -71,10 +72,6 @@ class Call(msgspec.Struct, frozen=True):
     context: bytes | None = None
     previous: str | None = None
     response_id: str | None = None
-
-    @property
-    def caller(self) -> tuple[str, str, str, int]:
-        return self.agent, self.listener, self.client, self.pid
 
 
 class KnownCall(msgspec.Struct):
@@ -132,7 +129,8 @@ class Conversations:
 
     def place(self, call: Call) -> Placement:
         found, is_same = self._find(call)
-        run = self._run_of(call, found)
+        caller = call.agent, call.listener, call.client, call.pid
+        run = self._run_of(call, found, caller)
         relation, parent = "other" if call.kind == "model" else call.kind, None
         if found is not None and is_same:
             relation, parent = "retry" if found.context == call.context else "subagent", found.id
@@ -142,7 +140,8 @@ class Conversations:
         elif call.turns:
             relation = self._relation(run, call)
         placement = Placement(run, parent, relation)
-        self._remember(call, placement)
+        self._callers.put(caller, (run, call.at))
+        self._remember(call, run)
         return placement
 
     def _find(self, call: Call) -> tuple[KnownCall | None, bool]:
@@ -159,10 +158,10 @@ class Conversations:
         found = self._lookup.by_turns(call.turns[-2 : -2 - MAX_LOOKUP : -1])
         return found, False
 
-    def _run_of(self, call: Call, found: KnownCall | None) -> str:
+    def _run_of(self, call: Call, found: KnownCall | None, caller: tuple[str, str, str, int]) -> str:
         if self._run is not None:
             return self._run
-        known = self._callers.get(call.caller)
+        known = self._callers.get(caller)
         is_near = known is not None and call.at - known[1] < IDLE_S
         if known is not None and is_near and (call.pid or not call.turns):
             return known[0]
@@ -179,17 +178,16 @@ class Conversations:
             return "subagent"
         return "compaction" if known.longest[call.context] > len(call.turns) else "root"
 
-    def _remember(self, call: Call, placement: Placement) -> None:
-        self._callers.put(call.caller, (placement.run, call.at))
-        known = KnownCall(call.id, placement.run, call.context, call.at)
+    def _remember(self, call: Call, run_id: str) -> None:
+        known = KnownCall(call.id, run_id, call.context, call.at)
         if call.response_id is not None:
             self._responses.put(call.response_id, known)
         if not call.turns:
             return
         if call.previous is None:  # else its turns are the last ones of a conversation
             self._calls.put(call.turns[-1], known)
-        run = self._runs.get(placement.run)
+        run = self._runs.get(run_id)
         if run is None:
-            self._runs.put(placement.run, run := _Run())
-        longest = run.longest.get(call.context, 0)
-        run.longest[call.context] = max(longest, len(call.turns))
+            self._runs.put(run_id, run := _Run())
+        if run.longest.get(call.context, 0) < len(call.turns):
+            run.longest[call.context] = len(call.turns)

@@ -25,12 +25,19 @@ OVERLAP: Final = 4_096
 """Bytes before what is new that are searched for secrets too: a secret may begin there."""
 
 
+PROBE: Final = 32
+"""Bytes before the end of a message that are compared before all that is before them."""
+
+
 class _Known(msgspec.Struct, frozen=True):
-    """`key` is what the conversation's members and owner are."""
+    """`key` is what the conversation's members and owner are. `probes` has the number, the end and
+    the last bytes of the messages with which another body may go on, the first of them first.
+    """
 
     key: tuple[bytes, Sequence[str]]
     body: bytes
     split: SplitBody
+    probes: tuple[tuple[int, int, bytes], ...]
 
 
 class KnownBodies:
@@ -52,8 +59,8 @@ class KnownBodies:
         if found is None:
             body = mask(body)
             found = split_body(body, conversation=conversation, seed=seed)
-        if found.ends:
-            self._remember(_Known(key, body, found))
+        if found.ends and not (self._known and self._known[0].split is found):
+            self._remember(_Known(key, body, found, _probes(body, found.ends)))
         return body, found
 
     def clear(self) -> None:
@@ -66,6 +73,10 @@ class KnownBodies:
         for number, known in enumerate(self._known):
             if known.key != key or not (same := _same_messages(body, known)):
                 continue
+            if body == known.body:
+                if number:
+                    self._known.insert(0, self._known.pop(number))
+                return known.split
             end = known.split.ends[same - 1]
             new = body[max(0, end - OVERLAP) :]
             if mask(new) != new:
@@ -86,10 +97,16 @@ class KnownBodies:
             self._bytes -= len(self._known.pop().body)
 
 
+def _probes(body: bytes, ends: Sequence[int]) -> tuple[tuple[int, int, bytes], ...]:
+    first = max(0, len(ends) - STEPS_BACK)
+    return tuple(
+        (count, end, body[max(0, end - PROBE) : end]) for count, end in enumerate(ends[first:], first + 1)
+    )
+
+
 def _same_messages(body: bytes, known: _Known) -> int:
     """How many messages of the known body this one begins with, where most are the same."""
-    ends = known.split.ends
-    for count in range(len(ends), max(0, len(ends) - STEPS_BACK), -1):
-        if body.startswith(known.body[: ends[count - 1]]):
+    for count, end, last in reversed(known.probes):
+        if body.startswith(last, max(0, end - PROBE)) and body.startswith(known.body[:end]):
             return count
     return 0

@@ -30,7 +30,7 @@ LEAST_PART: Final = 256
 """Bytes. A smaller value outside of the conversation costs less beside the call."""
 WHOLE_BODY: Final = 1024
 """Bytes of a body that is stored with its call, without parts."""
-LEAST_COMPRESSED: Final = 512
+LEAST_COMPRESSED: Final = 1_100
 """Bytes. Smaller contents save too little for what compressing costs."""
 SMALL: Final = 8192
 """Bytes up to which a small window is used: clearing a large one takes longer than compressing."""
@@ -237,9 +237,12 @@ class _Cutter:
         """Where the value stands. Raises ValueError. Looks for its first bytes only: searching for
         a long one takes several times its length.
         """
-        start = self._body.index(value[:PROBE], self._at)
-        while not self._body.startswith(value, start):
-            start = self._body.index(value[:PROBE], start + 1)
+        body, start = self._body, self._at + 1
+        if body.startswith(value, start):  # after a comma or a bracket
+            return start
+        start = body.index(value[:PROBE], self._at)
+        while not body.startswith(value, start):
+            start = body.index(value[:PROBE], start + 1)
         return start
 
 

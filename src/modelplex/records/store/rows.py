@@ -6,7 +6,9 @@ Texts are made such that both databases take them: no NUL, no lone surrogate, an
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
@@ -93,6 +95,8 @@ FOREIGN: Final = tuple(
     )
 )
 """The places of texts that clients and providers write."""
+foreign_texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*FOREIGN)
+"""Those texts of a row."""
 INSERT_CALL: Final = (
     f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) VALUES ({', '.join('?' * len(CALL_COLUMNS))}) "  # noqa: S608 - our own names
     "ON CONFLICT (id) DO NOTHING"
@@ -377,9 +381,17 @@ def _tokens(usage: Usage) -> tuple[int, int, int, int, int]:
 
 
 def _rest(usage: Usage | None) -> StoredUsage | None:
-    if usage is None:
+    if usage is None or not (
+        usage.cache_write_1h
+        or usage.input_audio
+        or usage.input_image
+        or usage.output_audio
+        or usage.output_image
+        or usage.web_searches
+        or usage.estimated
+    ):
         return None
-    rest = StoredUsage(
+    return StoredUsage(
         usage.cache_write_1h,
         usage.input_audio,
         usage.input_image,
@@ -388,10 +400,6 @@ def _rest(usage: Usage | None) -> StoredUsage | None:
         usage.web_searches,
         usage.estimated,
     )
-    return None if rest == _NO_REST else rest
-
-
-_NO_REST: Final = StoredUsage()
 
 
 def _text(detail: CallDetail) -> str:

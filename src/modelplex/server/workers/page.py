@@ -83,8 +83,8 @@ class PageShare:
         return pickle.dumps(found.take())
 
     def _stop(self, argument: str) -> bytes:
-        request, agent = msgspec.json.decode(argument, type=tuple[str, str])
-        return msgspec.json.encode(self._sources().stop_own(request=request, agent=agent))
+        request, agent, run = msgspec.json.decode(argument, type=tuple[str, str, str])
+        return msgspec.json.encode(self._sources().stop_own(request=request, agent=agent, run=run))
 
     def _reset(self, provider: str) -> bytes:
         return msgspec.json.encode(self._sources().reset_own(provider))
@@ -160,8 +160,8 @@ class WorkerSources:
         bodies = {n: None if part is None else part.views[name] for n, part in self._parts.items()}
         return msgspec.json.decode(merge(name, bodies, self._workers))
 
-    async def stop(self, *, request: str = "", agent: str = "") -> int:
-        return await self._change(STOP, msgspec.json.encode((request, agent)).decode())
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> int:
+        return await self._change(STOP, msgspec.json.encode((request, agent, run)).decode())
 
     async def reset(self, provider: str) -> int:
         return await self._change(RESET, provider)
