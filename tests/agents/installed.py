@@ -76,6 +76,7 @@ async def run(
     cwd: Path,
     environ: Mapping[str, str],
     bridged: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> Done:
     """Run an agent with this environment only, and no network but the gateway's socket; with the
     bridge also the gateway's loopback port.
@@ -101,9 +102,9 @@ async def run(
         start_new_session=True,
     )
     try:
-        out, errors = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+        out, errors = await asyncio.wait_for(process.communicate(), timeout_s)
     except TimeoutError:
-        pytest.fail(f"{command[0]} did not end within {TIMEOUT_S} s")
+        pytest.fail(f"{command[0]} did not end within {timeout_s} s")
     finally:
         # Its children too: an agent may leave a daemon.
         if process.returncode is None or _alive(process.pid):

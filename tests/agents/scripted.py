@@ -58,6 +58,8 @@ class Play:
     offered: list[list[str]] = field(default_factory=list[list[str]])
     results: list[str] = field(default_factory=list[str])
     thoughts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    request: dict[str, Any] = field(default_factory=dict[str, Any])
+    """The last one."""
     answers: int = 0
     """How often the last turn was sent."""
 
@@ -117,6 +119,7 @@ class LongPlay(Play):
 async def playing(dialect: Dialect, play: Play) -> AsyncGenerator[Scripted]:
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = scripted.seen[-1]
+        play.request = request.json
         if play.is_too_long(request.json):
             await answer(TOO_LONG[dialect], status=400)(reader, writer)
             return
@@ -149,7 +152,7 @@ def _openai(target: str, body: dict[str, Any], play: Play) -> Any:
         half = len(text) // 2
         function = {"name": name, "arguments": text}
         calls = [
-            {"index": n, "id": f"call_up{n}", "type": "function", "function": function}
+            {"index": n, "id": f"call_up{len(play.offered)}{n}", "type": "function", "function": function}
             for n in range(_COUNT[kind])
         ]
         deltas: list[dict[str, Any]] = [{"reasoning_content": THOUGHT}, {"content": WORD}]
@@ -202,14 +205,24 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
             {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE},
             {"type": "text", "text": WORD},
             *(
-                {"type": "tool_use", "id": f"toolu_up{n}", "name": name, "input": arguments}
+                {
+                    "type": "tool_use",
+                    "id": f"toolu_up{len(play.offered)}{n}",
+                    "name": name,
+                    "input": arguments,
+                }
                 for n in range(_COUNT[kind])
             ),
         ]
     else:
         blocks = [{"type": "text", "text": "".join(what)}]
     reason = "tool_use" if kind != "text" else "end_turn"
-    head = {"id": "msg_up", "type": "message", "role": "assistant", "model": body["model"]}
+    head = {
+        "id": f"msg_up{len(play.offered)}",
+        "type": "message",
+        "role": "assistant",
+        "model": body["model"],
+    }
     if not body.get("stream"):
         return answer(
             {**head, "content": blocks, "stop_reason": reason, "stop_sequence": None, "usage": usage}

@@ -10,6 +10,7 @@ import pytest
 from modelplex.server import connection_limits
 from modelplex.server.connection_input import ConnectionInput
 from modelplex.server.connection_limits import ConnectionLimits
+from modelplex.server.connection_refusals import ConnectionRefusal
 from modelplex.server.connection_registry import READ_SIZE, ConnectionRegistry
 
 
@@ -47,12 +48,12 @@ class Input(ConnectionInput):
         super().__init__(ConnectionRegistry(limits=limits, loop=asyncio.get_running_loop()))
         self.got = Reader()
         self.reader = cast("Any", self.got)
-        self.refused: list[bytes] = []
+        self.refused: list[ConnectionRefusal] = []
         self.reads = 0
         self.aborted = False
         self.transport = cast("Any", self)
 
-    def refuse(self, refusal: bytes) -> None:
+    def refuse(self, refusal: ConnectionRefusal) -> None:
         self.refused.append(refusal)
 
     def input_read(self) -> None:

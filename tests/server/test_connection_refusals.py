@@ -7,7 +7,7 @@ import json
 import pytest
 
 from modelplex.server import connection_refusals
-from modelplex.server.connection_refusals import APP_FAILED, error_response, too_many_connections
+from modelplex.server.connection_refusals import APP_FAILED, invalid_http, refusal, too_many_connections
 from modelplex.server.connection_shares import ShareRefused
 
 CONSTANTS = {
@@ -32,22 +32,30 @@ def parsed(response: bytes) -> tuple[int, dict[str, str], dict[str, object]]:
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_each_refusal_has_its_status_and_code_and_closes(name: str) -> None:
-    status, headers, error = parsed(getattr(connection_refusals, name))
+    status, headers, error = parsed(getattr(connection_refusals, name).response)
     assert (status, error["code"]) == CONSTANTS[name]
+    refused = getattr(connection_refusals, name)
+    assert (refused.status, refused.code, refused.message) == (status, error["code"], error["message"])
     assert headers["connection"] == "close"
     assert headers["content-type"] == "application/json"
     assert error["message"]
     assert error["param"] is None
 
 
+def test_a_cause_is_for_the_record_alone() -> None:
+    with_cause = invalid_http("HTTP/2.0")
+    assert with_cause.cause == "HTTP/2.0"
+    assert with_cause.response == connection_refusals.INVALID_HTTP.response
+
+
 def test_text_that_is_not_ascii_keeps_its_length_in_bytes() -> None:
-    _, _, error = parsed(error_response(400, message="größer", code="c"))
+    _, _, error = parsed(refusal(400, message="größer", code="c").response)
     assert error["message"] == "größer"
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, "rate_limit_exceeded"), (503, "overloaded")])
 def test_a_refused_share_says_when_to_retry(status: int, kind: str) -> None:
-    got, headers, error = parsed(too_many_connections(ShareRefused(status, "Too many.")))
+    got, headers, error = parsed(too_many_connections(ShareRefused(status, "Too many.")).response)
     assert (got, error["type"], error["code"], error["message"]) == (
         status,
         kind,

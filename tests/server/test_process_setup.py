@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.server.connection import MAX_OVER_LIMIT
+from modelplex.server.connection_registry import MAX_OVER_LIMIT
 from modelplex.server.process_setup import (
     SPARE_DESCRIPTORS,
     connections_within,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from modelplex.server.admission import HEADER_COST, MAX_HEADS, USUAL_HEAD, USUAL_HEADERS, HeadMemory
 from modelplex.server.connection_refusals import (
     HEAD_TOO_LARGE,
-    INVALID_HTTP,
     TOO_MANY_HEADS,
     TOO_MANY_PIPELINED,
+    ConnectionRefusal,
 )
 from modelplex.server.request_head import HttpHead, KnownHeads
 from modelplex.server.request_reader import MAX_LENGTH_DIGITS, RequestReader
@@ -131,21 +131,26 @@ def test_an_absolute_target_replaces_the_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "cause"),
     [
-        b"GET /path RTSP/1.0\r\n\r\n",
-        b"\r\nSOURCE /path ICE/1.0\r\n\r\n",
-        b"GET / HTTP/2.0\r\nhost: x\r\n\r\n",
-        b"GET https://host/path HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"GET http://user@host/path HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"CONNECT host:443 HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"not a request\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: x\r\n folded: y\r\n\r\nGET",
+        (b"GET /path RTSP/1.0\r\n\r\n", "another protocol"),
+        (b"\r\nSOURCE /path ICE/1.0\r\n\r\n", "another protocol"),
+        (b"GET / HTTP/2.0\r\nhost: x\r\n\r\n", "HTTP/2.0"),
+        (b"GET https://host/path HTTP/1.1\r\nhost: x\r\n\r\n", "another scheme"),
+        (b"GET http://user@host/path HTTP/1.1\r\nhost: x\r\n\r\n", "user"),
+        (b"CONNECT host:443 HTTP/1.1\r\nhost: x\r\n\r\n", "CONNECT"),
+        (b"not a request\r\n\r\n", "method"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\n folded: y\r\n\r\nGET", ""),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", "Transfer-Encoding"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 000000000000000000000004\r\n\r\n0000", "too many digits"),
     ],
-)
-def test_what_is_no_http_request_is_refused(data: bytes) -> None:
+)  # fmt: skip
+def test_what_is_no_http_request_is_refused_with_the_cause(data: bytes, cause: str) -> None:
     read, got = reader()
-    assert read.feed(data) == INVALID_HTTP
+    refused = read.feed(data)
+    assert refused is not None
+    assert (refused.status, refused.code) == (400, "invalid_http")
+    assert cause in refused.cause
     assert got.complete == 0
 
 
@@ -215,14 +220,12 @@ def test_a_request_with_upgrade_is_read_as_http(rest: bytes) -> None:
     assert got.complete == 1
 
 
-@pytest.mark.parametrize(
-    ("digits", "refusal"), [(MAX_LENGTH_DIGITS, None), (MAX_LENGTH_DIGITS + 1, INVALID_HTTP)]
-)
-def test_a_length_has_a_limit_of_digits(digits: int, refusal: bytes | None) -> None:
+@pytest.mark.parametrize(("digits", "is_read"), [(MAX_LENGTH_DIGITS, True), (MAX_LENGTH_DIGITS + 1, False)])
+def test_a_length_has_a_limit_of_digits(digits: int, is_read: bool) -> None:
     read, got = reader()
     head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %b5\r\n\r\n" % (b"0" * (digits - 1))
-    assert read.feed(head) == refusal
-    assert got.lengths == ([5] if refusal is None else [])
+    assert (read.feed(head) is None) == is_read
+    assert got.lengths == [5] * is_read
 
 
 @pytest.mark.parametrize("rest", [b"", b"bo", b"body"])
@@ -258,12 +261,14 @@ def facts(got: Receiver) -> list[object]:
     ]
 
 
-def read_all(pieces: list[bytes], known: KnownHeads) -> tuple[list[object], int, list[bytes | None], str]:
+def read_all(
+    pieces: list[bytes], known: KnownHeads
+) -> tuple[list[object], int, list[ConnectionRefusal | None], str]:
     """What a connection hands over for these pieces, up to a refusal, and up to a request that ends
     the connection: what follows it gets no response.
     """
     read, got = reader(max_header_size=65_536, known=known)
-    refusals: list[bytes | None] = []
+    refusals: list[ConnectionRefusal | None] = []
     for piece in pieces:
         refusals.append(read.feed(piece))
         if refusals[-1] is not None:

@@ -1,7 +1,7 @@
 """`modelplex export`: a run in a format that other programs read.
 
 "jsonl" is ours: an object for each call, with its bodies as they were sent, where they are JSON:
-the client's, what went to the provider of each attempt where that is another body, and the response.
+the client's, what went to the provider of each attempt where that is another one, the response.
 "otlp" (otlp.py) and "inspect" (inspect_log.py) are those of others.
 """
 

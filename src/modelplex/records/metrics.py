@@ -209,6 +209,8 @@ class Metrics:
         self.version = version
         self.series: dict[ModelKey, ModelSeries] = {}
         self.requests: dict[tuple[str, str, str, str, str, str, str], int] = {}
+        self.refused_requests: dict[str, int] = {}
+        """Requests that did not reach the app, by code."""
         self.agents: dict[str, AgentSeries] = {}
         self.errors: dict[tuple[str, str, str, str], int] = {}
         self.attempts: dict[tuple[str, str, str], int] = {}

@@ -123,6 +123,12 @@ def _process_families(metrics: Metrics) -> Iterator[Metric]:
         ["reason"],
         _by_label(metrics.lost_lines()),
     )
+    yield _counter(
+        "modelplex_refused_requests",
+        "Requests that were refused before they were read: no valid HTTP, too slow, too many connections.",
+        ["code"],
+        _by_label(metrics.refused_requests),
+    )
     store = metrics.record_store
     yield _counter(
         "modelplex_records_lost",

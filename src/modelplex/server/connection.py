@@ -20,7 +20,13 @@ from typing import Any
 
 from modelplex.eager_task import EagerTask
 from modelplex.server.connection_input import ConnectionInput
-from modelplex.server.connection_refusals import MAX_PIPELINED, SLOW_BODY, SLOW_HEAD, too_many_connections
+from modelplex.server.connection_refusals import (
+    MAX_PIPELINED,
+    SLOW_BODY,
+    SLOW_HEAD,
+    ConnectionRefusal,
+    too_many_connections,
+)
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.connection_shares import ConnectionPlace
 from modelplex.server.http_exchange import App, HttpExchange
@@ -33,8 +39,6 @@ WRITE_LIMIT = 16 * 1024
 """Unsent bytes of a response above which no more of it is read: what a client that does not read
 costs. The event loop's own limit is 64 KB.
 """
-MAX_OVER_LIMIT = 256
-"""Connections above the limit that get a refusal. Further ones are aborted."""
 
 
 class Connection(ConnectionInput):
@@ -62,7 +66,7 @@ class Connection(ConnectionInput):
         self.deadline = math.inf
         """On the loop's clock."""
         self.closing = False
-        self.pending_refusal: bytes | None = None
+        self.pending_refusal: ConnectionRefusal | None = None
         """Sent after the exchanges before it."""
         self.place = ConnectionPlace(traffic.shares)
 
@@ -92,13 +96,8 @@ class Connection(ConnectionInput):
         )
         if self.place.holder is not None:
             self.reader.known = self.place.holder.known_heads
-        if refused is None:
-            return
-        if len(traffic.refused) < MAX_OVER_LIMIT:
-            traffic.refused.add(self)
-            self.refuse(too_many_connections(refused))
-        else:
-            transport.abort()
+        if refused is not None:
+            traffic.refuse(self, too_many_connections(refused))
 
     # Flow control.
 
@@ -241,7 +240,7 @@ class Connection(ConnectionInput):
         else:
             self.place.mark_idle(self)
 
-    def refuse(self, refusal: bytes) -> None:
+    def refuse(self, refusal: ConnectionRefusal) -> None:
         """Send this in place of a response to the incoming request, and close. Earlier requests get
         their responses first.
         """
@@ -266,7 +265,9 @@ class Connection(ConnectionInput):
             reader.stage = "between"
             self.pending_refusal = refusal
             return
-        self.transport.write(refusal)
+        if active is None or active.task is None:  # else the app records its end
+            self.traffic.report_refusal(self.state["client"], refusal)
+        self.transport.write(refusal.response)
         self.close()
 
     # Deadlines and the end.

@@ -11,6 +11,7 @@ from modelplex.server.connection_limits import BodyPace, Lingering
 from modelplex.server.flow_control import FlowControl
 
 if TYPE_CHECKING:
+    from modelplex.server.connection_refusals import ConnectionRefusal
     from modelplex.server.connection_registry import ConnectionRegistry
     from modelplex.server.http_exchange import HttpExchange
     from modelplex.server.request_reader import RequestReader
@@ -60,7 +61,7 @@ class ConnectionInput(FlowControl):
         self.input_read()
 
     @abstractmethod
-    def refuse(self, refusal: bytes) -> None:
+    def refuse(self, refusal: ConnectionRefusal) -> None:
         """Send this in place of a response, and close."""
 
     @abstractmethod

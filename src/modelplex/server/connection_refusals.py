@@ -1,5 +1,5 @@
-"""Complete error responses, in OpenAI's error shape, that a connection sends itself for requests
-that do not reach the app.
+"""What a connection answers itself to requests that do not reach the app: complete responses, in
+OpenAI's error shape.
 """
 
 from __future__ import annotations
@@ -14,21 +14,36 @@ MAX_PIPELINED = 16
 """Requests that wait behind a running one, about 2 kB each. No known client pipelines."""
 
 
-def error_response(
+class ConnectionRefusal(msgspec.Struct, frozen=True):
+    """A response after which the connection closes. `cause` is what the parser found, for the
+    record.
+    """
+
+    response: bytes
+    status: int
+    code: str
+    message: str
+    cause: str = ""
+
+
+def refusal(
     status: int, *, message: str, code: str, kind: str = "invalid_request_error", headers: str = ""
-) -> bytes:
-    """A response after which the connection closes."""
+) -> ConnectionRefusal:
     body = msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n{headers}connection: close\r\n\r\n"
     )
-    return head.encode("ascii") + body
+    return ConnectionRefusal(head.encode("ascii") + body, status, code, message)
 
 
-def too_many_connections(refused: ShareRefused) -> bytes:
+def invalid_http(cause: str) -> ConnectionRefusal:
+    return msgspec.structs.replace(INVALID_HTTP, cause=cause)
+
+
+def too_many_connections(refused: ShareRefused) -> ConnectionRefusal:
     kind = "rate_limit_exceeded" if refused.status == 429 else "overloaded"
-    return error_response(
+    return refusal(
         refused.status,
         code="too_many_connections",
         kind=kind,
@@ -37,26 +52,24 @@ def too_many_connections(refused: ShareRefused) -> bytes:
     )
 
 
-INVALID_HTTP = error_response(400, code="invalid_http", message="This is not a valid HTTP/1.1 request.")
-TOO_MANY_PIPELINED = error_response(
+INVALID_HTTP = refusal(400, code="invalid_http", message="This is not a valid HTTP/1.1 request.")
+TOO_MANY_PIPELINED = refusal(
     400,
     code="too_many_pipelined",
     message=f"More than {MAX_PIPELINED} requests were pipelined on one connection.",
 )
-SLOW_HEAD = error_response(
-    408, code="request_timeout", message="The head of the request took too long to arrive."
-)
-SLOW_BODY = error_response(
+SLOW_HEAD = refusal(408, code="request_timeout", message="The head of the request took too long to arrive.")
+SLOW_BODY = refusal(
     408,
     code="request_timeout",
     message="The body of the request stopped arriving before it was complete, or arrived too slowly.",
 )
-HEAD_TOO_LARGE = error_response(
+HEAD_TOO_LARGE = refusal(
     431,
     code="request_headers_too_large",
     message="The request line and headers are larger than this gateway reads.",
 )
-TOO_MANY_HEADS = error_response(
+TOO_MANY_HEADS = refusal(
     503,
     code="heads_full",
     kind="overloaded",

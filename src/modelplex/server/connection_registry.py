@@ -5,16 +5,20 @@ connections, so that a request needs no timer of its own.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modelplex.server.admission import HeadMemory
 from modelplex.server.connection_limits import LINGER_SECONDS, ConnectionLimits
+from modelplex.server.connection_refusals import ConnectionRefusal
 from modelplex.server.connection_shares import ConnectionShares, bounds
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.unread_responses import UnreadResponses
 
 READ_SIZE = 64 * 1024
 """Bytes that are read from a connection at a time."""
+MAX_OVER_LIMIT = 256
+"""Connections above the limit that get a refusal. Further ones are aborted."""
 
 if TYPE_CHECKING:
     from modelplex.server.connection import Connection
@@ -37,6 +41,8 @@ class ConnectionRegistry:
         self.unread = UnreadResponses(limits)
         self.refused: set[Connection] = set()
         """Open connections above the limit, which get a refusal."""
+        self.report_refusal: Callable[[object, ConnectionRefusal], None] = _ignore
+        """Called with the `client` of a connection, for a request that did not reach the app."""
         self.read_buffer = memoryview(bytearray(READ_SIZE))
         """Shared by all connections: what is read is used before the next read."""
         self.running: set[HttpExchange] = set()
@@ -61,6 +67,15 @@ class ConnectionRegistry:
         if self.sweeper is None:
             self.sweeper = self.loop.call_later(self.sweep_seconds, self.sweep)
 
+    def refuse(self, connection: Connection, refusal: ConnectionRefusal) -> None:
+        """Of a connection above the limit."""
+        if len(self.refused) < MAX_OVER_LIMIT:
+            self.refused.add(connection)
+            connection.refuse(refusal)
+        else:
+            self.report_refusal(connection.state["client"], refusal)
+            connection.transport.abort()
+
     def remove(self, connection: Connection) -> None:
         self.open.discard(connection)
         self.refused.discard(connection)
@@ -80,3 +95,7 @@ class ConnectionRegistry:
         if self.unread:
             self.unread.abort_expired(now)
         self.sweeper = self.loop.call_later(self.sweep_seconds, self.sweep) if self.open else None
+
+
+def _ignore(client: object, refusal: ConnectionRefusal) -> None:
+    del client, refusal

@@ -50,6 +50,7 @@ from modelplex.server.heap_trim import HeapTrim, trim_heap
 from modelplex.server.listeners import BoundSocket, Listening, listen
 from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.record_store import RecordStore
+from modelplex.server.refused_requests import refusals_of
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.running_report import report_running
 from modelplex.server.socket_file import claim
@@ -221,6 +222,7 @@ class GatewayProcess:
             await self._uses.open()
         self.tools.load(config)
         self._listening = listening = await self._listen(limits)
+        listening.traffic.report_refusal = refusals_of(self._reports).add
         await self.tools.open(config)
         self._life(
             "started", **from_config.start_log_fields(config, addresses=self.addresses, path=self._file.path)

@@ -17,7 +17,7 @@ import gc
 import resource
 import sys
 
-from modelplex.server.connection import MAX_OVER_LIMIT
+from modelplex.server.connection_registry import MAX_OVER_LIMIT
 
 PR_SET_DUMPABLE = 4
 LARGE_BLOCK = 1024 * 1024

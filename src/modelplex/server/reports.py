@@ -32,6 +32,14 @@ class Reports:
         for sink in self.sinks:
             sink.record(record)
 
+    def refused(self, record: Record) -> None:
+        """A request that did not reach the app: for the record and for pages, not a call of the log
+        and the metrics.
+        """
+        for sink in self.sinks:
+            if sink not in {self.metrics, self.log, self.unpriced}:
+                sink.record(record)
+
     def caller_seen(self, caller: Caller, refused: str | None) -> None:
         """Log a caller that was refused, or that `attest = "warn"` applies to."""
         attested, peer = caller.attested, caller.peer

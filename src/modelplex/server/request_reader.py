@@ -20,9 +20,10 @@ import httptools
 from modelplex.server.admission import USUAL_HEAD, USUAL_HEADERS, HeadMemory, HeadReservation
 from modelplex.server.connection_refusals import (
     HEAD_TOO_LARGE,
-    INVALID_HTTP,
     TOO_MANY_HEADS,
     TOO_MANY_PIPELINED,
+    ConnectionRefusal,
+    invalid_http,
 )
 from modelplex.server.request_head import HttpHead, KnownHeads
 
@@ -38,6 +39,9 @@ MAX_LENGTH_DIGITS = 20
 """Digits of a content-length: as many as the largest 64-bit number has. The parser accepts any
 number of leading zeros.
 """
+
+MAX_CAUSE = 200
+"""Characters of what the parser says, which may quote the target."""
 
 ReadStage = Literal["between", "first bytes", "head", "body"]
 """How far the incoming request is read. "first bytes": of its head, before the deadline is set."""
@@ -88,7 +92,7 @@ class RequestReader:
         """The request has `Upgrade`."""
         self.upgraded: list[tuple[bytes, bytes]] | None = None
         """The headers of such a request, while its head is parsed again without it."""
-        self.fault: bytes | None = None
+        self.fault: ConnectionRefusal | None = None
         """The refusal for which a callback stopped the parser."""
 
     def new_parser(self) -> httptools.HttpRequestParser:
@@ -105,7 +109,7 @@ class RequestReader:
         self.heads.release()
         del self.parser, self.receiver
 
-    def feed(self, data: bytes) -> bytes | None:
+    def feed(self, data: bytes) -> ConnectionRefusal | None:
         """Read input. Returns a refusal for input that is not accepted; do not feed the reader
         after that.
         """
@@ -150,16 +154,16 @@ class RequestReader:
             self.stage = "between"
             self.receiver.request_complete()
 
-    def parse(self, data: bytes) -> bytes | None:
+    def parse(self, data: bytes) -> ConnectionRefusal | None:
         self.unparsed += len(data)
         if self.stage == "between":
             if FOREIGN.match(data):
-                return INVALID_HTTP
+                return invalid_http("another protocol")
             self.fed = data
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            return self.fault or INVALID_HTTP
+        except httptools.HttpParserError as error:
+            return self.fault or invalid_http(str(error.__context__ or error)[:MAX_CAUSE])
         except httptools.HttpParserUpgrade as pause:
             return self.parse_without_upgrade(data[pause.args[0] :])
         finally:
@@ -181,7 +185,7 @@ class RequestReader:
             return TOO_MANY_HEADS
         return None
 
-    def parse_without_upgrade(self, rest: bytes) -> bytes | None:
+    def parse_without_upgrade(self, rest: bytes) -> ConnectionRefusal | None:
         """Parse a request with `Upgrade` again without it, as RFC 9110 7.8 allows. The parser stops
         after its head, since the body might be of another protocol; Java's client asks for h2c on a
         plain POST.
@@ -222,7 +226,7 @@ class RequestReader:
             self.expects_100 = True
         elif name == b"content-length":
             if len(value) > MAX_LENGTH_DIGITS:
-                self.stop(INVALID_HTTP)
+                self.stop(invalid_http("a content-length of too many digits"))
             self.length = int(value)
             return
         elif name == b"transfer-encoding":
@@ -238,10 +242,10 @@ class RequestReader:
             self.stop(TOO_MANY_PIPELINED)
         version = self.parser.get_http_version()
         if version not in VERSIONS:
-            self.stop(INVALID_HTTP)
+            self.stop(invalid_http(f"HTTP/{version}"))
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self.stop(INVALID_HTTP)
+                self.stop(invalid_http("CONNECT"))
             self.upgrade = True
             return
         head = self.complete_head(version)
@@ -270,7 +274,7 @@ class RequestReader:
         self.stage = "between"
         self.receiver.request_complete()
 
-    def stop(self, refusal: bytes) -> None:
+    def stop(self, refusal: ConnectionRefusal) -> None:
         """Stop the parser, by an exception from its callback."""
         self.fault = refusal
         raise ValueError("the request is refused")

@@ -6,9 +6,7 @@ Texts are made such that both databases take them: no NUL, no lone surrogate, an
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final, Literal
 
 import msgspec
@@ -95,8 +93,6 @@ FOREIGN: Final = tuple(
     )
 )
 """The places of texts that clients and providers write."""
-foreign_texts: Callable[[Row], tuple[str | None, ...]] = itemgetter(*FOREIGN)
-"""Those texts of a row."""
 INSERT_CALL: Final = (
     f"INSERT INTO calls ({', '.join(CALL_COLUMNS)}) VALUES ({', '.join('?' * len(CALL_COLUMNS))}) "  # noqa: S608 - our own names
     "ON CONFLICT (id) DO NOTHING"
