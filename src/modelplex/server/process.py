@@ -224,9 +224,8 @@ class GatewayProcess:
         self._listening = listening = await self._listen(limits)
         listening.traffic.report_refusal = refusals_of(self._reports).add
         await self.tools.open(config)
-        self._life(
-            "started", **from_config.start_log_fields(config, addresses=self.addresses, path=self._file.path)
-        )
+        fields = from_config.start_log_fields(config, addresses=self.addresses, path=self._file.path)
+        self._life("started", **fields)
         self._open_page(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
         self._gateway.catalog.start()
