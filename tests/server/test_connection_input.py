@@ -10,7 +10,7 @@ import pytest
 from modelplex.server import connection_limits
 from modelplex.server.connection_input import ConnectionInput
 from modelplex.server.connection_limits import ConnectionLimits
-from modelplex.server.connection_refusals import ConnectionRefusal
+from modelplex.server.connection_refusals import INVALID_HTTP, ConnectionRefusal
 from modelplex.server.connection_registry import READ_SIZE, ConnectionRegistry
 
 
@@ -21,9 +21,9 @@ class Reader:
         self.remaining = 0
         self.data = b""
 
-    def feed(self, data: bytes) -> bytes | None:
+    def feed(self, data: bytes) -> ConnectionRefusal | None:
         self.data += data
-        return b"no" if data.startswith(b"bad") else None
+        return INVALID_HTTP if data.startswith(b"bad") else None
 
     def body_read(self, size: int) -> None:
         self.remaining -= size
@@ -82,7 +82,7 @@ async def test_input_is_copied_out_of_the_shared_buffer() -> None:
 async def test_a_refusal_of_the_reader_is_sent() -> None:
     each = Input()
     each.receive(b"bad input")
-    assert each.refused == [b"no"]
+    assert each.refused == [INVALID_HTTP]
 
 
 async def test_a_large_body_is_read_into_its_block() -> None:
