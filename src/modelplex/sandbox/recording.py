@@ -78,7 +78,7 @@ class Recording:
     @property
     def name(self) -> str:
         """Of the run where it is recorded, else of this process."""
-        return self._id if self._is_own else str(os.getpid())
+        return self.id if self._is_own else str(os.getpid())
 
     def print_summary(self) -> None:
         """One line on stderr about a run with calls. The terminal may be gone."""
