@@ -454,7 +454,7 @@ async def test_r55_a_provider_that_turns_out_not_to_count_gets_an_estimate_in_it
             got = await gw.ask("POST", here, asked)
             assert (got.status, got.headers["x-modelplex-changes"]) == (200, "lower=input_tokens")
             assert count_of(got) == -(-len(PROMPT) // 4)
-        assert len(up.seen) == 2  # that says nothing of its health
+        assert len(up.seen) == 1  # it is remembered, and says nothing of its health
 
 
 @pytest.mark.parametrize("kind", COUNTING)

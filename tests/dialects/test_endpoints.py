@@ -16,12 +16,22 @@ from modelplex.dialects.endpoints import endpoint_for, is_count, is_free
         ("openai_chat", "responses", ["chat/completions", "responses"], ("openai_responses", "responses")),
         ("openai_chat", "responses", ["chat/completions"], ("openai_chat", "chat/completions")),
         ("openai_chat", "messages", ["chat/completions", "messages"], ("anthropic_messages", "messages")),
-        ("anthropic_messages", "chat/completions", [], ("anthropic_messages", "chat/completions")),
+        (
+            "anthropic_messages",
+            "chat/completions",
+            ["chat/completions"],
+            ("anthropic_messages", "chat/completions"),
+        ),
         ("openai_chat", "completions", ["completions"], ("openai_completions", "completions")),
         ("openai_chat", "embeddings", [], ("", "embeddings")),
         ("openai_chat", "embeddings", ["embeddings"], ("openai_embeddings", "embeddings")),
         # A prompt is a conversation where the provider has no such endpoint.
-        ("openai_chat", "api/generate", ["completions"], ("openai_chat", "chat/completions")),
+        (
+            "openai_chat",
+            "api/generate",
+            ["chat/completions", "completions"],
+            ("openai_chat", "chat/completions"),
+        ),
         # Counting is not translated.
         ("openai_chat", "messages/count_tokens", [], ("", "messages/count_tokens")),
         (
@@ -30,6 +40,11 @@ from modelplex.dialects.endpoints import endpoint_for, is_count, is_free
             ["messages/count_tokens"],
             ("anthropic_count", "messages/count_tokens"),
         ),
+        # Without chat completions, a conversation goes to another endpoint for them, or nowhere.
+        ("openai_chat", "chat/completions", ["responses"], ("openai_responses", "responses")),
+        ("openai_chat", "messages", ["embeddings", "responses"], ("openai_responses", "responses")),
+        ("openai_chat", "api/generate", ["responses"], ("openai_responses", "responses")),
+        ("openai_chat", "chat/completions", ["embeddings"], ("", "chat/completions")),
         ("openai_chat", "moderations", ["moderations"], ("openai_json", "moderations")),
     ],
 )

@@ -833,6 +833,75 @@ async def test_what_the_config_says_is_missing_is_not_asked_for(tmp_path: Path) 
         assert [each.target for each in up.seen] == ["/v1/chat/completions"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "found"),
+    [
+        (
+            "embeddings",
+            {"input": "x"},
+            {"object": "list", "data": [{"index": 0, "embedding": [0.5]}], "model": "m"},
+        ),
+        ("rerank", {"query": "q", "documents": ["d"]}, {"results": []}),
+        ("images/generations", {"prompt": "x"}, {"data": []}),
+    ],
+)
+async def test_a_provider_without_an_endpoint_is_passed_over_and_not_asked_again(
+    tmp_path: Path, path: str, body: dict[str, Any], found: dict[str, Any]
+) -> None:
+    missing = answer({"detail": "Not Found"}, status=404)
+    async with provider(missing) as small, provider(answer(found)) as large:
+        config = one(small.url) + one(large.url, name="large", priority=2)
+        async with gateway(config, folder=tmp_path) as gw:
+            for _ in range(2):
+                got = await gw.ask("POST", f"/v1/{path}", {"model": "m", **body})
+                assert (got.status, got.headers["x-modelplex-provider"]) == (200, "large"), got.body
+            assert (len(small.seen), len(large.seen)) == (1, 2)
+            only = await gw.ask("POST", f"/v1/{path}", {"model": "up/m", **body})
+            assert (only.status, only.json["error"]["code"]) == (400, "unsupported_by_provider"), only.body
+            assert f"does not have /{path}" in only.json["error"]["message"]
+        assert len(small.seen) == 1
+
+
+async def test_a_missing_token_count_is_estimated_and_not_asked_for_again(tmp_path: Path) -> None:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "Hello there"}]}
+    missing = answer({"detail": "Not Found"}, status=404)
+    endpoints = ["chat/completions", "messages", "messages/count_tokens"]
+    async with (
+        provider(missing) as up,
+        gateway(one(up.url, endpoints=endpoints), folder=tmp_path) as gw,
+    ):
+        for _ in range(2):
+            got = await gw.ask("POST", "/v1/messages/count_tokens", asked)
+            assert (got.status, got.json["input_tokens"] > 0) == (200, True)
+            assert "input_tokens" in got.headers["x-modelplex-changes"]
+        assert [each.target for each in up.seen] == ["/v1/messages/count_tokens"]
+
+
+async def test_a_server_without_messages_is_asked_for_chat(tmp_path: Path) -> None:
+    missing = answer({"detail": "Not Found"}, status=404)
+    asked = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    config_of = ["chat/completions", "messages"]
+    async with (
+        provider(missing, answer(chat_answer("Hi")), answer(chat_answer("again"))) as up,
+        gateway(one(up.url, endpoints=config_of), folder=tmp_path) as gw,
+    ):
+        for text in ("Hi", "again"):
+            got = await gw.ask("POST", "/v1/messages", asked)
+            assert (got.status, got.json["content"][0]["text"]) == (200, text)
+        assert [each.target for each in up.seen] == [
+            "/v1/messages",
+            "/v1/chat/completions",
+            "/v1/chat/completions",
+        ]
+
+
+async def test_a_wrong_base_url_is_told_each_time(tmp_path: Path) -> None:
+    missing = answer({"detail": "Not Found"}, status=404)
+    async with provider(missing, missing) as up, gateway(one(up.url), folder=tmp_path) as gw:
+        assert [(await gw.chat()).status for _ in range(2)] == [502, 502]
+        assert len(up.seen) == 2
+
+
 async def test_a_server_of_openais_form_may_rerank(tmp_path: Path) -> None:
     ranked = {"results": [{"index": 0, "relevance_score": 0.5}]}
     async with provider(answer(ranked)) as up, gateway(one(up.url), folder=tmp_path) as gw:

@@ -189,6 +189,19 @@ def test_a_tool_is_called_when_the_last_message_asks_for_it(words: str) -> None:
     assert _calls(words, tools=[WEATHER, CLOCK]) == [("get_weather", WEATHER_ARGUMENTS)]
 
 
+@pytest.mark.parametrize("name", ["get_weather", "getWeather", "get_current_weather", "lookup_weather"])
+def test_a_question_calls_the_tool_that_tells_the_answer(name: str) -> None:
+    """What compliance suites ask, such as that of Open Responses: "tool-calling"."""
+    tool = {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    assert _calls("What's the weather like in San Francisco?", tools=[CLOCK, tool]) == [(name, {})]
+
+
+@pytest.mark.parametrize("name", ["write_file", "get", "get_", "getter", "forecast"])
+def test_a_question_calls_no_other_tool(name: str) -> None:
+    tool = {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+    assert _calls("Will you write a poem about a file and what to do to it?", tools=[tool]) == []
+
+
 @pytest.mark.parametrize("words", ["Hello", "I have a toolbox", "forget weathering", "tool", "the clockwork"])
 def test_no_tool_is_called_when_nobody_asks_for_it(words: str) -> None:
     assert _calls(words, tools=[WEATHER, CLOCK]) == []

@@ -58,6 +58,12 @@ def _pattern(text: str) -> str:
     return text
 
 
+_CLIENTS_ONLY = frozenset({"generate_content", "embed_content", "api/chat", "api/generate", "api/embed"})
+"""Endpoints that no type of provider `serves` by these names: the conversations of every API are
+called chat/completions there, and its embeddings embeddings.
+"""
+_ENDPOINTS: Final = sorted(frozenset[str](get_args(Endpoint)) - _CLIENTS_ONLY)
+_ENDPOINT = one_of(_ENDPOINTS, f"an endpoint: {', '.join(_ENDPOINTS)}")
 QUIRKS: Final = rules_of(Quirks)
 PROVIDER: Final = rules_of(
     ProviderConfig,
@@ -76,7 +82,8 @@ PROVIDER: Final = rules_of(
         least=1,
         single=str,
     ),
-    lacks=list_of(one_of(get_args(Endpoint), "the name of an endpoint"), "a list of endpoints", single=str),
+    endpoints=list_of(_ENDPOINT, "a list of endpoints", least=1, single=str, unique=True),
+    lacks=list_of(_ENDPOINT, "a list of endpoints", single=str),
     priority=integer("a priority", least=0, most=1_000_000),
     headers=mapping(secret("the header's value", empty=True), key=header_name(reserved=RESERVED_HEADERS)),
     api_version=matching(r"[A-Za-z0-9._-]+", "a version such as a date"),

@@ -13,6 +13,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from modelplex.config.secret import Secret
+from modelplex.core.request import Endpoint
 from modelplex.policy.bounds import AllowEntry
 
 DEFAULT_HTTP: Final = "127.0.0.1:11435"
@@ -216,6 +217,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     region, project, location, resource  of a cloud, for the address and the signature
     models     names or globs; empty asks the provider for its list
     priority   the lowest is tried first
+    endpoints  those that it has, in place of those of its type; () for these
     lacks      endpoints of its type that it does not have
     quirks     fields of `Quirks` that replace those of the type
     allow      rules of the sealed policy that are open for requests to this provider
@@ -248,7 +250,8 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     verify_tls: bool = True
     max_response_size: int = 67_108_864
-    lacks: tuple[str, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    lacks: tuple[Endpoint, ...] = ()
     quirks: dict[str, object] = {}
     allow: tuple[AllowEntry, ...] = ()
     run: str | None = None

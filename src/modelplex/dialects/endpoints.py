@@ -64,10 +64,13 @@ def endpoint_for(
 ) -> tuple[str, Endpoint]:
     """The dialect and the endpoint at a provider of `dialect` that serves `serves`. The dialect is
     "" where the provider cannot serve the request. `prefers` is the endpoint for conversations in
-    place of the usual one, where the provider serves it.
+    place of the usual one, where the provider serves it; one without the usual one has another.
     """
     facts = _read(tuple(FORMS.values()))
     usual: tuple[str, Endpoint] = dialect, CONVERSATION
+    if CONVERSATION not in serves:
+        prefers = next((each for each in serves if each in facts.beside), None)
+        usual = "", endpoint
     if prefers is not None and prefers in serves and prefers in facts.beside:
         usual = facts.beside[prefers], prefers
     served = facts.served_as.get(endpoint, endpoint)

@@ -23,7 +23,6 @@ from modelplex.core.errors import (
     PolicyDenied,
     RateLimited,
     Stopping,
-    UnknownModel,
     Unsupported,
     UpstreamAuth,
     UpstreamReply,
@@ -33,14 +32,15 @@ from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest, StrippedValue
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.core.refused_parameters import without
-from modelplex.dialects.endpoints import is_count, is_free
+from modelplex.dialects.endpoints import is_free
 from modelplex.dialects.exchange import Exchange
+from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
-from modelplex.pipeline.missing_endpoints import NO_SUCH_PATH, MissingEndpoints, is_missing_endpoint
+from modelplex.pipeline.missing_endpoints import MissingEndpoints, is_missing_endpoint
 from modelplex.pipeline.offload import Offload, is_heavy, is_large
 from modelplex.pipeline.refused_parameters import RefusedParameters
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
@@ -147,11 +147,15 @@ class AttemptRunner:
             await asyncio.sleep(attempt.delay)
             record.queued += attempt.delay
         usual = self._upstreams[attempt.provider].usual(attempt)
-        if usual is not None and self._missing.has(attempt, now=perf_counter()):
+        if self._missing.has(attempt, now=perf_counter()):
+            if usual is None:
+                record.attempt = attempt
+                error = no_endpoint(attempt)
+                record.add_attempt(attempt, error, seconds=0.0)
+                return error
             attempt, usual = usual, None
         failure, sent = await self._once(context, attempt, request)
-        if failure is not None and usual is not None and is_missing_endpoint(failure, attempt):
-            self._missing.add(attempt, now=perf_counter())
+        if usual is not None and self._missing.has(attempt, now=perf_counter()):
             attempt = usual
             failure, sent = await self._once(context, attempt, request)
         if failure is not None and sent and self._learns(context, attempt, failure, sent):
@@ -200,7 +204,7 @@ class AttemptRunner:
         except SendError as error:
             failure = map_send_error(attempt.provider, error)
         except ModelplexError as error:
-            failure = _cannot_count(error, attempt) or error
+            failure = self._missing_endpoint(error, attempt) or error
         except RecursionError:
             failure = nested_too_deep(attempt.provider)
         except Exception:
@@ -215,6 +219,15 @@ class AttemptRunner:
                 record.fail(failure)
             return None, b""
         return failure, exchange.body
+
+    def _missing_endpoint(self, error: ModelplexError, attempt: Attempt) -> Unsupported | None:
+        """Unsupported where the provider does not have the endpoint, which is no health signal and
+        is remembered; not for conversations at the usual endpoint, whose 404 is a wrong base_url.
+        """
+        if attempt.endpoint == CONVERSATION or not is_missing_endpoint(error, attempt):
+            return None
+        self._missing.add(attempt, now=perf_counter())
+        return no_endpoint(attempt, status=error.upstream.status)
 
     def _record(
         self,
@@ -413,14 +426,11 @@ def _first_loss(changes: tuple[Change, ...]) -> Change | None:
     return next((change for change in changes if change.op != "add"), None)
 
 
-def _cannot_count(error: ModelplexError, attempt: Attempt) -> Unsupported | None:
-    """Unsupported where a service has no token counting, which is no health signal."""
-    if not is_count(attempt.endpoint) or error.upstream.status not in NO_SUCH_PATH:
-        return None
-    if isinstance(error, UnknownModel) and attempt.model in error.message:
-        return None
+def no_endpoint(attempt: Attempt, *, status: int | None = None) -> Unsupported:
+    answered = "It answered so within the last hour" if status is None else f"It answered {status}"
     return Unsupported(
-        f"{attempt.provider} does not count tokens.", upstream=UpstreamReply(status=error.upstream.status)
+        f"{attempt.provider} does not have /{attempt.endpoint} for {attempt.model!r}. {answered}.",
+        upstream=UpstreamReply(status=status),
     )
 
 

@@ -153,10 +153,7 @@ class HttpUpstream:
         if config.api_version is not None:
             self._quirks = msgspec.structs.replace(self._quirks, api_version=config.api_version)
         origin, self._path = parse_origin(config.base_url)
-        further = row.serves_elsewhere if is_elsewhere else ()
-        self._serves: tuple[Endpoint, ...] = tuple(
-            each for each in (*row.serves, *further) if each not in config.lacks
-        )
+        self._serves = _served(config, row)
         if origin.tls:
             origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
         self._origin = origin
@@ -192,7 +189,9 @@ class HttpUpstream:
     def usual(self, attempt: Attempt) -> Attempt | None:
         if attempt.dialect == self._row.dialect or not is_beside(attempt.endpoint):
             return None
-        dialect, served = endpoint_for(self._row.dialect, CONVERSATION, serves=self._row.serves)
+        dialect, served = endpoint_for(self._row.dialect, CONVERSATION, serves=self._serves)
+        if served == attempt.endpoint or not dialect:
+            return None
         facts = model_facts(attempt.model, dialect)
         return msgspec.structs.replace(attempt, dialect=dialect, endpoint=served, facts=facts, delay=0.0)
 
@@ -373,6 +372,13 @@ def map_send_error(provider: str, error: SendError) -> ModelplexError:
 
 
 _NAME = re.compile(r"^The name \S+ could")
+
+
+def _served(config: ProviderConfig, row: ProviderSpec) -> tuple[Endpoint, ...]:
+    """The endpoints of a provider: those that the config names, or those of its type."""
+    further = () if config.base_url == row.base_url else row.serves_elsewhere
+    served = config.endpoints or (*row.serves, *further)
+    return tuple(each for each in served if each not in config.lacks)
 
 
 def _address_of(origin: Origin) -> re.Pattern[bytes]:

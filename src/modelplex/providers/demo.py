@@ -5,8 +5,9 @@ writes; every answer says that no real model is behind it. The same body gives t
 `created` (Unix seconds) is an argument.
 
 It repeats the last message; calls a tool where `tool_choice` demands one, where the last message
-names one or says "use the tool"; quotes the results of tools; fills in the schema of
-`response_format`; embeds texts, those with common words nearer to each other. Imports `core` alone.
+names one, says "use the tool" or asks for what one tells ("What's the weather?": `get_weather`);
+quotes the results of tools; fills in the schema of `response_format`; embeds texts, those with
+common words nearer to each other. Imports `core` alone.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ MAX_DIMENSIONS = 4096
 # Of a text whose words are one space apart: over a run of spaces this would take time by its
 # square.
 _asks_for_tools = re.compile(r" (?:use|call|run|try|invoke) (?:(?:the|a|an|your|any|all) )?tool(s?) ")
+_tells = re.compile(r"(?:get|fetch|look_?up|query)(?:_|(?=[A-Z]))(?:current_?)?(\w{1,64})", re.IGNORECASE)
+_humps = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _words = re.compile(r"\w+")
 # What counts as a token here: a word or a mark, with the space before it. Joined again they are the
 # text.
@@ -346,12 +349,24 @@ def _mentioned(tools: Sequence[_Tool], text: str) -> list[_Tool]:
     """
     words = _words_of(text[:MAX_READ])
     named = [tool for tool in tools if f" {_words_of(tool.definition.name).strip()} " in words]
+    if not named and "?" in text[:MAX_READ]:
+        named = [
+            tool for tool in tools if (asked := _subject(tool.definition.name)) and f" {asked} " in words
+        ]
     if named:
         return named
     asks = _asks_for_tools.search(words)
     if asks is None:
         return []
     return list(tools) if asks[1] else list(tools[:1])
+
+
+def _subject(name: str) -> str:
+    """What a tool tells: "weather" of `get_current_weather` and `getWeather`. "" of other tools:
+    "Can you write a poem?" asks for no file.
+    """
+    found = _tells.fullmatch(name)
+    return _words_of(_humps.sub(" ", found[1])).strip() if found else ""
 
 
 def _words_of(text: str) -> str:

@@ -20,6 +20,7 @@ from modelplex.core.events import Event
 from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, RawRequest
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.openai_responses import dialect as openai_responses
+from tests import open_responses
 from tests.dialects.openai_chat import peer as openai_chat_peer
 
 TRANSCRIPTS = Path(__file__).parents[2] / "transcripts" / "openai_responses"
@@ -89,6 +90,7 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
         assert data["sequence_number"] == number
         parsed = _EVENT.validate_python(_with_known_code(data), strict=True)
         assert not parsed.model_extra, parsed.model_extra
+        open_responses.check_event(data)
         if "response" in data:
             check_response(data["response"])
         told.append(data)
@@ -106,7 +108,8 @@ def _with_known_code(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_response(answer: dict[str, Any]) -> None:
-    """R49, and the official type."""
+    """R49, the official type, and the schema of Open Responses."""
+    open_responses.check_response(answer)
     parsed = Response.model_validate(_with_known_code({"response": answer})["response"], strict=True)
     assert set(parsed.model_extra or {}) <= {"presence_penalty", "frequency_penalty", "store"}
     assert set(answer) >= ECHOES

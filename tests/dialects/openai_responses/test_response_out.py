@@ -153,7 +153,7 @@ def test_a_writer_does_without_being_told_where_parts_end() -> None:
 
 
 def test_what_the_request_said_is_told_back() -> None:
-    tools = [
+    tools: list[dict[str, Any]] = [
         {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True},
         {"type": "custom", "name": "p"},
         {"type": "web_search", "external_web_access": False},
@@ -164,7 +164,12 @@ def test_what_the_request_said_is_told_back() -> None:
             "tools": [{"type": "function", "name": "read", "parameters": None, "strict": None}],
         },
     ]
-    schema = {"type": "json_schema", "name": "s", "schema": {"type": "object"}, "strict": True}
+    schema: dict[str, Any] = {
+        "type": "json_schema",
+        "name": "s",
+        "schema": {"type": "object"},
+        "strict": True,
+    }
     call = make_call(
         instructions="Be brief.",
         tools=tools,
@@ -183,6 +188,9 @@ def test_what_the_request_said_is_told_back() -> None:
         prompt_cache_key="k",
     )
     answer = whole(ANSWER, call)
+    tools[0]["description"] = None  # strict clients want it (Open Responses)
+    tools[3]["tools"][0]["description"] = None
+    schema["description"] = None
     told = {"tools": tools, "temperature": 0.5, "top_p": 0.9, "max_output_tokens": 99, "max_tool_calls": 3}
     told |= {"instructions": "Be brief.", "tool_choice": {"type": "function", "name": "f"}}
     told |= {"parallel_tool_calls": False, "truncation": "auto", "metadata": {"a": "b"}}

@@ -134,7 +134,7 @@ def _echo_tool(tool: AnyTool) -> dict[str, Any] | msgspec.Raw:
         case FreeformTool():
             return {**write_custom(tool, tool.name), **tool.extra}
         case Tool():
-            return {**write_function(tool, tool.name), **tool.extra}
+            return {"description": None, **write_function(tool, tool.name), **tool.extra}
 
 
 def _text(call: ChatRequest) -> dict[str, Any]:
@@ -143,9 +143,13 @@ def _text(call: ChatRequest) -> dict[str, Any]:
     if wanted is not None and wanted.kind == "json":
         form = {"type": "json_object"}
     elif wanted is not None and wanted.kind == "schema":
-        given = {"description": wanted.description, "strict": wanted.strict}
-        present = {name: value for name, value in given.items() if value is not None}
-        form = {"type": "json_schema", "name": wanted.name or "answer", "schema": wanted.schema, **present}
+        form = {
+            "type": "json_schema",
+            "name": wanted.name or "answer",
+            "schema": wanted.schema,
+            "description": wanted.description,
+            "strict": bool(wanted.strict),
+        }
     return {"format": form} if call.verbosity is None else {"format": form, "verbosity": call.verbosity}
 
 
