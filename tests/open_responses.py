@@ -13,27 +13,11 @@ from typing import Any
 import openresponses_types as schema
 from pydantic import BaseModel, TypeAdapter
 
-OPENAIS_ITEMS = frozenset(
+FOREIGN_ITEMS = frozenset(
     {"custom_tool_call", "image_generation_call", "web_search_call", "tool_search_call"}
 )
 """Output items of OpenAI's that the schema lacks."""
-OPENAIS_TOOLS = frozenset({"function"})
-"""Tools that the schema has: each other type is an extension."""
-OPENAIS_EVENTS = ("response.custom_tool_call_input.",)
-"""Prefixes of events that the schema lacks."""
-_RESPONSE: TypeAdapter[Any] = TypeAdapter(schema.ResponseResource)
-
-
-def _event_types() -> dict[str, type[BaseModel]]:
-    found: dict[str, type[BaseModel]] = {}
-    for name, value in vars(schema).items():
-        if name.endswith("StreamingEvent"):
-            kind: Any = value.model_fields["type"].annotation
-            found.update({str(each.value): value for each in kind})
-    return found
-
-
-EVENTS = ("response.custom_tool_call_input.",)
+FOREIGN_EVENTS = ("response.custom_tool_call_input.",)
 """Prefixes of events that the schema lacks."""
 _RESPONSE: TypeAdapter[Any] = TypeAdapter(schema.ResponseResource)
 
@@ -41,23 +25,19 @@ _RESPONSE: TypeAdapter[Any] = TypeAdapter(schema.ResponseResource)
 def _event_types() -> dict[str, type[BaseModel]]:
     found: dict[str, type[BaseModel]] = {}
     for value in vars(schema).values():
-        if (
-            isinstance(value, type)
-            and issubclass(value, BaseModel)
-            and value.__name__.endswith("StreamingEvent")
-        ):
-            [name] = value.model_fields["type"].annotation  # type: ignore[misc, union-attr]
-            found[str(name.value)] = value
+        kind: Any = value  # the module has enums and literals too
+        if getattr(kind, "__name__", "").endswith("StreamingEvent"):
+            found.update({str(each.value): kind for each in kind.model_fields["type"].annotation})
     return found
 
 
-EVENTS = _event_types()
+_EVENTS = _event_types()
 
 
 def check_response(answer: dict[str, Any]) -> None:
     """Raises ValidationError where the object is not one of the schema's."""
-    items = [each for each in answer["output"] if each["type"] not in OPENAIS_ITEMS]
-    tools = [each for each in answer["tools"] if each["type"] in OPENAIS_TOOLS]
+    items = [each for each in answer["output"] if each["type"] not in FOREIGN_ITEMS]
+    tools = [each for each in answer["tools"] if each["type"] == "function"]
     text: dict[str, Any] = answer["text"]
     if "schema" in text["format"]:
         text = {**text, "format": {**text["format"], "schema": None}}
@@ -68,9 +48,9 @@ def check_event(event: dict[str, Any]) -> None:
     """Raises ValidationError where the event is not one of the schema's."""
     name: str = event["type"]
     item: dict[str, Any] = event.get("item") or {}
-    if name.startswith(OPENAIS_EVENTS) or item.get("type") in OPENAIS_ITEMS:
+    if name.startswith(FOREIGN_EVENTS) or item.get("type") in FOREIGN_ITEMS:
         return
     if "response" in event:
         check_response(event["response"])
-        event = {**event, "response": {**event["response"], "output": [], "tools": []}}
-    EVENTS[name].model_validate(event)
+        return
+    _EVENTS[name].model_validate(event)

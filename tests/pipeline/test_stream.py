@@ -39,6 +39,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self.fed: list[bytes] = []
+        self.media_type = "text/event-stream"
         self.failed = None
         self.has_output = True
         self.complete = True

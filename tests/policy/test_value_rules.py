@@ -120,7 +120,8 @@ def test_an_identity_is_hashed_unless_the_rule_is_allowed() -> None:
 )
 def test_only_a_data_url_is_an_inline_url(url: Any) -> None:
     assert refused_by(INLINE_URL, url) == "remote-url"
-    assert apply(INLINE_URL, "data:image/png;base64,QUJD") == apply(INLINE_URL, None) == []
+    for scheme in ("data", "DATA"):
+        assert apply(INLINE_URL, f"{scheme}:image/png;base64,QUJD") == apply(INLINE_URL, None) == []
 
 
 @pytest.mark.parametrize("value", ["QUJD", "QQ==", "QUJ\nD", "data:,x", "", "ab-_"])

@@ -60,6 +60,10 @@ MAX_SILENCE = 2 * LINE_CAP
 """Bytes in a row without an event. The longest line that is read is a part of one, and what is
 skipped (an image in the making) may be another.
 """
+_EVENT_STREAM = re.compile(rb"\s*(?:data|event|id|retry)?:", re.IGNORECASE)
+"""How server-sent events begin, comments among them."""
+_JSON_LINES = re.compile(rb"\}\r?\n\{")
+"""Between two lines of JSON, each an object of its own."""
 MAX_LOSSES = 100
 """Losses of a response that are reported."""
 
@@ -472,6 +476,51 @@ class Translation(_NewExchange):
     def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
         del request_id
         return self._writer.send(ResponseFailed(error)) if self._writer is not None else b""
+
+
+def collected(
+    raw_request: RawRequest,
+    written: ProviderRequest,
+    attempt: Attempt,
+    *,
+    reader: ResponseReader | None,
+    read: Callable[[bytes], list[Event]],
+    writer: EventWriter | None,
+    write: Callable[[list[Event]], tuple[bytes, list[Change]]],
+) -> Translation:
+    """The exchange of a response that came complete, in a framing that was not asked for. `reader`
+    is set where it is a stream, `writer` where the client asked for one.
+    """
+
+    def read_stream(body: bytes) -> list[Event]:
+        assert reader is not None
+        events = [*reader.feed(body), *reader.end()]
+        if not any(isinstance(event, ResponseEnded | ResponseFailed) for event in events):
+            raise ended_early()
+        return events
+
+    def write_stream(events: list[Event]) -> tuple[bytes, list[Change]]:
+        assert writer is not None
+        out = b"".join(map(writer.send, events)) + writer.end()
+        return out, writer.changes
+
+    exchange = Translation(
+        raw_request,
+        written,
+        attempt,
+        read=read if reader is None else read_stream,
+        write=write if writer is None else write_stream,
+    )
+    if writer is not None:
+        exchange.media_type = writer.media_type
+    came = "in one piece" if reader is None else "as a stream"
+    exchange.changes = (*exchange.changes, Change("lower", "stream", f"the provider answered {came}"))
+    return exchange
+
+
+def is_stream_body(body: bytes) -> bool:
+    """Whether a complete body is a stream: server-sent events, or JSON in lines."""
+    return _EVENT_STREAM.match(body) is not None or _JSON_LINES.search(body) is not None
 
 
 class ReframedExchange:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import msgspec
 
-from modelplex.core.errors import Unsupported
+from modelplex.core.errors import Unsupported, UpstreamBroken, detached
 from modelplex.core.request import (
     Attempt,
     ChatRequest,
@@ -22,6 +22,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.core.ledger import client_path
 from modelplex.dialects.core.search import holds_any
+from modelplex.dialects.core.sse import BOM
 from modelplex.dialects.dialect import (
     ClientCompletions,
     ClientDialect,
@@ -39,6 +40,8 @@ from modelplex.dialects.exchange import (
     Passthrough,
     ReframedExchange,
     Translation,
+    collected,
+    is_stream_body,
 )
 from modelplex.dialects.registry import DIALECTS, find, same_family, write_request
 
@@ -111,6 +114,51 @@ class ParsedRequest:
             return path
         leaf = provider.family.leaf_of(path)
         return client_path(self.call.paths, leaf) if leaf and self._client is not None else path
+
+    def whole(
+        self, exchange: Exchange, attempt: Attempt, body: bytes, *, call: ChatRequest | None = None
+    ) -> tuple[Exchange, bytes]:
+        """The client's response to a complete body of the provider, and the exchange that made it:
+        another one where the provider answered with a stream and none was asked for, or the
+        reverse. Raises the error that the body is.
+        """
+        body = body.removeprefix(BOM)
+        failure = UpstreamBroken(
+            f"{attempt.provider} answered a streamed request with JSON, which is no stream."
+        )
+        if not self.raw_request.stream:
+            try:
+                return exchange, exchange.whole(body)
+            except UpstreamBroken as error:
+                if not is_stream_body(body):
+                    raise
+                failure = detached(error)
+        other = self._collected(attempt, body, call)
+        if other is None:
+            raise failure
+        return other, other.whole(body)
+
+    def _collected(self, attempt: Attempt, body: bytes, call: ChatRequest | None) -> Exchange | None:
+        """The exchange of a complete body in the other framing; None where a dialect has one."""
+        client, dialect = self._client, find(attempt.dialect)
+        if client is None or dialect is None or self._dialect.reframe is not None:
+            return None
+        if (provider := dialect.provider) is None:
+            return None
+        call = call or self.call
+        written = write_request(call, attempt)
+        created, model = self._created, attempt.model
+        return collected(
+            self.raw_request,
+            written,
+            attempt,
+            reader=provider.reader(attempt, written) if is_stream_body(body) else None,
+            read=lambda body: provider.read_response(body, attempt, written),
+            writer=client.writer(call, id=self._id, created=created, model=model) if call.stream else None,
+            write=lambda events: client.write_response(
+                events, call, id=self._id, created=created, model=model
+            ),
+        )
 
     def _untouched(self, attempt: Attempt) -> Exchange:
         raw_request, dialect = self.raw_request, self._dialect

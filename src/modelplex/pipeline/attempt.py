@@ -37,7 +37,6 @@ from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import price_dimensions
-from modelplex.dialects.registry import provider_dialect
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
 from modelplex.pipeline.missing_endpoints import MissingEndpoints, is_missing_endpoint
@@ -50,8 +49,8 @@ from modelplex.pipeline.stored_responses import StoredResponses
 from modelplex.pipeline.stream import (
     ResponseStream,
     StreamCallbacks,
+    is_one_piece,
     nested_too_deep,
-    refuse_mislabelled,
     refuse_page,
 )
 from modelplex.pipeline.upstream import (
@@ -70,10 +69,6 @@ from modelplex.routing.key_rotation import KeyRotation
 
 log = logging.getLogger("modelplex.pipeline")
 
-MISLABELLED_BYTES = 65_536
-"""Bytes that are read of a stream with a wrong content type, to find the error that it may be."""
-MISLABELLED_STATUS = 502
-"""The status of such an error, whose HTTP status is 200."""
 HUNG_UP = ClientClosed("The caller disconnected.")
 """The outcome of a request until it has another. Never raised."""
 Result = TypeVar("Result")
@@ -103,13 +98,17 @@ class RequestContext(msgspec.Struct, frozen=True):
     policy: SealedPolicy | None = None
 
 
-class _SentRequest(msgspec.Struct, frozen=True):
-    """What was sent to a provider; `started` is a reading of the monotonic clock."""
+class _SentRequest(msgspec.Struct):
+    """What was sent to a provider; `started` is a reading of the monotonic clock. `call` is set
+    where the body was written from it. `exchange` is another one once the provider answered in
+    another framing.
+    """
 
-    request: RawRequest
+    parsed: ParsedRequest
     attempt: Attempt
     exchange: Exchange
     started: float
+    call: ChatRequest | None = None
 
 
 class AttemptRunner:
@@ -195,12 +194,12 @@ class AttemptRunner:
         upstream = self._upstreams[attempt.provider]
         record.upstream_sent = started = perf_counter()
         self._circuits.attempt_started(attempt, record.caller.owner, now=started)
-        sent = _SentRequest(parsed.raw_request, attempt, exchange, started)
+        sent = _SentRequest(parsed, attempt, exchange, started, request)
         response: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
             response = await upstream.open(parsed.raw_request, attempt, exchange.body)
-            failure = await self._relay(context, attempt, response, exchange)
+            failure = await self._relay(context, sent, response)
         except SendError as error:
             failure = map_send_error(attempt.provider, error)
         except ModelplexError as error:
@@ -245,8 +244,8 @@ class AttemptRunner:
             redact_error(detached(failure), hide, sealed=record.caller.sealed)
         self._report_health(context, attempt, failure)
         observed = sent.exchange.observed
-        usage = observed.usage or _usage_without_output(sent.request, response, failure)
-        cost, charge = self._cost(attempt, usage, sent.request)
+        usage = observed.usage or _usage_without_output(sent.parsed.raw_request, response, failure)
+        cost, charge = self._cost(attempt, usage, sent.parsed.raw_request)
         record.add_attempt(
             attempt,
             failure,
@@ -351,38 +350,21 @@ class AttemptRunner:
             self._keys.advance(attempt, caller=caller, keys=self._upstreams[attempt.provider].keys)
 
     async def _relay(
-        self, context: RequestContext, attempt: Attempt, response: UpstreamResponse, exchange: Exchange
+        self, context: RequestContext, sent: _SentRequest, response: UpstreamResponse
     ) -> ModelplexError | None:
         """Send the response to the caller. Returns what broke it after its first output; raises
         what went wrong before.
         """
         output, record, stored = context.output, context.record, context.stored
+        attempt, exchange = sent.attempt, sent.exchange
         upstream = self._upstreams[attempt.provider]
-        if exchange.media_type and not record.request.stream:
-            body = await response.body(limit=upstream.max_response_size)
-            if is_large(body) or (not exchange.is_passthrough and is_heavy(body)):
-                whole = partial(exchange.whole, body)
-                out = await self._offload.run(whole, body=body, owner=record.caller.owner)
-            else:
-                out = exchange.whole(body)
-            record.changes = exchange.changes
-            if stored is not None:
-                await stored.keep(out)
-            await output.respond(200, _head(b"application/json", response, record), out)
+        if exchange.media_type and (not record.request.stream or is_one_piece(response)):
+            await self._relay_whole(context, sent, response)
             return None
         label = (
             exchange.media_type.encode() or response.header(b"content-type") or b"application/octet-stream"
         )
-        if exchange.media_type:
-            dialect = provider_dialect(attempt.dialect)
-            await refuse_mislabelled(
-                response,
-                provider=attempt.provider,
-                read_error=lambda body: dialect.read_error(MISLABELLED_STATUS, {}, body),
-                limit=MISLABELLED_BYTES,
-            )
-        else:
-            refuse_page(response, provider=attempt.provider)
+        refuse_page(response, provider=attempt.provider)
         stream = ResponseStream(
             response,
             exchange,
@@ -397,6 +379,29 @@ class AttemptRunner:
             ),
         )
         return await stream.run()
+
+    async def _relay_whole(
+        self, context: RequestContext, sent: _SentRequest, response: UpstreamResponse
+    ) -> None:
+        """Send a response that is read as a whole, which becomes a stream where one was asked for.
+        Raises what went wrong.
+        """
+        record, stored, exchange = context.record, context.stored, sent.exchange
+        body = await response.body(limit=self._upstreams[sent.attempt.provider].max_response_size)
+        whole = partial(sent.parsed.whole, exchange, sent.attempt, body, call=sent.call)
+        if is_large(body) or (not exchange.is_passthrough and is_heavy(body)):
+            sent.exchange, out = await self._offload.run(whole, body=body, owner=record.caller.owner)
+        else:
+            sent.exchange, out = whole()
+        record.changes, record.passthrough = sent.exchange.changes, sent.exchange.is_passthrough
+        label = b"application/json"
+        if record.request.stream:
+            label = sent.exchange.media_type.encode()
+            if stored is not None and (keep := stored.stream_keeper()) is not None:
+                await keep(out)
+        elif stored is not None:
+            await stored.keep(out)
+        await context.output.respond(200, _head(label, response, record), out)
 
 
 def parse(request: RawRequest, record: RecordBuilder, stored: StoredResponses | None) -> ParsedRequest:

@@ -18,6 +18,7 @@ from time import perf_counter
 import msgspec
 
 from modelplex.core.errors import InternalFault, ModelplexError, Stopping, UpstreamBroken
+from modelplex.dialects.core.sse import BOM
 from modelplex.dialects.exchange import Exchange
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_last_event
@@ -236,7 +237,10 @@ class ResponseStream:
         """Send the head and what was held. From here on no other provider is tried."""
         self._quiet_since = self._loop.time()
         await self._output.start(self._head())
-        if held := b"".join(self._held):
+        held = b"".join(self._held)
+        if self._exchange.media_type:  # clients' parsers of events and JSON lines do not expect it
+            held = held.removeprefix(BOM)
+        if held:
             await self._output.write(held)
         self._held.clear()
 
@@ -273,26 +277,14 @@ def refuse_page(response: UpstreamResponse, *, provider: str) -> None:
     """Raise for a page of HTML. Other content that is not parsed here (an image, audio, JSON)
     passes.
     """
-    label = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-    if label in PAGES:
+    if _label(response) in PAGES:
         raise UpstreamBroken(f"{provider} answered with a page for a browser in the place of an answer.")
 
 
-async def refuse_mislabelled(
-    response: UpstreamResponse, *, provider: str, read_error: Callable[[bytes], ModelplexError], limit: int
-) -> None:
-    """Raise for a stream with the content type of JSON or HTML: the error in its body, or one that
-    names the content type.
-    """
-    label = (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-    if label != b"application/json" and label not in PAGES:
-        return
-    try:
-        body = await response.body(limit=limit)
-    except SendError as error:
-        raise map_send_error(provider, error) from None
-    if label == b"application/json" and b'"error"' in body:
-        raise read_error(body)
-    raise UpstreamBroken(
-        f"{provider} answered a streamed request with {label.decode('latin-1')}, which is no stream."
-    )
+def is_one_piece(response: UpstreamResponse) -> bool:
+    """Whether a response has the content type of JSON, which is no stream."""
+    return _label(response) == b"application/json"
+
+
+def _label(response: UpstreamResponse) -> bytes:
+    return (response.header(b"content-type") or b"").partition(b";")[0].strip().lower()

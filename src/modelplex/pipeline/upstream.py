@@ -21,6 +21,7 @@ from modelplex.config import ProviderConfig, Secret
 from modelplex.core.errors import ModelplexError, UpstreamBroken, UpstreamEncoded, UpstreamTimeout
 from modelplex.core.events import ListedModel
 from modelplex.core.request import Attempt, Endpoint, RawRequest
+from modelplex.dialects.core.sse import BOM
 from modelplex.dialects.endpoints import endpoint_for, is_beside
 from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.raw_request import read_request
@@ -305,7 +306,7 @@ class HttpUpstream:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in masked}
         # What a date in retry-after is counted from (RFC 9110 10.2.3).
         headers.setdefault("date", formatdate(self._clock(), usegmt=True))
-        error = provider_dialect(dialect).read_error(reply.status, headers, hide(body))
+        error = provider_dialect(dialect).read_error(reply.status, headers, hide(body.removeprefix(BOM)))
         error.upstream = msgspec.structs.replace(error.upstream, headers=tuple(forwarded_headers(masked)))
         return error
 
@@ -337,7 +338,7 @@ class HttpUpstream:
                 reply.close()
         except SendError as error:
             raise map_send_error(self.name, error) from None
-        found = provider_dialect(self._row.dialect).read_models(body)
+        found = provider_dialect(self._row.dialect).read_models(body.removeprefix(BOM))
         prefix = self._row.models_prefix
         return (
             [ListedModel(model.id.removeprefix(prefix), model.created) for model in found]

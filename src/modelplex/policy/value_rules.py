@@ -20,7 +20,7 @@ from modelplex.policy.walk import ANY_VALUE, Children, CustomRule, PolicyWalk, V
 HASH_PREFIX = "mpx-"
 HASH_LENGTH = 32
 """Hex digits of a keyed hash: 128 bits, and below the 64 characters that OpenAI accepts."""
-DATA_URL = re.compile(r"data:[\w.+-]*+(?:/[\w.+-]++)?+(?:;[\w.+-]++(?:=[\w.+-]++)?+)*+,")
+DATA_URL = re.compile(r"(?i:data):[\w.+-]*+(?:/[\w.+-]++)?+(?:;[\w.+-]++(?:=[\w.+-]++)?+)*+,")
 _DATA_URL_BYTES = re.compile(b'"' + DATA_URL.pattern.encode())
 MAX_DATA_HEAD = 1_024
 """Characters of a data: URL before its data: a media type of at most 255 (RFC 4288), and a few

@@ -7,7 +7,16 @@ import msgspec
 import pytest
 
 from modelplex.core.errors import BadRequest
-from modelplex.core.request import CacheBreakpoint, ImagePart, Message, TextPart, ToolCallPart, UrlReference
+from modelplex.core.request import (
+    CacheBreakpoint,
+    DocumentPart,
+    ImagePart,
+    InlineData,
+    Message,
+    TextPart,
+    ToolCallPart,
+    UrlReference,
+)
 from modelplex.dialects.openai_chat.messages_in import MAX_DATA_HEAD, read_messages, read_url
 from tests.dialects.sides import stands
 
@@ -188,3 +197,14 @@ def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(BadRequest) as refused:
         read_url(url, path="x.url")
     assert refused.value.param == "x.url"
+
+
+@pytest.mark.parametrize("scheme", ["data", "DATA", "Data"])
+def test_schemes_are_of_either_case(scheme: str) -> None:
+    """RFC 3986 3.1."""
+    assert read_url(f"{scheme}:image/png;base64,QUJD", path="p") == InlineData("image/png", "QUJD")
+    assert read_url("HTTPS://e.org/a.png", path="p") == UrlReference("HTTPS://e.org/a.png")
+    [message] = read({"role": "user", "content": [{"type": "file", "file": {"file_data": f"{scheme}:text/plain;base64,QUJD"}}]})  # fmt: skip
+    [part] = message.parts
+    assert isinstance(part, DocumentPart)
+    assert part.source == InlineData("text/plain", "QUJD")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -247,3 +248,33 @@ def test_a_watch_tells_its_state() -> None:
     looking = observer()
     looking.feed(sse_bytes(chunk({"content": "a"}), chunk({}, "stop", index=1)))
     assert repr(looking) == "<ChatObserver open=[0] finished=[1] failed=None>"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"object": "error", "message": "Out of memory", "type": "InternalServerError", "code": 500},
+        {"error": "Out of memory"},
+        {"detail": "Out of memory"},
+    ],
+)
+@pytest.mark.parametrize("has_output", [True, False])
+def test_an_error_in_any_place_ends_the_stream_with_its_text(said: dict[str, Any], has_output: bool) -> None:
+    looking = observer()
+    if has_output:
+        looking.feed(sse_bytes(chunk({"content": "Hi"})))
+    passed = looking.feed(sse_bytes(said))
+    assert isinstance(looking.failed, ModelplexError)
+    assert "Out of memory" in looking.failed.message
+    assert bool(passed) == looking.error_forwarded == has_output
+    assert openai_chat.observe(json.dumps(said).encode()).error is not None
+
+
+def test_moonshots_usage_is_seen_in_the_choice() -> None:
+    last = chunk({}, "stop")
+    last["choices"][0]["usage"] = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+    looking = observer()
+    looking.feed(sse_bytes(chunk({"content": "Hi"}), last) + b"data: [DONE]\n\n")
+    usage = looking.observed.usage
+    assert usage is not None
+    assert (usage.fresh, usage.output) == (9, 2)

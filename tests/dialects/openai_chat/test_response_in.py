@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from modelplex.core.events import (
     PartEnded,
+    ReasoningDelta,
     ResponseEnded,
     ResponseFailed,
     ResponseStarted,
@@ -334,3 +335,66 @@ def test_models_are_listed_from_an_object_or_from_the_list_alone() -> None:
         assert [(model.id, model.created) for model in openai_chat.read_models(body)] == [("a", 1), ("b", 0)]
     with pytest.raises(Exception, match="list of models"):
         openai_chat.read_models(b"<html>")
+
+
+# --- what compatible servers send beside the form
+
+FLAT: list[tuple[dict[str, Any], str, int]] = [
+    ({"object": "error", "message": "Too long", "type": "BadRequestError", "param": None, "code": 400}, "Too long", 400),
+    ({"object": "error", "message": "Out of memory", "type": "InternalServerError", "code": 500}, "Out of memory", 502),
+    ({"detail": "The engine died"}, "The engine died", 502),
+    ({"error": {"message": "Overloaded now", "type": "overloaded_error"}}, "Overloaded now", 503),
+    ({"error": "A plain sentence"}, "A plain sentence", 502),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "text", "status"), FLAT)
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_error_in_any_place_keeps_its_text(
+    said: dict[str, Any], text: str, status: int, is_whole: bool
+) -> None:
+    body = json.dumps(said).encode()
+    events = openai_chat.read_response(body, ATTEMPT, PLAIN) if is_whole else read_stream([sse_bytes(said)])
+    failed = events[-1]
+    assert isinstance(failed, ResponseFailed)
+    assert text in failed.error.message
+    assert failed.error.status == status
+
+
+def test_an_event_without_choices_is_no_error() -> None:
+    ping: dict[str, Any] = {
+        "object": "chat.completion.chunk",
+        "choices": [],
+        "message": "processing",
+        "detail": None,
+    }
+    events = read_stream([sse_bytes(ping, chunk({"content": "Hi"}), chunk({}, "stop"))])
+    assert [each.text for each in events if isinstance(each, TextDelta)] == ["Hi"]
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {"reasoning": "Hm."},
+        {"reasoning_content": "Hm."},
+        {"reasoning": {"text": "Hm."}},
+        {"reasoning": {"content": "Hm.", "effort": "low"}},
+        {"reasoning": {"summary": [{"type": "summary_text", "text": "Hm."}]}},
+        {"reasoning_content": [{"type": "text", "text": "H"}, {"type": "text", "text": "m."}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}], "reasoning": {"text": "Hm."}},
+    ],
+)
+def test_reasoning_is_read_in_every_spelling_and_once(thought: dict[str, Any]) -> None:
+    stream = sse_bytes(chunk(thought), chunk({"content": "So."}), chunk({}, "stop"))
+    events = read_stream([stream])
+    assert "".join(each.text for each in events if isinstance(each, ReasoningDelta)) == "Hm."
+    assert isinstance(events[-1], ResponseEnded)
+
+
+@pytest.mark.parametrize("place", ["choice", "chunk"])
+def test_moonshots_usage_is_read_from_the_choice(place: str) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, "cached_tokens": 4}
+    last = chunk({}, "stop")
+    (last["choices"][0] if place == "choice" else last)["usage"] = usage
+    [found] = [each.usage for each in read_stream([sse_bytes(last)]) if isinstance(each, UsageReported)]
+    assert (found.fresh, found.cache_read, found.output) == (5, 4, 2)

@@ -362,7 +362,7 @@ def _read_source(source: _Source, path: str) -> Source:
             return InlineData(media_type, _needed(source.data, place, "data"))
         case "url":
             url = _needed(source.url, place, "url")
-            if not url.startswith(("http://", "https://")):
+            if not url[:8].lower().startswith(("http://", "https://")):
                 raise BadRequest(f"'{path}.url' must be an http or https URL.", param=f"{path}.url")
             return UrlReference(url)
         case "file":

@@ -11,6 +11,8 @@ text. A longer line than the largest file that an agent writes in one call is a 
 """
 IDLE_CAP = 1_048_576
 """Bytes of blank lines in a row; a stream with more is stalled."""
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark in UTF-8."""
 _ENDS_FOR_SOME = tuple((each.encode(), b"\\u%04x" % ord(each)) for each in "\u0085\u2028\u2029")
 """Line ends of Unicode that are none in NDJSON. Clients that split text at them (Python's
 splitlines) would cut a line in two.
@@ -39,6 +41,7 @@ class NdjsonReader:
         self._held = bytearray()
         """The beginning of a line whose end has not arrived."""
         self._idle = 0
+        self._is_at_start = True
 
     def __repr__(self) -> str:
         return f"<Lines {'overflowed' if self.overflowed else f'{len(self._held)} B held'}>"
@@ -70,6 +73,9 @@ class NdjsonReader:
     def _take(self) -> list[bytes]:
         line = bytes(self._held).removesuffix(b"\r")
         self._held = bytearray()
+        if self._is_at_start:
+            self._is_at_start = False
+            line = line.removeprefix(BOM)
         if line.strip():
             self._idle = 0
             return [line]

@@ -21,7 +21,10 @@ a second; a stream of nothing else is stalled.
 MAX_ID = 1_024
 """Bytes of an event's id, which goes into a header of the next request. A longer one is ignored."""
 
-_BOM = b"\xef\xbb\xbf"
+_FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+"""Names of fields. They are lower case, and servers that write "Data:" mean the same."""
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark in UTF-8, with which some servers begin a response."""
 
 
 class SseEvent(NamedTuple):
@@ -109,7 +112,7 @@ class SseReader:
         for line in lines:
             if self._at_start:
                 self._at_start = False
-                line = line.removeprefix(_BOM)  # noqa: PLW2901 -- only the stream's first line can carry it
+                line = line.removeprefix(BOM)  # noqa: PLW2901 -- only the stream's first line can carry it
             self._check(len(line))
             if line:
                 self._read_field(line)
@@ -133,6 +136,9 @@ class SseReader:
             self._size += len(value) + self._line_cost
             self._check(self._size)
             self._lines.append(value)
+            return
+        if name not in _FIELDS and (known := name.lower()) in _FIELDS:
+            self._read_field(known + b":" + value)
             return
         if name == b"event":
             self._name = value

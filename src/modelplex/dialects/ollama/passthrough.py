@@ -11,7 +11,7 @@ from modelplex.core.errors import UpstreamBroken
 from modelplex.core.events import Usage
 from modelplex.core.request import RawRequest
 from modelplex.dialects.core.json import MALFORMED
-from modelplex.dialects.core.ndjson import IDLE_CAP, MAX_LINE
+from modelplex.dialects.core.ndjson import BOM, IDLE_CAP, MAX_LINE
 from modelplex.dialects.core.passthrough import StreamObserver
 from modelplex.dialects.core.surrogates import mended
 from modelplex.dialects.core.usage import count
@@ -135,7 +135,7 @@ class OllamaObserver(StreamObserver):
             line = _decode(data)
         except MALFORMED:
             try:
-                line = _decode(mended(data))
+                line = _decode(mended(data.removeprefix(BOM)))
             except MALFORMED as error:
                 return self._fail(UpstreamBroken(f"Ollama sent a line of an unexpected form: {error}"))
         if bytes(line.error) != b"null":

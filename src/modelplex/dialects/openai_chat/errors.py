@@ -135,6 +135,19 @@ def error_inside(error: Any, *, body: bytes | None = None) -> ModelplexError:
     return _make_error(status, details, body=body, delay=details.delay)
 
 
+def flat_error(data: bytes) -> ModelplexError | None:
+    """The error whose members stand at the top of an event or a whole response, as SGLang and
+    earlier versions of vLLM have it: {"object": "error", "message": ..., "code": 400}. FastAPI has
+    {"detail": ...}. None for everything else.
+    """
+    members = as_object(decode_mended(data, _decode_any))
+    if members is None or "choices" in members:
+        return None
+    if "error" in (members.get("object"), members.get("type")):
+        return error_inside(members, body=None)
+    return error_inside({"message": _read_detail(members["detail"])}) if members.get("detail") else None
+
+
 def write_error(error: ModelplexError, *, request_id: str) -> tuple[int, bytes]:
     """Status and body. A provider's own error about the client passes unchanged."""
     body = forwarded_body(error, is_own=_is_own)

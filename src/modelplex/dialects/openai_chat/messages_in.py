@@ -394,7 +394,7 @@ def _read_file(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw])
         source = FileReference(file.file_id)
     elif file.file_data is None:
         raise BadRequest(f"'{place}.file' has neither `file_data` nor `file_id`.", param=f"{place}.file")
-    elif file.file_data.startswith(("data:", "http://", "https://")):
+    elif is_url(file.file_data):
         source = read_url(file.file_data, path=f"{place}.file.file_data")
     else:
         source = InlineData("application/pdf", file.file_data)
@@ -417,13 +417,21 @@ _PARTS: dict[str, Callable[[_Part, str, int, Mapping[str, msgspec.Raw]], Part]] 
 }
 
 
+_SCHEMES = ("data:", "http://", "https://")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is one of the URLs that `read_url` reads, and not bytes in base64."""
+    return text[:8].lower().startswith(_SCHEMES)
+
+
 def read_url(url: str, *, path: str) -> InlineData | UrlReference:
-    """An address, or the bytes that a `data:` URL holds (RFC 2397)."""
-    if url.startswith(("http://", "https://")):
+    """An address, or the bytes that a `data:` URL holds (RFC 2397). Schemes are of either case."""
+    if url[:8].lower().startswith(_SCHEMES[1:]):
         return UrlReference(url)
     comma = url.find(",", 0, MAX_DATA_HEAD)
     head, data = url[: max(0, comma)], url[comma + 1 :]
-    if not head.startswith("data:"):
+    if head[:5].lower() != "data:":
         raise BadRequest(f"'{path}' must be an http, https or data URL.", param=path)
     media_type, *options = head[5:].split(";")
     media_type = media_type or "text/plain"

@@ -17,7 +17,7 @@ from modelplex.dialects.core.json import ABSENT, MALFORMED, as_list, as_object, 
 from modelplex.dialects.core.passthrough import SseObserver
 from modelplex.dialects.core.quota import choice_of
 from modelplex.dialects.dialect import ObservedResponse
-from modelplex.dialects.openai_chat.errors import error_inside
+from modelplex.dialects.openai_chat.errors import error_inside, flat_error
 from modelplex.dialects.openai_chat.usage import read_usage
 
 GEMINI = "google-gemini-v1"
@@ -55,16 +55,17 @@ class _Delta(msgspec.Struct, gc=False):
     extra_content: Any = None
 
 
+class _Marker(msgspec.Struct, gc=False):
+    """An object is present; its members are decoded only when they are needed."""
+
+
 class _Choice(msgspec.Struct, gc=False):
     index: int | None = 0
     delta: _Delta | None = None
     message: _Delta | None = None
     text: Any = None
     finish_reason: str | None = None
-
-
-class _Marker(msgspec.Struct, gc=False):
-    """An object is present; its members are decoded only when they are needed."""
+    usage: _Marker | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -80,8 +81,18 @@ class _Whole(_Chunk, gc=False):
     usage: msgspec.Raw = ABSENT  # type: ignore[assignment]
 
 
+class _ChoiceMeasure(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw()
+
+
 class _Measure(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
+    choices: list[_ChoiceMeasure] | None = None
+
+    @property
+    def given(self) -> msgspec.Raw:
+        """The usage object: Moonshot has it in the choice."""
+        return self.usage or next((each.usage for each in self.choices or () if each.usage), self.usage)
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -145,6 +156,8 @@ class ChatObserver(SseObserver):
                 self._counted_at = self._characters
                 return not self._withhold
         if not chunk.choices:
+            if chunk.usage is None and (error := flat_error(data)) is not None:
+                return self._fail(error, forwarded=self.has_output)
             return True
         for choice in chunk.choices:
             index = choice_of(choice.index) if choice.index else 0
@@ -159,6 +172,8 @@ class ChatObserver(SseObserver):
                 self._open.discard(index)
                 self._finished.add(index)
                 self._finish = self._finish or choice.finish_reason
+                if choice.usage is not None and chunk.usage is None:
+                    self._usage_event = data
             elif index not in self._open and index not in self._finished:
                 self.quota.take_entry()
                 self._open.add(index)
@@ -220,6 +235,8 @@ class ChatObserver(SseObserver):
         error = (as_object(msgspec.json.decode(data)) or {}).get("error")
         if error:
             return self._fail(error_inside(error, body=data), forwarded=self.has_output)
+        if (flat := flat_error(data)) is not None:
+            return self._fail(flat, forwarded=self.has_output)
         return super()._read_unknown(data)
 
 
@@ -260,9 +277,8 @@ def observe(body: bytes) -> ObservedResponse:
         return ObservedResponse(answer.model, error=error_inside(answer.error, body=body))
     usage = read_usage(answer.usage)
     if not answer.choices:
-        return ObservedResponse(
-            answer.model, usage=usage, error=UpstreamBroken("The provider's answer has no choices.")
-        )
+        missing = flat_error(body) or UpstreamBroken("The provider's answer has no choices.")
+        return ObservedResponse(answer.model, usage=usage, error=missing)
     states: list[str] = []
     error: ModelplexError | None = None
     for choice in answer.choices:
@@ -281,7 +297,7 @@ def observe(body: bytes) -> ObservedResponse:
 
 def _usage_in(data: bytes) -> Usage | None:
     found = decode_mended(data, _decode_measure)
-    return None if found is None else read_usage(found.usage)
+    return None if found is None else read_usage(found.given)
 
 
 def _characters(choice: _Choice) -> int:

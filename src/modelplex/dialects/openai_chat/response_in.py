@@ -45,7 +45,7 @@ from modelplex.dialects.core.response_reader import (
     finish_reason,
     opaque_state,
 )
-from modelplex.dialects.openai_chat.errors import error_inside
+from modelplex.dialects.openai_chat.errors import error_inside, flat_error
 from modelplex.dialects.openai_chat.passthrough import GEMINI, google_signature
 from modelplex.dialects.openai_chat.tool_calls_in import ChoiceCalls, FunctionDelta, ToolCallDelta
 from modelplex.dialects.openai_chat.usage import read_usage
@@ -85,8 +85,8 @@ class _Detail(msgspec.Struct, gc=False):
 class _Delta(msgspec.Struct, gc=False):
     content: Any = None
     refusal: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
     reasoning_details: list[_Detail] | None = None
     tool_calls: list[ToolCallDelta] | None = None
     function_call: FunctionDelta | None = None
@@ -106,6 +106,8 @@ class _Choice(msgspec.Struct, gc=False):
     message: _Delta | None = None
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
+    usage: msgspec.Raw = msgspec.Raw()
+    """Moonshot's: https://platform.kimi.ai/docs/api/chat, and earendil-works/pi#2017."""
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -208,7 +210,7 @@ class _ChoiceReader:
             has_text = self._read_detail(detail) or has_text
         if has_text:
             return
-        text = delta.reasoning_content or delta.reasoning
+        text = reasoning_text(delta.reasoning_content) or reasoning_text(delta.reasoning)
         if text:
             part = self._part("thinking", self._group if self._kind == "thinking" else None)
             self._has_text = True
@@ -269,7 +271,7 @@ class ChatReader(SseResponseReader):
         if chunk is None:
             raise UpstreamBroken("The provider's response is not a chat completion.")
         if not chunk.error and not chunk.choices:
-            raise UpstreamBroken("The provider's response has no choices.")
+            raise flat_error(body) or UpstreamBroken("The provider's response has no choices.")
         self._read_chunk(chunk, body)
         for choice in list(self._choices.values()):
             if not choice.ended and not self._out.is_over:
@@ -292,7 +294,7 @@ class ChatReader(SseResponseReader):
         elif data:
             chunk = decode_mended(data, _decode)
             if chunk is None:
-                raise UpstreamBroken(
+                raise flat_error(data) or UpstreamBroken(
                     "The provider's stream holds something that is not a chat completion chunk."
                 )
             self._read_chunk(chunk, data)
@@ -308,6 +310,8 @@ class ChatReader(SseResponseReader):
         if chunk.error:
             raise error_inside(chunk.error, body=data)
         usage = read_usage(chunk.usage) if chunk.usage else None
+        if not chunk.choices and usage is None and (error := flat_error(data)) is not None:
+            raise error
         if not self._has_started and (chunk.choices or usage):
             # Azure's first chunk has filter results only, and neither id nor model.
             self._has_started = True
@@ -329,6 +333,8 @@ class ChatReader(SseResponseReader):
                     self._read_calls(choice, delta)
             if given.finish_reason is not None and not choice.ended:
                 choice.finish(given.finish_reason)
+            if given.usage and usage is None:
+                usage = read_usage(given.usage)
         if usage is not None:
             self._out.events.append(UsageReported(usage))
 
@@ -348,6 +354,16 @@ class ChatReader(SseResponseReader):
                 call = choice.calls.begin(each, number=self._calls)
                 self._calls += 1
             choice.calls.read(call, each)
+
+
+def reasoning_text(value: object) -> str:
+    """The text of reasoning: a string, or an object or a list of objects that hold it."""
+    if isinstance(value, str):
+        return value
+    if members := as_object(value):
+        names = ("text", "content", "summary", "reasoning")
+        return next((text for name in names if (text := reasoning_text(members.get(name)))), "")
+    return "".join(map(reasoning_text, as_list(value)))
 
 
 def _tokens(logprobs: _Logprobs) -> msgspec.Raw | None:

@@ -46,7 +46,9 @@ class _Usage(msgspec.Struct):
     prompt_tokens_details: _In | None = None
     completion_tokens_details: _Out | None = None
     prompt_cache_hit_tokens: _Count = None
-    """DeepSeek's name for cached tokens."""
+    """DeepSeek's name for cached tokens: https://api-docs.deepseek.com/guides/kv_cache."""
+    cached_tokens: _Count = None
+    """Moonshot's: https://platform.kimi.ai/docs/api/chat."""
 
 
 _decode = msgspec.json.Decoder(_Usage).decode
@@ -64,7 +66,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     if (
         (details is None or not details.is_counting())
         and (out is None or not out.is_counting())
-        and not seen.prompt_cache_hit_tokens
+        and not (seen.prompt_cache_hit_tokens or seen.cached_tokens)
         and isinstance(given := seen.prompt_tokens, int)
         and isinstance(output := seen.completion_tokens, int)
         and given >= 0 <= output
@@ -74,7 +76,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         return Usage(fresh=given, output=output, raw=msgspec.Raw(bytes(raw)), raw_of=RAW_OF)
     details, out = details or _In(), out or _Out()
     cached, written = (
-        count(details.cached_tokens or seen.prompt_cache_hit_tokens),
+        count(details.cached_tokens or seen.prompt_cache_hit_tokens or seen.cached_tokens),
         count(details.cache_write_tokens),
     )
     given, output = counted(

@@ -39,7 +39,7 @@ from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
 from modelplex.dialects.core.members import convert_member, decode_member, decode_open
 from modelplex.dialects.core.system_messages import SUMMED_UP
 from modelplex.dialects.core.tool_results import joined_results
-from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, read_cache, read_url
+from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, is_url, read_cache, read_url
 from modelplex.dialects.openai_responses.constants import (
     COMPACTED,
     DIALECT,
@@ -383,7 +383,7 @@ def _read_file(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> P
         raise BadRequest(
             f"'{place}' has none of `file_data`, `file_url` and `file_id`.", param=f"{place}.file_data"
         )
-    elif part.file_data.startswith(("data:", "http://", "https://")):
+    elif is_url(part.file_data):
         source = read_url(part.file_data, path=f"{place}.file_data")
     else:
         is_plain = (part.filename or "").lower().endswith(_PLAIN_FILES)
