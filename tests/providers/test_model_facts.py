@@ -1,5 +1,6 @@
 """Facts about models, by name and dialect."""
 
+import datetime as dt
 import tomllib
 
 import msgspec
@@ -145,7 +146,18 @@ def test_names_are_compared_without_their_seller() -> None:
 def test_the_table_is_read_strictly() -> None:
     assert len(read_entries(read_package_file("models.toml"))) > 10
     with pytest.raises(msgspec.ValidationError, match="colour"):
-        read_entries(b'[[models]]\ndialect = "x"\nmatch = ["*"]\nfacts = {}\ncolour = 1')
+        read_entries(
+            b'[[models]]\ndialect = "x"\nmatch = ["*"]\nfacts = {}\nsource = "x"\ndate = 2026-12-01\ncolour = 1'
+        )
+    for missing in (b'source = "https://x.example"', b"date = 2026-12-01"):
+        with pytest.raises(msgspec.ValidationError, match="missing required field"):
+            read_entries(b'[[models]]\ndialect = "x"\nmatch = ["*"]\nfacts = {}\n' + missing)
+
+
+def test_each_entry_says_where_it_is_from_and_when() -> None:
+    for entry in read_entries(read_package_file("models.toml")):
+        assert entry.source.startswith("https://"), entry.match
+        assert entry.date >= dt.date(2026, 12, 1), entry.match
 
 
 def test_the_table_states_only_facts_that_there_are() -> None:
@@ -174,3 +186,20 @@ def test_a_gemini_thinks_by_a_budget_to_2_5_and_by_a_level_since(
 ) -> None:
     known = model_facts(model, "gemini")
     assert (known.thinking, known.can_disable_thinking, known.levels) == (thinking, can_disable, levels)
+
+
+@pytest.mark.parametrize(
+    ("model", "limit"),
+    [
+        ("gpt-4o-mini", 16384),
+        ("gpt-4.1-nano", 32768),
+        ("gpt-4", 8192),
+        ("gpt-4-0613", 8192),
+        ("gpt-4-turbo", 4096),
+        ("gpt-3.5-turbo", 4096),
+        ("gpt-5-chat-latest", 16384),
+    ],
+)
+def test_limits_of_models_that_do_not_reason(model: str, limit: int) -> None:
+    found = model_facts(model, "openai_chat")
+    assert (found.max_output, found.thinking) == (limit, "none")

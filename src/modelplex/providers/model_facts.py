@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from fnmatch import translate
 from functools import cache, lru_cache
@@ -19,12 +20,16 @@ names.
 
 class ModelFactsEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The first entry of the dialect with a glob that matches the name applies. `dialect` may be
-    several.
+    several. `source` is the page of the facts, `date` when it was read; `note` says what of them is
+    not from there.
     """
 
     dialect: str | tuple[str, ...]
     match: tuple[str, ...]
     facts: ModelFacts
+    source: str
+    date: dt.date
+    note: str = ""
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

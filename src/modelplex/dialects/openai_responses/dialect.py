@@ -60,6 +60,7 @@ from modelplex.dialects.openai_responses.stored import (
     response_id,
     with_items,
 )
+from modelplex.dialects.openai_responses.unsealed import without_unsealed
 from modelplex.policy.judge import PolicyTable
 
 __all__ = [
@@ -180,6 +181,10 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     if (instructions := amended_instructions(raw_request, attempt.quirks)) is not None:
         members |= instructions[0]
         changes = instructions[1]
+    given = members.get("input") or raw_request.fields.get("input")
+    if (unsealed := without_unsealed(given, raw_request, attempt.quirks)) is not None:
+        members["input"] = unsealed[0]
+        changes += unsealed[1]
     if (refused := drop_refused(raw_request, attempt)) is not None:
         members |= refused.members
         changes += refused.changes
