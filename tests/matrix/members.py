@@ -35,7 +35,7 @@ from openai.types.responses.tool_param import ToolParam
 
 from modelplex.core.errors import BadRequest
 from tests.dialects.test_sdk_members import bare, gemini_members, members_of, words_of
-from tests.matrix.probes import CHAT, FORMS, HI, Form, Probe
+from tests.matrix.probes import CHAT, FORMS, HI, Body, Form, Probe
 from tests.matrix.verdicts import Target, verdict
 
 MEMBERS_PAGE = Path(__file__).parents[2] / "docs/reference/clients.md"
@@ -98,7 +98,7 @@ def _members(form: Form, members: Mapping[str, Any], at: str = "") -> Iterator[P
             yield Probe(f"`{at}.{name}`" if at else f"`{name}`", body, mark)
 
 
-def _kinds(form: Form, hint: Any, what: str, place: Any) -> Iterator[Probe]:
+def _kinds(form: Form, hint: Any, what: str, place: Callable[[Body], Body]) -> Iterator[Probe]:
     for word, each in dict(kinds(hint)).items():
         if f'"type":"{word}"' not in _spoken_of(form):
             yield Probe(f"{what} `{word}`", place({**sample(each), "type": word}))

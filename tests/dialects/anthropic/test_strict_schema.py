@@ -46,7 +46,7 @@ def test_a_schema_is_written_as_anthropics_own_sdk_writes_it(schema: dict[str, A
 def marked(schema: Any) -> Any:
     """The schema with a mark for each description: ours says it in other words."""
     if isinstance(schema, list):
-        return [marked(each) for each in cast("list[Any]", schema)]
+        return [marked(each) for each in schema]  # pyright: ignore[reportUnknownVariableType] - any JSON
     if not isinstance(schema, dict):
         return schema
     members = cast("dict[str, Any]", schema)

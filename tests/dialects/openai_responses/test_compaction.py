@@ -133,8 +133,8 @@ async def test_codex_compacts_with_a_server_of_chat(tmp_path: Path) -> None:
         assert up.seen[0].target == "/v1/chat/completions"
 
         body: Any = {"model": "m", "input": [USER, TRIGGER], "stream": True, "tools": [TOOL]}
-        streamed: Any = await client.responses.create(**body)
-        events: list[Any] = [event async for event in streamed]
+        create: Any = client.responses.create
+        events: list[Any] = [event async for event in await create(**body)]
         done: list[Any] = [event.item for event in events if event.type == "response.output_item.done"]
         assert [(item.type, events[-1].type) for item in done] == [("compaction", "response.completed")]
         assert up.seen[1].json["tool_choice"] == "none"
