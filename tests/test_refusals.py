@@ -1,0 +1,74 @@
+"""What each type of provider refuses (compatible.toml), refused by a scripted provider: requests of
+every client dialect with all that agents send go through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelplex.providers import all_specs
+from modelplex.providers.specs import ProviderSpec
+from tests.gateways import gateway, one
+from tests.upstreams import Act, Scripted, answer, chat_answer, provider
+
+ROWS = all_specs()
+STRICT = {
+    name: row
+    for name, row in ROWS.items()
+    if row.dialect == "openai_chat" and any("." not in each for each in row.quirks.refuses)
+}
+TOOL: dict[str, Any] = {
+    "name": "read",
+    "description": "d",
+    "parameters": {"type": "object", "properties": {}},
+}
+WORDS = [{"role": "user", "content": "Hi"}]
+FULL_CHAT: dict[str, Any] = {
+    "frequency_penalty": 0.1, "presence_penalty": 0.1, "logit_bias": {"5": 1}, "logprobs": True, "top_logprobs": 2,
+    "seed": 1, "user": "u", "store": False, "metadata": {"a": "b"}, "prompt_cache_key": "k", "safety_identifier": "s",
+    "service_tier": "auto", "verbosity": "low", "parallel_tool_calls": True, "reasoning_effort": "low", "top_k": 3,
+    "max_completion_tokens": 99, "temperature": 0.5, "stop": ["x"], "web_search_options": {}, "modalities": ["text"],
+}  # fmt: skip
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": WORDS, "tools": [{"type": "function", "function": TOOL}], **FULL_CHAT}),
+    "codex": ("/v1/responses", {"instructions": "Be brief.", "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}], "tools": [{"type": "function", "strict": False, **TOOL}], "tool_choice": "auto", "parallel_tool_calls": False, "reasoning": {"effort": "medium", "summary": "auto"}, "store": False, "include": ["reasoning.encrypted_content"], "prompt_cache_key": "k", "text": {"verbosity": "low"}, "safety_identifier": "s", "metadata": {"a": "b"}, "service_tier": "auto", "top_logprobs": 1}),
+    "claude code": ("/v1/messages", {"max_tokens": 32000, "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}], "messages": WORDS, "tools": [{"name": "read", "input_schema": TOOL["parameters"]}], "metadata": {"user_id": "u"}, "thinking": {"type": "adaptive"}, "temperature": 1, "top_k": 5}),
+    "gemini": ("/v1beta/models/m:generateContent", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], "tools": [{"functionDeclarations": [TOOL]}], "generationConfig": {"seed": 1, "frequencyPenalty": 0.1, "presencePenalty": 0.1, "topK": 4, "responseLogprobs": True, "logprobs": 2}}),
+    "ollama": ("/api/chat", {"messages": WORDS, "stream": False, "tools": [{"type": "function", "function": TOOL}], "options": {"seed": 1, "top_k": 4, "min_p": 0.1, "frequency_penalty": 0.1, "presence_penalty": 0.1}}),
+}  # fmt: skip
+
+
+def refusing(row: ProviderSpec, seen: Scripted) -> Act:
+    """Answers as the service does: 400 for a member that it refuses."""
+
+    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        given = [name for name in row.quirks.refuses if name in seen.seen[-1].json]
+        error = {"error": {"message": f"Unsupported: {given}", "type": "invalid_request_error", "code": None}}
+        await (answer(error, status=400) if given else answer(chat_answer("ok")))(reader, writer)
+
+    return act
+
+
+@pytest.mark.parametrize("client", ASKED)
+@pytest.mark.parametrize("name", STRICT)
+async def test_what_agents_send_passes_a_service_that_refuses_members(
+    name: str, client: str, tmp_path: Path
+) -> None:
+    path, body = ASKED[client]
+    async with provider() as up:
+        up.scripts.append(refusing(STRICT[name], up))
+        async with gateway(one(up.url, type=name, api_key="k", lacks=["responses"]), folder=tmp_path) as gw:
+            got = await gw.ask("POST", path, {"model": "m", **body})
+        assert (got.status, len(up.seen)) == (200, 1), got.body
+        if client == "chat":
+            lost = {each.partition("=")[2] for each in got.headers["x-modelplex-changes"].split(",")}
+            assert lost >= set(STRICT[name].quirks.refuses) & set(FULL_CHAT)
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_what_a_service_refuses_has_a_source(name: str) -> None:
+    assert STRICT[name].refusals
