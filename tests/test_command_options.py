@@ -33,6 +33,7 @@ COMMANDS: dict[str, list[str]] = {
     "stop": ["stop", "coder"],
     "page": ["page"],
     "export": ["export", "run-1"],
+    "verify": ["verify", "run-1"],
     "completion": ["completion", "bash"],
     "man": ["man"],
     "init": ["init"],

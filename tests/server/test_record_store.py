@@ -15,11 +15,13 @@ import pytest
 from modelplex import cli
 from modelplex.config import load
 from modelplex.dialects.registry import FORMS
+from modelplex.records.ed25519 import is_signed
 from modelplex.records.store import queries
 from modelplex.records.store.database import Database, StoreError, StoreUnavailable, open_database
 from modelplex.records.store_sink import RunInfo
 from modelplex.server import record_store
 from modelplex.server.process import GatewayProcess
+from modelplex.server.record_store import sign_with
 from tests.gateways import WAIT_S, Running, gateway, one
 from tests.records.store import full_disk
 from tests.records.store.stored import contents
@@ -301,3 +303,18 @@ async def test_a_process_that_records_nothing_has_no_store(tmp_path: Path) -> No
     assert process._store.lost() == {}
     await process._store.close()
     process._log.close()
+
+
+def test_the_key_of_chains_is_made_once_for_this_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "record-key"
+    first, signature = sign_with(path, b"message")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert is_signed(first, b"message", signature)
+    assert sign_with(path, b"message") == (first, signature)
+
+
+def test_a_file_that_is_no_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "record-key"
+    path.write_bytes(b"short")
+    with pytest.raises(StoreUnavailable, match="is no key of 32 bytes"):
+        sign_with(path, b"message")

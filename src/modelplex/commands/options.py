@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "stop", "page"})
+NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "verify", "stop", "page"})
 PAGE_EXAMPLES: Final = """\
 examples:
   modelplex page                         of the gateway that runs
@@ -109,6 +109,8 @@ def add(
         default="jsonl",
         help=f"{', '.join(FORMATS)} (default: jsonl)",
     )
+    verify = command("verify", "check that the record of a run is whole")
+    verify.add_argument("run", metavar="RUN", help="the id of the run")
     stop = command("stop", "end calls in flight")
     stop.add_argument(
         "what",

@@ -49,6 +49,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Database], int]:
             from modelplex.commands.tail import tail
 
             return tail
+        case "verify":
+            from modelplex.commands.verify import verify
+
+            return verify
         case _:
             from modelplex.commands.export import export
 

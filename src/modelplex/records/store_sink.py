@@ -71,6 +71,8 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags          of each agent
     mask          takes the config's secrets out of bytes
     run           the run of every call
+    sign          signs the chain of the run, and returns the public key and the signature; None
+                  for no chain
     """
 
     content: bool = False
@@ -78,6 +80,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags: Mapping[str, Mapping[str, str]] = {}
     mask: Callable[[bytes], bytes] = bytes
     run: RunInfo | None = None
+    sign: Callable[[bytes], tuple[bytes, bytes]] | None = None
 
 
 class RetentionRules(msgspec.Struct, frozen=True):

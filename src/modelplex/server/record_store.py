@@ -7,14 +7,18 @@ start, unless it is a server that cannot be reached now, or its disk is full.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from modelplex.config import Config
-from modelplex.config.state_folder import state_folder
+from modelplex.config.state_folder import make_state_folder, state_folder
 from modelplex.dialects.registry import find
 from modelplex.records.log import Log
 from modelplex.records.record import Record
@@ -48,6 +52,39 @@ def content_of(config: Config, environ: Mapping[str, str]) -> str:
     if environ.get(RUN_VARIABLE) == OFF:
         return OFF
     return config.record.content or ("full" if RUN_VARIABLE in environ else "metadata")
+
+
+KEY_FILE: Final = "record-key"
+"""In the state folder: the private key that signs the chains of runs."""
+
+
+def record_key(config: Config, environ: Mapping[str, str]) -> Path | None:
+    """None for a user without a home."""
+    try:
+        return state_folder(config.server.state_folder, environ=environ) / KEY_FILE
+    except RuntimeError:
+        return None
+
+
+def sign_with(path: Path, message: bytes) -> tuple[bytes, bytes]:
+    """The public key and the signature, with the key in this file, which is made at the first use.
+    Blocks. Raises StoreUnavailable.
+    """
+    from modelplex.records.ed25519 import KEY_BYTES, public_key, sign
+    from modelplex.records.store.database import StoreUnavailable
+
+    try:
+        make_state_folder(path.parent)
+        with suppress(FileExistsError):
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(number, "wb") as file:
+                file.write(os.urandom(KEY_BYTES))
+        private = path.read_bytes()
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {(error.strerror or str(error)).lower()}.") from None
+    if len(private) != KEY_BYTES:
+        raise StoreUnavailable(f"{path} is no key of {KEY_BYTES} bytes: remove it, and another is made.")
+    return public_key(private), sign(private, message)
 
 
 def store_place(config: Config, environ: Mapping[str, str]) -> str:
@@ -174,12 +211,14 @@ class RecordStore:
         return open_database(store_place(self._config, self._environ))
 
     def _options(self, config: Config) -> StoreOptions:
+        key = record_key(config, self._environ)
         return StoreOptions(
             content=content_of(self._config, self._environ) == "full",
             conversation=conversation_members,
             tags={agent.name: agent.tags for agent in config.agents if agent.tags},
             mask=self._log.mask,
             run=self._run,
+            sign=partial(sign_with, key) if self._run is not None and key is not None else None,
         )
 
 

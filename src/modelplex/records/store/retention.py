@@ -77,7 +77,12 @@ class Retention:
         old = "SELECT id FROM runs WHERE started < ? AND NOT EXISTS (SELECT 1 FROM calls WHERE run = runs.id)"
         if found := database.query(f"{old} ORDER BY started LIMIT {STEP_ROWS}", (self._cutoff,)):
             database.write(
-                [("DELETE FROM run_tags WHERE run = ?", found), ("DELETE FROM runs WHERE id = ?", found)]
+                [
+                    ("DELETE FROM run_tags WHERE run = ?", found),
+                    ("DELETE FROM chain WHERE run = ?", found),
+                    ("DELETE FROM seals WHERE run = ?", found),
+                    ("DELETE FROM runs WHERE id = ?", found),
+                ]
             )
             return True
         return False

@@ -13,6 +13,8 @@ bodies  the request and the response of a call, as parts.py writes them
 sent    the request that went to a provider, by the number of the attempt from 0, where it differs
 parts   pieces of request bodies by their hash
 nodes   conversations as a tree: a message after `parent`, with the part that holds it
+chain   the records of a run of `modelplex run` in their order, with the digest of each: chain.py
+seals   the end of each chain, signed
 runs    groups of calls: by `modelplex run` (kind "run"), or by agent and conversation
 `seen`  when a part or node was last used, exact to an hour
 """
@@ -65,6 +67,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE calls ADD COLUMN response_id TEXT",
         "CREATE INDEX calls_by_response ON calls (response_id) WHERE response_id IS NOT NULL",
         "CREATE TABLE sent (call TEXT NOT NULL, attempt {int} NOT NULL, body {blob} NOT NULL, PRIMARY KEY (call, attempt))",
+    ),
+    (
+        "CREATE TABLE chain (run TEXT NOT NULL, number {int} NOT NULL, call TEXT NOT NULL, digest {blob} NOT NULL, PRIMARY KEY (run, number))",
+        """
+        CREATE TABLE seals (
+            run TEXT PRIMARY KEY, number {int} NOT NULL, head {blob} NOT NULL, closed {int} NOT NULL,
+            key {blob} NOT NULL, signature {blob} NOT NULL
+        )
+        """,
     ),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.

@@ -13,7 +13,7 @@ import msgspec
 
 from modelplex.records.record import Record
 from modelplex.records.request_headers import ShownHeaders
-from modelplex.records.store import parts, rows
+from modelplex.records.store import chain, parts, rows
 from modelplex.records.store.conversations import Call, Conversations, Recent
 from modelplex.records.store.database import Database, Row, RowRefused, Statement
 from modelplex.records.store.known_bodies import KnownBodies
@@ -68,6 +68,15 @@ class _Batch(msgspec.Struct):
         return [(sql, self.rows[sql]) for sql in _STATEMENTS if sql in self.rows]
 
 
+_INSERT_LINK = (
+    "INSERT INTO chain (run, number, call, digest) VALUES (?, ?, ?, ?) ON CONFLICT (run, number) DO NOTHING"
+)
+_INSERT_SEAL = (
+    "INSERT INTO seals (run, number, head, closed, key, signature) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (run) DO UPDATE SET number = excluded.number, head = excluded.head, "
+    "closed = excluded.closed, key = excluded.key, signature = excluded.signature"
+)
+
 _STATEMENTS: Final = (
     *(
         _INSERT_RUN,
@@ -78,6 +87,8 @@ _STATEMENTS: Final = (
         _INSERT_BODY,
         _INSERT_SENT,
         rows.INSERT_CALL,
+        _INSERT_LINK,
+        _INSERT_SEAL,
     ),
 )
 
@@ -97,14 +108,21 @@ class RecordWriter:
         self._parts: Recent[bytes, float] = Recent(KNOWN_PARTS)
         self._nodes: Recent[bytes, float] = Recent(KNOWN_PARTS)
         self._runs: Recent[str, float] = Recent()
+        self._seal = (
+            chain.Seal(run.id, 0, chain.first_link(run.id), closed=False) if run is not None else None
+        )
         self._headers: Recent[ShownHeaders, tuple[str, float]] = Recent(KNOWN_HEADERS)
 
     def __repr__(self) -> str:
         return f"<RecordWriter {self._database.place}>"
 
     def end_run(self, at: float) -> None:
-        if self.options.run is not None:
-            self._database.write([(_END_RUN, [(at, self.options.run.id)])])
+        if self.options.run is None:
+            return
+        batch = _Batch()
+        if self._seal is not None and self._seal.number and self.options.sign is not None:
+            batch.add(_INSERT_SEAL, self._sealed(msgspec.structs.replace(self._seal, closed=True)))
+        self._database.write([(_END_RUN, [(at, self.options.run.id)]), *batch.statements()])
 
     def write(self, records: Sequence[Record | ToolRecord], *, now: float) -> None:
         """Write all in one transaction. A Record that the database refuses is left out, and
@@ -128,13 +146,41 @@ class RecordWriter:
                     self._add_tool_call(batch, record)
                 else:
                     self._add_call(batch, record)
+            seal = self._add_links(batch)
             self._database.write(batch.statements())
+            self._seal = seal
         except BaseException:
             # What was placed and noted as known is not in the database.
             self._conversations.forget()
             for known in (self._parts, self._nodes, self._runs, self._headers):
                 known.clear()
             raise
+
+    def _add_links(self, batch: _Batch) -> chain.Seal | None:
+        """Extend the chain of the run by the records of the batch. Returns its new end."""
+        seal, sign = self._seal, self.options.sign
+        if seal is None or sign is None or rows.INSERT_CALL not in batch.rows:
+            return seal
+        bodies = {row[0]: row for row in batch.rows.get(_INSERT_BODY, ())}
+        sent: dict[str, list[bytes]] = {}
+        for of, _, body in batch.rows.get(_INSERT_SENT, ()):
+            sent.setdefault(of, []).append(body)
+        number, head = seal.number, seal.head
+        for row in batch.rows[rows.INSERT_CALL]:
+            call = row[0]
+            _, request, response = bodies.get(call, (call, None, None))
+            digest = chain.StoredRecord(row, request, response, sent.get(call, ())).digest
+            number += 1
+            head = chain.next_link(head, number, digest)
+            batch.add(_INSERT_LINK, (seal.run, number, call, digest))
+        seal = chain.Seal(seal.run, number, head, closed=False)
+        batch.add(_INSERT_SEAL, self._sealed(seal))
+        return seal
+
+    def _sealed(self, seal: chain.Seal) -> Row:
+        assert self.options.sign is not None
+        key, signature = self.options.sign(seal.message)
+        return seal.run, seal.number, seal.head, int(seal.closed), key, signature
 
     # --- one Record ---
 
