@@ -205,6 +205,22 @@ async def test_a_run_is_a_tree_that_is_searched_replayed_and_exported(tmp_path: 
         ]
 
 
+DEPTHS = """async () => {
+  const { tree } = await import("/_internal/page/static/run.js");
+  const call = (id, parent, relation) => ({ row: { id, parent, relation } });
+  return tree([
+    call("a", null, "root"), call("b", "a", "turn"), call("c", "b", "retry"), call("d", "c", "retry"),
+    call("e", "d", "retry"), call("f", "e", "turn"), call("g", "a", "branch"), call("h", "gone", "turn"),
+  ]).map((each) => each.depth);
+}"""
+"""What the page shows of a conversation with three retries."""
+
+
+async def test_retries_stand_below_each_other_and_no_deeper(tmp_path: Path) -> None:
+    async with scene(tmp_path) as made, opened(made) as tab:
+        assert await tab.page.evaluate(DEPTHS) == [0, 0, 1, 1, 1, 1, 1, 0]
+
+
 async def test_without_bodies_a_request_says_how_they_are_stored(tmp_path: Path) -> None:
     async with scene(tmp_path) as made, opened(made) as tab:
         await made.call("coder", "gpt-5-fast")

@@ -12,14 +12,16 @@ import { fillCells, virtualList } from "./list.js";
 const REPLAY_MS = 1200;
 const COLUMNS = [{ label: "after" }, { label: "call", className: "grow" }, { label: "outcome" }, { label: "timeline", className: "time" }, { label: "total", className: "n" }, { label: "out", className: "n" }, { label: "cost", className: "n" }];
 
-// Each call with its depth: a next turn stays at its parent's, everything else is one deeper.
+// Each call with its depth: a next turn stays at its parent's, and a retry at that of the retry before; everything else is
+// one deeper.
 export function tree(calls) {
   const known = new Map(calls.map((each) => [each.row.id, each]));
   const depth = new Map();
   return calls.map((each) => {
     const parent = known.has(each.row.parent) ? each.row.parent : null;
     const base = parent ? depth.get(parent) || 0 : 0;
-    const deep = !parent || ["turn", "root"].includes(each.row.relation) ? base : base + 1;
+    const again = each.row.relation === "retry" && parent && known.get(parent).row.relation === "retry";
+    const deep = !parent || again || ["turn", "root"].includes(each.row.relation) ? base : base + 1;
     depth.set(each.row.id, deep);
     return { ...each, id: each.row.id, depth: deep };
   });
