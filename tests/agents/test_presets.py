@@ -4,6 +4,8 @@ task with tool calls, Ctrl-C, and a second start; by root and by an ordinary use
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +16,13 @@ from tests.agents.installed import HOME, MODULES, platform
 from tests.agents.scripted import FINAL, Play, playing
 from tests.agents.terminals import Terminal, terminal
 from tests.agents.test_agents import AGENTS, MARKER, config_for
-from tests.peers import node
+from tests.peers import ROOT, node
 from tests.sandbox.sandboxes import PEOPLE, Person, person
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(180)]
 
+TRANSCRIPTS = ROOT / "docs" / "how-to" / "transcripts"
+"""Written with MODELPLEX_TRANSCRIPTS=1 (`make transcripts`)."""
 TASK = "Write the marker."
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
@@ -125,11 +129,37 @@ async def test_an_agent_works_in_a_terminal(name: str, user: str) -> None:
                 await screen.type(TASK)
                 await screen.expect(FINAL[-1])
                 await screen.expect(driven.done)
+                shown = screen.text
                 assert await ended(screen, driven) == 0, screen.text
                 await screen.expect("the record: modelplex show run-")
+                words = " ".join(["$ modelplex run", name, *driven.arguments])
+                transcript = f"{words}\n{readable(shown, screen.text, folder=str(who.folder))}"
                 assert (who.folder / MARKER).read_text() == "it ran\n" * (2 if agent.tools else 1), (
                     screen.text
                 )
             async with terminal(command, cwd=who.folder, environ=environ) as screen:
                 await screen.expect(driven.ready)
                 assert await ended(screen, driven) == 0, screen.text
+    file = TRANSCRIPTS / f"{name}.txt"
+    if os.environ.get("MODELPLEX_TRANSCRIPTS") and user == PEOPLE[0]:
+        file.write_text(transcript)
+    assert stable(transcript) == stable(file.read_text())
+
+
+def readable(shown: str, after: str, *, folder: str) -> str:
+    """What was on the terminal before the agent's end, and the last line; without what is of one
+    run alone.
+    """
+    last = re.findall(r"^modelplex run: \d+ calls?.*(?:\n.+)*", after, re.MULTILINE)[-1]
+    last = re.sub(r" \(in [^)]*\)", "", last.replace("\n", ""))
+    text = re.sub(r"run-[0-9a-f]{8}", "run-0a1b2c3d", f"{shown}\n{last}").replace(folder, "~/work")
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def stable(transcript: str) -> list[str]:
+    """What does not depend on the time and the order of the agent's work: the task, the last text,
+    and that the run's line ends it.
+    """
+    lines = [line for line in transcript.splitlines() if TASK in line or FINAL[-1] in line]
+    found = {word for line in lines for word in (TASK, FINAL[-1]) if word in line}
+    return [*sorted(found), re.sub(r"\d[\d.,]*", "N", transcript.splitlines()[-1]).partition(" N calls")[0]]
