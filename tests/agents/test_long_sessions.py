@@ -73,6 +73,7 @@ async def test_an_agent_resumes_a_session(name: str, place: Place) -> None:
         config = config_for(agent.upstream, url=upstream.url)
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
+            facts = ""
             for words in (command, RESUMES[name](command)):
                 done = await run(words, socket=gw.socket, home=place.home, cwd=place.work, environ=environ)
                 facts = describe(done, play, gw.records)
