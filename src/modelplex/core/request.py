@@ -525,8 +525,9 @@ class ModelFacts(msgspec.Struct, frozen=True):
     """Facts about a model that a request writer needs. The defaults are for an unknown model.
 
     `levels` are the efforts that it accepts, where they differ by model at its service; () for all.
-    `deferred_tools`: its service loads a tool when a result or an item of the conversation names
-    it. `needs_responses`: with tools and an effort it answers at /responses alone.
+    `schema_with_tools`: it takes a schema of its answer beside functions. `deferred_tools`: its
+    service loads a tool when a result or an item of the conversation names it. `needs_responses`:
+    with tools and an effort it answers at /responses alone.
     """
 
     max_output: int = 8192
@@ -538,6 +539,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     prefill: bool = True
     forced_tools: bool = True
     schema: bool = True
+    schema_with_tools: bool = True
     later_system: bool = False
     deferred_tools: bool = False
     needs_responses: bool = False

@@ -266,3 +266,25 @@ def test_the_length_of_the_whole_request_is_asked_for() -> None:
         "generateContentRequest": {"contents": [user("x")], "system_instruction": {"parts": [{"text": "S"}]}}
     }
     assert len(gemini.read_counting(make_ask(whole)).messages) == 2
+
+
+@pytest.mark.parametrize("kind", ["json_object", "json_schema"])
+def test_a_model_that_takes_no_schema_beside_functions_is_asked_in_words(kind: str) -> None:
+    """Gemini 2.5: "Function calling with a response mime type: '...' is unsupported"."""
+    form: dict[str, Any] = {"type": kind}
+    if kind == "json_schema":
+        form["json_schema"] = {"name": "a", "schema": {"type": "object", "title": "Marked"}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    asked = [{"role": "user", "content": "Hi"}]
+    call = chat_call(asked, response_format=form, tools=[tool])
+    old = msgspec.structs.replace(ATTEMPT, facts=ModelFacts(schema_with_tools=False))
+    written = gemini.write_call(call, old)
+    body = json.loads(written.body)
+    assert "responseMimeType" not in body.get("generationConfig", {})
+    said = body["systemInstruction"]["parts"][-1]["text"]
+    assert "JSON" in said
+    assert ("Marked" in said) == (kind == "json_schema")
+    assert ("lower", "response_format") in _changes(written)
+    assert "responseMimeType" in json.loads(gemini.write_call(call, ATTEMPT).body)["generationConfig"]
+    alone = gemini.write_call(chat_call(asked, response_format=form), old)
+    assert "responseMimeType" in json.loads(alone.body)["generationConfig"]

@@ -30,7 +30,7 @@ from modelplex.dialects.core.freeform_tools import LEAVES, WRAPPED, WRAPS, descr
 from modelplex.dialects.core.ledger import NO_PARAMETER, Ledger, tool_path
 from modelplex.dialects.gemini.fields import FIELDS
 from modelplex.dialects.gemini.json import DIALECT
-from modelplex.dialects.gemini.messages_out import GeminiContentWriter, GeminiLosses
+from modelplex.dialects.gemini.messages_out import GeminiContentWriter, GeminiLosses, SentPart
 
 LEVELS: dict[Effort, str] = {
     "minimal": "MINIMAL",
@@ -53,6 +53,8 @@ _TOOL_REASONS = {
     "cache": FIELDS.reasons["cache"],
     "strict": "Gemini holds all calls to their schema, or none",
 }
+JSON_ONLY = "Once you call no more functions, answer with JSON and nothing else."
+"""Asks for JSON in words."""
 
 
 def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
@@ -97,18 +99,24 @@ class _RequestWriter:
         self._ledger = Ledger(call)
         self._notes = GeminiLosses(self._ledger.changes, attempt, native=call.dialect == DIALECT)
         self._free: set[str] = set()
+        self._has_functions = False
+        self._asked_in_words = ""
+        """The form of the answer, where the model takes none beside functions."""
 
     def write(self) -> ProviderRequest:
         ledger, notes = self._ledger, self._notes
         tools = self._tools()
         history = GeminiContentWriter(self._call, notes)
         history.write()
+        config = self._config()
+        if self._asked_in_words:
+            history.system.append(SentPart(text=self._asked_in_words))
         body: dict[str, Any] = {
             "contents": [{"role": turn.role, "parts": turn.content} for turn in history.turns],
             "systemInstruction": {"parts": history.system} if history.system else None,
             "tools": tools or None,
             "toolConfig": self._tool_config(has_tools=bool(tools)),
-            "generationConfig": self._config() or None,
+            "generationConfig": config or None,
         }
         body = {name: value for name, value in body.items() if value is not None}
         ledger.take("stream")  # it is in the path
@@ -141,6 +149,7 @@ class _RequestWriter:
                     hosted.append(tool.raw)
                 case _:
                     assert_never(tool)
+        self._has_functions = bool(functions)
         return [*([{"functionDeclarations": functions}] if functions else []), *hosted]
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
@@ -218,10 +227,17 @@ class _RequestWriter:
         self._ledger.take_all("format.kind", "format.schema", "format.name", "format.strict")
         if form is None or form.kind == "text":
             return {}
+        if form.kind == "schema" and form.schema is None:
+            raise BadRequest("A schema is demanded, but there is none.", param=self._ledger.path("format"))
+        if self._has_functions and not self._facts.schema_with_tools and not self._notes.native:
+            self._ledger.lower("format", "beside functions this model is asked for JSON in words only")
+            wanted = (
+                "" if form.schema is None else f" It must fit this JSON Schema: {bytes(form.schema).decode()}"
+            )
+            self._asked_in_words = JSON_ONLY + wanted
+            return {}
         if form.kind == "json":
             return {"responseMimeType": "application/json"}
-        if form.schema is None:
-            raise BadRequest("A schema is demanded, but there is none.", param=self._ledger.path("format"))
         return {"responseMimeType": "application/json", "responseJsonSchema": form.schema}
 
     def _thinking(self, reasoning: ReasoningOptions) -> dict[str, Any] | None:
