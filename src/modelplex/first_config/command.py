@@ -148,12 +148,12 @@ def _write(output: str, text: str, *, replaces: bool) -> None:
     path = Path(output)
     try:
         if not replaces:
-            with open(path, "x", encoding="utf-8", opener=_private) as file:  # noqa: PTH123 - Path.open takes no opener
+            with open(path, "x", encoding="utf-8", opener=_private) as file:
                 file.write(text)
             return
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as new:
+            new.write(text)
+        Path(new.name).replace(path)
     except FileExistsError:
         raise InitFault(f"{output} exists: --force replaces it, --output FILE writes another file.") from None
     except OSError as error:
