@@ -1,5 +1,5 @@
-"""`modelplex init`: asks what of the found is used, writes the config, checks it, and says what to run
-next.
+"""`modelplex init`: asks what of the found is used, writes the config, checks it, and says what to
+run next.
 
 Questions and answers go over the terminal; without one the options decide.
 """
