@@ -151,7 +151,7 @@ def reuse_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CandidateSelection, "_remember", forget)
     patch.setattr(upstream, "START_SIZE", 0)
     patch.setattr(response_headers, "_template", response_headers._template.__wrapped__)
-    patch.setattr(Metrics, "_count_request", Metrics._count_any)
+    patch.setattr(Metrics, "_remember_usual", forget)
     patch.setattr(HttpResponse, "deliver", deliver)
     run_as_tasks(patch)
 

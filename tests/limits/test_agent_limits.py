@@ -299,3 +299,12 @@ def test_without_a_budget_nothing_is_reserved(clocks: Clocks) -> None:
     use(of, tokens=10**9)
     for _ in range(10):
         of.admit(CODER)
+
+
+def test_an_agent_without_a_rate_keeps_the_entries_of_a_minute() -> None:
+    now = 0.0
+    window = Window()
+    for _ in range(2_000):
+        window.add(1, now=now)
+        now += MERGED
+    assert len(window._entries) <= MINUTE / MERGED + 1

@@ -1,9 +1,14 @@
-"""Where a provider is, as far as the sealed policy asks."""
+"""Where a provider is, as far as the sealed policy asks, and the switches of what it is sent."""
+
+import itertools
 
 import pytest
 
 from modelplex.config import Config, ProviderConfig
-from modelplex.pipeline.sealed_policy import egress_of
+from modelplex.core.caller import Caller
+from modelplex.core.request import Attempt, Quirks
+from modelplex.dialects.raw_request import read_request
+from modelplex.pipeline.sealed_policy import SealedPolicy, egress_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,24 @@ def test_an_aliass_target_spells_a_model_of_the_provider_that_it_names_alone() -
     assert ("openai", "x-search") in spelled
     assert {name for name, model in spelled if model.endswith("x-search")} == {"openai"}
     assert {name for name, model in spelled if model in {"bare", "other/y"}} == set(names)
+
+
+def test_the_switches_of_a_body_are_those_of_its_attempt_and_caller_whoever_came_before() -> None:
+    config = Config(providers=(ProviderConfig(name="up", type="openai", base_url="http://127.0.0.1:1/v1"),))
+    body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+    raw = read_request(body, endpoint="chat/completions", dialect="openai_chat")
+    stores, refuses = Quirks(stores_chat=True), Quirks(stores_chat=True, refuses=("store",))
+    asked = [
+        (stores, frozenset[str](), True),
+        (Quirks(), frozenset[str](), False),
+        (refuses, frozenset[str](), False),
+        (stores, frozenset({"store"}), False),
+    ]
+    for order in itertools.permutations(asked):
+        egress = egress_of(config, machine=b"m")
+        for quirks, allowed, is_switched in (*order, *order):
+            caller = Caller(listener="unix:/s", kind="unix", sealed=True, allowed=allowed)
+            attempt = Attempt(provider="up", model="m", dialect="openai_chat", quirks=quirks)
+            policy = SealedPolicy(raw, caller, egress)
+            sent, _ = policy.written(body, attempt, is_passthrough=True)
+            assert (b'"store":false' in sent) is is_switched

@@ -322,7 +322,7 @@ def fails(*_args: object, **_kwargs: object) -> Any:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("place", ["server.app.check_model_allowed", "dialects.exchange.Passthrough.whole"])
+@pytest.mark.parametrize("place", ["server.app.read_request", "dialects.exchange.Passthrough.whole"])
 async def test_a_defect_is_an_error_in_the_dialect_and_in_the_record(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

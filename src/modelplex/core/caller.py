@@ -65,11 +65,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     priced_only: bool = False
     peer: Peer | None = None
     attested: PeerNetwork | None = None
+    owner: str = ""
+    """The owner of what is stored for the caller: the agent, or all callers of a listener. It
+    follows from these.
+    """
 
-    @property
-    def owner(self) -> str:
-        """The owner of what is stored for the caller: the agent, or all callers of a listener."""
-        return f"agent:{self.agent}" if self.agent else self.listener
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "owner", f"agent:{self.agent}" if self.agent else self.listener)
 
     def may_use(self, model: str) -> bool:
         """Whether this name, as a client writes it, is among its models."""

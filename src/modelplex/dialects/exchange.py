@@ -133,8 +133,11 @@ class Passthrough(_NewExchange):
         """What the provider did not count is estimated, of a response that had output. The client
         gets the provider's usage.
         """
-        observed = self._unbilled
-        if observed.usage is None and not (self.has_output or observed.finish):
+        observed = self._observed if self._observer is None else self._observer.observed
+        if observed.usage is None:
+            if not (self.has_output or observed.finish):
+                return observed
+        elif observed.characters <= observed.counted_at:
             return observed
         usage = billed(
             self._raw_request, observed.usage, characters=observed.characters, counted_at=observed.counted_at
@@ -142,12 +145,8 @@ class Passthrough(_NewExchange):
         return observed if usage is observed.usage else msgspec.structs.replace(observed, usage=usage)
 
     @property
-    def _unbilled(self) -> ObservedResponse:
-        return self._observed if self._observer is None else self._observer.observed
-
-    @property
     def complete(self) -> bool:
-        observed = self._unbilled
+        observed = self._observed if self._observer is None else self._observer.observed
         return observed.finish is not None and observed.error is None
 
     def whole(self, body: bytes) -> bytes:

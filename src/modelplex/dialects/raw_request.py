@@ -12,14 +12,12 @@ import msgspec
 
 from modelplex.core.errors import BadRequest
 from modelplex.core.request import Attempt, Change, Endpoint, RawRequest
-from modelplex.dialects.core.bounds import check_lists, check_values
+from modelplex.dialects.core.bounds import SHORT, SHORTEST_MEMBER, check_lists, check_values
 from modelplex.dialects.core.multipart import find_model
 from modelplex.dialects.core.surrogates import REPLACEMENT, mended
 from modelplex.dialects.registry import DIALECTS
 
 FORM = "multipart/form-data"
-SHORTEST_MEMBER = len(b'"":0,')
-"""Bytes by which a repeated member makes a body longer than what was decoded of it."""
 PRICED = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
 """Members that change the price of a request, and their names in price lists."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
@@ -35,7 +33,12 @@ _decode_options = msgspec.json.Decoder(_StreamOptions | None).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: str) -> RawRequest:
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+def read_form(
+    body: bytes, *, endpoint: Endpoint, dialect: str, content_type: str, headers: Headers = ()
+) -> RawRequest:
     """A multipart form, of which only `model` is read. Raises BadRequest."""
     start, end = find_model(body, content_type)
     try:
@@ -43,20 +46,35 @@ def read_form(body: bytes, *, endpoint: Endpoint, dialect: str, content_type: st
     except UnicodeDecodeError:
         raise BadRequest("'model' is not valid UTF-8.", param="model") from None
     return RawRequest(
-        endpoint=endpoint, dialect=dialect, model=model, body=body, fields={}, content_type=content_type
+        endpoint=endpoint,
+        dialect=dialect,
+        model=model,
+        body=body,
+        fields={},
+        content_type=content_type,
+        headers=headers,
     )
 
 
 def read_request(
-    body: bytes, *, endpoint: Endpoint, dialect: str, model: str | None = None, stream: bool | None = None
+    body: bytes,
+    *,
+    endpoint: Endpoint,
+    dialect: str,
+    model: str | None = None,
+    stream: bool | None = None,
+    headers: Headers = (),
 ) -> RawRequest:
     """A JSON body's top level. Raises BadRequest that says where the JSON breaks, or which member
     is missing or of the wrong type.
 
-    `model` and `stream` are given where the path has them, and not the body.
+    `model` and `stream` are given where the path has them, and not the body. `headers` are those
+    that belong to the dialect.
     """
     facts = DIALECTS[dialect]
-    check_values(body)
+    is_short = len(body) <= SHORT
+    if not is_short:
+        check_values(body)
     changes: tuple[Change, ...] = ()
     try:
         fields = _decode_fields(body)
@@ -66,7 +84,8 @@ def read_request(
         changes = _mended(fields) if body is not given else ()
         if any(change.path == "model" for change in changes):
             raise BadRequest("'model' must be a string, in UTF-8.", param="model") from None
-    check_lists(fields, body, limits=facts.lists)
+    if not is_short:
+        check_lists(fields, body, limits=facts.lists)
     if stream is None:
         stream = facts.stream != "never" and _streamed(fields, by_default=facts.stream == "by_default")
     return RawRequest(
@@ -77,6 +96,7 @@ def read_request(
         fields=fields,
         stream=stream,
         include_usage=stream and facts.usage_on_request and _wants_usage(fields),
+        headers=headers,
         mended=changes,
     )
 
@@ -169,7 +189,8 @@ def amend_body(raw_request: RawRequest, attempt: Attempt) -> tuple[tuple[Change,
 def _may_repeat(raw_request: RawRequest) -> bool:
     """Whether the body may hold a member twice. Modelplex reads the last of them and some servers
     the first, so such a body never passes unchanged: the provider could serve what was not judged.
-    A body that is longer for its spaces alone is written anew as well, which costs a copy.
+    It makes the body longer than what was decoded of it by SHORTEST_MEMBER at least. A body that is
+    longer for its spaces alone is written anew as well, which costs a copy.
     """
     fields = raw_request.fields
     read = 1 + sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from modelplex.eager_task import in_asyncio_task
 from modelplex.http_client.connection import READ_SIZE, UpstreamConnection
@@ -89,11 +90,13 @@ class HttpClient:
         pool = self._pools.get(origin) or self._open_pool(origin)
         return post_start(pool.host_line, target, headers)
 
-    async def post(self, origin: Origin, start: bytes, body: bytes, *, timeouts: Timeouts) -> HttpResponse:
+    def post(
+        self, origin: Origin, start: bytes, body: bytes, *, timeouts: Timeouts
+    ) -> Coroutine[Any, Any, HttpResponse]:
         """`send` for a POST whose head was prepared by `post_start`."""
         pool = self._pools.get(origin) or self._open_pool(origin)
         head = b"%b%d\r\n\r\n" % (start, len(body))
-        return await self._send(pool, EncodedRequest(head, body, False, timeouts))
+        return self._send(pool, EncodedRequest(head, body, False, timeouts))
 
     async def _send(self, pool: ConnectionPool, request: EncodedRequest) -> HttpResponse:
         if (kept := pool.take()) is not None:

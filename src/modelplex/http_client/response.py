@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 class HttpResponse:
     """Read it to its end or `close()` it, to release the connection."""
 
-    __slots__ = ("_connection", "_fault", "headers", "status")
+    __slots__ = ("_by_name", "_connection", "_fault", "headers", "status")
 
     def __init__(
         self, connection: UpstreamConnection, *, status: int, headers: list[tuple[bytes, bytes]]
     ) -> None:
         self.status = status
         self.headers = headers
+        self._by_name: dict[bytes, bytes] | None = None
         self._connection: UpstreamConnection | None = connection
         self._fault: SendError | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header. `name` in lower case."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        found = self._by_name
+        if found is None:
+            found = self._by_name = dict(reversed(self.headers))  # the first of a name comes last
+        return found.get(name)
 
     async def chunk(self) -> bytes | None:
         """The body bytes received so far, or the next ones; b"" at a clean end and from then on;

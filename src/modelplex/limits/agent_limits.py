@@ -22,6 +22,8 @@ from modelplex.core.errors import AgentLimited, BudgetExceeded
 
 MINUTE = 60.0
 """Seconds over which a rate is counted."""
+DAY = 86_400.0
+"""Seconds of a UTC day."""
 MERGED = 0.25
 """Seconds within which requests share an entry: at most so much longer than a minute they count."""
 
@@ -65,6 +67,7 @@ class Window:
             entry = self._entries[-1]
             entry.last, entry.amount = now, entry.amount + amount
         else:
+            self.sum(now=now)  # which forgets old entries, also of an agent without a rate
             entry = LimitEntry(now, now, amount)
             self._entries.append(entry)
         return entry
@@ -103,32 +106,59 @@ class LimitEntry(msgspec.Struct):
     expired: bool = False
 
 
+class _Total(msgspec.Struct):
+    """What an agent used in one period."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
 class Account:
-    """One agent's counters. `days` is what it spent before this process."""
+    """One agent's counters. `days` is what it spent before this process. `has_limits` and
+    `has_budget` say which of them decide about a request.
+    """
 
     def __init__(self, agent: AgentConfig, days: Days) -> None:
-        self.agent = agent
+        self.configure(agent)
         self.requests = Window()
         self.tokens = Window()
         self.running = 0
         self.refused = 0
-        self._totals: dict[str, AgentUsage] = {}
+        self._totals: dict[str, _Total] = {}
         self.add_days(days)
 
     def __repr__(self) -> str:
         return f"<Account {self.agent.name} {self.running} running, {self.spent('total', day='')}>"
 
+    def configure(self, agent: AgentConfig) -> None:
+        self.agent = agent
+        self.has_budget = agent.budget.usd is not None or agent.budget.tokens is not None
+        self.has_limits = (
+            self.has_budget
+            or agent.concurrent is not None
+            or agent.rate.requests is not None
+            or agent.rate.tokens is not None
+        )
+
     def add_days(self, days: Days) -> None:
         for day, spent in days.items():
-            self.use(spent, day=day)
+            self.use(spent.requests, spent.tokens, spent.usd, day=day)
 
-    def use(self, spent: AgentUsage, *, day: str) -> None:
+    def use(self, requests: int, tokens: int, usd: float, *, day: str) -> None:
+        totals = self._totals
         for period in (day, day[:7], ""):
-            self._totals[period] = self._totals.get(period, NOTHING).plus(spent)
+            total = totals.get(period)
+            if total is None:
+                total = totals[period] = _Total()
+            total.requests += requests
+            total.tokens += tokens
+            total.usd += usd
 
     def spent(self, per: str, *, day: str) -> AgentUsage:
         period = {"day": day, "month": day[:7], "total": ""}[per]
-        return self._totals.get(period, NOTHING)
+        total = self._totals.get(period)
+        return NOTHING if total is None else AgentUsage(total.requests, total.tokens, total.usd)
 
     def forget_before(self, day: str) -> None:
         """Drop past days and months. The total includes them."""
@@ -162,6 +192,8 @@ class AgentLimits:
         """With those of agents that are no longer configured."""
         self._accounts: dict[str, Account] = {}
         self._today = ""
+        self._today_ends = 0.0
+        """In Unix seconds."""
         self.configure(agents)
 
     def __repr__(self) -> str:
@@ -172,7 +204,7 @@ class AgentLimits:
         self._accounts = {}
         for agent in agents:
             account = self._all.get(agent.name) or Account(agent, self._stored.get(agent.name, {}))
-            account.agent = agent
+            account.configure(agent)
             self._all[agent.name] = self._accounts[agent.name] = account
 
     def use_store(self, stored: Mapping[str, Days], store: Callable[[str, str, AgentUsage], None]) -> None:
@@ -186,7 +218,7 @@ class AgentLimits:
     def add_foreign(self, agent: str, day: str, spent: AgentUsage) -> None:
         """Count what another process spent for this agent."""
         if (account := self._all.get(agent)) is not None:
-            account.use(spent, day=day)
+            account.use(spent.requests, spent.tokens, spent.usd, day=day)
 
     def admit(self, caller: Caller) -> Ticket:
         """Count a request; `settle` ends it. Callers that are no agent have no limits.
@@ -199,11 +231,12 @@ class AgentLimits:
         account = self._accounts.get(caller.agent)
         if account is None:
             return Ticket(None)
-        try:
-            self._check(account)
-        except (AgentLimited, BudgetExceeded):
-            account.refused += 1
-            raise
+        if account.has_limits:
+            try:
+                self._check(account)
+            except (AgentLimited, BudgetExceeded):
+                account.refused += 1
+                raise
         entry = account.requests.add(1, now=self._now())
         account.running += 1
         return Ticket(account, entry)
@@ -227,11 +260,10 @@ class AgentLimits:
         account.running -= 1
         if tokens:
             account.tokens.add(tokens, now=self._now())
-        spent, day = AgentUsage(1, tokens, usd), self._day()
-        account.use(spent, day=day)
-        budget = account.agent.budget
-        if self._store is not None and (budget.usd is not None or budget.tokens is not None):
-            self._store(account.agent.name, day, spent)
+        day = self._day()
+        account.use(1, tokens, usd, day=day)
+        if account.has_budget and self._store is not None:
+            self._store(account.agent.name, day, AgentUsage(1, tokens, usd))
 
     def view(self) -> list[dict[str, object]]:
         """What each agent may use and has used, as JSON values."""
@@ -262,9 +294,13 @@ class AgentLimits:
 
     def _day(self) -> str:
         """Today in UTC. A clock that is set back does not reset a day."""
-        day = datetime.fromtimestamp(self._wall(), UTC).date().isoformat()
+        now = self._wall()
+        if now < self._today_ends:
+            return self._today
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
         if day > self._today:
             self._today = day
+            self._today_ends = (now // DAY + 1) * DAY
             for account in self._all.values():
                 account.forget_before(day)
         return self._today

@@ -181,7 +181,7 @@ class AttemptRunner:
         try:
             raw = context.parsed.raw_request
             passes = raw.dialect == attempt.dialect and request is None
-            if is_large(raw.body) or (not passes and is_heavy(raw.body)):
+            if is_large(raw.body) if passes else is_heavy(raw.body):
                 parsed, exchange = await self.offloaded(
                     context, partial(self.exchange, context, attempt, request)
                 )
@@ -260,7 +260,8 @@ class AttemptRunner:
         record.finish_reason = observed.finish if failure is None else None
         if context.stored is not None:
             record.response_id = context.stored.response_id
-        self._origins.remember(observed.opaque_states, attempt)
+        if observed.opaque_states:
+            self._origins.remember(observed.opaque_states, attempt)
 
     async def offloaded(self, context: RequestContext, work: Callable[[], Result]) -> Result:
         """Run work on a request's body, in a thread where the body is large."""
@@ -271,7 +272,10 @@ class AttemptRunner:
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
     ) -> tuple[ParsedRequest, Exchange]:
         """The exchange with this candidate, and the request that it was built from."""
-        parsed, stripped = self._permitted(context, attempt)
+        parsed = context.parsed
+        stripped: tuple[StrippedValue, ...] = ()
+        if context.policy is not None:
+            parsed, stripped = self._permitted(context, context.policy, attempt)
         dropped: tuple[Change, ...] = ()
         mended = parsed.raw_request.mended
         if request is not None and self._rules.drop_pinned_state:
@@ -302,14 +306,12 @@ class AttemptRunner:
         return parsed, exchange
 
     def _permitted(
-        self, context: RequestContext, attempt: Attempt
+        self, context: RequestContext, policy: SealedPolicy, attempt: Attempt
     ) -> tuple[ParsedRequest, tuple[StrippedValue, ...]]:
         """The request that the policy permits for this candidate, and what was stripped. It is
         parsed anew only where candidates are permitted different requests.
         """
-        if context.policy is None:
-            return context.parsed, ()
-        judged = context.policy.judged(attempt)
+        judged = policy.judged(attempt)
         if judged.raw_request is context.parsed.raw_request:
             return context.parsed, judged.stripped
         return parse(judged.raw_request, context.record, context.stored), judged.stripped

@@ -118,7 +118,7 @@ class Gateway:
             await _refuse(output.stop_error, output, record)
 
     async def _answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
-        caller = record.caller
+        caller, dialect = record.caller, DIALECTS[request.dialect]
         only: tuple[str, ...] = ()
         if self._replay is not None:
             found = await self._replay.answer(request, output, record)
@@ -126,13 +126,16 @@ class Gateway:
                 return
             only = found
         stored: StoredResponses | None = None
-        if DIALECTS[request.dialect].storage is not None:
+        if dialect.storage is not None:
             request, stored = await open_stored(
                 request, self.responses, owner=caller.owner, offload=self.offload
             )
             record.previous_response = stored.previous if stored is not None else None
         attempts, policy = await self.selection.attempts(request, caller, only=only)
-        if (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None:
+        if (
+            dialect.answer_locally is not None
+            and (body := answer_locally(request, attempts, created=int(record.wall_time))) is not None
+        ):
             await output.respond(200, ResponseHead(dialect=request.dialect, request_id=record.id), body)
             return
         if is_count(request.endpoint):

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,7 +26,7 @@ from modelplex.dialects.raw_request import FORM
 from modelplex.dialects.registry import DIALECTS, FORMS
 from modelplex.policy.bounds import AllowEntry, bounds_of, limit_for, rule_names
 from modelplex.policy.judge import judge
-from modelplex.policy.model_names import refuse_model, required_switches
+from modelplex.policy.model_names import STORE, refuse_model, required_switches
 from modelplex.policy.rules import refusal_message
 from modelplex.policy.verdict import Amend, Facts, Refuse
 from modelplex.providers.types import TYPES
@@ -48,7 +49,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class OpenedRules(msgspec.Struct, frozen=True):
+class OpenedRules(msgspec.Struct, frozen=True, cache_hash=True):
     """Rules that are open, and the bounds within which some of them are."""
 
     rules: frozenset[str] = frozenset()
@@ -56,10 +57,17 @@ class OpenedRules(msgspec.Struct, frozen=True):
 
 
 NOTHING_OPEN = OpenedRules()
+OPENED_LIMIT = 1024
+"""Pairs of a caller's and a provider's open rules that are remembered: those of a config."""
 
 
 def opening(allowed: Iterable[AllowEntry]) -> OpenedRules:
     return OpenedRules(rule_names(allowed), bounds_of(allowed))
+
+
+@lru_cache(maxsize=OPENED_LIMIT)
+def _opened_together(allowed: frozenset[str], bounds: frozenset[Bound], more: OpenedRules) -> OpenedRules:
+    return OpenedRules(allowed | more.rules, bounds | more.bounds)
 
 
 class EgressRules(msgspec.Struct, frozen=True):
@@ -71,6 +79,9 @@ class EgressRules(msgspec.Struct, frozen=True):
     opened   rules that are open for what a provider is sent, and within which bounds
     spelled  (provider, model) that the config names in full: a model that reaches out by itself is
              served only then
+    held     the switches of bodies, by what they depend on: provider, dialect, rules that are open
+             for it, two of its quirks, and whether the body has a list of domains. Their number is
+             the config's
     """
 
     secret: bytes
@@ -78,6 +89,7 @@ class EgressRules(msgspec.Struct, frozen=True):
     moved: frozenset[str]
     opened: Mapping[str, OpenedRules]
     spelled: frozenset[tuple[str, str]]
+    held: dict[tuple[str, str, OpenedRules, bool, bool, bool], Mapping[str, object]] = {}
 
 
 def egress_of(config: Config, *, machine: bytes) -> EgressRules:
@@ -149,8 +161,7 @@ class SealedPolicy:
         self._raw_request = raw_request
         self._caller = caller
         self._egress = egress
-        self._opened: dict[str, OpenedRules] = {}
-        """By provider."""
+        self._by_provider: dict[str, JudgedRequest | PolicyDenied] = {}
         self._judged: dict[OpenedRules, JudgedRequest | PolicyDenied] = {}
 
     def __repr__(self) -> str:
@@ -171,7 +182,7 @@ class SealedPolicy:
 
     def judged(self, attempt: Attempt) -> JudgedRequest:
         """The caller's request as permitted for this candidate. Raises PolicyDenied."""
-        verdict = self._verdict(self._open(attempt))
+        verdict = self._by_provider.get(attempt.provider) or self._verdict(attempt)
         if isinstance(verdict, PolicyDenied):
             raise verdict
         return verdict
@@ -193,6 +204,37 @@ class SealedPolicy:
             if isinstance(verdict, Amend):
                 # Ids were hashed before; hashing them again is not reported.
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
+        where = (
+            attempt.provider,
+            attempt.dialect,
+            opened,
+            attempt.quirks.stores_chat,
+            STORE in attempt.quirks.refuses,
+            SEARCH_DOMAINS in self._raw_request.fields,
+        )
+        held = self._egress.held.get(where)
+        if held is None:
+            held = self._egress.held[where] = self._held(attempt, opened)
+        if held:
+            raw_request = self.judged(attempt).raw_request
+            fields = raw_request.fields if body is raw_request.body else None
+            body = with_members(body, held, fields=fields)
+        return body, stripped
+
+    def _denied(self, attempt: Attempt) -> PolicyDenied | None:
+        if (attempt.provider, attempt.model) not in self._egress.spelled:
+            opened = self._open(attempt)
+            facts = self._egress.facts[attempt.provider]
+            for found in (_no_segment(attempt), refuse_model(attempt.model, facts=facts)):
+                if found is not None and found.rule not in opened.rules:
+                    return denial(found)
+        verdict = self._by_provider.get(attempt.provider) or self._verdict(attempt)
+        return verdict if isinstance(verdict, PolicyDenied) else None
+
+    def _held(self, attempt: Attempt, opened: OpenedRules) -> Mapping[str, object]:
+        """The switches that a body must have: those whose rule is not open. Where search is open
+        within bounds, a list of domains replaces the switch that turns it off.
+        """
         wanted = required_switches(
             self._egress.facts[attempt.provider],
             attempt.dialect,
@@ -201,26 +243,6 @@ class SealedPolicy:
             stores_chat=attempt.quirks.stores_chat,
             refuses=attempt.quirks.refuses,
         )
-        held = self._held(wanted, opened)
-        raw_request = self.judged(attempt).raw_request
-        return with_members(
-            body, held, fields=raw_request.fields if body is raw_request.body else None
-        ), stripped
-
-    def _denied(self, attempt: Attempt) -> PolicyDenied | None:
-        opened = self._open(attempt)
-        if (attempt.provider, attempt.model) not in self._egress.spelled:
-            facts = self._egress.facts[attempt.provider]
-            for found in (_no_segment(attempt), refuse_model(attempt.model, facts=facts)):
-                if found is not None and found.rule not in opened.rules:
-                    return denial(found)
-        verdict = self._verdict(opened)
-        return verdict if isinstance(verdict, PolicyDenied) else None
-
-    def _held(self, wanted: Mapping[str, object], opened: OpenedRules) -> dict[str, object]:
-        """The switches that a body must have: those whose rule is not open. Where search is open
-        within bounds, a list of domains replaces the switch that turns it off.
-        """
         held = {name: value for name, value in wanted.items() if OPENS.get(name) not in opened.rules}
         limit = limit_for(opened.bounds, WEB_SEARCH)
         if limit is None or DISABLE_SEARCH not in wanted or DISABLE_SEARCH in held:
@@ -234,12 +256,9 @@ class SealedPolicy:
         return {**held, DISABLE_SEARCH: True}
 
     def _open(self, attempt: Attempt) -> OpenedRules:
-        opened = self._opened.get(attempt.provider)
-        if opened is None:
-            caller, more = self._caller, self._egress.opened.get(attempt.provider, NOTHING_OPEN)
-            opened = OpenedRules(caller.allowed | more.rules, caller.bounds | more.bounds)
-            self._opened[attempt.provider] = opened
-        return opened
+        caller = self._caller
+        more = self._egress.opened.get(attempt.provider, NOTHING_OPEN)
+        return _opened_together(caller.allowed, caller.bounds, more)
 
     def _facts(self, opened: OpenedRules, *, own: str = "") -> Facts:
         caller = self._caller
@@ -252,10 +271,12 @@ class SealedPolicy:
             own_model=own,
         )
 
-    def _verdict(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:
+    def _verdict(self, attempt: Attempt) -> JudgedRequest | PolicyDenied:
+        opened = self._open(attempt)
         verdict = self._judged.get(opened)
         if verdict is None:
             verdict = self._judged[opened] = self._judge(opened)
+        self._by_provider[attempt.provider] = verdict
         return verdict
 
     def _judge(self, opened: OpenedRules) -> JudgedRequest | PolicyDenied:

@@ -113,8 +113,12 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
         """Tokens and US dollars that all attempts count against a budget; 0 dollars for an unknown
         price.
         """
-        paid = [(one.usage, one.charge) for one in self.attempts if one.usage is not None]
-        return sum(u.input + u.output for u, _ in paid), sum(charge or 0.0 for _, charge in paid)
+        tokens, dollars = 0, 0.0
+        for one in self.attempts:
+            if (usage := one.usage) is not None:
+                tokens += usage.input + usage.output
+                dollars += one.charge or 0.0
+        return tokens, dollars
 
     def record(self, *, now: float) -> Record:
         """`now` is when the last byte was sent."""

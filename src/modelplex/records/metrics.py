@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from modelplex.core.events import Usage
-from modelplex.records.record import Record
+from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.tool_call import ToolRecord
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -127,9 +127,10 @@ class ModelSeries:
         for name in ("cost", "unpriced", "bytes_in", "bytes_out"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def add_tokens(self, usage: Usage, cost: float | None) -> None:
-        tokens = self.tokens
-        tokens[0] += usage.input
+    def add_tokens(self, usage: Usage, cost: float | None) -> int:
+        """Returns the input tokens."""
+        tokens, given = self.tokens, usage.input
+        tokens[0] += given
         tokens[1] += usage.output
         if usage.cache_read or usage.cache_write or usage.reasoning:
             tokens[2] += usage.cache_read
@@ -139,6 +140,7 @@ class ModelSeries:
             self.unpriced += 1
         else:
             self.cost += cost
+        return given
 
 
 class AgentSeries:
@@ -231,10 +233,7 @@ class Metrics:
     def record(self, record: Record | ToolRecord, /) -> None:
         if isinstance(record, ToolRecord):
             self._count_tool(record)
-        else:
-            self._count_request(record)
-
-    def _count_request(self, record: Record) -> None:
+            return
         attempts = record.attempts
         if record.outcome != "ok" or len(attempts) != 1 or attempts[0].outcome != "ok":
             # An estimated token count is complete, although its one attempt failed.
@@ -323,34 +322,35 @@ class Metrics:
         series.bytes_out += call.bytes_out
 
     def _count(self, series: ModelSeries, record: Record, code: str) -> None:
-        times = record.times
+        times, usage = record.times, record.usage
         duration = series.durations.get(code)
         if duration is None:
             duration = series.durations[code] = Histogram(DURATION_BUCKETS)
-        duration.add(times.total)
-        if record.stream and times.first_output is not None:
-            series.first_output.add(times.first_output)
-        if record.attempts:
-            series.overhead.add(times.overhead)
         series.bytes_in += record.bytes_in
         series.bytes_out += record.bytes_out
-        usage = record.usage
+        values: list[tuple[Histogram, float]] = [(duration, times.total)]
+        if record.stream and times.first_output is not None:
+            values.append((series.first_output, times.first_output))
+        if record.attempts:
+            values.append((series.overhead, times.overhead))
         if usage is not None:
-            series.add_tokens(usage, record.cost)
-            series.input_tokens.add(usage.input)
-            series.output_tokens.add(usage.output)
+            given = series.add_tokens(usage, record.cost)
+            values += ((series.input_tokens, given), (series.output_tokens, usage.output))
+        for histogram, value in values:  # `Histogram.add` without its calls
+            histogram.counts[bisect_left(histogram.bounds, value)] += 1
+            histogram.total += value
 
     def _count_agent(self, record: Record) -> None:
         """The names of agents come from the config, which bounds their number."""
         series = self.agents.get(record.agent)
         if series is None:
             series = self.agents.setdefault(record.agent, AgentSeries())
-        taken = [(one.usage, one.cost) for one in record.attempts[:-1]] + [(record.usage, record.cost)]
-        for usage, cost in taken:
-            if usage is not None:
+        earlier: Sequence[Record | AttemptRecord] = record.attempts[:-1]
+        for taken in (*earlier, record):
+            if (usage := taken.usage) is not None:
                 series.tokens_in += usage.input
                 series.tokens_out += usage.output
-            series.cost += cost or 0.0
+            series.cost += taken.cost or 0.0
 
     def _series_of(self, key: ModelKey) -> tuple[ModelKey, ModelSeries]:
         series = self.series.get(key)

@@ -21,6 +21,8 @@ from modelplex.core.events import Iteration, Usage
 from modelplex.providers.types import TYPES
 from modelplex.records.price_list import Price, PriceQuery, PriceRow, PriceTable, bundled, fixed_prices
 
+COST = b'"cost"'
+"""The member of a usage object with the cost that the provider reports."""
 CACHE_LIMIT = 4_096
 """Models in the cache, about 1 KB each; the oldest are dropped. Clients can invent model names that
 a provider accepts.
@@ -95,8 +97,13 @@ class Prices:
         """The known cost in US dollars, and what a budget counts, which may be from estimated
         tokens. `conditions` returns what `cost` takes.
         """
-        own = self._has_own(seller, model)
-        if not own and usage.raw is not None and (reported := reported_cost(usage)) is not None:
+        own = bool(self._own) and self._own_table(seller, model) is not None
+        if (
+            not own
+            and usage.raw is not None
+            and COST in bytes(usage.raw)
+            and (reported := reported_cost(usage)) is not None
+        ):
             return reported, reported
         if not usage.iterations and self.table(seller, model) is None:
             return None, None
@@ -233,7 +240,7 @@ def reported_cost(usage: Usage) -> float | None:
     With a user's own key at OpenRouter (`is_byok`), `cost` is OpenRouter's fee only; the price of
     the model is in `cost_details`. https://openrouter.ai/docs/use-cases/usage-accounting
     """
-    if usage.raw is None or b'"cost"' not in bytes(usage.raw):
+    if usage.raw is None or COST not in bytes(usage.raw):
         return None
     try:
         reported = _decode_reported.decode(usage.raw)

@@ -58,12 +58,13 @@ class UnpricedWarnings:
     """A sink that warns once per agent and model."""
 
     def __init__(self, config: Config, log: EventLog) -> None:
-        self._config = config
         self._log = log
         self._warned: set[tuple[str, str, str]] = set()
+        self.configure(config)
 
     def configure(self, config: Config) -> None:
         self._config = config
+        self._budgeted = frozenset(agent.name for agent in config.agents if agent.budget.usd is not None)
         self._warned.clear()
 
     def check(self, directory: Directory) -> None:
@@ -73,13 +74,11 @@ class UnpricedWarnings:
 
     def record(self, record: Record | ToolRecord, /) -> None:
         """Warn about a model that was listed later, or that a glob permitted."""
-        if isinstance(record, ToolRecord) or not record.agent:
+        if isinstance(record, ToolRecord) or record.agent not in self._budgeted:
             return
-        budgets = (agent.budget for agent in self._config.agents if agent.name == record.agent)
-        if any(budget.usd is not None for budget in budgets):
-            for attempt in record.attempts:
-                if attempt.usage is not None and attempt.charge is None:
-                    self._warn(UnpricedModel(record.agent, attempt.provider, attempt.model, refused=False))
+        for attempt in record.attempts:
+            if attempt.usage is not None and attempt.charge is None:
+                self._warn(UnpricedModel(record.agent, attempt.provider, attempt.model, refused=False))
 
     def _warn(self, each: UnpricedModel) -> None:
         key = (each.agent, each.provider, each.model)

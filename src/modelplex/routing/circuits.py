@@ -217,8 +217,9 @@ class Circuits:
         return "" if own is None else own.reason
 
     def attempt_started(self, attempt: Attempt, caller: str, *, now: float) -> None:
-        for circuit in self._of(attempt):
-            circuit.attempt_started(caller, now=now)
+        if self._table:
+            for circuit in self._of(attempt):
+                circuit.attempt_started(caller, now=now)
 
     def first_output(self, attempt: Attempt, caller: str) -> None:
         """The first output of a response arrived, which closes open circuits. A closed one resets
@@ -234,6 +235,8 @@ class Circuits:
 
     def succeeded(self, attempt: Attempt, caller: str) -> None:
         """A response is complete."""
+        if not self._table:
+            return
         for name in self._names(attempt):
             if (circuit := self._table.get(name)) is not None:
                 self._answered(name, circuit, caller)

@@ -49,12 +49,12 @@ from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
 from modelplex.server.admin import JSON, AdminRoutes, View, check_admin_access, check_model_allowed
 from modelplex.server.admission import BodyMemory
-from modelplex.server.callers import CallerResolver
+from modelplex.server.callers import CallerResolver, ClientConnection
 from modelplex.server.fair_start import FairStart
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.mcp_routes import serve_mcp
 from modelplex.server.origin import Hosts
-from modelplex.server.request_head import RequestHead
+from modelplex.server.request_head import HttpHead, RequestHead
 from modelplex.server.response_writer import ResponseWriter, check_length
 from modelplex.server.routes import (
     BASES,
@@ -94,6 +94,27 @@ class BodySettings(msgspec.Struct):
     max_size: int
     keep: int | None
     memory: BodyMemory
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A model call whose head was accepted. Another one with the same head on the same connection
+    is accepted as well, while the config has the same policies and hosts.
+
+    caller        the connection's, or the agent of a token in the head
+    owner         whose turn it is and whose limits apply
+    memory_owner  whose share of memory its body counts for
+    unread        the request as far as the path tells of it
+    """
+
+    head: HttpHead
+    policies: object
+    hosts: Hosts
+    caller: Caller
+    owner: str
+    memory_owner: str
+    operation: Operation
+    content_type: str
+    unread: RawRequest
 
 
 class RequestObserver(Protocol):
@@ -153,46 +174,77 @@ class App:
         request_id = next(self._ids)
         http = exchange.head
         client = DEFAULT
-        connection = exchange.connection.state["client"]
-        caller: Caller = connection.caller
+        connection: ClientConnection = exchange.connection.state["client"]
+        caller = connection.caller
         try:
-            caller = self.callers.resolve(connection, http.headers)
-            head = http.facts
-            client = head.client
-            if head.host is None and caller.kind == "tcp" and http.version == "1.1":
-                raise BadRequest(
-                    "A request of HTTP/1.1 needs the header 'Host' (RFC 9112 3.2).", code="host_missing"
-                )
-            response.memory, response.owner = self.bodies, _memory_owner(caller)
-            response.fair_start, response.starter = self._fair_start, caller.owner
-            if head.path.startswith(MCP) and caller.kind != "admin":
-                await self._mcp(exchange, response, caller)
-                return
-            if caller.kind in HOST_KINDS:
-                self.hosts.check(head.host, head.origin)
-                if self.page is not None and self.page.has(head.path):
-                    await in_asyncio_task()
-                    await self.page.serve(exchange, response)
+            admitted = connection.admitted
+            if (
+                not isinstance(admitted, Admitted)
+                or admitted.head is not http
+                or admitted.policies is not self.callers.policies
+                or admitted.hosts is not self.hosts
+            ):
+                caller = self.callers.resolve(connection, http.headers)
+                client = http.facts.client
+                admitted = await self._admit(exchange, response, request_id, caller=caller)
+                if admitted is None:
                     return
-                check_admin_path(head, caller)
-            if head.operation is None:
-                label, body = await self._other(exchange, response, caller)
-                headers = [(b"content-type", label), (b"x-request-id", request_id.encode())]
-                await response.respond(200, headers, body)
-            elif head.method == "POST":
-                await self._call(exchange, response, request_id, caller=caller)
-            elif head.upgrade:
-                raise UpgradeRefused(
-                    f'{head.path} is not served as a WebSocket; POST to it, with "stream": true for a stream.'
-                )
-            else:
-                raise MethodNotAllowed(f"{head.path} takes POST, not {head.method}.")
+                connection.admitted = admitted
+            await self._call(exchange, response, request_id, admitted)
         except ModelplexError as error:
             dialect = dialect_of(http.path, client=client)
             await _refuse(detached(error), response, request_id, dialect=dialect)
             self._record_refused(error, exchange, response, request_id, caller=caller)
         finally:
-            response.release()
+            if response.reserved:
+                response.release()
+
+    async def _admit(
+        self, exchange: HttpExchange, response: ResponseWriter, request_id: str, *, caller: Caller
+    ) -> Admitted | None:
+        """Decide about a head. Returns None for a request that is no model call, and serves it.
+        Raises ModelplexError.
+        """
+        http, head = exchange.head, exchange.head.facts
+        if head.host is None and caller.kind == "tcp" and http.version == "1.1":
+            raise BadRequest(
+                "A request of HTTP/1.1 needs the header 'Host' (RFC 9112 3.2).", code="host_missing"
+            )
+        response.memory, response.owner = self.bodies, _memory_owner(caller)
+        response.fair_start, response.starter = self._fair_start, caller.owner
+        if head.path.startswith(MCP) and caller.kind != "admin":
+            await self._mcp(exchange, response, caller)
+            return None
+        if caller.kind in HOST_KINDS:
+            self.hosts.check(head.host, head.origin)
+            if self.page is not None and self.page.has(head.path):
+                await in_asyncio_task()
+                await self.page.serve(exchange, response)
+                return None
+            check_admin_path(head, caller)
+        operation = head.operation
+        if operation is None:
+            label, body = await self._other(exchange, response, caller)
+            headers = [(b"content-type", label), (b"x-request-id", request_id.encode())]
+            await response.respond(200, headers, body)
+            return None
+        if head.method != "POST":
+            if head.upgrade:
+                raise UpgradeRefused(
+                    f'{head.path} is not served as a WebSocket; POST to it, with "stream": true for a stream.'
+                )
+            raise MethodNotAllowed(f"{head.path} takes POST, not {head.method}.")
+        return Admitted(
+            http,
+            self.callers.policies,
+            self.hosts,
+            caller,
+            owner=response.starter,
+            memory_owner=response.owner,
+            operation=operation,
+            content_type=head.content_type,
+            unread=_unread(operation),
+        )
 
     def stop(self) -> None:
         """End the requests that still run: the drain timeout is over."""
@@ -208,13 +260,15 @@ class App:
             self.running.pop(response, None)
 
     async def _call(
-        self, exchange: HttpExchange, response: ResponseWriter, request_id: str, *, caller: Caller
+        self, exchange: HttpExchange, response: ResponseWriter, request_id: str, admitted: Admitted
     ) -> None:
         """Serve a model call."""
-        head, length = exchange.head.facts, exchange.length
-        operation = head.operation
-        assert operation is not None
-        record = _new_record(request_id, operation, caller=caller)
+        length, caller, operation = exchange.length, admitted.caller, admitted.operation
+        response.memory, response.owner = self.bodies, admitted.memory_owner
+        response.fair_start, response.starter = self._fair_start, admitted.owner
+        record = RecordBuilder(
+            id=request_id, request=admitted.unread, caller=caller, started=perf_counter(), wall_time=time()
+        )
         self.running[response] = record
         self._started(caller.listener)
         gateway, ticket, dispatched = self.gateway, None, False
@@ -226,15 +280,15 @@ class App:
             record.keeps_bodies = self.keep_bodies is not None
             if operation.dialect not in DIALECTS:
                 await asyncio.to_thread(load, (operation.dialect,))  # others are served meanwhile
+            content_type, headers = admitted.content_type, exchange.head.forwarded
             if is_large(body):
-                parse = partial(_parse, operation, body, head.content_type)
-                raw = await gateway.offload.run(parse, body=body, owner=caller.owner)
+                parse = partial(_parse, operation, body, content_type, headers)
+                raw = await gateway.offload.run(parse, body=body, owner=admitted.owner)
             else:
-                raw = _parse(operation, body, head.content_type)
-            if forwarded := exchange.head.forwarded:
-                raw = msgspec.structs.replace(raw, headers=forwarded)
+                raw = _parse(operation, body, content_type, headers)
             record.request = raw
-            check_model_allowed(gateway, caller, raw.model)
+            if caller.models:
+                check_model_allowed(gateway, caller, raw.model)
             response.cancel_on_disconnect()
             dispatched = True
             await gateway.answer(raw, response, record)
@@ -253,7 +307,7 @@ class App:
         finally:
             exchange.on_disconnect = None
             self.running.pop(response, None)
-            if ticket is not None and ticket.account is not None:
+            if ticket is not None:
                 if dispatched:
                     # Also for a call that the client or the provider broke off.
                     tokens, usd = record.budget_charge()
@@ -276,7 +330,13 @@ class App:
         operation = find_operation(head.path, head.query) if head.method == "POST" else None
         if operation is None or caller.kind == "admin":
             return
-        record = _new_record(request_id, operation, caller=caller)
+        record = RecordBuilder(
+            id=request_id,
+            request=_unread(operation),
+            caller=caller,
+            started=perf_counter(),
+            wall_time=time(),
+        )
         record.fail(error)
         self._started(caller.listener)
         self._close_record(record, exchange, response)
@@ -373,22 +433,10 @@ def check_admin_path(head: RequestHead, caller: Caller) -> None:
         )
 
 
-def _new_record(request_id: str, operation: Operation, *, caller: Caller) -> RecordBuilder:
-    """With what the path tells of the request, until its body is read."""
-    return RecordBuilder(
-        id=request_id,
-        request=RawRequest(
-            operation.endpoint,
-            operation.dialect,
-            operation.model or "",
-            b"",
-            {},
-            stream=operation.stream or False,
-        ),
-        caller=caller,
-        started=perf_counter(),
-        wall_time=time(),
-    )
+def _unread(operation: Operation) -> RawRequest:
+    """What the path tells of a request."""
+    endpoint, dialect, model = operation.endpoint, operation.dialect, operation.model or ""
+    return RawRequest(endpoint, dialect, model, b"", {}, stream=operation.stream or False)
 
 
 def _memory_owner(caller: Caller) -> str:
@@ -398,14 +446,21 @@ def _memory_owner(caller: Caller) -> str:
     return f"{caller.owner} {caller.client}" if caller.client and not caller.agent else caller.owner
 
 
-def _parse(operation: Operation, body: bytes, content_type: str) -> RawRequest:
+def _parse(
+    operation: Operation, body: bytes, content_type: str, headers: tuple[tuple[bytes, bytes], ...]
+) -> RawRequest:
     endpoint, dialect = operation.endpoint, operation.dialect
     if not content_type.startswith(FORM):
         raw = read_request(
-            body, endpoint=endpoint, dialect=dialect, model=operation.model, stream=operation.stream
+            body,
+            endpoint=endpoint,
+            dialect=dialect,
+            model=operation.model,
+            stream=operation.stream,
+            headers=headers,
         )
     elif operation.form:
-        raw = read_form(body, endpoint=endpoint, dialect=dialect, content_type=content_type)
+        raw = read_form(body, endpoint=endpoint, dialect=dialect, content_type=content_type, headers=headers)
     else:
         raise BadRequest(f"{endpoint} takes application/json, not a form.")
     if not raw.model or len(raw.model) > MAX_MODEL_NAME:

@@ -43,13 +43,15 @@ class AgentPolicy(msgspec.Struct, frozen=True):
 
 class ClientConnection(msgspec.Struct):
     """Who is at the other end of a connection. `caller` was made with `policy`; every request gets
-    `refused`, if it is set. `reported`: the first request has come.
+    `refused`, if it is set. `reported`: the first request has come. `admitted` is what the app
+    decided about the last model call.
     """
 
     caller: Caller
     policy: AgentPolicy | None = None
     refused: Refusal | None = None
     reported: bool = False
+    admitted: object = None
 
 
 class CallerSighting(msgspec.Struct):
@@ -87,10 +89,11 @@ class CallerResolver:
             for agent in config.agents
             if agent.token is not None
         }
-        self._policies: dict[tuple[Kind, str], AgentPolicy] = {}
+        self.policies: dict[tuple[Kind, str], AgentPolicy] = {}
+        """Another dict for each config."""
         for kind in KINDS:
             for name in ("", *self._agents):
-                self._policies[kind, name] = _policy(config, kind, self._agents.get(name))
+                self.policies[kind, name] = _policy(config, kind, self._agents.get(name))
 
     def identify(
         self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
@@ -98,7 +101,7 @@ class CallerResolver:
         """Identify the client of an accepted connection. `agent` is the one whose socket it is.
         Reads /proc where attestation is on, in a fraction of a millisecond.
         """
-        policy = self._policies.get((kind, agent))
+        policy = self.policies.get((kind, agent))
         peer = credentials(sock) if kind == "unix" and sock is not None else None
         attested: PeerNetwork | None = None
         refused: Refusal | None = None
@@ -134,8 +137,8 @@ class CallerResolver:
             raise PolicyDenied(sentence, code=code)
         caller = connection.caller
         if not caller.agent and self._tokens and (name := self._agent_of_token(headers)):
-            return _with_policy(caller, self._policies[caller.kind, name])
-        policy = self._policies.get((caller.kind, caller.agent))
+            return _with_policy(caller, self.policies[caller.kind, name])
+        policy = self.policies.get((caller.kind, caller.agent))
         if policy is None:
             raise PolicyDenied(
                 f"Policy: this socket is that of the agent {caller.agent!r}, which is no longer configured.",

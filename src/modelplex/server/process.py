@@ -124,7 +124,7 @@ class GatewayProcess:
             record_store=self._store,
             version=modelplex.__version__,
         )
-        self._reports = Reports(self._log, metrics, config, more=[self._store])
+        self._reports = Reports(self._log, metrics, config, more=self._store.sinks)
         self._client = HttpClient()
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))

@@ -21,9 +21,8 @@ from modelplex.config import Config
 from modelplex.config.state_folder import make_state_folder, state_folder
 from modelplex.dialects.registry import find
 from modelplex.records.log import Log
-from modelplex.records.record import Record
+from modelplex.records.sink import Sink
 from modelplex.records.store_sink import RetentionRules, RunInfo, StoreOptions, StoreSink
-from modelplex.records.tool_call import ToolRecord
 
 if TYPE_CHECKING:
     from modelplex.records.store.database import Database
@@ -145,9 +144,10 @@ class RecordStore:
         """Of the one run of this gateway; "" where it serves others."""
         return self._run.id if self._run is not None else ""
 
-    def record(self, record: Record | ToolRecord, /) -> None:
-        if self.sink is not None:
-            self.sink.record(record)
+    @property
+    def sinks(self) -> list[Sink]:
+        """The sink of the process's Records, where they are stored."""
+        return [] if self.sink is None else [self.sink]
 
     def kept_body(self, config: Config) -> int | None:
         """Bytes of each response that a Record gets beside the request, for the log and the store;

@@ -22,11 +22,9 @@ class Reports:
     def __init__(self, log: Log, metrics: Metrics, config: Config, *, more: Iterable[Sink] = ()) -> None:
         self.log = log
         self.metrics = metrics
+        self.started = metrics.started
         self.unpriced = UnpricedWarnings(config, log.events)
         self.sinks: list[Sink] = [metrics, log, self.unpriced, *more]
-
-    def started(self, listener: str) -> None:
-        self.metrics.started(listener)
 
     def record(self, record: Record | ToolRecord, /) -> None:
         for sink in self.sinks:

@@ -55,7 +55,9 @@ class ResponseWriter(msgspec.Struct, eq=False):
         if declared is not None:
             if declared > limit:
                 raise _too_large(declared, limit)
-            self.reserve(declared)
+            if self.memory is not None and declared > self.reserved:
+                self.memory.grow(self.owner, declared - self.reserved)
+                self.reserved = declared
         exchange = self.exchange
         if declared is not None and exchange.body_complete:
             body = exchange.take_body()
@@ -108,11 +110,13 @@ class ResponseWriter(msgspec.Struct, eq=False):
         self.exchange.on_disconnect = None
 
     async def respond(self, status: int, head: ResponseHead | HeaderList, body: bytes) -> None:
-        await self.exchange.drain()
+        exchange = self.exchange
+        if exchange.connection.write_paused:
+            await exchange.drain()
         self._count(status, body)
         self.ended = True
         headers = response_headers(head) if isinstance(head, ResponseHead) else head
-        self.exchange.respond(status, headers, body)
+        exchange.respond(status, headers, body)
 
     async def start(self, head: ResponseHead | HeaderList) -> None:
         self._count(200, b"")

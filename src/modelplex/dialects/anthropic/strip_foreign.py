@@ -56,16 +56,16 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
                 f"'{name}' names what is kept at Anthropic, and this model's provider is another.", param=name
             )
     call = _without_compacted(call, changes)
-    searches = any(isinstance(tool, HostedTool) and tool.type.startswith(SEARCHES) for tool in call.tools)
-    left = msgspec.structs.replace(
-        call,
-        messages=tuple(
-            kept for message in call.messages if (kept := _strip_message(message, changes)) is not None
-        ),
-        tools=tuple(_strip_tool(tool, changes, searches=searches) for tool in call.tools),
-        user=_strip_user(call.user, changes),
-    )
-    return left, tuple(changes)
+    messages, tools = call.messages, call.tools
+    if [part for each in messages for part in each.parts if isinstance(part, ForeignPart | ToolCallPart)]:
+        messages = tuple(kept for each in messages if (kept := _strip_message(each, changes)) is not None)
+    if hosted := [tool for tool in tools if isinstance(tool, HostedTool)]:
+        searches = any(tool.type.startswith(SEARCHES) for tool in hosted)
+        tools = tuple(_strip_tool(tool, changes, searches=searches) for tool in tools)
+    user = _strip_user(call.user, changes)
+    if messages is not call.messages or tools is not call.tools or user is not call.user:
+        call = msgspec.structs.replace(call, messages=messages, tools=tools, user=user)
+    return call, tuple(changes)
 
 
 class _Compaction(msgspec.Struct):

@@ -95,7 +95,7 @@ def _function(tool: _Function, extra: dict[str, msgspec.Raw], *, path: str) -> T
         tool.description,
         parameters=tool.input_schema if is_given(tool.input_schema) else None,
         strict=tool.strict,
-        cache=read_cache(tool.cache_control),
+        cache=None if tool.cache_control is None else read_cache(tool.cache_control),
         deferred=tool.defer_loading or False,
         extra=extra,
         path=path,
@@ -165,7 +165,7 @@ class ToolsWriter:
 
     def _function(self, tool: Tool) -> dict[str, Any]:
         losses = self._losses
-        written: dict[str, Any] = {"name": losses.names.sent(tool.name, path=tool_path(tool, "name"))}
+        written: dict[str, Any] = {"name": losses.names.of(tool)}
         if tool.description:
             written["description"] = tool.description
         path = tool_path(tool, "parameters")
@@ -175,7 +175,7 @@ class ToolsWriter:
             if is_strict and (compiled := strict_schema(parameters, path=path)) is not None:
                 self._ledger.change("lower", path, REASON)
                 parameters = compiled
-            parameters = plain_parameters(parameters, self._ledger, losses.attempt.quirks, path=path)
+            parameters = plain_parameters(tool, parameters, self._ledger, losses.attempt.quirks)
         written["input_schema"] = self.input_schema(parameters, path)
         if is_strict:
             written["strict"] = True
@@ -212,7 +212,7 @@ class ToolsWriter:
 
     def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
         self._losses.lower(tool.path, WRAPS)
-        name = self._losses.names.sent(tool.name, path=tool_path(tool, "name"))
+        name = self._losses.names.of(tool)
         self.free.add(name)
         self._ledger.report_tool(tool, takes=LEAVES | {"deferred"})
         described = {"description": text} if (text := description_of(tool)) else {}

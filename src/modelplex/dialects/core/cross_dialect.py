@@ -42,7 +42,8 @@ def prepare(call: ChatRequest, find: Callable[[str], Dialect | None]) -> ChatReq
             )
         if source.strip_foreign is not None:
             call, lost = source.strip_foreign(call)
-            call = msgspec.structs.replace(call, changes=(*call.changes, *lost))
+            if lost:
+                call = msgspec.structs.replace(call, changes=(*call.changes, *lost))
     call = _without_empty(call)
     for name in STATEFUL & call.extra.keys():
         raise Unsupported(f"{name} names what is kept at another provider.", param=name)
@@ -53,6 +54,10 @@ def prepare(call: ChatRequest, find: Callable[[str], Dialect | None]) -> ChatReq
 
 def _without_empty(call: ChatRequest) -> ChatRequest:
     """The call without unread members that ask for nothing."""
+    holders: list[object] = [message for message in call.messages if message.extra]
+    holders += [tool for tool in call.tools if not isinstance(tool, HostedTool) and tool.extra]
+    if not (holders or call.extra):
+        return call
     return msgspec.structs.replace(
         call,
         extra=without_empty(call.extra),
@@ -71,8 +76,9 @@ def _without_empty(call: ChatRequest) -> ChatRequest:
 
 def _check_tools(call: ChatRequest) -> None:
     """Raises BadRequest where the tools and the choice among them do not fit together."""
-    names = Counter(tool.name for tool in call.tools if not isinstance(tool, HostedTool))
-    if twice := sorted(name for name, times in names.items() if times > 1):
+    names = [tool.name for tool in call.tools if not isinstance(tool, HostedTool)]
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
         raise BadRequest(f"Two tools have one name: {', '.join(twice)}.", param="tools")
     choice = call.choice
     if choice is None:

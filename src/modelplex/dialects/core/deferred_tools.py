@@ -30,7 +30,9 @@ def presented(call: ChatRequest) -> ChatRequest:
         for tool in call.tools
         if not isinstance(tool, HostedTool) and tool.deferred
     ]
-    messages = tuple(_lowered(message, changes) for message in call.messages)
+    messages = tuple(
+        [message if message.role != "tool" else _lowered(message, changes) for message in call.messages]
+    )
     if not changes:
         return call
     tools = tuple(
@@ -41,8 +43,6 @@ def presented(call: ChatRequest) -> ChatRequest:
 
 
 def _lowered(message: Message, changes: list[Change]) -> Message:
-    if message.role != "tool":
-        return message
     parts = tuple(
         msgspec.structs.replace(part, parts=tuple(_as_text(inner, changes) for inner in part.parts))
         if isinstance(part, ToolResultPart) and any(isinstance(p, ToolReferencePart) for p in part.parts)

@@ -154,7 +154,7 @@ class Ledger:
         leaves, get, defaults = _tool_leaves(type(tool), takes)
         if (values := get(tool)) == defaults:
             return
-        for leaf, value, default in zip(leaves, values, defaults, strict=True):
+        for leaf, value, default in zip(leaves, values, defaults, strict=False):
             if leaf == "extra":
                 for name in value:
                     self.changes.append(Change("drop", f"{tool.path}.{name}", NO_TOOL_MEMBER))
@@ -211,7 +211,7 @@ def _given(request: msgspec.Struct) -> dict[str, Any]:
     """Each leaf that is set, in the order of the definition."""
     names, get, defaults = _leaves(type(request))
     given: dict[str, Any] = {}
-    for name, value, default in zip(names, get(request), defaults, strict=True):
+    for name, value, default in zip(names, get(request), defaults, strict=False):
         if value is None or value == default:
             continue
         if name not in GROUPS:
@@ -220,14 +220,16 @@ def _given(request: msgspec.Struct) -> dict[str, Any]:
         inner, get_inner, usual = _leaves(cast("msgspec.Struct", value).__class__, f"{name}.")
         given |= {
             leaf: member
-            for leaf, member, preset in zip(inner, get_inner(value), usual, strict=True)
+            for leaf, member, preset in zip(inner, get_inner(value), usual, strict=False)
             if member is not None and member != preset
         }
     return given
 
 
 Leaves = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[Any, ...]]
-"""Names of members, a function that gets their values, and their defaults."""
+"""Names of members; a function that gets their values, and the class twice; their defaults, and the
+class twice.
+"""
 
 
 @lru_cache(maxsize=32)
@@ -248,13 +250,11 @@ def _members(struct: type[msgspec.Struct], without: frozenset[str], prefix: str)
         field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
         for field in fields
     )
-    # "__class__" makes `attrgetter` return a tuple even for a single name.
-    get = attrgetter("__class__", *(field.name for field in fields))
-    return (
-        tuple(prefix + field.name for field in fields),
-        lambda value: get(value)[1:] if fields else (),
-        defaults,
+    # "__class__" twice makes `attrgetter` return a tuple even for a single name, or none.
+    get: Callable[[Any], tuple[Any, ...]] = attrgetter(
+        *(field.name for field in fields), "__class__", "__class__"
     )
+    return tuple(prefix + field.name for field in fields), get, (*defaults, struct, struct)
 
 
 DEFAULTS: dict[str, Any] = {
@@ -264,6 +264,6 @@ DEFAULTS: dict[str, Any] = {
         (CompletionRequest, ""),
         *((group, f"{name}.") for name, group in GROUPS.items()),
     )
-    for name, default in zip(*_leaves(struct, prefix)[::2], strict=True)
+    for name, default in zip(*_leaves(struct, prefix)[::2], strict=False)
 }
 """Each leaf that there is, and what it is where it is not set."""

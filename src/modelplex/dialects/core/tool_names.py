@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from modelplex.core.request import Change
+from modelplex.core.request import Change, FreeformTool, Tool
+from modelplex.dialects.core.ledger import tool_path
 
 LONGEST = 64
 """Characters of a tool's name; the limit of OpenAI and Anthropic."""
@@ -50,6 +51,13 @@ class ToolAliases:
 
     def __repr__(self) -> str:
         return f"<ToolAliases {len(self.aliases)} aliases>"
+
+    def of(self, tool: Tool | FreeformTool) -> str:
+        """The name of a tool as it is sent."""
+        name = tool.name
+        if self._native or (not self._letter_first and _accepted.fullmatch(name)):
+            return name
+        return self.sent(name, path=tool_path(tool, "name"))
 
     def sent(self, name: str, *, path: str) -> str:
         """The name as it is sent: the same in definitions, choice, history and on every turn."""

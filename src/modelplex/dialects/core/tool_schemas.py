@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import msgspec
 
-from modelplex.core.request import Quirks
+from modelplex.core.request import Quirks, Tool
 from modelplex.dialects.core.json import MALFORMED
-from modelplex.dialects.core.ledger import Ledger
+from modelplex.dialects.core.ledger import Ledger, tool_path
 
 COMBINED = "tools.parameters.combined"
 """In `Quirks.refuses`: no combination of schemas at the top of a tool's parameters."""
@@ -28,10 +28,8 @@ _Schema = dict[str, Any]
 _decode = msgspec.json.Decoder().decode
 
 
-def plain_parameters(parameters: msgspec.Raw, ledger: Ledger, quirks: Quirks, *, path: str) -> msgspec.Raw:
-    """The parameters of a tool as the service takes them; unchanged where they are. `path` is their
-    place, for the report.
-    """
+def plain_parameters(tool: Tool, parameters: msgspec.Raw, ledger: Ledger, quirks: Quirks) -> msgspec.Raw:
+    """The parameters of a tool as the service takes them; unchanged where they are."""
     try:
         schema = _decode(parameters)
     except MALFORMED:
@@ -45,11 +43,14 @@ def plain_parameters(parameters: msgspec.Raw, ledger: Ledger, quirks: Quirks, *,
             if name in given:
                 written = _merged(written, name)
                 ledger.change(
-                    "lower", f"{path}.{name}", "not taken at the top here: its properties are merged"
+                    "lower",
+                    f"{tool_path(tool, 'parameters')}.{name}",
+                    "not taken at the top here: its properties are merged",
                 )
     if written.get("type") == "object" and "properties" not in written:
         written = {**written, "properties": {}}
-        ledger.change("add", f"{path}.properties", "an object without properties is refused here")
+        path = f"{tool_path(tool, 'parameters')}.properties"
+        ledger.change("add", path, "an object without properties is refused here")
     return parameters if written is given else msgspec.Raw(msgspec.json.encode(written))
 
 

@@ -153,7 +153,7 @@ class _RequestWriter:
         return [*([{"functionDeclarations": functions}] if functions else []), *hosted]
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
-        written: dict[str, Any] = {"name": self._notes.names.sent(tool.name, path=tool_path(tool, "name"))}
+        written: dict[str, Any] = {"name": self._notes.names.of(tool)}
         if tool.description:
             written["description"] = tool.description
         if (parameters := _parameters(tool, tool_path(tool, "parameters"))) is not None:
@@ -167,7 +167,7 @@ class _RequestWriter:
 
     def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
         self._notes.lower(tool.path, WRAPS)
-        name = self._notes.names.sent(tool.name, path=tool_path(tool, "name"))
+        name = self._notes.names.of(tool)
         self._free.add(name)
         self._ledger.report_tool(tool, takes=LEAVES)
         described = {"description": text} if (text := description_of(tool)) else {}

@@ -78,11 +78,7 @@ def write_call(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
     }
     if tools := [*_offered(call, ledger, losses)]:
         body["tools"] = tools
-    free = frozenset(
-        losses.names.sent(tool.name, path=tool_path(tool, "name"))
-        for tool in call.tools
-        if isinstance(tool, FreeformTool)
-    )
+    free = frozenset(losses.names.of(tool) for tool in call.tools if isinstance(tool, FreeformTool))
     if (form := _format(call, ledger)) is not None:
         body["format"] = form
     if call.reasoning is not None and (think := _think(call.reasoning, attempt, ledger)) is not None:
@@ -206,7 +202,7 @@ def _offered(call: ChatRequest, ledger: Ledger, losses: OllamaLosses) -> Iterato
 
 
 def _tool(tool: Tool | FreeformTool, ledger: Ledger, losses: OllamaLosses) -> _OfferedTool:
-    name = losses.names.sent(tool.name, path=tool_path(tool, "name"))
+    name = losses.names.of(tool)
     match tool:
         case FreeformTool():
             ledger.report_tool(tool, takes=LEAVES)

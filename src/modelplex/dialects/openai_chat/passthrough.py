@@ -287,7 +287,9 @@ def observe(body: bytes) -> ObservedResponse:
             continue
         if message.reasoning_details:
             states += opaque_states_in(message.reasoning_details)
-        extras = [message.extra_content, *(call.extra_content for call in message.tool_calls or ())]
+        extras = [message.extra_content]
+        if message.tool_calls:
+            extras += [call.extra_content for call in message.tool_calls]
         states += [state for extra in extras if extra is not None and (state := google_signature(extra))]
     length = sum(map(_characters, answer.choices)) if usage is None else 0
     return ObservedResponse(

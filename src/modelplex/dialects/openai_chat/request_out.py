@@ -31,7 +31,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.freeform_tools import LEAVES, NO_PARAMETERS, WRAPPED, WRAPS, description_of
 from modelplex.dialects.core.json import encode
-from modelplex.dialects.core.ledger import Ledger, tool_path
+from modelplex.dialects.core.ledger import Ledger
 from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.core.tool_schemas import plain_parameters
 from modelplex.dialects.openai_chat.fields import FIELDS, write_user
@@ -124,15 +124,15 @@ class _RequestWriter:
 
     def _tool(self, tool: AnyTool) -> dict[str, Any] | msgspec.Raw:
         match tool:
-            case HostedTool():
-                return tool.raw
-            case FreeformTool():
-                return self._free_tool(tool)
             case Tool():
                 return self._function(tool)
+            case FreeformTool():
+                return self._free_tool(tool)
+            case HostedTool():
+                return tool.raw
 
     def _function(self, tool: Tool) -> dict[str, Any]:
-        function: dict[str, Any] = {"name": self.name_of(tool.name, path=tool_path(tool, "name"))}
+        function: dict[str, Any] = {"name": self.names.of(tool)}
         if tool.description is not None:
             function["description"] = tool.description
         if tool.parameters is not None or not self.own:
@@ -148,7 +148,7 @@ class _RequestWriter:
         return written
 
     def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
-        name = self.name_of(tool.name, path=tool_path(tool, "name"))
+        name = self.names.of(tool)
         if self.wraps:
             self.free.add(name)
             self.ledger.change("lower", tool.path, WRAPS)
@@ -254,7 +254,7 @@ def written_parameters(tool: Tool, ledger: Ledger, quirks: Quirks, *, native: bo
         return NO_PARAMETERS
     if native:
         return tool.parameters
-    return plain_parameters(tool.parameters, ledger, quirks, path=tool_path(tool, "parameters"))
+    return plain_parameters(tool, tool.parameters, ledger, quirks)
 
 
 def schema_members(form: ResponseFormat) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.core.events import Usage
-from modelplex.dialects.core.json import MALFORMED, encode, is_given
+from modelplex.dialects.core.json import MALFORMED, encode
 from modelplex.dialects.core.usage import MOST_TOKENS, count, counted
 
 RAW_OF = "openai_chat"
@@ -52,14 +52,16 @@ class _Usage(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Usage).decode
+_NOTHING = frozenset({b"", b"null"})
 
 
 def read_usage(raw: msgspec.Raw) -> Usage | None:
     """The counts, or None where the object is absent, null or not one of counts."""
-    if not is_given(raw):
+    written = bytes(raw)
+    if written in _NOTHING:
         return None
     try:
-        seen = _decode(raw)
+        seen = _decode(written)
     except MALFORMED:
         return None
     details, out = seen.prompt_tokens_details, seen.completion_tokens_details
@@ -73,12 +75,10 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         and given + output == seen.total_tokens
         and given + output <= MOST_TOKENS
     ):
-        return Usage(fresh=given, output=output, raw=msgspec.Raw(bytes(raw)), raw_of=RAW_OF)
+        return Usage(fresh=given, output=output, raw=msgspec.Raw(written), raw_of=RAW_OF)
     details, out = details or _In(), out or _Out()
-    cached, written = (
-        count(details.cached_tokens or seen.prompt_cache_hit_tokens or seen.cached_tokens),
-        count(details.cache_write_tokens),
-    )
+    cached = count(details.cached_tokens or seen.prompt_cache_hit_tokens or seen.cached_tokens)
+    cache_write = count(details.cache_write_tokens)
     given, output = counted(
         given=seen.prompt_tokens,
         written=seen.completion_tokens,
@@ -89,16 +89,16 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     # what is known.
     whole = isinstance(seen.prompt_tokens, int) and isinstance(seen.total_tokens, int)
     return Usage(
-        fresh=max(0, given - cached - written),
+        fresh=max(0, given - cached - cache_write),
         cache_read=cached,
-        cache_write=written,
+        cache_write=cache_write,
         output=output,
         reasoning=count(out.reasoning_tokens),
         input_audio=count(details.audio_tokens),
         input_image=count(details.image_tokens),
         output_audio=count(out.audio_tokens),
         output_image=count(out.image_tokens),
-        raw=msgspec.Raw(bytes(raw)) if whole and isinstance(seen.completion_tokens, int) else None,
+        raw=msgspec.Raw(written) if whole and isinstance(seen.completion_tokens, int) else None,
         raw_of=RAW_OF if whole and isinstance(seen.completion_tokens, int) else None,
     )
 

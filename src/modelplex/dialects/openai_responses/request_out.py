@@ -24,7 +24,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.freeform_tools import LEAVES, NO_PARAMETERS, WRAPPED, WRAPS, description_of
 from modelplex.dialects.core.json import encode
-from modelplex.dialects.core.ledger import Ledger, check_one_choice, tool_path
+from modelplex.dialects.core.ledger import Ledger, check_one_choice
 from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.openai_chat.fields import write_user
 from modelplex.dialects.openai_chat.request_out import (
@@ -140,8 +140,7 @@ class _RequestWriter:
             customs = [
                 tool.name
                 for tool in self.call.tools
-                if isinstance(tool, FreeformTool)
-                and self.name_of(tool.name, path=tool_path(tool, "name")) not in self.free
+                if isinstance(tool, FreeformTool) and self.names.of(tool) not in self.free
             ]
             self.body["tool_choice"] = write_choice(
                 choice, customs, lambda name: self.name_of(name, path=self.ledger.path("choice"))
@@ -167,7 +166,7 @@ class _RequestWriter:
                 return self._function(tool)
 
     def _function(self, tool: Tool) -> dict[str, Any]:
-        written = write_function(tool, self.name_of(tool.name, path=tool_path(tool, "name")))
+        written = write_function(tool, self.names.of(tool))
         if not self.own:
             written["parameters"] = written_parameters(tool, self.ledger, self.attempt.quirks, native=False)
             # Left out, it would mean strict here wherever that is possible; elsewhere it means not
@@ -176,7 +175,7 @@ class _RequestWriter:
         return self._finished(tool, written, _TOOL_LEAVES)
 
     def _free_tool(self, tool: FreeformTool) -> dict[str, Any]:
-        name = self.name_of(tool.name, path=tool_path(tool, "name"))
+        name = self.names.of(tool)
         if not self.wraps:
             return self._finished(tool, write_custom(tool, name), LEAVES)
         self.free.add(name)
