@@ -133,9 +133,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
         return commands.run(arguments, config)
     from modelplex.server import process
+    from modelplex.server.run_control import control_of_host
 
     return process.run(
-        config, config_path=None if arguments.no_reload else config.path, verbose=arguments.verbose
+        config,
+        config_path=None if arguments.no_reload else config.path,
+        verbose=arguments.verbose,
+        control=control_of_host(config, environ=os.environ) if config.server.workers == 1 else None,
     )
 
 

@@ -13,7 +13,8 @@ from modelplex.config import AgentConfig, BudgetConfig, RateConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import AgentLimited, BudgetExceeded
 from modelplex.limits import agent_limits
-from modelplex.limits.agent_limits import MERGED, MINUTE, AgentLimits, AgentUsage, Window
+from modelplex.limits.agent_limits import MERGED, MINUTE, AgentLimits, Window
+from modelplex.limits.agent_usage import AgentUsage
 
 CODER = Caller(listener="unix:/c.sock", kind="unix", agent="coder")
 NOBODY = Caller(listener="unix:/m.sock", kind="unix")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelplex.config.state_folder import state_folder
-from modelplex.limits.agent_limits import AgentUsage
+from modelplex.limits.agent_usage import AgentUsage
 from modelplex.limits.budget_store import FILE, BudgetStore, BudgetStoreError
 
 WAIT_S = 20.0

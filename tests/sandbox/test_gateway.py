@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from modelplex.config import AgentConfig, Config, McpConfig, Secret, ServerConfig
-from modelplex.sandbox.gateway import config_for_socket
+from modelplex.sandbox.gateway import config_for_runs
 from tests.processes import CHAT, WAIT_S, answers, chat, served, until
 from tests.sandbox.agent_programs import ASK, MOST_LOOKS, config, once, program, spent, write
 from tests.sandbox.sandboxes import Person
@@ -32,37 +32,33 @@ CONFIG = Config(
 )
 
 
-def test_an_agent_on_its_own_socket_keeps_its_settings() -> None:
-    made = config_for_socket(CONFIG, "./a.socket", agent="a")
+def test_an_agent_keeps_its_own_socket_and_settings() -> None:
+    made = config_for_runs(CONFIG, agent="a", socket="./a.socket")
     assert made.agents == (AGENT,)
     assert (made.server.http, made.server.socket, made.server.vsock) == ((), (), ())
     assert (made.server.socket_group, made.server.attest) == ("all", "require")
     assert made.mcp == McpConfig(enabled=True)
 
 
-def test_a_socket_at_another_path_is_private() -> None:
-    made = config_for_socket(CONFIG, "/tmp/x", agent="a")
-    (agent,) = made.agents
-    assert (agent.socket, agent.socket_mode, agent.socket_group) == ("/tmp/x", "0600", None)
-    assert made.server.socket_group is None
-    assert agent.models == ("m",)
+def test_a_socket_that_the_config_has_changed_is_not_served() -> None:
+    (agent,) = config_for_runs(CONFIG, agent="a", socket="./before.socket").agents
+    assert (agent.name, agent.socket, agent.models) == ("a", None, ("m",))
 
 
-def test_an_agent_that_was_removed_has_no_listener() -> None:
-    made = config_for_socket(CONFIG, "/tmp/x", agent="c")
-    assert (made.agents, made.server.socket) == ((), ())
+def test_an_agent_that_was_removed_is_unknown() -> None:
+    assert config_for_runs(CONFIG, agent="c").agents == ()
 
 
-def test_a_socket_without_an_agent() -> None:
-    made = config_for_socket(Config(server=CONFIG.server, mcp=CONFIG.mcp), "/tmp/x", agent=None)
-    assert (made.agents, made.server.http, made.server.socket, made.server.vsock) == ((), (), ("/tmp/x",), ())
+def test_without_an_agent_there_is_no_listener() -> None:
+    made = config_for_runs(Config(server=CONFIG.server, mcp=CONFIG.mcp), agent=None)
+    assert (made.agents, made.server.http, made.server.socket, made.server.vsock) == ((), (), (), ())
     assert made.mcp.stdio_socket is None
 
 
 def test_the_admin_socket_is_the_runs_own() -> None:
     theirs = Config(server=ServerConfig(socket=("./m.socket",), admin_socket="./admin.socket"))
-    assert config_for_socket(theirs, "/tmp/x", agent=None).server.admin_socket is None
-    made = config_for_socket(theirs, "/tmp/x", agent=None, admin_socket="/s/7.socket")
+    assert config_for_runs(theirs, agent=None).server.admin_socket is None
+    made = config_for_runs(theirs, agent=None, admin_socket="/s/7.socket")
     assert made.server.admin_socket == "/s/7.socket"
 
 

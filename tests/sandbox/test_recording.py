@@ -15,7 +15,9 @@ import pytest
 from modelplex.records.store.queries import RunSummary
 from modelplex.sandbox.agent import Agent
 from modelplex.sandbox.recording import Recording, git_facts, is_tag, summary_line
+from modelplex.sandbox.values import Budget
 from modelplex.server.record_store import RUN_VARIABLE
+from modelplex.server.run_messages import MAX_COMMAND, RunEnded
 from tests.sandbox.sandboxes import PEOPLE, Person, person
 
 DEMO = '[[providers]]\nname = "demo"\ntype = "demo"\n'
@@ -93,6 +95,7 @@ def arguments(**more: Any) -> argparse.Namespace:
             "check": False,
             "socket": None,
             "tag": [],
+            "budget": None,
             "publish": [],
             "allow_port": [],
             **more,
@@ -113,15 +116,29 @@ def test_the_gateway_is_told_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert unrecorded.summary() is None
 
 
-def test_runs_that_share_a_gateway_are_told_apart_by_it() -> None:
-    found = Recording(arguments(), ["true"], Agent("coder", "./coder.sock"), None)
-    assert found.environ == {RUN_VARIABLE: "shared"}
-    assert found.summary() is None
-    assert (
-        json.loads(Recording(arguments(), ["true"], Agent("coder", None), None).environ[RUN_VARIABLE])[
-            "agent"
-        ]
-        == "coder"
+def test_a_gateway_that_is_started_may_serve_several_runs() -> None:
+    found = Recording(arguments(budget=Budget(5.0, None)), ["x" * 100_000], Agent("coder", "./c.sock"), None)
+    assert found.gateway_environ == {RUN_VARIABLE: "shared"}
+    request = found.request("/s", Agent("coder", "./c.sock"), may_write_config=True)
+    assert (request.agent, request.usd, request.tokens, request.is_recorded) == ("coder", 5.0, None, True)
+    assert request.run.agent == "coder"
+    assert len(request.run.command) == MAX_COMMAND
+    off = Recording(arguments(no_record=True), ["true"], None, None)
+    assert off.gateway_environ == {RUN_VARIABLE: "off"}
+    assert not off.request("/s", None, may_write_config=False).is_recorded
+
+
+def test_what_was_spent_of_a_budget_is_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    def printed(ended: RunEnded | None, budget: Budget | None, agent: Agent | None = None) -> str:
+        recording = Recording(arguments(no_record=True, budget=budget), ["true"], agent, None)
+        recording.print_summary(ended, is_attached=True)
+        return capfd.readouterr().err
+
+    ended = RunEnded(is_last=True, usd=1.5, tokens=30)
+    assert printed(ended, None) == printed(None, Budget(5.0, None)) == ""
+    assert printed(ended, Budget(5.0, None)) == "modelplex run: $1.50 spent of the budget of $5\n"
+    assert printed(ended, Budget(5.0, 90), Agent("eval", None)) == (
+        "modelplex run: $1.50 and 30 tokens spent of the budget of $5 and 90 tokens, which runs of eval share\n"
     )
 
 

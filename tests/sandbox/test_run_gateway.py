@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,11 @@ import pytest
 
 from modelplex.sandbox.errors import CannotRun
 from modelplex.sandbox.run_gateway import RunGateway
-from tests.processes import WAIT_S, served
+from tests.processes import WAIT_S, served, until
+from tests.sandbox.agent_programs import ASK, config, once, program
 from tests.sandbox.sandboxes import LIST_MODELS, Person
+
+DEMO = '[[providers]]\ntype = "demo"\nname = "demo"\n'
 
 
 async def test_a_running_gateway_is_used_and_not_stopped(me: Person) -> None:
@@ -152,3 +157,112 @@ def test_a_socket_in_use_by_another_process_is_explained(me: Person) -> None:
     with pytest.raises(CannotRun) as caught:
         RunGateway(str(me.folder / "none"), ended, lambda: log).wait_until_listening()
     assert "modelplex run --socket ./m.socket -- COMMAND" in caught.value.sentence
+
+
+# --- a gateway of the host for the same config
+
+
+def of_user(me: Person) -> dict[str, str]:
+    """The gateway keeps its state where the runs of this user look for it."""
+    return {"HOME": str(me.home), "XDG_STATE_HOME": str(me.home / ".local" / "state")}
+
+
+async def test_a_run_attaches_to_the_gateway_of_its_config(me: Person) -> None:
+    """With an identity, tags and a record of its own."""
+    async with served(DEMO, folder=me.folder, environ=of_user(me)) as gateway:
+        done = me.run("--tag", "pr=12", "--", sys.executable, "-c", ASK + "print(ask())")
+        assert done.stdout == "200\n", done.stderr
+        first, last = done.stderr.splitlines()
+        used = "it uses the gateway of config.toml that runs already (process"
+        assert first == f"modelplex run: {used} {gateway.popen.pid})"
+        assert last.startswith("modelplex run: 1 call, ")
+        run = last.partition("modelplex show ")[2].partition(" ")[0]
+        with sqlite3.connect(me.home / ".local/state/modelplex/records.sqlite") as database:
+            found = database.execute("SELECT run, name, value FROM run_tags").fetchall()
+        assert found == [(run, "pr", "12")]
+        assert (await gateway.ask("GET", "/health")).status == 200
+
+
+async def test_two_agents_of_one_gateway_are_told_apart(me: Person) -> None:
+    text = config(me, "rate = { requests = 1 }") + '[[agents]]\nname = "reader"\ntoken = "a-long-token"\n'
+    async with served(text, folder=me.folder, environ=of_user(me)):
+        assert once(me, "--agent", "coder") == "200"
+        assert once(me, "--agent", "reader") == "200"
+        assert once(me, "--agent", "coder") == "429 agent_rate_limited"
+
+
+async def test_the_end_of_a_used_gateway_is_a_sentence(me: Person) -> None:
+    async with served(DEMO, folder=me.folder, environ=of_user(me)) as gateway:
+        words = me.command("run", "--", sys.executable, "-c", ASK + "print('up', flush=True)\ninput()")
+        popen = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+            words,
+            cwd=me.folder,
+            env=me.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert popen.stdout is not None
+        assert popen.stdout.readline() == "up\n"
+        gateway.popen.send_signal(signal.SIGTERM)
+        await until(lambda: gateway.popen.poll() is not None, what="the gateway's end")
+        _, err = popen.communicate("\n", timeout=WAIT_S)
+    assert "the gateway that it used has ended: the program reaches no model" in err
+    assert popen.returncode == 0
+
+
+def test_runs_of_an_agent_without_a_socket_share_a_gateway(me: Person) -> None:
+    text = f'[server]\nstate_folder = "{me.folder}/state"\n{DEMO}'
+    text += '[[agents]]\nname = "reader"\ntoken = "a-long-token"\nrate = { requests = 2 }\n'
+    (me.folder / "config.toml").write_text(text)
+    with program(me, "--agent", "reader") as first, program(me, "--agent", "reader") as second:
+        first.ask("200")
+        second.ask("200")
+        first.ask("429 agent_rate_limited")
+        first.end()
+        second.ask("429 agent_rate_limited")
+
+
+# --- a budget
+
+
+@pytest.mark.parametrize("words", [(), ("--agent", "coder")])
+def test_a_budget_refuses_further_calls_and_is_summed_up(me: Person, words: tuple[str, ...]) -> None:
+    (me.folder / "config.toml").write_text(config(me, "") if words else DEMO)
+    code = ASK + "print(ask(), ask(), ask())"
+    done = me.run("--budget", "tokens=40", *words, "--", sys.executable, "-c", code)
+    assert done.stdout == "200 200 402 run_budget_exceeded\n", done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "tokens spent of the budget of 40 tokens" in last
+    assert last.endswith(", which runs of coder share") == bool(words)
+
+
+async def test_a_gateway_that_is_not_this_users_takes_no_budget(me: Person) -> None:
+    async with served(DEMO, folder=me.folder) as gateway:
+        done = me.run("--budget", "usd=5", "--socket", gateway.socket, "--", "true")
+    assert done.returncode == 2
+    assert "--budget" in done.stderr
+
+
+def test_an_interrupt_at_the_very_end_changes_no_status(me: Person) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('end', flush=True); raise SystemExit(3)"
+    )
+    popen = subprocess.Popen(
+        me.command("run", "--", sys.executable, "-c", code),
+        cwd=me.folder,
+        env=me.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with popen:
+        assert popen.stdout is not None
+        assert popen.stdout.readline() == "end\n"
+        while popen.poll() is None:
+            popen.send_signal(signal.SIGINT)
+        assert popen.stderr is not None
+        assert popen.stderr.read() == ""
+    assert popen.returncode == 3

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from modelplex.sandbox.values import (
+    Budget,
     PublishedPort,
     age,
     allowed_port,
+    budget,
     cpus,
     duration,
     package_indexes,
@@ -33,6 +35,9 @@ from modelplex.sandbox.values import (
         (cpus, "2", 2),
         (cpus, "0.5", 0.5),
         (processes, "500", 500),
+        (budget, "usd=5", Budget(5.0, None)),
+        (budget, "tokens=100000", Budget(None, 100_000)),
+        (budget, "usd=0.5,tokens=10", Budget(0.5, 10)),
         (published_port, "3000", PublishedPort(3000, 3000)),
         (published_port, "8080:3000", PublishedPort(8080, 3000)),
         (published_port, "0:3000", PublishedPort(0, 3000)),
@@ -46,6 +51,7 @@ def test_values(read: Callable[[str], object], written: str, value: object) -> N
 @pytest.mark.parametrize(
     ("read", "written"),
     [
+        *((budget, each) for each in ("", "5", "usd=", "usd=0", "usd=-1", "usd=5,", "usd=1,usd=2", "eur=5")),
         *((size, each) for each in ("", "1M", "2X", "-2G", "G")),
         *((duration, each) for each in ("", "30", "m", "0s", "-5m", "1h 2m")),
         *((cpus, each) for each in ("", "0", "-1", "nan", "inf", "x")),
@@ -65,3 +71,11 @@ def test_ages_and_indexes_of_packages_are_read() -> None:
     for read, wrong in ((age, "7"), (age, "1.5d"), (package_indexes, "pypi,")):
         with pytest.raises(ArgumentTypeError, match="give"):
             read(wrong)
+
+
+def test_a_budget_is_written_as_it_is_said() -> None:
+    assert [str(budget(each)) for each in ("usd=5", "tokens=7", "usd=0.5,tokens=7")] == [
+        "$5",
+        "7 tokens",
+        "$0.5 and 7 tokens",
+    ]

@@ -11,7 +11,8 @@ import pytest
 from modelplex.config import Config, parse, provider_types
 from modelplex.core.caller import Caller
 from modelplex.core.errors import BudgetExceeded
-from modelplex.limits.agent_limits import AgentLimits, AgentUsage
+from modelplex.limits.agent_limits import AgentLimits
+from modelplex.limits.agent_usage import AgentUsage
 from modelplex.limits.budget_store import FILE, BudgetStore, BudgetStoreError
 from modelplex.server.budgets import Budgets
 

@@ -44,6 +44,15 @@ class Bound(msgspec.Struct, frozen=True):
     max_uses: int | None = None
 
 
+class CallerRun(msgspec.Struct, frozen=True):
+    """The run of `modelplex run` whose socket it is. `priced_only` as in Caller, for the budget of
+    the run.
+    """
+
+    id: str
+    priced_only: bool = False
+
+
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, ""
     on sockets.
@@ -65,6 +74,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     priced_only: bool = False
     peer: Peer | None = None
     attested: PeerNetwork | None = None
+    run: CallerRun | None = None
     owner: str = ""
     """The owner of what is stored for the caller: the agent, or all callers of a listener. It
     follows from these.

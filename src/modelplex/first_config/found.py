@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config import ProviderConfig, TypeFacts, load_without_file, provider_types
+from modelplex.config import ConfigError, ProviderConfig, TypeFacts, load_without_file, provider_types
 from modelplex.config.detected import DEMO, OLLAMA
+from modelplex.config.read import parse
 from modelplex.sandbox.found_models import DEFAULTS, list_ollama
 from modelplex.sandbox.preset import find_preset, load_preset, preset_names
 
@@ -75,10 +76,25 @@ def provider_of(name: str, types: Mapping[str, TypeFacts]) -> FoundProvider | No
     if name == DEMO:
         return FoundProvider(DEMO, "built in and offline; its responses are made up", DEMO_MODEL)
     variable = (facts.key_env or "") if facts.needs_key else ""
+    if not _is_enough(name, variable):
+        return None
     model = f"{name}/{DEFAULTS[name]}" if name in DEFAULTS else ""
     return FoundProvider(
         name, f"{variable} is not set here" if variable else "does not answer now", model, variable
     )
+
+
+def _is_enough(name: str, variable: str) -> bool:
+    """Whether a key is all that a config must say of this type."""
+    key = f'api_key = "${{{variable}}}"' if variable else ""
+    text = f'[[providers]]\nname = "{name}"\ntype = "{name}"\n{key}\n'
+    try:
+        parse(
+            text.encode(), file="", environ={variable: "x"}, types=provider_types(), find_ollama=lambda: False
+        )
+    except ConfigError:
+        return False
+    return True
 
 
 def _found(provider: ProviderConfig, types: Mapping[str, TypeFacts]) -> FoundProvider:

@@ -19,6 +19,8 @@ import msgspec
 from modelplex.config.settings import AgentConfig, BudgetConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import AgentLimited, BudgetExceeded
+from modelplex.limits.agent_usage import NOTHING, AgentUsage, Days
+from modelplex.limits.run_budgets import RunAccount, RunBudgets, check_run
 
 MINUTE = 60.0
 """Seconds over which a rate is counted."""
@@ -26,25 +28,6 @@ DAY = 86_400.0
 """Seconds of a UTC day."""
 MERGED = 0.25
 """Seconds within which requests share an entry: at most so much longer than a minute they count."""
-
-
-class AgentUsage(msgspec.Struct, frozen=True):
-    """What an agent used."""
-
-    requests: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-
-    def plus(self, other: AgentUsage) -> AgentUsage:
-        return AgentUsage(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
-
-    def negative(self) -> AgentUsage:
-        return AgentUsage(-self.requests, -self.tokens, -self.usd)
-
-
-NOTHING = AgentUsage()
-Days = Mapping[str, AgentUsage]
-"""What was spent, by UTC day ("2026-01-31")."""
 
 
 class Window:
@@ -167,10 +150,13 @@ class Account:
 
 
 class Ticket(msgspec.Struct):
-    """One admitted request, from `admit` to `settle`. `entry` counts it for the rate."""
+    """One admitted request, from `admit` to `settle`. `entry` counts it for the rate, `run` for the
+    budget of a run.
+    """
 
     account: Account | None
     entry: LimitEntry | None = None
+    run: RunAccount | None = None
     settled: bool = False
 
 
@@ -194,6 +180,7 @@ class AgentLimits:
         self._today = ""
         self._today_ends = 0.0
         """In Unix seconds."""
+        self.runs = RunBudgets()
         self.configure(agents)
 
     def __repr__(self) -> str:
@@ -221,7 +208,8 @@ class AgentLimits:
             account.use(spent.requests, spent.tokens, spent.usd, day=day)
 
     def admit(self, caller: Caller) -> Ticket:
-        """Count a request; `settle` ends it. Callers that are no agent have no limits.
+        """Count a request; `settle` ends it. Callers that are no agent, and of no run with a
+        budget, have no limits.
 
         Raises:
             AgentLimited: too many requests or tokens in the last minute, with the exact wait; or
@@ -229,34 +217,50 @@ class AgentLimits:
             BudgetExceeded: the budget is used up.
         """
         account = self._accounts.get(caller.agent)
-        if account is None:
+        run = self.runs.find(caller.run.id) if caller.run is not None else None
+        if account is None and run is None:
             return Ticket(None)
-        if account.has_limits:
-            try:
+        try:
+            if run is not None:
+                check_run(run)
+            if account is not None and account.has_limits:
                 self._check(account)
-            except (AgentLimited, BudgetExceeded):
+        except (AgentLimited, BudgetExceeded):
+            if account is not None:
                 account.refused += 1
-                raise
+            raise
+        if run is not None:
+            run.spending.running += 1
+        if account is None:
+            return Ticket(None, run=run)
         entry = account.requests.add(1, now=self._now())
         account.running += 1
-        return Ticket(account, entry)
+        return Ticket(account, entry, run)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Undo `admit` for a request without a valid body. It counts nowhere."""
-        account = ticket.account
-        if account is None or ticket.settled:
+        if ticket.settled:
             return
         ticket.settled = True
-        account.running -= 1
-        if ticket.entry is not None:
-            account.requests.take_back(1, ticket.entry)
+        if ticket.run is not None:
+            ticket.run.spending.running -= 1
+        if ticket.account is not None:
+            ticket.account.running -= 1
+            if ticket.entry is not None:
+                ticket.account.requests.take_back(1, ticket.entry)
 
     def settle(self, ticket: Ticket, *, tokens: int = 0, usd: float = 0.0) -> None:
         """An admitted request has ended and used so much. Idempotent."""
         account = ticket.account
-        if account is None or ticket.settled:
+        if ticket.settled:
             return
         ticket.settled = True
+        if ticket.run is not None:
+            spending = ticket.run.spending
+            spending.running -= 1
+            spending.spent = spending.spent.plus(AgentUsage(1, tokens, usd))
+        if account is None:
+            return
         account.running -= 1
         if tokens:
             account.tokens.add(tokens, now=self._now())

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelplex.config.state_folder import make_state_folder
-from modelplex.limits.agent_limits import NOTHING, AgentUsage
+from modelplex.limits.agent_usage import NOTHING, AgentUsage
 
 FILE = "agents.sqlite"
 SCHEMA_VERSION = 1

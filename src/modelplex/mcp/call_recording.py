@@ -45,6 +45,7 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
             listener=caller.listener,
             client=caller.client,
             agent=caller.agent,
+            run=caller.run.id if caller.run is not None else "",
             started=self.clock(),
             wall_time=self.wall(),
         )

@@ -111,7 +111,7 @@ class CandidateSelection:
         if candidates and not priced:
             names = ", ".join(dict.fromkeys(f"{each.provider}/{each.model}" for each in candidates))
             raise BudgetExceeded(
-                f'Policy: no price is known of {names}, and the agent {caller.agent!r} has a budget in dollars with on_unpriced = "refuse". '
+                f"Policy: no price is known of {names}, and {_budget_in_dollars(caller)}. "
                 "The gateway's owner can name a price in [[prices]].",
                 code="no_price_known",
                 param="model",
@@ -136,3 +136,9 @@ class CandidateSelection:
                 param="model",
             )
         return serving
+
+
+def _budget_in_dollars(caller: Caller) -> str:
+    if caller.run is not None and caller.run.priced_only:
+        return "this run has a budget in dollars (--budget)"
+    return f'the agent {caller.agent!r} has a budget in dollars with on_unpriced = "refuse"'

@@ -137,6 +137,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
             listener=caller.listener,
             client=caller.client,
             agent=caller.agent,
+            run=caller.run.id if caller.run is not None else "",
             peer=caller.peer,
             peer_network=caller.attested,
             endpoint=ask.endpoint,

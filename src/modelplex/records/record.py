@@ -64,6 +64,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     requested_model     the model's name as the client wrote it
     model, provider     what served the call; "" if nothing did
     agent               a name of [[agents]], else ""
+    run                 the id of the run of `modelplex run` whose socket was used, else ""
     peer, peer_network  the process that connected, if it was attested
     outcome             "ok", "error" (before or instead of a response), "broken" (an error after
                         output began), "client_closed"
@@ -84,6 +85,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     dialect: str
     requested_model: str
     agent: str = ""
+    run: str = ""
     peer: Peer | None = None
     peer_network: PeerNetwork | None = None
     model: str = ""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -73,6 +74,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     run           the run of every call
     sign          signs the chain of the run, and returns the public key and the signature; None
                   for no chain
+    runs          the runs of calls that name one, by id
     """
 
     content: bool = False
@@ -81,6 +83,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     mask: Callable[[bytes], bytes] = bytes
     run: RunInfo | None = None
     sign: Callable[[bytes], tuple[bytes, bytes]] | None = None
+    runs: Mapping[str, RunInfo] = {}
 
 
 class RetentionRules(msgspec.Struct, frozen=True):
@@ -142,6 +145,7 @@ class StoreSink:
         self._writer: RecordWriter | None = None
         self._database: Database | None = None
         self._is_signalled = False
+        self._ended: list[tuple[str, threading.Event]] = []
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._closing = threading.Event()
@@ -193,6 +197,16 @@ class StoreSink:
             failure=self._failure,
         )
 
+    def end_run(self, run: str) -> bool:
+        """Write what waits, and that the run has ended, for at most CLOSE_LIMIT_S. Blocks. False if
+        it could not be written.
+        """
+        written = threading.Event()
+        self._ended.append((run, written))
+        self._hurry.set()
+        self._wake.set()
+        return self._thread.is_alive() and written.wait(CLOSE_LIMIT_S)
+
     def close(self) -> bool:
         """Write what waits, for at most CLOSE_LIMIT_S. Blocks. False if it could not be written."""
         self._closing.set()
@@ -218,8 +232,12 @@ class StoreSink:
             # In this order: a Record that is queued after the queue was seen empty sets the signal.
             self._wake.clear()
             self._is_signalled = False
+            # Those that are added from now on wait for the next turn, with what is recorded until
+            # then.
+            ended, self._ended = self._ended, []
             while self._queue and self._try(self._write_batch):
                 pass
+            self._end_runs(ended)
             if self._queue:
                 self._wake.set()
             elif not self._failure and not self._closing.is_set():
@@ -267,6 +285,20 @@ class StoreSink:
     def _end_run(self) -> None:
         if self._writer is not None:
             self._writer.end_run(self._now())
+
+    def _end_runs(self, ended: list[tuple[str, threading.Event]]) -> None:
+        """Those that cannot be written now wait with the Records."""
+        if not ended:
+            return
+        if self._queue or not self._try(partial(self._write_ends, [run for run, _ in ended])):
+            self._ended = [*ended, *self._ended]
+            return
+        for _, written in ended:
+            written.set()
+
+    def _write_ends(self, ids: list[str]) -> None:
+        if self._writer is not None:
+            self._writer.end_runs(ids, at=self._now())
 
     def _write_batch(self) -> None:
         """The first Records of the queue. They stay in it until they are written."""

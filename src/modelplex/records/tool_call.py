@@ -39,6 +39,7 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     server: str
     tool: str
     method: str
+    run: str = ""
     arguments: str = ""
     decision: Decision = "allow"
     rule: str = ""
@@ -62,7 +63,7 @@ class ToolRecordBuilder:
 
     __slots__ = (
         "agent", "arguments", "bytes_in", "bytes_out", "client", "code", "decision", "definition", "era", "error", "id",
-        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "server", "started", "tool", "wall_time",
+        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "run", "server", "started", "tool", "wall_time",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,7 @@ class ToolRecordBuilder:
         self.listener = listener
         self.client = client
         self.agent = agent
+        self.run = ""
         self.started = started
         self.wall_time = wall_time
         self.server = self.tool = self.arguments = self.definition = self.rule = self.reason = ""
@@ -102,6 +104,7 @@ class ToolRecordBuilder:
             listener=self.listener,
             client=self.client,
             agent=self.agent,
+            run=self.run,
             era=self.era,
             server=self.server,
             tool=self.tool,

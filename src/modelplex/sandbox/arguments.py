@@ -20,6 +20,7 @@ examples:
   modelplex run --rw ~/.codex -- codex          share one more folder
   modelplex run --env GITHUB_TOKEN -- ./task    pass one more variable
   modelplex run --packages pypi -- uv sync      install what uv.lock names
+  modelplex run --budget usd=5 -- ./task        refuse further calls once $5 are spent
   modelplex run --tag pr=12 -- ./task           tag the run in the record: modelplex usage --by tag
   modelplex run --publish 3000 -- npm run dev   open its port 3000 at http://127.0.0.1:3000
   modelplex run --memory 4G --time 1h -- ./task limit it
@@ -44,6 +45,12 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "NAME",
         _ONCE,
         "run as this one of the config's [[agents]]: its models, tools, rate, budget and policy apply; a gateway that serves its socket already is used",
+    ),
+    (
+        "--budget",
+        "LIMIT",
+        {**_ONCE, "type": values.budget},
+        "refuse further calls once so much is spent: usd=5, tokens=100000 or both with a comma; with --agent, runs of the agent at the same time share it where they share a gateway",
     ),
     (
         "--fs",

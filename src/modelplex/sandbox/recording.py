@@ -1,5 +1,4 @@
-"""What `modelplex run` records: describes the run to the gateway that it starts, and sums it up at
-the end.
+"""What `modelplex run` records: describes the run to its gateway, and sums it up at the end.
 
 Branch and repository are read from the files of git in the working folder, without starting git:
 its configuration may name programs, and a program that ran here before may have written it.
@@ -19,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modelplex.sandbox.agent import Agent
+from modelplex.sandbox.values import Budget
 
 if TYPE_CHECKING:
     from modelplex.records.store.queries import RunSummary
+    from modelplex.server.run_messages import RunEnded, RunRequest
 
 MAX_GIT_FILE: Final = 65_536
 """Bytes that are read of a file of git."""
@@ -34,7 +35,9 @@ def is_tag(text: str) -> bool:
 
 
 class Recording:
-    """Of one run. `environ` are the variables of the gateway that it starts."""
+    """Of one run. `environ` are the variables of a process that records calls of this run alone,
+    and `gateway_environ` those of a gateway that it starts.
+    """
 
     def __init__(
         self,
@@ -45,50 +48,77 @@ class Recording:
         *,
         now: float | None = None,
     ) -> None:
+        import msgspec
+
         from modelplex.records.store_sink import RunInfo
         from modelplex.server.record_store import OFF, RUN_VARIABLE, SHARED
+        from modelplex.server.run_messages import MAX_COMMAND
 
         self._config = config
+        self._is_recorded = not (arguments.no_record or arguments.check or arguments.socket is not None)
+        self._budget: Budget = arguments.budget or Budget()
+        repository, branch = map(_printable, git_facts(Path.cwd())) if self._is_recorded else ("", "")
         self.id = f"run-{os.urandom(4).hex()}"
-        self._is_own = not (arguments.no_record or arguments.check or arguments.socket is not None)
-        described = OFF
-        if self._is_own and agent is not None and agent.socket is not None:
-            # The gateway of an agent's socket serves all runs of the agent.
-            self._is_own, described = False, SHARED
-        elif self._is_own:
-            import msgspec
-
-            repository, branch = map(_printable, git_facts(Path.cwd()))
-            run = RunInfo(
-                id=self.id,
-                started=time.time() if now is None else now,
-                agent=agent.name if agent is not None else "",
-                command=_printable(shlex.join(command)),
-                folder=_printable(str(Path.cwd())),
-                repository=repository,
-                branch=branch,
-                tags={**dict(_printable(tag).split("=", 1) for tag in arguments.tag), **_ports(arguments)},
-            )
-            described = msgspec.json.encode(run).decode()
+        self._run = RunInfo(
+            id=self.id,
+            started=time.time() if now is None else now,
+            agent=agent.name if agent is not None else "",
+            command=_printable(shlex.join(command))[:MAX_COMMAND],
+            folder=_printable(str(Path.cwd())),
+            repository=repository,
+            branch=branch,
+            tags={**dict(_printable(tag).split("=", 1) for tag in arguments.tag), **_ports(arguments)},
+        )
+        described = msgspec.json.encode(self._run).decode() if self._is_recorded else OFF
         self.environ: Mapping[str, str] = {RUN_VARIABLE: described}
+        self.gateway_environ: Mapping[str, str] = {RUN_VARIABLE: SHARED if self._is_recorded else OFF}
 
     def __repr__(self) -> str:
-        return f"<Recording {self.id if self._is_own else 'off'}>"
+        return f"<Recording {self.id if self._is_recorded else 'off'}>"
 
     @property
     def name(self) -> str:
         """Of the run where it is recorded, else of this process."""
-        return self.id if self._is_own else str(os.getpid())
+        return self.id if self._is_recorded else str(os.getpid())
 
-    def print_summary(self) -> None:
-        """One line on stderr about a run with calls. The terminal may be gone."""
-        if (line := self.summary()) is not None:
+    def request(self, path: str, agent: Agent | None, *, may_write_config: bool) -> RunRequest:
+        """To serve the run's socket at `path`."""
+        from modelplex.server.run_messages import RunRequest
+
+        return RunRequest(
+            path=path,
+            run=self._run,
+            is_recorded=self._is_recorded,
+            agent=agent.name if agent is not None else "",
+            usd=self._budget.usd,
+            tokens=self._budget.tokens,
+            may_write_config=may_write_config,
+        )
+
+    def print_summary(self, ended: RunEnded | None, *, is_attached: bool) -> None:
+        """A line on stderr about a run with calls, and one about its budget. `ended` is what its
+        gateway has said; one to which it is not attached records no run. The terminal may be gone.
+        """
+        lines = [self.summary() if is_attached else None, self._budget_line(ended)]
+        for line in filter(None, lines):
             with suppress(OSError):
                 os.write(sys.stderr.fileno(), f"modelplex run: {line}\n".encode("utf-8", "replace"))
 
+    def _budget_line(self, ended: RunEnded | None) -> str | None:
+        if ended is None or self._budget == Budget():
+            return None
+        from modelplex.commands.text import money
+
+        spent = [money(ended.usd)] if self._budget.usd is not None else []
+        spent += [f"{ended.tokens} tokens"] if self._budget.tokens is not None else []
+        shared = f", which runs of {self._run.agent} share" if self._run.agent else ""
+        return f"{' and '.join(spent)} spent of the budget of {self._budget}{shared}"
+
     def summary(self) -> str | None:
-        """One line about the run, once its gateway has ended. None where no call was recorded."""
-        if not self._is_own:
+        """One line about the run, once its gateway has written its records. None where no call was
+        recorded.
+        """
+        if not self._is_recorded:
             return None
         from modelplex.config import ConfigError, load
         from modelplex.config.settings import Config

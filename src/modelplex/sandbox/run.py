@@ -123,15 +123,14 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         if preset is not None and config_path(arguments) is None and arguments.socket is None and not replay:
             arguments.config = _map_models(preset, private)
-        gateway = gateway_of_run(
-            arguments, agent, private, log, name=recording.name, environ=recording.environ
-        )
+        gateway = gateway_of_run(arguments, agent, private, log, recording=recording)
         mirrored = package_mirror(arguments, packages, private, log, environ=recording.environ)
         with gateway as running, mirrored as mirror:
             status = _run(
                 arguments, command, private, log, gateway=running, found=found, home=agent_home, mirror=mirror
             )
-    recording.print_summary()
+    running.notices.show_held()
+    recording.print_summary(running.ended, is_attached=running.link is not None)
     for name in dict.fromkeys([*before, *lock_files(packages)]):
         state = before.get(name)
         if (now := file_state(name)) is not None and now != state:
@@ -168,6 +167,10 @@ def _command(arguments: argparse.Namespace) -> list[str]:
         raise WrongArguments("it needs a program: modelplex run -- COMMAND")
     if wrong := [tag for tag in arguments.tag if not is_tag(tag)]:
         raise WrongArguments(f'--tag needs a name and a value: --tag pr=12, and not "{wrong[0]}"')
+    if arguments.budget is not None and arguments.socket is not None:
+        raise WrongArguments(
+            "--socket names a gateway's socket, which decides the budget: leave out --budget."
+        )
     if any(variable.startswith("=") for variable in arguments.env):
         raise WrongArguments("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
     return command
@@ -341,15 +344,18 @@ def _forward_signals(
 ) -> int:
     """Start the program, and wait for its end, which `limit_s` brings about."""
     terminal = 0 if os.isatty(0) and in_foreground() else None
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*FORWARDED, signal.SIGCHLD, signal.SIGIO})
     reported = False
     try:
         control.send(b"G")
         timer = TimeLimit(limit_s)
+        gateway.signal_with(signal.SIGIO)
         while popen.poll() is None:
-            found = timer.wait({*FORWARDED, signal.SIGCHLD})
+            found = timer.wait({*FORWARDED, signal.SIGCHLD, signal.SIGIO})
             if found is None:
                 timer.end(control, popen)
+            elif found.si_signo == signal.SIGIO:
+                gateway.read()
             elif found.si_signo == signal.SIGCHLD:
                 if not reported and gateway.status is not None:
                     reported = True
@@ -362,6 +368,10 @@ def _forward_signals(
         if terminal is not None:
             _take_foreground(terminal)
     finally:
+        gateway.no_signals()
+        signal.sigtimedwait({signal.SIGIO}, 0)  # its default would end this process
+        # What follows is short and its status is the program's, also while the interpreter ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return TIME_STATUS if timer.is_over else shell_status(popen.returncode)
 

@@ -27,6 +27,31 @@ def size(written: str) -> int:
     return value
 
 
+class Budget(NamedTuple):
+    """US dollars and tokens; None for no limit."""
+
+    usd: float | None = None
+    tokens: int | None = None
+
+    def __str__(self) -> str:
+        parts = [f"${self.usd:g}"] if self.usd is not None else []
+        return " and ".join([*parts, f"{self.tokens} tokens"] if self.tokens is not None else parts)
+
+
+def budget(written: str) -> Budget:
+    """Of "usd=5", "tokens=100000", or both with a comma."""
+    found = dict(re.findall(r"(?:^|,)(usd|tokens)=(\d+(?:\.\d+)?)(?=,|$)", written))
+    if not found or ",".join(f"{name}={number}" for name, number in found.items()) != written:
+        raise argparse.ArgumentTypeError(
+            f'"{written}" is no budget: give usd=5, tokens=100000, or usd=5,tokens=100000'
+        )
+    usd = float(found["usd"]) if "usd" in found else None
+    tokens = int(float(found["tokens"])) if "tokens" in found else None
+    if usd == 0 or tokens == 0:
+        raise argparse.ArgumentTypeError(f'"{written}" allows nothing: a budget is more than 0')
+    return Budget(usd, tokens)
+
+
 def duration(written: str) -> float:
     """Seconds of "90s", "30m" or "1h30m"."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", written)

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from modelplex.core.caller import CallerRun
+
 LOCALHOST = "127.0.0.1"
 """The host of an address without one: a missing host must not expose the gateway to a network."""
 
@@ -42,13 +44,15 @@ class Tcp(msgspec.Struct, frozen=True, tag=True):
 class Unix(msgspec.Struct, frozen=True, tag=True):
     """HTTP on a socket file. The file has `mode` from its creation on; connecting needs write
     permission. `group` is a group's name, None leaves the default one. `agent` names the agent
-    whose socket it is. `admin`: it has status, metrics and the page, and no model.
+    whose socket it is, `run` the run of `modelplex run`. `admin`: it has status, metrics and the
+    page, and no model.
     """
 
     path: str
     mode: int = 0o660
     group: str | None = None
     agent: str = ""
+    run: CallerRun | None = None
     admin: bool = False
 
     @property

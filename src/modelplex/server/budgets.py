@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from modelplex.config import BudgetConfig, Config
 from modelplex.config.state_folder import state_folder
-from modelplex.limits.agent_limits import NOTHING, AgentLimits, AgentUsage
+from modelplex.limits.agent_limits import AgentLimits
+from modelplex.limits.agent_usage import NOTHING, AgentUsage
 
 if TYPE_CHECKING:
     from modelplex.limits.budget_store import BudgetStore

@@ -15,7 +15,7 @@ import msgspec
 
 from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
-from modelplex.core.caller import Caller, Kind, Peer, PeerNetwork
+from modelplex.core.caller import Caller, CallerRun, Kind, Peer, PeerNetwork
 from modelplex.core.errors import PolicyDenied
 from modelplex.policy.bounds import bounds_of, rule_names
 from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
@@ -95,11 +95,22 @@ class CallerResolver:
             for name in ("", *self._agents):
                 self.policies[kind, name] = _policy(config, kind, self._agents.get(name))
 
+    def knows(self, agent: str) -> bool:
+        """Whether callers may be this agent; "" is for callers that are none."""
+        return not agent or agent in self._agents
+
     def identify(
-        self, sock: PeerSocket | None, *, listener: str, kind: Kind, client: str = "", agent: str = ""
+        self,
+        sock: PeerSocket | None,
+        *,
+        listener: str,
+        kind: Kind,
+        client: str = "",
+        agent: str = "",
+        run: CallerRun | None = None,
     ) -> ClientConnection:
-        """Identify the client of an accepted connection. `agent` is the one whose socket it is.
-        Reads /proc where attestation is on, in a fraction of a millisecond.
+        """Identify the client of an accepted connection. `agent` and `run` are those whose socket
+        it is. Reads /proc where attestation is on, in a fraction of a millisecond.
         """
         policy = self.policies.get((kind, agent))
         peer = credentials(sock) if kind == "unix" and sock is not None else None
@@ -114,7 +125,7 @@ class CallerResolver:
         elif kind == "vsock":
             attested = UNKNOWN
         caller = Caller(
-            listener=listener, kind=kind, client=client, agent=agent, peer=peer, attested=attested
+            listener=listener, kind=kind, client=client, agent=agent, peer=peer, attested=attested, run=run
         )
         if policy is not None:
             caller = _with_policy(caller, policy)
@@ -233,6 +244,8 @@ def _with_policy(caller: Caller, policy: AgentPolicy) -> Caller:
         client=caller.client,
         peer=caller.peer,
         attested=caller.attested,
+        run=caller.run,
+        priced_only=policy.template.priced_only or (caller.run is not None and caller.run.priced_only),
     )
 
 

@@ -155,9 +155,9 @@ class Listening:
 KINDS: Mapping[type[Address], Kind] = {Tcp: "tcp", Unix: "unix", Vsock: "vsock"}
 
 
-async def bind_all(addresses: Sequence[Address]) -> list[BoundSocket]:
+async def bind_all(addresses: Sequence[Address], *, may_be_none: bool = False) -> list[BoundSocket]:
     """Bind every address. Raises ListenError if one cannot be bound; then none is."""
-    if not addresses:
+    if not addresses and not may_be_none:
         raise ListenError("there is no address to listen on.")
     loop = asyncio.get_running_loop()
     sockets: list[BoundSocket] = []
@@ -176,12 +176,15 @@ async def listen(
     *,
     limits: ConnectionLimits,
     callers: CallerResolver | None = None,
+    may_be_none: bool = False,
 ) -> Listening:
     """Bind every address and serve `app` on all of them. Raises ListenError if one cannot be bound;
-    then none is. The default `callers` know no agents.
+    then none is. The default `callers` know no agents. `may_be_none`: addresses may come later.
     """
     callers = callers or CallerResolver(Settings())
-    return await serve_all(app, await bind_all(addresses), limits=limits, callers=callers)
+    return await serve_all(
+        app, await bind_all(addresses, may_be_none=may_be_none), limits=limits, callers=callers
+    )
 
 
 async def serve_all(
@@ -331,7 +334,7 @@ async def serve(
     address = bound.address
     kind: Kind = "admin" if isinstance(address, Unix) and address.admin else KINDS[type(address)]
     state = {"listener": address.name, "kind": kind, "stopping": listening.stopping}
-    agent = address.agent if isinstance(address, Unix) else ""
+    agent, run = (address.agent, address.run) if isinstance(address, Unix) else ("", None)
 
     def identify(transport: asyncio.Transport) -> tuple[ClientConnection, str]:
         peer = transport.get_extra_info("peername") if kind == "tcp" else None
@@ -341,6 +344,7 @@ async def serve(
             kind=kind,
             client=str(peer[0]) if peer else "",
             agent=agent,
+            run=run,
         )
         return client, share_owner(client.caller)
 

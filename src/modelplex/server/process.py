@@ -15,9 +15,8 @@ import random
 import signal
 from collections.abc import Callable
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-import msgspec
 import uvloop
 
 import modelplex
@@ -41,6 +40,7 @@ from modelplex.server.address import Unix
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.admission import BodyMemory
 from modelplex.server.app import App, BodySettings
+from modelplex.server.attached_runs import AttachedRuns, RunParts
 from modelplex.server.budgets import Budgets
 from modelplex.server.callers import CallerResolver
 from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
@@ -52,6 +52,7 @@ from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.record_store import RecordStore
 from modelplex.server.refused_requests import refusals_of
 from modelplex.server.reports import Reports, breakers
+from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
 from modelplex.server.socket_file import claim
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
@@ -60,35 +61,27 @@ if TYPE_CHECKING:
     from modelplex.pipeline.response_store import ResponseStore
 
 
-class GatewayUses(Protocol):
-    """The programs that a gateway runs for. `open` is called before it listens, and raises
-    ListenError; the gateway stops when `wait_until_unused` returns.
-    """
-
-    async def open(self) -> None: ...
-    async def wait_until_unused(self) -> None: ...
-    async def close(self) -> None: ...
-
-
 def run(
     config: Config,
     *,
     config_path: str | None,
     verbose: bool,
     adapt: Callable[[Config], Config] = lambda config: config,
-    uses: GatewayUses | None = None,
+    control: RunControl | None = None,
 ) -> int:
-    """Serve until a signal, or until all `uses` have ended. Returns the exit status. An exception
-    that prevents the start has a `sentence`. `adapt` is applied to each config that is loaded
-    later; `config` is adapted already.
+    """Serve until a signal, or, with the `control` of runs, until no run is attached. Returns the
+    exit status. An exception that prevents the start has a `sentence`. `adapt` is applied to each
+    config that is loaded later; `config` is adapted already.
     """
-    if config.server.workers > 1 and uses is None and assign(config).count > 1:
+    if config.server.workers > 1 and control is None and assign(config).count > 1:
         from modelplex.server.workers import supervisor
 
         return supervisor.run(config, config_path=config_path, verbose=verbose, adapt=adapt)
     process_setup.set_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        process = GatewayProcess(config, config_path=config_path, verbose=verbose, adapt=adapt, uses=uses)
+        process = GatewayProcess(
+            config, config_path=config_path, verbose=verbose, adapt=adapt, control=control
+        )
         return runner.run(process.serve())
 
 
@@ -104,10 +97,10 @@ class GatewayProcess:
         config_path: str | None,
         verbose: bool,
         adapt: Callable[[Config], Config] = lambda config: config,
-        uses: GatewayUses | None = None,
+        control: RunControl | None = None,
     ) -> None:
         self._config = config
-        self._uses = uses
+        self._control = control
         self._file = ConfigFile(config_path, adapt=adapt)
         self._verbose = verbose
         self._listening: Listening | None = None
@@ -148,6 +141,12 @@ class GatewayProcess:
                 bind_stdio=self._bind_stdio,
             )
         )
+        self.runs = AttachedRuns(
+            RunParts(
+                self.app, self.callers, self.limits, self._store, lambda: self._serving, self._look_at_config
+            )
+        )
+        self._reports.sinks.append(self.runs)
         self.page = OperatorPage(self.app, self._reports, self.tools, self._store, stopping=self._stop.is_set)
 
     def __repr__(self) -> str:
@@ -187,8 +186,8 @@ class GatewayProcess:
             watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._load_dialects())]
             if self._log.is_text:
                 watching.append(asyncio.create_task(report_running(self.app, self._log.events)))
-            if self._uses is not None:
-                watching.append(asyncio.create_task(self._stop_when_unused(self._uses)))
+            if self._control is not None and self._control.is_of_runs:
+                watching.append(asyncio.create_task(self._stop_when_unused(self._control)))
             gc.freeze()
             await self._stop.wait()
             for task in watching:
@@ -205,7 +204,8 @@ class GatewayProcess:
 
     async def _listen(self, limits: ConnectionLimits) -> Listening:
         addresses = from_config.configured_addresses(self._config)
-        return await listen(self.app, addresses, limits=limits, callers=self.callers)
+        may_be_none = self._control is not None and self._control.is_of_runs
+        return await listen(self.app, addresses, limits=limits, callers=self.callers, may_be_none=may_be_none)
 
     def _bind_stdio(self, address: Unix) -> BoundSocket | None:
         """The stdio socket of [mcp]; None where this process does not serve it."""
@@ -213,17 +213,19 @@ class GatewayProcess:
 
     async def _start(self) -> Listening:
         config = self._config
-        limits = self._within_descriptors(from_config.connection_limits(config))
+        limits = process_setup.within_descriptors(from_config.connection_limits(config), self._log.events)
         await self._budgets.open(config)
         await self._store.start()
         if self._state.responses is not None:
             await self._state.responses.open()
-        if self._uses is not None:
-            await self._uses.open()
+        if self._control is not None:
+            self._control.claim()
         self.tools.load(config)
         self._listening = listening = await self._listen(limits)
         listening.traffic.report_refusal = refusals_of(self._reports).add
         await self.tools.open(config)
+        if self._control is not None:
+            await self._control.open(self.runs)
         fields = from_config.start_log_fields(config, addresses=self.addresses, path=self._file.path)
         self._life("started", **fields)
         self._open_page(config)
@@ -233,7 +235,7 @@ class GatewayProcess:
 
     def _open_page(self, config: Config) -> None:
         self.page.open(own_token(config))
-        if self._uses is None:
+        if self._control is None or not self._control.is_of_runs:
             print_links(self.page.links(self.addresses))
 
     async def _load_dialects(self) -> None:
@@ -247,6 +249,9 @@ class GatewayProcess:
         if self._loading is not None:
             self._loading.cancel()
         self._heap_trim.close()
+        if self._control is not None:
+            await self._control.close()
+        self.runs.close()
         self._gateway.catalog.stop()
         await self.tools.close()
         await self._client.aclose()
@@ -254,16 +259,14 @@ class GatewayProcess:
             await self._state.responses.close()
         await self._budgets.close()
         await self._store.close()
-        if self._uses is not None:
-            await self._uses.close()
         self._log.close()
 
     def stop(self) -> None:
         """Drain, then stop."""
         self._stop.set()
 
-    async def _stop_when_unused(self, uses: GatewayUses) -> None:
-        await uses.wait_until_unused()
+    async def _stop_when_unused(self, control: RunControl) -> None:
+        await control.wait_until_unused()
         self.stop()
 
     def handle_signal(self) -> None:
@@ -271,23 +274,6 @@ class GatewayProcess:
         if self._stop.is_set() and self._listening is not None:
             self._listening.skip_drain()
         self.stop()
-
-    def _within_descriptors(self, limits: ConnectionLimits) -> ConnectionLimits:
-        """Allow fewer connections if the process may not open as many files: without a free
-        descriptor it could accept no connection.
-        """
-        needed = process_setup.needed_descriptors(limits.max_connections)
-        allowed = process_setup.raise_descriptors(needed)
-        if allowed >= needed:
-            return limits
-        fitting = process_setup.connections_within(allowed)
-        self._log.events.warning(
-            "too few file descriptors for [server] max_connections",
-            needed=needed,
-            allowed=allowed,
-            connections=fitting,
-        )
-        return msgspec.structs.replace(limits, max_connections=fitting)
 
     async def _drain(self, listening: Listening) -> None:
         self._life("stopping", patience_seconds=self._config.server.drain_timeout)
@@ -353,9 +339,18 @@ class GatewayProcess:
             return
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            self.tools.reload_approvals()
+            self._look_at_config()
+
+    def _look_at_config(self) -> None:
+        if self.runs.may_write_config:
             if self._file.has_changed():
-                self.reload()
+                self._log.events.warning(
+                    "the config has changed while a program could write to its folder, and is not loaded; SIGHUP loads it"
+                )
+            return
+        self.tools.reload_approvals()
+        if self._file.has_changed():
+            self.reload()
 
     @property
     def sinks(self) -> list[Sink]:
@@ -383,10 +378,15 @@ class GatewayProcess:
         return self.tools.left_out()
 
     @property
+    def _serving(self) -> Listening:
+        """Once it listens."""
+        assert self._listening is not None
+        return self._listening
+
+    @property
     def traffic(self) -> ConnectionRegistry:
         """The connections and running requests, once it listens."""
-        assert self._listening is not None
-        return self._listening.traffic
+        return self._serving.traffic
 
     @property
     def addresses(self) -> list[str]:

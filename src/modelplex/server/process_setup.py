@@ -17,6 +17,10 @@ import gc
 import resource
 import sys
 
+import msgspec
+
+from modelplex.records.log import EventLog
+from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import MAX_OVER_LIMIT
 
 PR_SET_DUMPABLE = 4
@@ -81,6 +85,24 @@ def needed_descriptors(connections: int) -> int:
 def connections_within(descriptors: int) -> int:
     """How many connections this many descriptors allow; at least 1."""
     return max(1, (descriptors - MAX_OVER_LIMIT - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION)
+
+
+def within_descriptors(limits: ConnectionLimits, log: EventLog) -> ConnectionLimits:
+    """Allow fewer connections if the process may not open as many files, which is logged: without a
+    free descriptor it could accept no connection.
+    """
+    needed = needed_descriptors(limits.max_connections)
+    allowed = raise_descriptors(needed)
+    if allowed >= needed:
+        return limits
+    fitting = connections_within(allowed)
+    log.warning(
+        "too few file descriptors for [server] max_connections",
+        needed=needed,
+        allowed=allowed,
+        connections=fitting,
+    )
+    return msgspec.structs.replace(limits, max_connections=fitting)
 
 
 def raise_descriptors(needed: int) -> int:

@@ -127,7 +127,10 @@ class RecordStore:
         self._environ = environ
         self._log = log
         self._run = run_of(environ)
-        self._config = config
+        self._config = self._current = config
+        self._runs: dict[str, RunInfo] = {}
+        self._unrecorded: set[str] = set()
+        """Ids of attached runs."""
         content = content_of(config, environ)
         self._kept = {OFF: None, "metadata": 0}.get(content, MAX_RESPONSE)
         self.sink = (
@@ -147,7 +150,11 @@ class RecordStore:
     @property
     def sinks(self) -> list[Sink]:
         """The sink of the process's Records, where they are stored."""
-        return [] if self.sink is None else [self.sink]
+        return [] if self.sink is None else [self]
+
+    def record(self, record: Record | ToolRecord, /) -> None:
+        if self.sink is not None and record.run not in self._unrecorded:
+            self.sink.record(record)
 
     def kept_body(self, config: Config) -> int | None:
         """Bytes of each response that a Record gets beside the request, for the log and the store;
@@ -177,8 +184,25 @@ class RecordStore:
 
     def configure(self, config: Config) -> None:
         """Tags and limits of another config. Another store or content needs a restart."""
+        self._current = config
         if self.sink is not None:
             self.sink.configure(self._options(config), _rules(config))
+
+    def open_run(self, run: RunInfo, *, is_recorded: bool) -> None:
+        """Calls that name this run are recorded as of it, or not at all."""
+        if is_recorded:
+            self._runs = {**self._runs, run.id: run}
+            self.configure(self._current)
+        else:
+            self._unrecorded.add(run.id)
+
+    async def end_run(self, run: str) -> None:
+        """Write its records, for some seconds at most."""
+        self._unrecorded.discard(run)
+        if run in self._runs and self.sink is not None:
+            await asyncio.to_thread(self.sink.end_run, run)
+            self._runs = {id_: each for id_, each in self._runs.items() if id_ != run}
+            self.configure(self._current)
 
     async def close(self) -> None:
         """Write what waits, for some seconds at most."""
@@ -219,6 +243,7 @@ class RecordStore:
             mask=self._log.mask,
             run=self._run,
             sign=partial(sign_with, key) if self._run is not None and key is not None else None,
+            runs=self._runs,
         )
 
 

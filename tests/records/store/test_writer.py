@@ -111,7 +111,7 @@ def test_every_call_of_modelplex_run_is_in_its_run(db: Database) -> None:
     )
     writer = RecordWriter(db, stored.options(run=run))
     writer.write([record(1), record(2, client="10.0.0.1"), tool_record(3)], now=NOW)
-    writer.end_run(NOW + 60)
+    writer.end_runs(["run-1"], at=NOW + 60)
     (found,) = queries.recent_runs(db)
     assert (found.calls, found.tool_calls, found.ended, found.tags) == (2, 1, NOW + 60, {"pr": "12"})
     assert (found.command, found.repository, found.branch, found.kind) == ("python x.py", "r", "b", "run")

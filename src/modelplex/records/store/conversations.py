@@ -58,7 +58,7 @@ class Recent(Generic[Key, Value]):
 class Call(msgspec.Struct, frozen=True):
     """What a call is placed by. `turns` are the hashes of its conversation up to each message;
     `pid` is 0 where it is unknown. `previous` is the id of the stored response from which it goes
-    on, `response_id` that of its own.
+    on, `response_id` that of its own. `run` is its run of `modelplex run`, where it is known.
     """
 
     id: str
@@ -72,6 +72,7 @@ class Call(msgspec.Struct, frozen=True):
     context: bytes | None = None
     previous: str | None = None
     response_id: str | None = None
+    run: str = ""
 
 
 class KnownCall(msgspec.Struct):
@@ -159,8 +160,8 @@ class Conversations:
         return found, False
 
     def _run_of(self, call: Call, found: KnownCall | None, caller: tuple[str, str, str, int]) -> str:
-        if self._run is not None:
-            return self._run
+        if call.run or self._run is not None:
+            return call.run or self._run or ""
         known = self._callers.get(caller)
         is_near = known is not None and call.at - known[1] < IDLE_S
         if known is not None and is_near and (call.pid or not call.turns):

@@ -124,6 +124,11 @@ class RecordWriter:
             batch.add(_INSERT_SEAL, self._sealed(msgspec.structs.replace(self._seal, closed=True)))
         self._database.write([(_END_RUN, [(at, self.options.run.id)]), *batch.statements()])
 
+    def end_runs(self, ids: Sequence[str], *, at: float) -> None:
+        """Runs without a call are not in the database, and stay out of it."""
+        if ids:
+            self._database.write([(_END_RUN, [(at, run) for run in ids])])
+
     def write(self, records: Sequence[Record | ToolRecord], *, now: float) -> None:
         """Write all in one transaction. A Record that the database refuses is left out, and
         counted. `now` is Unix time. Raises StoreUnavailable, and then nothing was written.
@@ -206,6 +211,7 @@ class RecordWriter:
                 context=split.context,
                 previous=record.previous_response,
                 response_id=record.response_id,
+                run=record.run,
             )
         )
         self._see_run(batch, place.run, record.started, record.agent)
@@ -239,6 +245,7 @@ class RecordWriter:
                 agent=record.agent,
                 listener=record.listener,
                 client=record.client,
+                run=record.run,
             )
         )
         self._see_run(batch, place.run, record.started, record.agent)
@@ -345,7 +352,7 @@ class RecordWriter:
 
     def _see_run(self, batch: _Batch, run: str, at: float, agent: str) -> None:
         if self._runs.get(run) is None:
-            own = self.options.run
+            own = self.options.runs.get(run, self.options.run)
             if own is not None and own.id == run:
                 self._add_run(batch, own, kind="run")
             else:

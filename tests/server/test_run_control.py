@@ -1,0 +1,88 @@
+"""The socket at which runs attach to a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from modelplex.config import Config
+from modelplex.sandbox.run_link import RunLink, connect
+from modelplex.server.address import ListenError
+from modelplex.server.run_control import RunControl, control_of_host
+from tests.gateways import gateway
+from tests.processes import WAIT_S
+from tests.server.run_links import control
+
+DEMO = '[[providers]]\nname = "mine"\ntype = "demo"\n'
+
+
+async def test_what_is_no_run_is_not_served(tmp_path: Path) -> None:
+    async with gateway(DEMO, folder=tmp_path) as gw, control(gw) as runs:
+        assert stat.S_IMODE(Path(runs.path).stat().st_mode) == 0o600
+        for said in (
+            b"",
+            b"{}\n",
+            b"no json\n",
+            b"x" * 100,
+            b'{"path": "/x", "run": {"id": "r", "started": 1}}\n',
+        ):
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.connect(runs.path)
+                peer.sendall(said)
+                peer.shutdown(socket.SHUT_WR)
+                assert await asyncio.to_thread(peer.recv, 100) == b""
+        run = await runs.attach()
+        assert run.link.reply is not None
+        assert run.link.reply.pid == os.getpid()
+
+
+async def test_a_gateway_of_runs_ends_with_the_last(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    async with gateway(DEMO, folder=tmp_path) as gw, control(gw, first=theirs) as runs:
+        other = await runs.attach()
+        ours.close()  # the run that started it was killed before it attached
+        ended = (await other.leave()).ended
+        assert ended is not None
+        assert ended.is_last
+        assert connect(runs.path) is None
+
+
+async def test_a_run_sees_that_its_gateway_ends(tmp_path: Path) -> None:
+    async with gateway(DEMO, folder=tmp_path) as gw:
+        made = RunControl(None, first=(pair := socket.socketpair())[1])
+        made.claim()
+        await made.open(gw.process.runs)
+        await made.close()
+        link = RunLink(pair[0])
+        await asyncio.to_thread(link.read, wait_s=WAIT_S)
+        assert link.is_over
+        assert link.ended is None
+        link.close()
+
+
+def test_a_second_gateway_of_a_config_takes_no_runs(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.runs")
+    first, second = RunControl(path), RunControl(path)
+    first.claim()
+    second.claim()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(ListenError):
+        RunControl(path, first=theirs).claim()
+    asyncio.run(first.close())
+    asyncio.run(second.close())
+
+
+def test_runs_find_the_gateway_of_the_same_file(tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    (tmp_path / "link.toml").symlink_to(tmp_path / "config.toml")
+    names = [
+        repr(control_of_host(Config(path=str(tmp_path / name)), environ=environ))
+        for name in ("config.toml", "link.toml", "other.toml")
+    ]
+    assert names[0] == names[1] != names[2]
+    assert repr(control_of_host(Config(), environ=environ)).endswith("at None>")
