@@ -29,6 +29,10 @@ OFFERED = [
     ("modelplex import litellm FOLDER/config.t", "FOLDER/config.toml"),
     ("modelplex run --env A=b ech", "echo"),
     ("modelplex run -- ech", "echo"),
+    ("modelplex run opencod", "opencode"),
+    ("modelplex init --out", "--output"),
+    ("modelplex run --agent code", "coder"),
+    ("modelplex run --agent rea", "reader"),
     ("modelplex run ls FOLDER/config.t", "FOLDER/config.toml"),
 ]
 """What is typed, and what it becomes."""
@@ -36,7 +40,8 @@ OFFERED = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "config.toml").touch()
+    text = '[[agents]]\nname = "coder"\n[[agents]]\nmodels = []\nname = "reader"\n[[providers]]\nname = "code-x"\n'
+    (tmp_path / "config.toml").write_text(text)
     return tmp_path
 
 
@@ -61,7 +66,7 @@ def ran(*command: str, text: str = "") -> str:
 def test_bash_offers(typed: str, offered: str, folder: Path) -> None:
     words = typed.replace("FOLDER", str(folder)).split()
     ask = f"source {script('bash', folder)}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}\n"
-    out = ran("bash", "--norc", text=ask + '_modelplex; printf "%s\\n" "${COMPREPLY[@]}"')
+    out = ran("bash", "--norc", text=f"cd {folder}\n" + ask + '_modelplex; printf "%s\\n" "${COMPREPLY[@]}"')
     assert offered.replace("FOLDER", str(folder)) in out.splitlines()
     if "ech" not in typed:
         assert len(out.splitlines()) == 1
@@ -76,7 +81,9 @@ def test_bash_completes_a_value_after_an_equals_sign(folder: Path) -> None:
 def test_fish_offers(typed: str, offered: str, folder: Path) -> None:
     needs("fish")
     line = typed.replace("FOLDER", str(folder))
-    out = ran("fish", "--no-config", "-c", f"source {script('fish', folder)}; complete -C '{line}'")
+    out = ran(
+        "fish", "--no-config", "-c", f"cd {folder}; source {script('fish', folder)}; complete -C '{line}'"
+    )
     assert offered.replace("FOLDER", str(folder)) in [each.partition("\t")[0] for each in out.splitlines()]
 
 
@@ -108,7 +115,9 @@ def test_zsh_completes(folder: Path) -> None:
     needs("zsh")
     terminal = Terminal(folder)
     try:
-        terminal.type(f"autoload -Uz compinit; compinit -u -d {folder}/dump; echo rea''dy\n", until="ready")
+        terminal.type(
+            f"autoload -Uz compinit; compinit -u -d {folder}/dump; cd {folder}; echo rea''dy\n", until="ready"
+        )
         terminal.type(f"source {script('zsh', folder)}; compdef ls=ls; echo sour''ced\n", until="sourced")
         for typed, becomes in OFFERED:
             line = typed.replace("FOLDER", str(folder))

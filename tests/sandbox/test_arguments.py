@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from modelplex.command_options import parse
-from modelplex.sandbox.arguments import FILE_VIEWS
+from modelplex.sandbox.arguments import FILE_VIEWS, PRESETS
+from modelplex.sandbox.preset import preset_names
 
 
 def test_options_are_read_up_to_the_command() -> None:
@@ -54,3 +55,7 @@ def test_a_view_of_the_files_is_one_of_three(view: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         parse(["run", "--fs", view, "prog"])
     assert "invalid choice: 'all'" in capsys.readouterr().err
+
+
+def test_every_preset_of_the_package_is_completed() -> None:
+    assert list(PRESETS) == preset_names({"HOME": "/nonexistent"})

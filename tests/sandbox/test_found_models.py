@@ -13,6 +13,7 @@ from modelplex.sandbox.found_models import (
     find_model,
     list_ollama,
     mapping_line,
+    model_of_config,
 )
 from modelplex.sandbox.preset import PRESETS, load_preset
 from tests.upstreams import answer, provider
@@ -78,3 +79,28 @@ async def test_the_models_of_an_ollama_are_listed() -> None:
     async with provider(answer({"error": "none"})) as other:
         assert await asyncio.to_thread(list_ollama, other.url.removesuffix("/v1")) == []
     assert list_ollama("http://127.0.0.1:9") == []
+
+
+OPENAI = '[[providers]]\ntype = "openai"\nname = "o"\napi_key = "k"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "globs", "model"),
+    [
+        (OPENAI, (), DEFAULTS["openai"]),
+        (OPENAI + 'models = ["gpt-4*", "gpt-4o"]\n', (), "gpt-4o"),
+        (OPENAI + 'models = ["claude-*"]\n', (), None),
+        (OPENAI + '[aliases]\nbest = "o/gpt-4o"\n', (), "best"),
+        (OPENAI + '[aliases]\n"*" = "o/gpt-4o"\n', (), None),
+        (OPENAI + '[aliases]\nbest = "o/gpt-4o"\n"*" = "o/gpt-4o"\n', ("best",), "best"),
+        (OPENAI + '[aliases]\nbest = "o/gpt-4o"\n', ("gpt-*",), DEFAULTS["openai"]),
+        (OPENAI + 'base_url = "http://127.0.0.1:1/v1"\n', (), None),
+        ('[[providers]]\ntype = "anthropic"\napi_key = "k"\n', (), None),
+        ('[[providers]]\ntype = "demo"\n', (), "demo"),
+    ],
+)
+def test_a_config_without_the_agents_default_names_another(
+    text: str, globs: tuple[str, ...], model: str | None
+) -> None:
+    config = parse(text.encode(), file="c", environ={}, types=TYPES, find_ollama=lambda: False)
+    assert model_of_config(config, CLAUDE, globs=globs, types=TYPES) == model

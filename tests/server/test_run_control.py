@@ -6,6 +6,8 @@ import asyncio
 import os
 import socket
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,14 @@ from modelplex.server.run_control import RunControl, control_of_host
 from tests.gateways import gateway
 from tests.processes import WAIT_S
 from tests.server.run_links import control
+
+
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A folder whose path leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield folder
+
 
 DEMO = '[[providers]]\nname = "mine"\ntype = "demo"\n'
 
@@ -77,8 +87,8 @@ def test_a_second_gateway_of_a_config_takes_no_runs(tmp_path: Path) -> None:
     asyncio.run(second.close())
 
 
-def test_runs_find_the_gateway_of_the_same_file(tmp_path: Path) -> None:
-    environ = {"XDG_STATE_HOME": str(tmp_path)}
+def test_runs_find_the_gateway_of_the_same_file(tmp_path: Path, short: str) -> None:
+    environ = {"XDG_STATE_HOME": short}
     (tmp_path / "link.toml").symlink_to(tmp_path / "config.toml")
     names = [
         repr(control_of_host(Config(path=str(tmp_path / name)), environ=environ))

@@ -12,6 +12,13 @@ from modelplex.commands.parser_rows import ArgumentRow, CommandRow
 FILES: Final = frozenset({"FILE", "PATH", "PLACE"})
 """Metavars of values that are files."""
 
+AGENT_FLAG: Final = "--agent"
+"""Takes a name of [[agents]]."""
+_READ_AGENTS: Final = (
+    r"""awk '/^\[/ { on = /^\[\[agents\]\]/ } on && /^name *=/ { split($0, part, "\""); print part[2] }' """
+    "config.toml 2>/dev/null"
+)
+
 _BASH: Final = """\
 # Completions of modelplex for bash: eval "$(modelplex completion bash)"
 _modelplex() {
@@ -76,6 +83,9 @@ function __modelplex_command
         end
     end
     echo $command
+end
+function __modelplex_agents
+    @AGENTS@
 end
 function __modelplex_at
     test (__modelplex_command) = $argv[1]
@@ -142,6 +152,7 @@ def _bash(row: CommandRow) -> str:
                 values.append(f"    {keys}) {_bash_offer([option])} ;;")
         named = [flag for option in each.options for flag in option.flags if flag.startswith("--")]
         named += [below.word for below in each.commands]
+        named += each.offered
         programs = " programs=1" if each.runs_a_program else ""
         words.append(f'    "{each.name}") {_bash_offer(each.arguments, named)}{programs} ;;')
     return (
@@ -156,8 +167,13 @@ def _bash(row: CommandRow) -> str:
 
 def _bash_offer(arguments: Sequence[ArgumentRow], named: Sequence[str] = ()) -> str:
     words = [*named, *(value for each in arguments for value in each.values)]
+    words += [f"$({_READ_AGENTS})" for each in arguments if AGENT_FLAG in each.flags]
     files = any(each.metavar in FILES for each in arguments)
-    return f'words="{" ".join(words)}"' + (" files=1" if files else "")
+    return f"words={_bash_words(words)}" + (" files=1" if files else "")
+
+
+def _bash_words(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 and words[0].startswith("$(") else f'"{" ".join(words)}"'
 
 
 # --- zsh
@@ -173,7 +189,7 @@ def _zsh(row: CommandRow) -> str:
         if each.commands:
             specs += ["'1: :->command'", "'*:: :->rest'"]
         elif each.runs_a_program:
-            specs += ["'(-)1:command:_command_names -e'", "'*::arguments:_normal'"]
+            specs += [_zsh_program(each), "'*::arguments:_normal'"]
         lines.append("  _arguments -S -C " + " ".join(f"\\\n    {spec}" for spec in specs))
         if each.commands:
             listed = " ".join(_zsh_quoted(f"{below.word}:{below.summary}") for below in each.commands)
@@ -184,8 +200,15 @@ def _zsh(row: CommandRow) -> str:
                 "  esac",
             ]
         lines.append("}")
-    lines.append("compdef _modelplex modelplex")
+    lines += ["_modelplex_agents() {", f"  {_READ_AGENTS}", "}", "compdef _modelplex modelplex"]
     return "\n".join(lines) + "\n"
+
+
+def _zsh_program(row: CommandRow) -> str:
+    if not row.offered:
+        return "'(-)1:command:_command_names -e'"
+    offered = f'"agents:agent:({" ".join(row.offered)})"'
+    return f"'(-)1:command:_alternative {offered} \"commands:command:_command_names -e\"'"
 
 
 def _zsh_option(option: ArgumentRow) -> str:
@@ -199,6 +222,8 @@ def _zsh_option(option: ArgumentRow) -> str:
 def _zsh_action(argument: ArgumentRow) -> str:
     if argument.values:
         return f"({' '.join(argument.values)})"
+    if AGENT_FLAG in argument.flags:
+        return '{compadd -- ${(f)"$(_modelplex_agents)"}}'
     return "_files" if argument.metavar in FILES else ""
 
 
@@ -213,6 +238,7 @@ def _fish(row: CommandRow) -> str:
     script = (
         _FISH.replace("@VALUED@", _valued(row, " "))
         .replace("@COMMANDS@", _commands(row, " "))
+        .replace("@AGENTS@", _READ_AGENTS)
         .replace("@SWITCHES@", _programs(row, ("'{} -?'", "'{} --?*'"), " "))
         .replace("@PROGRAMS@", _programs(row, ("'{} *'",), " "))
     )
@@ -233,6 +259,8 @@ def _fish_lines(row: CommandRow) -> list[str]:
             lines.append(f"{at} -F")
     if row.runs_a_program:
         lines.append(f"{at} -a '(__fish_complete_command)'")
+    if row.offered:
+        lines.append(f"{at} -a {_fish_quoted(' '.join(row.offered))} -d agent")
     return lines
 
 
@@ -241,6 +269,8 @@ def _fish_value(option: ArgumentRow) -> str:
         return f" -x -a {_fish_quoted(' '.join(option.values))}"
     if option.metavar in FILES:
         return " -r -F"
+    if AGENT_FLAG in option.flags:
+        return " -x -a '(__modelplex_agents)'"
     return " -x" if option.metavar else ""
 
 

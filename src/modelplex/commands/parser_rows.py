@@ -34,6 +34,8 @@ class CommandRow(NamedTuple):
     arguments: tuple[ArgumentRow, ...]
     commands: tuple[CommandRow, ...]
     runs_a_program: bool
+    offered: tuple[str, ...] = ()
+    """Words that may stand for the program."""
 
     @property
     def word(self) -> str:
@@ -62,6 +64,7 @@ def rows_of(parser: argparse.ArgumentParser, name: str = "modelplex") -> Command
     arguments: list[ArgumentRow] = []
     commands: list[CommandRow] = []
     runs_a_program = False
+    offered: tuple[str, ...] = ()
     for action in _actions(parser):
         choices: object = action.choices
         if isinstance(choices, Mapping):
@@ -69,6 +72,7 @@ def rows_of(parser: argparse.ArgumentParser, name: str = "modelplex") -> Command
             commands += [rows_of(each, f"{name} {word}") for word, each in below.items()]
         elif action.nargs == argparse.REMAINDER:
             runs_a_program = True
+            offered = getattr(action, "offered", ())
         else:
             (options if action.option_strings else arguments).append(_row(action))
     return CommandRow(
@@ -80,6 +84,7 @@ def rows_of(parser: argparse.ArgumentParser, name: str = "modelplex") -> Command
         tuple(arguments),
         tuple(commands),
         runs_a_program,
+        offered,
     )
 
 

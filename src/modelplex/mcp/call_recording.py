@@ -45,10 +45,11 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
             listener=caller.listener,
             client=caller.client,
             agent=caller.agent,
-            run=caller.run.id if caller.run is not None else "",
             started=self.clock(),
             wall_time=self.wall(),
         )
+        if caller.run is not None:
+            context.builder.run = caller.run.id
 
     def note_request(self, context: ToolRequestContext, name: str, arguments: object) -> None:
         builder = context.builder

@@ -9,6 +9,8 @@ from modelplex.sandbox import values
 from modelplex.sandbox.bridge import Once, add_command_line, file_name
 
 CONFIG: Final = "config.toml"
+PRESETS: Final = ("aider", "claude", "codex", "crush", "gemini", "goose", "opencode", "pi", "qwen")
+"""Those of this package, for completions: a test compares them with the files."""
 FILE_VIEWS: Final = ("private", "ro", "host")
 
 EXAMPLES: Final = """\
@@ -205,4 +207,4 @@ def add_arguments(parser: argparse.ArgumentParser, *, is_replay: bool = False) -
     parser.set_defaults(is_replay=is_replay)
     if is_replay:
         parser.set_defaults(check=False)
-    add_command_line(parser)
+    add_command_line(parser, offered=() if is_replay else PRESETS)

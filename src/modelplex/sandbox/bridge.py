@@ -407,11 +407,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_command_line(parser)
 
 
-def add_command_line(parser: argparse.ArgumentParser) -> None:
-    """All after the options."""
-    parser.add_argument(
+def add_command_line(parser: argparse.ArgumentParser, *, offered: tuple[str, ...] = ()) -> None:
+    """All after the options. `offered` are words that shells complete beside programs."""
+    action: Any = parser.add_argument(
         "command_line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=argparse.SUPPRESS
     )
+    action.offered = offered
 
 
 def command_of(rest: list[str]) -> list[str]:

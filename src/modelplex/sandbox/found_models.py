@@ -7,14 +7,17 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from modelplex.config.detected import DEMO, OLLAMA
 
 if TYPE_CHECKING:
-    from modelplex.config import ProviderConfig, TypeFacts
+    from modelplex.config import Config, ProviderConfig, TypeFacts
     from modelplex.sandbox.preset import Preset
 
+EVERY_NAME: Final = "*"
+"""The alias of names that nothing else serves."""
 DEFAULTS: Final[Mapping[str, str]] = {
     "anthropic": "claude-sonnet-5-5",
     "openai": "gpt-5.6-terra",
@@ -71,6 +74,39 @@ def find_model(
     return None
 
 
+def model_of_config(
+    config: Config, preset: Preset, *, globs: Sequence[str], types: Mapping[str, TypeFacts]
+) -> str | None:
+    """A model to request instead of the agent's default, which this config does not serve. None
+    where it does, or may, and where none is known. `globs` are the models of its entry in
+    [[agents]].
+    """
+    default = preset.model.default
+    allowed = [default] if not globs or any(fnmatchcase(default, glob) for glob in globs) else []
+    if allowed and _may_serve(config, default, preset, types=types):
+        return None
+    names = [name for name in config.aliases if name != EVERY_NAME]
+    for each in sorted(config.providers, key=lambda each: each.priority):
+        names += [name for name in each.models if not set(name) & set("*?[")]
+        if not each.models and each.type in DEFAULTS and each.base_url == _own_address(types[each.type]):
+            names.append(DEFAULTS[each.type])
+        if each.type == DEMO:
+            names.append(DEMO)
+    return next((name for name in names if not globs or any(fnmatchcase(name, g) for g in globs)), None)
+
+
+def _may_serve(config: Config, name: str, preset: Preset, *, types: Mapping[str, TypeFacts]) -> bool:
+    if EVERY_NAME in config.aliases or name in config.aliases:
+        return True
+    for each in config.providers:
+        if each.models:
+            if any(fnmatchcase(name, glob) for glob in each.models):
+                return True
+        elif each.type == preset.model.provider or each.base_url != _own_address(types[each.type]):
+            return True  # a server that lists its models, which may have this one
+    return False
+
+
 def list_ollama(address: str) -> list[str]:
     """The names of its models, the one changed last first; none where it does not answer."""
     try:
@@ -92,3 +128,7 @@ def mapping_line(title: str, default: str, found: FoundModel) -> str:
     )
     own = f" ({default})" if not found.serves_default else ""
     return f"there is no config.toml here: {title}'s {what}{own} are mapped to {found.target}: {found.source}"
+
+
+def _own_address(facts: TypeFacts) -> str:
+    return (facts.default_base_url or "").rstrip("/")

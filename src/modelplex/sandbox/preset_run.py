@@ -12,7 +12,13 @@ from typing import NamedTuple
 from modelplex.sandbox.agent_home import AgentHome, prepare_home, working_tree
 from modelplex.sandbox.bridge import command_of
 from modelplex.sandbox.errors import WrongArguments
-from modelplex.sandbox.found_models import config_text, find_model, list_ollama, mapping_line
+from modelplex.sandbox.found_models import (
+    config_text,
+    find_model,
+    list_ollama,
+    mapping_line,
+    model_of_config,
+)
 from modelplex.sandbox.installed_release import installed_release, is_newer
 from modelplex.sandbox.preset import Preset, fill, find_preset, load_preset, placeholders, preset_names
 
@@ -84,6 +90,24 @@ def release_line(run: PresetRun) -> str | None:
     if release is None or not is_newer(release, run.preset.tested):
         return None
     return f"{run.preset.title} {release} is newer than {run.preset.tested}, with which its preset was tested"
+
+
+def model_from_config(run: PresetRun, file: str, *, agent: str | None) -> tuple[str, str] | None:
+    """Where the config does not serve what the agent requests by itself: a model that it has, and a
+    sentence about it. None also for a faulty config, which the gateway reports.
+    """
+    from modelplex.config import ConfigError, load, provider_types
+
+    try:
+        config = load(file, environ=os.environ, find_ollama=lambda: False)
+    except ConfigError:
+        return None
+    globs = next((each.models for each in config.agents if each.name == agent), ())
+    model = model_of_config(config, run.preset, globs=globs, types=provider_types())
+    if model is None:
+        return None
+    title, default = run.preset.title, run.preset.model.default
+    return model, f"{file} has no model {default}: {title} requests {model} instead (--model chooses another)"
 
 
 def map_found_models(run: PresetRun, folder: Path) -> tuple[Path, str] | None:

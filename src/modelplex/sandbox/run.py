@@ -45,7 +45,13 @@ from modelplex.sandbox.plan import (
     print_error,
     working_folder,
 )
-from modelplex.sandbox.preset_run import PresetRun, choose_preset, map_found_models, release_line
+from modelplex.sandbox.preset_run import (
+    PresetRun,
+    choose_preset,
+    map_found_models,
+    model_from_config,
+    release_line,
+)
 from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
@@ -142,10 +148,17 @@ def run(arguments: argparse.Namespace) -> int:
 def _prepare_preset(preset: PresetRun, arguments: argparse.Namespace) -> tuple[list[str], AgentHome]:
     if (line := release_line(preset)) is not None:
         print_error(line)
+    model: str | None = arguments.model
+    file = config_path(arguments)
+    if model is None and file is not None and arguments.socket is None:
+        mapped = model_from_config(preset, file, agent=arguments.agent)
+        if mapped is not None:
+            model, line = mapped
+            print_error(line)
     return preset.prepare(
         home=home_of_user(),
         folder=working_folder(),
-        model=arguments.model,
+        model=model,
         has_instructions=arguments.instructions,
     )
 

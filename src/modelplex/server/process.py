@@ -113,7 +113,7 @@ class GatewayProcess:
         metrics = Metrics(
             breakers=self._breakers,
             lost_lines=self._log.lost,
-            omitted_entries=self._left_out,
+            omitted_entries=lambda: self.tools.left_out(),
             record_store=self._store,
             version=modelplex.__version__,
         )
@@ -162,7 +162,7 @@ class GatewayProcess:
             addresses=lambda: self.addresses,
             dropped=lambda: sum(self._log.lost().values()),
             agents=self._agents_view,
-            tools=self._tools_view,
+            tools=lambda: self.tools.status(),
             records=self._store.status,
         )
 
@@ -370,12 +370,6 @@ class GatewayProcess:
             "others": {"attested": seen.get("")},
             "ledger": self._budgets.status(),
         }
-
-    def _tools_view(self) -> list[dict[str, object]]:
-        return self.tools.status()
-
-    def _left_out(self) -> dict[str, int]:
-        return self.tools.left_out()
 
     @property
     def _serving(self) -> Listening:
