@@ -113,7 +113,7 @@ class GatewayProcess:
         metrics = Metrics(
             breakers=self._breakers,
             lost_lines=self._log.lost,
-            omitted_entries=lambda: self.tools.left_out(),
+            omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
             record_store=self._store,
             version=modelplex.__version__,
         )
@@ -162,7 +162,7 @@ class GatewayProcess:
             addresses=lambda: self.addresses,
             dropped=lambda: sum(self._log.lost().values()),
             agents=self._agents_view,
-            tools=lambda: self.tools.status(),
+            tools=lambda: self.tools.status(),  # noqa: PLW0108 - made later
             records=self._store.status,
         )
 
