@@ -13,7 +13,7 @@ import pytest
 from tests.agents.installed import TIMEOUT_S
 from tests.agents.terminals import terminal
 from tests.agents.test_agents_errors import DEAD, FEWER_RETRIES, FINE, LIMITED, REFUSED
-from tests.agents.test_presets import TASK, installed, quit_by_keys, somebody
+from tests.agents.test_presets import TASK, ended, installed, somebody
 from tests.sandbox.sandboxes import PEOPLE, allowed
 from tests.upstreams import Act, provider
 
@@ -90,5 +90,5 @@ async def test_an_agent_that_has_the_terminal_is_not_disturbed() -> None:
                 await screen.type(TASK)
                 await screen.expect("it rejected the API key")
                 assert b"modelplex run: up:" not in screen.written
-                assert await quit_by_keys(screen, driven) == 0, screen.text
+                assert await ended(screen, driven) == 0, screen.text
                 await screen.expect(f"modelplex run: up: {KEY_REFUSED}")
