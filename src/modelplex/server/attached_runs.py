@@ -162,7 +162,7 @@ class AttachedRuns:
             record.blame == "client" and record.code != UnknownModel.default_code
         ):
             return
-        what, why = record.provider or record.requested_model, record.error
+        what, why = record.provider or record.requested_model or "a call", record.error
         now = perf_counter()
         if now - run.told.get((what, why), -REPEAT_S) >= REPEAT_S:
             run.told[what, why] = now

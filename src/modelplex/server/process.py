@@ -142,9 +142,7 @@ class GatewayProcess:
             )
         )
         self.runs = AttachedRuns(
-            RunParts(
-                self.app, self.callers, self.limits, self._store, lambda: self._serving, self._look_at_config
-            )
+            RunParts(self.app, self.callers, self.limits, self._store, self._serving, self._look_at_config)
         )
         self._reports.sinks.append(self.runs)
         self.page = OperatorPage(self.app, self._reports, self.tools, self._store, stopping=self._stop.is_set)
@@ -371,7 +369,6 @@ class GatewayProcess:
             "ledger": self._budgets.status(),
         }
 
-    @property
     def _serving(self) -> Listening:
         """Once it listens."""
         assert self._listening is not None
@@ -380,7 +377,7 @@ class GatewayProcess:
     @property
     def traffic(self) -> ConnectionRegistry:
         """The connections and running requests, once it listens."""
-        return self._serving.traffic
+        return self._serving().traffic
 
     @property
     def addresses(self) -> list[str]:
