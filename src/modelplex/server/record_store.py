@@ -21,8 +21,10 @@ from modelplex.config import Config
 from modelplex.config.state_folder import make_state_folder, state_folder
 from modelplex.dialects.registry import find
 from modelplex.records.log import Log
+from modelplex.records.record import Record
 from modelplex.records.sink import Sink
 from modelplex.records.store_sink import RetentionRules, RunInfo, StoreOptions, StoreSink
+from modelplex.records.tool_call import ToolRecord
 
 if TYPE_CHECKING:
     from modelplex.records.store.database import Database
