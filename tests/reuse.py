@@ -19,6 +19,7 @@ import pytest
 from modelplex.http_client import HttpResponse
 from modelplex.pipeline import upstream
 from modelplex.pipeline.candidates import CandidateSelection
+from modelplex.pipeline.missing_endpoints import MissingEndpoints
 from modelplex.records.metrics import Metrics
 from modelplex.records.record import Record, Times
 from modelplex.server import response_headers
@@ -154,6 +155,17 @@ def reuse_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Metrics, "_remember_usual", forget)
     patch.setattr(HttpResponse, "deliver", deliver)
     run_as_tasks(patch)
+
+
+def learn_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Remember nothing of what a provider refused. It is no decision that is reused: the next
+    request is sent in another way.
+    """
+
+    def forget(self: MissingEndpoints, attempt: object, *, now: float) -> None:
+        del self, attempt, now
+
+    patch.setattr(MissingEndpoints, "add", forget)
 
 
 def run_as_tasks(patch: pytest.MonkeyPatch) -> None:

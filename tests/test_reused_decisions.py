@@ -17,7 +17,18 @@ import pytest
 from tests.gateways import Running, gateway
 from tests.pairs import Answer, row, spoken
 from tests.processes import Address
-from tests.reuse import JSON, Kept, Response, get, neutral, neutral_record, post, reuse_nothing, run_as_tasks
+from tests.reuse import (
+    JSON,
+    Kept,
+    Response,
+    get,
+    learn_nothing,
+    neutral,
+    neutral_record,
+    post,
+    reuse_nothing,
+    run_as_tasks,
+)
 from tests.sealed import DIALECTS, FORMS, NO_RETRIES, path_of, plain
 from tests.upstreams import (
     DONE,
@@ -237,6 +248,7 @@ async def test_a_request_is_served_alike_with_and_without_what_earlier_ones_left
         providers = {name: await stack.enter_async_context(provider()) for name in DIALECTS}
         wanted, counted = await general(cases, providers, tmp_path / "general")
         with pytest.MonkeyPatch.context() as patch:
+            learn_nothing(patch)
             if ways == "as tasks":
                 run_as_tasks(patch)
             (tmp_path / "warm").mkdir()
@@ -263,6 +275,7 @@ async def general(
     outcomes: dict[str, Outcome] = {}
     with pytest.MonkeyPatch.context() as patch:
         reuse_nothing(patch)
+        learn_nothing(patch)
         async with serving(folder, providers) as world:
             for each in cases:
                 for _ in range(3):

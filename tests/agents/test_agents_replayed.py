@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.agents, pytest.mark.timeout(240)]
 
 
 @contextmanager
-def fresh() -> Iterator[Place]:
+def fresh() -> Generator[Place, None, None]:
     with tempfile.TemporaryDirectory(prefix="mp-", ignore_cleanup_errors=True) as folder:
         home, work = Path(folder, "home"), Path(folder, "work")
         home.mkdir()

@@ -56,7 +56,8 @@ def ollama(*models: str) -> Generator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None: ...
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

@@ -79,9 +79,10 @@ def by_priority(config: Config) -> Sequence[ProviderConfig]:
 
 
 def build_upstreams(
-    config: Config, client: HttpClient, *, failed_command: Callable[[str, str], None] = lambda *_: None
+    config: Config, client: HttpClient, *, failed_command: Callable[[str, str], None] | None = None
 ) -> dict[str, Upstream]:
     """`failed_command` gets a provider's name and what its key command wrote to stderr."""
+    failed = failed_command or _nowhere
     built: dict[str, Upstream] = {}
     for provider in by_priority(config):
         row = TYPES[provider.type]
@@ -94,9 +95,13 @@ def build_upstreams(
                 built[provider.name] = ReplayUpstream(provider, store=partial(record_place, config))
             case _:
                 built[provider.name] = HttpUpstream(
-                    provider, row, client, clock=time, failed_command=partial(failed_command, provider.name)
+                    provider, row, client, clock=time, failed_command=partial(failed, provider.name)
                 )
     return built
+
+
+def _nowhere(provider: str, said: str) -> None:
+    del provider, said
 
 
 def record_place(config: Config) -> str:

@@ -122,9 +122,9 @@ class _RequestWriter:
         ledger.take("stream")  # it is in the path
         if notes.native:
             FIELDS.put_back(body, ledger.take_extra())
-        config: dict[str, Any] = body.get("generationConfig", {})
+        written: dict[str, Any] = body.get("generationConfig", {})
         for name in self._refuses:
-            if config.pop(name, None) is not None or body.pop(name, None) is not None:
+            if written.pop(name, None) is not None or body.pop(name, None) is not None:
                 notes.drop(name, "this service refuses it")
         return ProviderRequest(
             body=msgspec.json.encode(body),
