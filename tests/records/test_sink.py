@@ -58,6 +58,7 @@ def test_log_metrics_and_price_warnings_are_the_sinks_of_a_process(tmp_path: Pat
         "Log",
         "UnpricedWarnings",
         "RecordStore",
+        "AttachedRuns",
     ]
 
 

@@ -194,8 +194,15 @@ async def test_a_whole_response_is_counted() -> None:
     assert exchange.written == [(404, HEADERS, b"12345")]
     assert (response.started, response.ended, response.status, response.sent) == (True, True, 404, 5)
     assert response.first == 1.0
-    assert exchange.drained == 1
+    assert exchange.drained == 0
     assert repr(response) == "<ResponseWriter ended 404 5 bytes>"
+
+
+async def test_a_whole_response_waits_for_a_slow_client() -> None:
+    response, exchange = writer()
+    exchange.connection.write_paused = True
+    await response.respond(200, HEADERS, b"12345")
+    assert exchange.drained == 1
 
 
 async def test_a_head_as_values_is_written_as_headers() -> None:
