@@ -14,6 +14,7 @@ import pytest
 
 from modelplex import __version__, cli, server
 from modelplex.config import Config, Secret, provider_types
+from modelplex.server.run_control import RunControl
 
 KEY = "sk-very-secret"
 
@@ -27,6 +28,7 @@ class Served(NamedTuple):
     config: Config
     config_path: str | None
     verbose: bool
+    takes_runs: bool
 
 
 class Result(NamedTuple):
@@ -45,10 +47,12 @@ class Serve(types.ModuleType):
         self.error: BaseException | None = None
         self.results: list[Result] = []
 
-    def run(self, config: Config, *, config_path: str | None, verbose: bool) -> int:
+    def run(
+        self, config: Config, *, config_path: str | None, verbose: bool, control: RunControl | None
+    ) -> int:
         if self.error is not None:
             raise self.error
-        self.served.append(Served(config, config_path, verbose))
+        self.served.append(Served(config, config_path, verbose, control is not None))
         return 0
 
     async def check_reach(self, config: Config) -> Sequence[Result]:
@@ -65,6 +69,8 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
         monkeypatch.setitem(sys.modules, f"modelplex.server.{name}", fake)
         monkeypatch.setattr(server, name, fake, raising=False)
     monkeypatch.chdir(tmp_path)
+    # The socket at which runs attach is there.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for facts in provider_types().values():
         if facts.key_env:
             monkeypatch.delenv(facts.key_env, raising=False)
@@ -94,6 +100,13 @@ def test_the_default_config_is_served_where_it_exists(serve: Serve, write: Write
     (served,) = serve.served
     assert (served.config_path, served.verbose) == ("config.toml", False)
     assert served.config.server.http == ("127.0.0.1:11435",)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_runs_attach_to_a_gateway_of_one_process(serve: Serve, write: Write, workers: int) -> None:
+    write(f"[server]\nworkers = {workers}\n{DEMO}")
+    assert cli.main([]) == 0
+    assert [each.takes_runs for each in serve.served] == [workers == 1]
 
 
 def test_the_file_of_the_environment_comes_before_the_folders(
