@@ -23,7 +23,7 @@ def test_every_command_and_option_is_a_row() -> None:
     fs = run.option("--fs")
     assert fs is not None
     assert (fs.metavar, fs.values) == ("VIEW", ("private", "ro", "host"))
-    assert [each.word for each in whole.commands if each.runs_a_program] == ["run", "bridge"]
+    assert [each.word for each in whole.commands if each.runs_a_program] == ["run", "replay", "bridge"]
 
 
 def test_positional_arguments_have_no_flags() -> None:

@@ -13,7 +13,7 @@ from modelplex.commands.parser_rows import CommandRow
 SYNONYMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("serve", "start", "up", "server", "gateway", "proxy"), ""),
     **dict.fromkeys(("exec", "sandbox", "launch"), "run"),
-    **dict.fromkeys(("validate", "lint", "doctor", "verify", "test"), "check"),
+    **dict.fromkeys(("validate", "lint", "doctor", "test"), "check"),
     **dict.fromkeys(("setup", "configure", "config", "new", "onboard", "wizard"), "init"),
     **dict.fromkeys(("tools", "servers"), "mcp list"),
     **dict.fromkeys(("logs", "log", "follow"), "tail"),
