@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,8 +33,9 @@ CONFIG = Config(
 )
 
 
-def test_an_agent_keeps_its_own_socket_and_settings() -> None:
-    made = config_for_runs(CONFIG, agent="a", socket="./a.socket")
+@pytest.mark.parametrize("path", ["./a.socket", str(Path.cwd() / "a.socket")])
+def test_an_agent_keeps_its_own_socket_and_settings(path: str) -> None:
+    made = config_for_runs(CONFIG, agent="a", socket=path)
     assert made.agents == (AGENT,)
     assert (made.server.http, made.server.socket, made.server.vsock) == ((), (), ())
     assert (made.server.socket_group, made.server.attest) == ("all", "require")

@@ -164,17 +164,21 @@ def test_the_files_of_the_gateway_are_masked_from_its_first_start(me: Person) ->
 
 @by_either_builder
 def test_the_program_cannot_replace_a_socket_of_the_gateway(me: Person, builder: list[str]) -> None:
-    """Whoever connected there would tell the program what is meant for the gateway."""
+    """Whoever connected there would tell the program what is meant for the gateway. Nor the socket
+    at which other runs of the agent attach.
+    """
     config = '[[providers]]\ntype = "demo"\n[[agents]]\nname = "a"\nsocket = "./a.socket"\n[[agents]]\nname = "b"\ntoken = "${MY_API_KEY}"'
     (me.folder / "config.toml").write_text(config)
     code = (
         "import os, errno, socket\n"
-        "for go in (lambda: os.unlink('a.socket'), lambda: os.rename('a.socket', 'x'), lambda: socket.socket(socket.AF_UNIX).connect('a.socket')):\n"
-        "  try: go(); print('done')\n"
-        "  except OSError as fault: print(errno.errorcode[fault.errno])"
+        "def connect(path): socket.socket(socket.AF_UNIX).connect(path)\n"
+        "for path in ('a.socket', 'a.socket.runs'):\n"
+        "  for go in (os.unlink, lambda path: os.rename(path, 'x'), connect):\n"
+        "    try: go(path); print('done')\n"
+        "    except OSError as fault: print(errno.errorcode[fault.errno])"
     )
     done = me.python(code, "--agent", "a", *builder)
-    assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"], done.stderr
+    assert done.stdout.split() == ["EBUSY", "EBUSY", "ECONNREFUSED"] * 2, done.stderr
 
 
 def test_invalid_variables_and_programs_are_rejected(me: Person) -> None:

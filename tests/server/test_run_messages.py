@@ -7,8 +7,8 @@ from modelplex.config.run_sockets import run_sockets
 from modelplex.server.run_messages import attach_path
 
 
-def test_each_config_and_agent_has_its_own_path(tmp_path: Path) -> None:
-    environ = {"XDG_STATE_HOME": str(tmp_path)}
+def test_each_config_and_agent_has_its_own_path(short: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(short)}
     paths = [attach_path("/a.toml", environ=environ), attach_path("/b.toml", environ=environ)]
     paths += [attach_path("/a.toml", environ=environ, agent="x")]
     assert len(set(paths)) == 3

@@ -4,6 +4,8 @@ Runs as a process of its own. The run that starts it has the other end of its st
 others may attach at --runs PATH: see server/run_control.py. It ends with the last of them.
 """
 
+# A socket may be a link, which is not followed.
+# ruff: noqa: PTH100
 from __future__ import annotations
 
 import argparse
@@ -31,11 +33,16 @@ def config_for_runs(
     if agent is None:
         return replace(config, server=server, mcp=mcp)
     agents = tuple(
-        each if each.socket == socket else replace(each, socket=None)
+        each if _is_same(each.socket, socket) else replace(each, socket=None)
         for each in config.agents
         if each.name == agent
     )
     return replace(config, server=server, agents=agents, mcp=mcp)
+
+
+def _is_same(path: str | None, other: str | None) -> bool:
+    """Whether both are one path, which may be relative in a config."""
+    return path is not None and other is not None and os.path.abspath(path) == os.path.abspath(other)
 
 
 def main(argv: list[str]) -> int:
