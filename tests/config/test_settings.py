@@ -26,14 +26,16 @@ from modelplex.config import (
     RecordConfig,
     ServerConfig,
     agents,
+    parse,
     prices,
+    provider_types,
     tools,
 )
 from modelplex.config.providers import PROVIDER, QUIRKS
 from modelplex.config.read import FAILOVER, LOG, PACKAGES, RECORD
 from modelplex.config.server import SERVER
 from modelplex.core.request import Quirks
-from tests.config.configs import KEY, TYPES, read
+from tests.config.configs import KEY, TYPES
 
 SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (ServerConfig, SERVER),
@@ -68,15 +70,15 @@ def _example(*, whole: bool) -> Config:
     """The example; with `whole` the settings that stand in comments too."""
     text = EXAMPLE.read_text()
     if whole:
-        # `auth` takes the place of `api_key`.
-        text = re.sub(r"^# (?!auth)(?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
+        # `auth` takes the place of `api_key`, and `file` of a recording that of `run`.
+        text = re.sub(r"^# (?!auth|run)(?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
     environ = {
         "OPENAI_API_KEY": KEY,
         "MODELPLEX_INTERNAL_TOKEN": KEY,
         "SEARCH_TOKEN": KEY,
         "CODER_TOKEN": f"{KEY}-of-coder",
     }
-    return read(text, **environ)
+    return parse(text.encode(), file="config.toml", environ=environ, types=provider_types())
 
 
 def test_the_example_is_valid() -> None:
@@ -89,7 +91,7 @@ def test_the_example_shows_every_key() -> None:
     assert set(tree) == set(Config.__struct_fields__) - {"path"}
     shown = {
         ServerConfig: tree["server"],
-        ProviderConfig: tree["providers"][0],
+        ProviderConfig: {**tree["providers"][0], **tree["providers"][2]},
         Quirks: tree["providers"][0]["quirks"],
         PolicyConfig: tree["policy"],
         AllowConfig: tree["policy"]["allow"],
