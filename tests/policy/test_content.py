@@ -30,6 +30,8 @@ from tests.policy.judging import (
 )
 
 DATA = "data:image/png;base64,iVBORw0KGgo="
+UPPER_DATA = "DATA:image/png;base64,iVBORw0KGgo="
+"""The same: a scheme is of either case (RFC 3986, section 3.1)."""
 BYTES = base64.b64encode(b"\x89PNG and more").decode()
 
 DISGUISES = [
@@ -57,10 +59,13 @@ DISGUISES = [
     "/etc/passwd.png",
     "./image.png",
     "evil.example",
-    "DATA:image/png;base64,iVBORw0KGgo=",
     " data:image/png;base64,iVBORw0KGgo=",
+    "\tDATA:image/png;base64,iVBORw0KGgo=",
+    "da\tta:image/png;base64,iVBORw0KGgo=",
     "data://evil.example/x",
+    "DATA://evil.example/x",
     "data:https://evil.example",
+    "Data:https://evil.example,x",
     "data:",
     "blob:https://evil.example/1",
     "https://evil.example/#data:image/png;base64,AAAA",
@@ -313,7 +318,13 @@ def test_an_address_is_refused_in_every_place_and_disguise(place: str, address: 
 @pytest.mark.parametrize("place", sorted(ADDRESSES))
 @pytest.mark.parametrize(
     "url",
-    [DATA, "data:,text", "data:text/plain;charset=utf-8,hello%20there", "data:application/pdf;base64,AA=="],
+    [
+        DATA,
+        UPPER_DATA,
+        "data:,text",
+        "data:text/plain;charset=utf-8,hello%20there",
+        "data:application/pdf;base64,AA==",
+    ],
 )
 def test_a_data_url_passes_in_every_place(place: str, url: str) -> None:
     dialect, make, _ = ADDRESSES[place]
@@ -354,7 +365,7 @@ def test_file_data_that_is_neither_base64_nor_a_data_url_is_refused(place: str, 
 
 
 @pytest.mark.parametrize("place", sorted(INLINE))
-@pytest.mark.parametrize("said", [BYTES, DATA, "/9j/4AAQSkZJRg==", "AA-_", "QUJD\r\nREVG"])
+@pytest.mark.parametrize("said", [BYTES, DATA, UPPER_DATA, "/9j/4AAQSkZJRg==", "AA-_", "QUJD\r\nREVG"])
 def test_bytes_that_come_along_pass(place: str, said: str) -> None:
     dialect, make, _ = INLINE[place]
     assert_allowed(make(said), dialect)
@@ -702,7 +713,7 @@ KEPT_PARTS: list[Json] = [
 
 
 @pytest.mark.parametrize("it", KEPT_ITEMS, ids=lambda it: it["type"])
-@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count"])
+@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count", "openai_compact"])
 def test_an_inert_item_of_the_history_passes_unchanged(it: Json, dialect: str) -> None:
     assert_allowed({"model": "m", "input": [{"role": "user", "content": "hi"}, it]}, dialect)
 
@@ -835,6 +846,7 @@ OPAQUE: list[tuple[str, Json]] = [
             "format": SCHEMA,
         },
     ),
+    ("openai_compact", {"model": "m", "instructions": WORDS, "input": [{"role": "user", "content": WORDS}]}),
     ("ollama_generate", {"model": "m", "prompt": WORDS, "system": WORDS, "template": WORDS}),
     ("ollama_embed", {"model": "m", "input": [WORDS]}),
     ("openai_completions", {"model": "m", "prompt": [WORDS], "suffix": WORDS}),

@@ -29,6 +29,7 @@ PLAIN: dict[str, Json] = {
     "openai_embeddings": {"model": "m", "input": "hi"},
     "openai_responses": responses(),
     "openai_count": {"model": "m", "input": "hi"},
+    "openai_compact": {"model": "m", "input": "hi"},
     "openai_json": {"model": "m", "input": "hi"},
     "anthropic_messages": messages(),
     "anthropic_count": {"model": "m", "messages": [{"role": "user", "content": "hi"}]},
@@ -66,7 +67,7 @@ def test_a_response_is_not_stored_whatever_the_client_says(said: Any) -> None:
 
 
 @pytest.mark.parametrize("said", [True, "true", 1])
-@pytest.mark.parametrize("dialect", ["openai_chat", "openai_completions", "openai_count"])
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_completions", "openai_count", "openai_compact"])
 def test_a_store_flag_is_gone_where_services_have_no_such_member(said: Any, dialect: str) -> None:
     body, stripped = amended({**PLAIN[dialect], "store": said}, dialect)
     assert "store" not in body
@@ -95,7 +96,7 @@ RESPONSE_STATE: tuple[Json, ...] = (
 KEPT_STATE: list[tuple[str, Json, str]] = [
     *(
         (dialect, member, next(iter(member)))
-        for dialect in ("openai_responses", "openai_count")
+        for dialect in ("openai_responses", "openai_count", "openai_compact")
         for member in RESPONSE_STATE
     ),
     *(
@@ -127,7 +128,7 @@ def test_what_continues_stored_state_passes_where_the_rule_is_open(
     assert_allowed({**PLAIN[dialect], **member}, dialect, facts("stored-state"))
 
 
-@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count"])
+@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count", "openai_compact"])
 def test_no_state_at_all_may_be_said_with_null(dialect: str) -> None:
     assert_allowed(
         {

@@ -26,7 +26,7 @@ from openai.types import image_generate_params, moderation_create_params
 from openai.types.audio import speech_create_params
 from openai.types.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.embedding_create_params import EmbeddingCreateParams
-from openai.types.responses import input_token_count_params
+from openai.types.responses import input_token_count_params, response_compact_params
 from openai.types.responses.responses_client_event_param import ResponseCreate
 
 from modelplex.policy.verdict import Amend, Facts, Refuse
@@ -111,6 +111,7 @@ FORMS: dict[str, tuple[str, Callable[[], Probes]]] = {
     "count of responses": _requests(
         "openai_count", input_token_count_params.InputTokenCountParams, {"model": "m"}
     ),
+    "compaction": _requests("openai_compact", response_compact_params.ResponseCompactParams, {"model": "m"}),
     "messages": _requests("anthropic_messages", anthropic_plain.MessageCreateParamsNonStreaming, ASK_CLAUDE),
     "messages, beta": _requests(
         "anthropic_messages", anthropic_beta.MessageCreateParamsNonStreaming, ASK_CLAUDE, prober=HEADED

@@ -194,7 +194,7 @@ that all agents share.
 
 
 @pytest.mark.parametrize("it", BY_ID, ids=lambda it: f"{it.get('type', 'untyped')} {sorted(it)}")
-@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count"])
+@pytest.mark.parametrize("dialect", ["openai_responses", "openai_count", "openai_compact"])
 def test_an_item_that_is_only_an_id_is_refused(it: Json, dialect: str) -> None:
     body = {"model": "m", "input": [{"role": "user", "content": "hi"}, it]}
     assert refused(body, dialect) == ("stored-state", "input[1]")
