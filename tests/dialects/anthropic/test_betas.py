@@ -15,7 +15,7 @@ DROPPED = (
     "mcp-client-2025-04-04 mcp-tunnels-2026-01-01 code-execution-2025-05-22 files-api-2025-04-14 skills-2025-10-02 inline-tools-2026-09-15 "
     "mid-conversation-tool-changes-2026-07-01 message-threads-2026-06-01 message-batches-2024-09-24 server-side-fallback-2026-05-01 "
     "fallback-credit-2026-05-01 advisor-tool-2026-03-01 agent-memory-2026-01-01 managed-agents-2026-04-01 dreaming-2026-04-21 "
-    "telemetry-destinations-2026-05-01 webhooks-2026-05-01 user-profiles-2026-03-24 fast-mode-2026-02-01 brand-new-2030-01-01 web-search-2025-03-05"
+    "telemetry-destinations-2026-05-01 webhooks-2026-05-01 efs-2026-10-01 google-managed-data-controls-2026-09-01 user-profiles-2026-03-24 fast-mode-2026-02-01 brand-new-2030-01-01 web-search-2025-03-05"
 ).split()
 
 
@@ -72,10 +72,12 @@ def test_even_where_betas_are_open_none_has_room_for_text(value: str) -> None:
 
 UNDECIDED = (
     "dev-full-thinking- message-batches- agent-memory- managed-agents- dreaming- ce-plugins- spend-limit-reads- telemetry-destinations- webhooks- "
-    "admin-user-sign-out- analytics-usage-cost- experimental-claude-tag- cache-diagnosis- ce-user-management- ce-claude-code-managed-settings-"
+    "admin-user-sign-out- analytics-usage-cost- experimental-claude-tag- cache-diagnosis- ce-user-management- ce-claude-code-managed-settings- "
+    "efs- google-managed-data-controls-"
 ).split()
 """Betas of the SDK's that are dropped whatever is open but `beta`: other endpoints, or state at the
-provider.
+provider. `efs-` (buckets for a workspace's inference data) and `google-managed-data-controls-` are
+of endpoints that set where an organization's data is kept (SDK 2.15.0, resources/beta, 2026-12-01).
 """
 
 
