@@ -158,8 +158,14 @@ class Sealed:
 
 
 @asynccontextmanager
-async def sealed_world(folder: Path, *dialects: str, rules: str = NO_RETRIES) -> AsyncGenerator[Sealed]:
-    async with world(folder, *(dialects or DIALECTS), rules=rules) as made:
+async def sealed_world(
+    folder: Path,
+    *dialects: str,
+    rules: str = NO_RETRIES,
+    rows: Mapping[str, dict[str, Any]] = {},
+) -> AsyncGenerator[Sealed]:
+    """`rows` as of `world`."""
+    async with world(folder, *(dialects or DIALECTS), rules=rules, rows=rows) as made:
         yield Sealed(made)
 
 

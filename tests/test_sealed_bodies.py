@@ -20,7 +20,7 @@ from google.genai import errors
 from modelplex.policy.verdict import Allow, Amend, Facts
 from tests.gateways import WAIT_S
 from tests.gateways import Answer as Got
-from tests.pairs import Answer, spoken
+from tests.pairs import ROWS, Answer, spoken
 from tests.policy.judging import judge
 from tests.policy.test_agents import CODEX, NAMESPACE, PATCH, SHELL
 from tests.sealed import (
@@ -45,11 +45,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 PAIRS = [(form, dialect) for form in FORMS for dialect in DIALECTS]
 NATIVE = {"chat": "openai_chat", "responses": "openai_responses", "messages": "anthropic_messages", "gemini": "gemini", "ollama": "ollama"}  # fmt: skip
 URL = "https://canary-7c1f.example/x"
+AS_SENT = {
+    "chat": {**ROWS["chat"], "quirks": {**ROWS["chat"]["quirks"], "system_messages": "anywhere", "developer_role": True}}
+}  # fmt: skip
+"""A chat provider that takes instructions as they are sent: of others the gateway moves and renames
+them (docs/reference/translation.md#instructions-and-roles), which is not the policy's doing.
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def everywhere(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sealed]:
-    async with sealed_world(tmp_path_factory.mktemp("w")) as made:
+    async with sealed_world(tmp_path_factory.mktemp("w"), rows=AS_SENT) as made:
         yield made
 
 
