@@ -21,6 +21,7 @@ import pytest
 
 from modelplex.core.errors import RateLimited
 from modelplex.core.request import Attempt
+from modelplex.dialects.core.turns import SYSTEM_NOTE
 from modelplex.routing.circuit_breaker import MAX_WAIT, BreakerRules
 from modelplex.routing.circuits import Circuits
 from tests.gateways import WAIT_S, Answer, Running, gateway, one
@@ -721,7 +722,7 @@ async def test_r23_a_later_instruction_keeps_its_place_where_there_is_one(tmp_pa
     ):
         config = anthropic(up, model="claude-opus-4-8") + ollama(local) + one(gpt.url, models='["gpt"]')
         async with gateway(config, folder=tmp_path) as gw:
-            for name, seen in (("claude-opus-4-8", up), ("m", local), ("gpt", gpt)):
+            for name, seen in (("claude-opus-4-8", up), ("gpt", gpt)):
                 got = await gw.chat(name, messages=messages)
                 assert got.status == 200
                 assert [m["role"] for m in seen.seen[0].json["messages"]] == [
@@ -731,6 +732,11 @@ async def test_r23_a_later_instruction_keeps_its_place_where_there_is_one(tmp_pa
                     "system",
                 ]
                 assert "messages" not in got.headers.get("x-modelplex-changes", "")
+            got = await gw.chat("m", messages=messages)  # a chat template takes one, at the beginning
+            assert got.status == 200
+            later = local.seen[0].json["messages"][3]
+            assert (later["role"], later["content"]) == ("user", SYSTEM_NOTE + "In French.")
+            assert "lower=messages[3]" in changes(got)
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "ollama"])
