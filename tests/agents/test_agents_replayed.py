@@ -70,7 +70,7 @@ async def test_a_recorded_agent_gets_the_same_answers_without_its_provider(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     agent = AGENTS[name]
-    play = Play(agent.tools, agent.text)
+    play = Play(agent.tools, agent.text, agent.ends)
     with fresh() as place:
         monkeypatch.setenv(RUN_VARIABLE, described(name, place))
         async with playing(agent.upstream, play) as upstream:
@@ -96,7 +96,7 @@ async def replay(name: str, recorded: RunRecording, file: Path, monkeypatch: pyt
             facts = describe(done, Play({}), gw.records)
         again = recording_of(place, name)
         assert done.status == 0, facts
-        assert (place.work / MARKER).read_text() == "it ran\n" * (2 if agent.tools else 1), facts
+        assert (place.work / MARKER).read_text() == "it ran\n" * (agent.runs if agent.tools else 1), facts
         assert FINAL[-1] in output_of(done), facts
         by_id = {call.id: call for call in recorded.calls}
         sources = {record.id: record.attempts[0].upstream_request_id for record in gw.records}
