@@ -152,7 +152,8 @@ def readable(shown: str, after: str, *, folder: str) -> str:
     """
     last = re.findall(r"^modelplex run: \d+ calls?.*(?:\n.+)*", after, re.MULTILINE)[-1]
     last = re.sub(r" \(in [^)]*\)", "", last.replace("\n", ""))
-    text = re.sub(r"run-[0-9a-f]{8}", "run-0a1b2c3d", f"{shown}\n{last}").replace(folder, "~/work")
+    text = re.sub(r"run-[0-9a-f]{8}", "run-0a1b2c3d", f"{shown}\n{last}")
+    text = text.replace(folder, "~/work").replace(str(ROOT), "~/modelplex")
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
 
 
