@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
-from tests.upstreams import Scripted, Seen
+from tests.upstreams import Scripted, Seen, provider
 
 Reply = tuple[int, Any]
 """Status and body: bytes as they are, anything else as JSON."""
@@ -36,17 +36,9 @@ async def cloud(reply: Callable[[Seen], Reply]) -> AsyncGenerator[Scripted, None
         writer.write(head.encode() + data)
         await writer.drain()
 
-    scripted = Scripted([act])
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    scripted.url = "http://{}:{}".format(*server.sockets[0].getsockname()[:2])
-    try:
+    async with provider(act) as scripted:
+        scripted.url = scripted.url.removesuffix("/v1")
         yield scripted
-    finally:
-        server.close()
-        tasks = tuple(scripted.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def form(seen: Seen) -> dict[str, str]:

@@ -271,6 +271,36 @@ async def test_a_provider_without_a_credential_is_passed_over(tmp_path: Path) ->
     assert "not signed in" in log
 
 
+async def test_the_list_of_models_is_asked_for_again_with_a_fresh_token_too(tmp_path: Path) -> None:
+    tokens = iter(["revoked", "fresh"])
+
+    def reply(seen: Seen) -> Reply:
+        if seen.target == "/token":
+            return 200, {"access_token": next(tokens), "expires_in": 3600}
+        if seen.headers["authorization"] != "Bearer fresh":
+            return 401, {"error": {"message": "revoked"}}
+        return 200, {"object": "list", "data": [{"id": "m", "object": "model"}]}
+
+    async with cloud(reply) as service:
+        auth = (
+            f'{{ type = "oidc", token_url = "{service.url}/token", client_id = "me", client_secret = "s" }}'
+        )
+        async with gateway(config(service, "openai", "/v1", auth=auth), folder=tmp_path) as gw:
+            listed = await gw.process.app.gateway.upstreams["up"].models()
+    assert [model.id for model in listed] == ["m"]
+
+
+@pytest.mark.parametrize("kind", ["bedrock", "vertex"])
+def test_credentials_of_the_environment_go_to_no_other_address(kind: str) -> None:
+    found = parse(
+        f'[[providers]]\ntype = "{kind}"\nbase_url = "https://elsewhere.example/v1"\n'.encode(),
+        file="c",
+        environ={"AWS_BEARER_TOKEN_BEDROCK": "aws-key", "AWS_REGION": "eu-west-1"},
+        types=provider_types(),
+    )
+    assert (found.providers[0].api_key, found.providers[0].auth) == ((), None)
+
+
 def test_a_config_says_what_a_cloud_needs() -> None:
     def fault(text: str, **environ: str) -> str:
         with pytest.raises(ConfigError) as caught:

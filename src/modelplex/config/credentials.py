@@ -129,8 +129,8 @@ def default_auth(kind: Literal["aws", "gcp"]) -> Auth:
 
 
 def auth_secrets(provider: ProviderConfig) -> Iterator[str]:
-    """The secrets in `auth` and in key commands, for masking them in the log. The program's name is
-    none.
+    """The secrets in `auth`, for masking them in the log. Words of a key command are not masked:
+    most are no secrets, and would hide ordinary text. No line shows the command.
     """
     auth = provider.auth
     if isinstance(auth, OidcAuth | EntraAuth) and auth.client_secret is not None:

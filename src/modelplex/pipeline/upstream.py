@@ -310,6 +310,15 @@ class HttpUpstream:
         error.upstream = msgspec.structs.replace(error.upstream, headers=tuple(forwarded_headers(masked)))
         return error
 
+    async def _list(self, target: bytes, signature: bytes) -> HttpResponse:
+        return await self._client.send(
+            self._origin,
+            method=b"GET",
+            target=target,
+            headers=self._headers + signature,
+            timeouts=LISTING_TIMEOUTS,
+        )
+
     def hide(self, text: bytes) -> bytes:
         return self._own_address.sub(PROVIDER, self._mask(text))
 
@@ -322,14 +331,13 @@ class HttpUpstream:
     async def models(self) -> list[ListedModel]:
         target = request_head.models_target(self._row, base_path=self._path, api_version=self._api_version)
         request = UpstreamRequest(b"GET", self._origin.authority, target, self._headers)
+        signer = self.signers[0]
         try:
-            reply = await self._client.send(
-                self._origin,
-                method=b"GET",
-                target=target,
-                headers=self._headers + await self.signers[0].sign(request),
-                timeouts=LISTING_TIMEOUTS,
-            )
+            signature = await signer.sign(request)
+            reply = await self._list(target, signature)
+            if reply.status in REFUSES_KEY and await signer.renew(signature):
+                reply.close()
+                reply = await self._list(target, await signer.sign(request))
             if reply.status >= 300:
                 raise await self._refusal(reply, self._row.dialect)
             try:

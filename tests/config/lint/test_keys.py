@@ -100,6 +100,11 @@ def test_a_file_that_others_may_write_or_read_is_found() -> None:
     assert found(OPENAI, mode=0o644) == []
 
 
+@pytest.mark.parametrize("key", ["file:/run/secrets/openai", "command:op read op://team/key"])
+def test_the_place_of_a_key_may_be_read_by_everybody(key: str) -> None:
+    assert found(f'[[providers]]\ntype = "openai"\napi_key = "{key}"\n', mode=0o644) == []
+
+
 def test_no_finding_contains_a_key() -> None:
     text = f'[[providers]]\ntype = "openai"\napi_key = ["{KEY}", "your-key-0123"]\n[[agents]]\nname = "a"\ntoken = "my-token"\n'
     reports = [str(each) for each in findings(text, mode=0o666)]

@@ -10,6 +10,7 @@ from typing import Final
 
 from modelplex.config import provider_types
 from modelplex.config.address import same_origin
+from modelplex.config.credentials import COMMAND, FILE
 from modelplex.config.lint.finding import ConfigFinding, LintContext
 from modelplex.config.toml_positions import Path as Place
 
@@ -98,6 +99,7 @@ def file_mode(context: LintContext) -> Iterator[ConfigFinding]:
         for place, value in _secrets(context)
         if ("api_key" in place or place[-1] in {"internal_token", "token"})
         and "${" not in value
+        and not value.startswith((FILE, COMMAND))
         and not FOREIGN_VARIABLE.fullmatch(value)
         and len(value) >= SHORTEST_KEY
     ]
