@@ -425,6 +425,59 @@ RESPONSES = Form(
             beside={"tools": [{"type": "custom", "name": "patch"}]},
         ),
         Probe(
+            "a shell of the client (`shell`)",
+            {"tools": [{"type": "shell", "environment": {"type": "local"}}]},
+        ),
+        Probe(
+            "calls of `local_shell` and their outputs",
+            _item(
+                {
+                    "type": "local_shell_call",
+                    "id": "lsh_1",
+                    "call_id": "call_1",
+                    "status": "completed",
+                    "action": {"type": "exec", "command": ["ls"], "env": {}},
+                },
+                {"type": "local_shell_call_output", "id": "call_1", "output": "Rain."},
+            ),
+            "Rain.",
+            beside={"tools": [{"type": "local_shell"}]},
+        ),
+        Probe(
+            "calls of `shell` and their outputs",
+            _item(
+                {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}},
+                {
+                    "type": "shell_call_output",
+                    "call_id": "call_1",
+                    "output": [
+                        {"stdout": "Rain.", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+                    ],
+                },
+            ),
+            "Rain.",
+            beside={"tools": [{"type": "shell", "environment": {"type": "local"}}]},
+        ),
+        Probe(
+            "calls of `apply_patch` and their outputs",
+            _item(
+                {
+                    "type": "apply_patch_call",
+                    "call_id": "call_1",
+                    "status": "completed",
+                    "operation": {"type": "delete_file", "path": "a"},
+                },
+                {
+                    "type": "apply_patch_call_output",
+                    "call_id": "call_1",
+                    "status": "completed",
+                    "output": "Rain.",
+                },
+            ),
+            "Rain.",
+            beside={"tools": [{"type": "apply_patch"}]},
+        ),
+        Probe(
             "a record of a hosted call",
             _item(
                 {
@@ -702,6 +755,7 @@ MESSAGES = Form(
         Probe('`output_config.effort` "max"', {"output_config": {"effort": "max"}}),
         Probe("`thinking` with a budget", {"thinking": {"type": "enabled", "budget_tokens": 4321}}),
         Probe("`thinking`, adaptive", {"thinking": {"type": "adaptive"}}),
+        Probe("`thinking`, between tools", {"thinking": {"type": "between_tools"}}),
         Probe("`thinking`, disabled", {"thinking": {"type": "disabled"}}),
         Probe(
             "`thinking.display`",

@@ -418,3 +418,12 @@ def test_a_model_that_does_not_reason_gets_no_effort() -> None:
     written = write_request(call, attempt)
     assert b"effort" not in written.body
     assert [change.op for change in written.changes] == ["drop"]
+
+
+@pytest.mark.parametrize("provider", ["openai_chat", "openai_responses", "ollama", "gemini"])
+def test_thinking_between_calls_alone_is_never_lost_silently(provider: str) -> None:
+    body = {"thinking": {"type": "between_tools"}, "output_config": {"effort": "high"}}
+    found = changes(read("anthropic_messages", **body), provider)
+    assert "thinking" in {path.partition(".")[0] for path in found}
+    body["thinking"] = {"type": "adaptive"}
+    assert not changes(read("anthropic_messages", **body), provider)

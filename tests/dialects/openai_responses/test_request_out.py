@@ -429,7 +429,7 @@ def test_a_turn_of_codex_runs_on_a_provider_of_any_form(dialect: str) -> None:
 def test_a_hosted_tool_that_is_forced_or_that_the_client_runs_is_refused(dialect: str) -> None:
     for body, param in (
         ({"tools": [READ, SEARCH], "tool_choice": {"type": "web_search"}}, "tool_choice"),
-        ({"tools": [READ, {"type": "local_shell"}]}, "tools[1]"),
+        ({"tools": [READ, {"type": "computer"}]}, "tools[1]"),
     ):
         with pytest.raises(Unsupported) as caught:
             left(dialect, **body)

@@ -104,6 +104,11 @@ class Ledger:
             for leaf in ("sampling.temperature", "sampling.top_p"):
                 self.drop_if_set(leaf, "a model that reasons takes no sampling parameters")
 
+    def take_mode(self) -> None:
+        """Take the mode of thinking, where an effort or a switch stands for it."""
+        if self.take("reasoning.mode") == "between_tools":
+            self.lower("reasoning.mode", "the model thinks before calls too, not between them alone")
+
     def take_all(self, *leaves: str) -> None:
         """Count these leaves as written: the writer reads them from their group."""
         for leaf in leaves:

@@ -150,7 +150,8 @@ def _format(call: ChatRequest, ledger: Ledger) -> Literal["json"] | msgspec.Raw 
 
 def _think(reasoning: ReasoningOptions, attempt: Attempt, ledger: Ledger) -> bool | str | None:
     """Ollama's `think`: false, true or a level; None to leave it to the model."""
-    ledger.take_all("reasoning.effort", "reasoning.mode", "reasoning.budget")
+    ledger.take_mode()
+    ledger.take_all("reasoning.effort", "reasoning.budget")
     effort = _effort(reasoning, ledger)
     if effort is None:
         return True if reasoning.mode and attempt.facts.thinking != "none" else None
@@ -170,8 +171,6 @@ def _think(reasoning: ReasoningOptions, attempt: Attempt, ledger: Ledger) -> boo
 def _effort(reasoning: ReasoningOptions, ledger: Ledger) -> Effort | None:
     if reasoning.effort is not None:
         return reasoning.effort
-    if reasoning.mode == "between_tools":
-        ledger.lower("reasoning.mode", "Ollama cannot think between calls alone: it thinks before them too")
     if reasoning.mode == "disabled":
         return "none"
     if reasoning.budget is None:

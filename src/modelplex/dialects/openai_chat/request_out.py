@@ -214,7 +214,8 @@ class _RequestWriter:
         if reasoning.mode == "disabled" and effort is None:
             effort = "none"
         if where == "reasoning":
-            ledger.take_all("reasoning.mode", "reasoning.budget", "reasoning.show")
+            ledger.take_mode()
+            ledger.take_all("reasoning.budget", "reasoning.show")
             self.body["reasoning"] = _reasoning_object(reasoning, effort)
             return
         if not where:
@@ -228,7 +229,7 @@ class _RequestWriter:
             ledger.lower("reasoning.budget", f"a budget of {budget} tokens becomes effort {effort!r}")
         ledger.take_all("reasoning.budget")
         if effort is not None or where == "thinking":
-            ledger.take_all("reasoning.mode")
+            ledger.take_mode()
         if where == "thinking":
             is_off = effort == "none"
             self.body["thinking"] = {"type": "disabled" if is_off else "enabled"}

@@ -232,7 +232,7 @@ class _RequestWriter:
         ledger.take_all("reasoning.budget")
         written: dict[str, Any] = {}
         if effort is not None:
-            ledger.take_all("reasoning.mode")
+            ledger.take_mode()
             written["effort"] = effort
         if (summary := _SUMMARIES.get(ledger.take("reasoning.show"))) is not None:
             written["summary"] = summary

@@ -23,24 +23,18 @@ from modelplex.core.events import (
     ToolArgumentsDelta,
     ToolCallStarted,
 )
-from modelplex.core.request import AnyTool, Change, HostedTool, OpaqueState
+from modelplex.core.request import AnyTool, Change, OpaqueState
 from modelplex.dialects.core.envelope import wrap
-from modelplex.dialects.core.json import MALFORMED, encode
+from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.response_writer import lost_media, web_citation
-from modelplex.dialects.core.surrogates import mended_text
+from modelplex.dialects.openai_responses.client_tools import SLIP, ClientTool, ClientTools
 from modelplex.dialects.openai_responses.compaction import compaction_item
-from modelplex.dialects.openai_responses.constants import (
-    DIALECT,
-    OF_CALL,
-    SEARCH,
-    SEARCH_CALL,
-    STATE_FORMAT,
-)
-from modelplex.dialects.openai_responses.tools import flat_names, search_function
+from modelplex.dialects.openai_responses.constants import DIALECT, OF_CALL, STATE_FORMAT
+from modelplex.dialects.openai_responses.tools import flat_names
 
 _Json = dict[str, Any]
-ItemKind = Literal["message", "reasoning", "call", "custom", "search"]
-_CALLS = frozenset[ItemKind]({"call", "custom", "search"})
+ItemKind = Literal["message", "reasoning", "call", "custom", "typed"]
+_CALLS = frozenset[ItemKind]({"call", "custom", "typed"})
 _DELTA: dict[ItemKind, str] = {
     "call": "response.function_call_arguments.delta",
     "custom": "response.custom_tool_call_input.delta",
@@ -54,21 +48,35 @@ _PREFIXES: dict[ItemKind, str] = {
     "reasoning": "rs",
     "call": "fc",
     "custom": "ctc",
-    "search": "tsc",
 }
 
 
 class WrittenItem:
     """One output item. `members` is the item as it was written; `texts` are the pieces of its open
-    part, or of a call's arguments.
+    part, or of a call's arguments. `tool` is that of a typed call.
     """
 
-    __slots__ = ("delta", "index", "is_open", "kind", "members", "part", "position", "texts", "tokens")
+    __slots__ = (
+        "delta",
+        "index",
+        "is_open",
+        "kind",
+        "members",
+        "part",
+        "position",
+        "slipped",
+        "texts",
+        "tokens",
+        "tool",
+    )
 
-    def __init__(self, index: int, members: _Json, kind: ItemKind) -> None:
+    def __init__(self, index: int, members: _Json, kind: ItemKind, *, tool: ClientTool | None = None) -> None:
         self.index = index
         self.members = members
         self.kind: ItemKind = kind
+        self.tool = tool
+        self.slipped = False
+        """The model's arguments are not those of the typed tool."""
         self.texts: list[str] = []
         self.tokens: list[Any] = []
         """Log probabilities of the open part."""
@@ -92,13 +100,16 @@ class WrittenItem:
         """Give the item its final members."""
         self.is_open = False
         if "status" in self.members:
-            self.members["status"] = status
+            is_cut = status == "incomplete" and self.tool is not None
+            self.members["status"] = self.tool.cut if is_cut and self.tool is not None else status
         if self.kind == "call":
             self.members["arguments"] = "".join(self.texts)
         elif self.kind == "custom":
             self.members["input"] = "".join(self.texts)
-        elif self.kind == "search":
-            self.members["arguments"] = _object("".join(self.texts))
+        elif self.tool is not None:
+            filled = self.tool.fill("".join(self.texts))
+            self.slipped = filled is None
+            self.members |= filled or {}
         else:
             self.settle_part()
 
@@ -112,6 +123,10 @@ class WrittenItem:
             part["logprobs"] = self.tokens
         self.part = None
         self.texts, self.tokens = [], []
+
+
+_Added = tuple[WrittenItem, bytes]
+"""An item and the events that begin it."""
 
 
 class EventNumbering:
@@ -163,10 +178,8 @@ class ItemWriter:
         self._open: WrittenItem | None = None
         """The open message or reasoning item."""
         self._in_namespaces = {sent: key for key, sent in flat_names(tools).items()}
-        self._searches = any(
-            isinstance(tool, HostedTool) and search_function(tool) is not None for tool in tools
-        )
-        """Whether the client runs a search for tools, whose calls are items of their own type."""
+        self._typed = ClientTools(tools).offered
+        """The tools of the client by name whose calls are items of their own type."""
 
     def __repr__(self) -> str:
         return f"<ItemWriter {len(self.items)} items, open {[item.kind for item in self.open_items]}>"
@@ -210,18 +223,19 @@ class ItemWriter:
         """
         items, out = self.open_items, b""
         for item in items:
-            is_cut = cut and (item is items[-1] or (item.kind in {"call", "search"} and not item.texts))
+            is_cut = cut and (item is items[-1] or (item.kind in {"call", "typed"} and not item.texts))
             out += self._close(item, "incomplete" if is_cut else "completed")
         return out
 
     # --- items ---
 
-    def _add(self, kind: ItemKind, members: _Json) -> tuple[WrittenItem, bytes]:
+    def _add(self, kind: ItemKind, members: _Json, tool: ClientTool | None = None) -> _Added:
         index = len(self.items)
-        members = {"id": f"{_PREFIXES[kind]}_{self._response_id}_{index}", **members}
+        prefix = _PREFIXES[kind] if tool is None else tool.prefix
+        members = {"id": f"{prefix}_{self._response_id}_{index}", **members}
         if kind != "custom":  # the one item that has no status
             members["status"] = "in_progress"
-        item = WrittenItem(index, members, kind)
+        item = WrittenItem(index, members, kind, tool=tool)
         self.items.append(item)
         return item, self._events.whole_item_event("added", index, members)
 
@@ -237,12 +251,14 @@ class ItemWriter:
         out = b""
         if item.kind not in _CALLS:
             out += self._end_part(item)
-        elif status == "completed" and item.kind != "search":
+        elif status == "completed" and item.kind != "typed":
             if item.kind == "call" and not item.texts:
                 out += self._write_arguments(item, "{}")
             name = "arguments" if item.kind == "call" else "input"
             out += self._events.item_event(_DONE[item.kind], item, **{name: "".join(item.texts)})
         item.settle(status)
+        if item.slipped:
+            self._changes.append(Change("lower", f"output[{item.index}]", SLIP))
         if item is self._open:
             self._open = None
         return out + self._events.whole_item_event("done", item.index, item.members)
@@ -253,7 +269,7 @@ class ItemWriter:
             return b""
         if item.kind == "message":
             return self._end_part(item)  # more text may follow in the same message
-        if item.kind in {"call", "search"} and not item.texts:
+        if item.kind in {"call", "typed"} and not item.texts:
             return b""  # the end tells whether it has none, or a limit was hit before them (R25)
         return self._close(item)
 
@@ -402,9 +418,9 @@ class ItemWriter:
 
     def _begin_call(self, event: ToolCallStarted) -> bytes:
         out = self._close_open()
-        if self._searches and event.name == SEARCH:
-            called: _Json = {"type": SEARCH_CALL, "call_id": event.id, "execution": "client", "arguments": {}}
-            item, added = self._add("search", called)
+        if (tool := self._typed.get(event.name)) is not None:
+            called = {"type": tool.call, "call_id": event.id, **tool.empty}
+            item, added = self._add("typed", called, tool)
             self._by_part[event.part] = item
             return out + added
         namespace, name = self._in_namespaces.get(event.name, (event.namespace, event.name))
@@ -421,7 +437,7 @@ class ItemWriter:
 
     def _write_arguments(self, item: WrittenItem, text: str) -> bytes:
         item.texts.append(text)
-        if item.kind == "search":
+        if item.kind == "typed":
             return b""  # its arguments are an object, which is sent whole
         return self._events.event(_DELTA[item.kind], item.delta + b',"delta":' + encode(text))
 
@@ -442,18 +458,6 @@ class ItemWriter:
         self.items.append(raw)
         added = self._events.whole_item_event("added", index, raw)
         return out + added + self._events.whole_item_event("done", index, raw)
-
-
-def _object(text: str) -> msgspec.Raw:
-    """The arguments of a search, of which an object is made where they are none."""
-    text = mended_text(text)
-    if not text.strip():
-        return msgspec.Raw(b"{}")
-    try:
-        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except MALFORMED:
-        return msgspec.Raw(encode({"_raw": text}))
-    return msgspec.Raw(text.encode())
 
 
 def _annotation(event: CitationAdded) -> msgspec.Raw | None:

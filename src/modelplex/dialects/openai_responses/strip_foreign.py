@@ -21,30 +21,40 @@ from modelplex.core.request import (
     Part,
     Place,
     ReasoningPart,
+    TextPart,
     ToolCallPart,
     ToolChoice,
     ToolReferencePart,
     ToolResultPart,
 )
 from modelplex.dialects.core.deferred_tools import PRESENT
-from modelplex.dialects.core.members import decode_member, without_empty
+from modelplex.dialects.core.members import without_empty
 from modelplex.dialects.core.tool_names import qualified
 from modelplex.dialects.core.tool_results import joined_results
+from modelplex.dialects.openai_responses.client_tools import (
+    CALLS,
+    OUTPUTS,
+    ClientTools,
+    TypedItem,
+    id_of,
+    is_of_container,
+    read_item,
+    result_text,
+)
 from modelplex.dialects.openai_responses.constants import (
     COMPACTED,
     ENCRYPTED,
     INERT,
     LOGPROBS,
     SEARCH,
-    SEARCH_CALL,
-    SEARCH_OUTPUT,
     STATEFUL,
 )
-from modelplex.dialects.openai_responses.tools import flat_names, loaded_by, search_function
+from modelplex.dialects.openai_responses.tools import flat_names, loaded_by
 
 _BENIGN: dict[str, frozenset[str]] = {"include": frozenset({ENCRYPTED, LOGPROBS})}
 _SILENT = ("stream_options.", "tool_choice")
 """Members that ride along beside what was read of them, and options of a stream of this dialect."""
+AS_FUNCTION = "a typed tool that the client runs is sent as a function"
 _DISABLED = b'"disabled"'
 """What `truncation` says where it asks for nothing."""
 
@@ -56,16 +66,20 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     changes: list[Change] = []
     extra = _strip_members(call)
     flat = flat_names(call.tools)
-    loading = _Loading(call, flat, changes)
+    typed = ClientTools(call.tools)
+    items = _TypedItems(typed, flat, changes)
     messages = tuple(
         kept
         for message in call.messages
-        if (kept := _strip_message(loading.lower(message), flat, changes)) is not None
+        if (kept := _strip_message(items.lower(message), flat, changes)) is not None
     )
+    tools = _strip_tools(call.tools, flat, typed, items.found, changes)
     names = {name: sent for (_, name), sent in flat.items()}
     for tool in call.tools:
         if not isinstance(tool, HostedTool) and tool.namespace is None:
             names.pop(tool.name, None)
+    if "tool_choice" in call.extra:  # it is of a typed tool
+        names |= {kind: name for kind, name in typed.names.items() if name in typed.offered}
     paths = {  # a namespace is a tool that holds tools
         tool.namespace: tool.path.rpartition(".tools[")[0]
         for tool in call.tools
@@ -78,7 +92,7 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     left = msgspec.structs.replace(
         call,
         messages=tuple(joined_results(messages)),
-        tools=tuple(_strip_tool(tool, flat, loading.found, changes) for tool in call.tools),
+        tools=tools,
         namespaces={},
         choice=_strip_choice(call.choice, names),
         extra=extra,
@@ -86,24 +100,17 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     return left, tuple(changes)
 
 
-class _SearchCall(msgspec.Struct):
-    call_id: str | None = None
-    execution: str | None = None
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Loading:
-    """Expresses the items that load tools: a search that the client ran is a call of a function,
-    and its output a result with a reference to each tool. `found` are the names of those.
+class _TypedItems:
+    """Expresses the calls of typed tools that the client ran as calls of functions, and their
+    outputs as results; the output of a search for tools refers to each tool. `found` are the names
+    of those.
     """
 
-    def __init__(self, call: ChatRequest, flat: dict[tuple[str, str], str], changes: list[Change]) -> None:
+    def __init__(self, tools: ClientTools, flat: dict[tuple[str, str], str], changes: list[Change]) -> None:
         self.found: set[str] = set()
+        self._tools = tools
         self._flat = flat
         self._changes = changes
-        self._is_client_run = any(
-            isinstance(tool, HostedTool) and search_function(tool) is not None for tool in call.tools
-        )
 
     def lower(self, message: Message) -> Message:
         if not any(isinstance(part, ForeignPart) for part in message.parts):
@@ -114,19 +121,32 @@ class _Loading:
         return msgspec.structs.replace(message, parts=parts)
 
     def _part(self, part: Part) -> Part:
-        if not isinstance(part, ForeignPart) or part.type not in {SEARCH_CALL, SEARCH_OUTPUT}:
+        if not isinstance(part, ForeignPart) or part.type not in CALLS.keys() | OUTPUTS.keys():
             return part
-        item = decode_member(part.raw, _SearchCall, path=part.at)
-        if item.call_id is None or item.execution not in {"client", None}:
+        tool = CALLS.get(part.type) or OUTPUTS[part.type]
+        item, name = read_item(part), self._tools.names[tool.type]
+        if (call_id := id_of(item)) is None or not self._is_clients(tool.type, item):
             return part
-        if item.execution is None and not self._is_client_run:
-            return part
-        if part.type == SEARCH_CALL:
-            return ToolCallPart(item.call_id, SEARCH, _arguments(item.arguments), at=part.at)
-        return ToolResultPart(item.call_id, tuple(self._references(part)), name=SEARCH, at=part.at)
+        if part.type == tool.call:
+            return ToolCallPart(call_id, name, tool.arguments(item), at=part.at)
+        if tool.type == SEARCH:
+            return ToolResultPart(call_id, tuple(self._references(part)), name=name, at=part.at)
+        text, is_error = result_text(item)
+        answer = TextPart(text, at=Place(part.at, ".output"))
+        return ToolResultPart(call_id, (answer,), name=name, is_error=is_error, at=part.at)
+
+    def _is_clients(self, kind: str, item: TypedItem) -> bool:
+        """Whether the client ran it, and no provider."""
+        if kind != SEARCH:
+            return not is_of_container(item)
+        return item.execution == "client" or (item.execution is None and self._tools.searches())
 
     def _references(self, part: ForeignPart) -> Iterator[ToolReferencePart]:
         for tool in loaded_by(part)[0]:
+            if isinstance(tool, HostedTool) and (function := self._tools.function(tool)) is not None:
+                self.found.add(function.name)
+                yield ToolReferencePart(function.name, at=Place(tool.path))
+                continue
             if isinstance(tool, HostedTool):
                 self._changes.append(
                     Change("drop", tool.path, f"{tool.type} is run by its own provider alone")
@@ -135,12 +155,6 @@ class _Loading:
             name = _flat_name(self._flat, tool.namespace, tool.name)
             self.found.add(name)
             yield ToolReferencePart(name, at=Place(tool.path))
-
-
-def _arguments(raw: msgspec.Raw) -> str:
-    """The arguments as text: here they may be any JSON value."""
-    text = bytes(raw).decode()
-    return decode_member(raw, str, path="arguments") if text.startswith('"') else text
 
 
 def _flat_name(flat: dict[tuple[str, str], str], namespace: str | None, name: str) -> str:
@@ -167,6 +181,29 @@ def _strip_members(call: ChatRequest) -> dict[str, msgspec.Raw]:
     return extra
 
 
+def _strip_tools(
+    tools: tuple[AnyTool, ...],
+    flat: dict[tuple[str, str], str],
+    typed: ClientTools,
+    found: set[str],
+    changes: list[Change],
+) -> tuple[AnyTool, ...]:
+    """The tools outside their namespaces; a typed one that the client runs is a function, once."""
+    stripped: list[AnyTool] = []
+    functions: set[str] = set()
+    for tool in tools:
+        function = typed.function(tool) if isinstance(tool, HostedTool) else None
+        if function is None:
+            stripped.append(_strip_tool(tool, flat, found, changes))
+        elif function.name in functions:
+            changes.append(Change("drop", tool.path, "the tool is offered twice"))
+        else:
+            functions.add(function.name)
+            changes.append(Change("lower", tool.path, AS_FUNCTION))
+            stripped.append(_strip_tool(function, flat, found, changes))
+    return tuple(stripped)
+
+
 def _strip_tool(
     tool: AnyTool, flat: dict[tuple[str, str], str], found: set[str], changes: list[Change]
 ) -> AnyTool:
@@ -174,10 +211,7 @@ def _strip_tool(
     what a search of the provider would find has to be there.
     """
     if isinstance(tool, HostedTool):
-        function = search_function(tool)
-        if function is not None:
-            changes.append(Change("lower", tool.path, "the client's search for tools is sent as a function"))
-        return function or tool
+        return tool
     name = _flat_name(flat, tool.namespace, tool.name)
     is_deferred = tool.loaded and name in found
     if tool.deferred and not is_deferred:

@@ -28,7 +28,7 @@ from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.json import is_given
 from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.core.tool_names import digest, qualified
-from modelplex.dialects.openai_responses.constants import DIALECT, LOADS_TOOLS, SEARCH
+from modelplex.dialects.openai_responses.constants import DIALECT, LOADS_TOOLS
 
 _FUNCTION_MEMBERS = frozenset("type name description parameters strict defer_loading".split())
 _CUSTOM_MEMBERS = frozenset("type name description format defer_loading".split())
@@ -52,7 +52,6 @@ class _Tool(msgspec.Struct):
     format: _Format | None = None
     tools: list[msgspec.Raw] | None = None
     defer_loading: bool | None = None
-    execution: str | None = None
 
 
 class _Loading(msgspec.Struct):
@@ -166,15 +165,6 @@ def _read_tool(given: _Tool, raw: msgspec.Raw, namespace: str | None, *, path: s
             members=_CUSTOM_PATHS,
         )
     return HostedTool(DIALECT, given.type, raw, path=path)
-
-
-def search_function(tool: HostedTool) -> Tool | None:
-    """The client's own search for tools as a function; None for any other tool."""
-    given = decode_member(tool.raw, _Tool, path=tool.path)
-    if given.type != SEARCH or given.execution != "client":
-        return None
-    parameters = given.parameters if is_given(given.parameters) else None
-    return Tool(SEARCH, given.description, parameters=parameters, path=tool.path)
 
 
 def _rest(raw: msgspec.Raw, known: frozenset[str], *, path: str) -> dict[str, msgspec.Raw]:
