@@ -64,7 +64,6 @@ class WrittenItem:
         "members",
         "part",
         "position",
-        "slipped",
         "texts",
         "tokens",
         "tool",
@@ -75,8 +74,6 @@ class WrittenItem:
         self.members = members
         self.kind: ItemKind = kind
         self.tool = tool
-        self.slipped = False
-        """The model's arguments are not those of the typed tool."""
         self.texts: list[str] = []
         self.tokens: list[Any] = []
         """Log probabilities of the open part."""
@@ -96,8 +93,8 @@ class WrittenItem:
         placed = {"item_id": self.members["id"], "output_index": self.index, **members}
         self.delta = encode(placed)[1:-1]
 
-    def settle(self, status: str) -> None:
-        """Give the item its final members."""
+    def settle(self, status: str) -> list[Change]:
+        """Give the item its final members. Returns what the model's arguments lost."""
         self.is_open = False
         if "status" in self.members:
             is_cut = status == "incomplete" and self.tool is not None
@@ -108,10 +105,11 @@ class WrittenItem:
             self.members["input"] = "".join(self.texts)
         elif self.tool is not None:
             filled = self.tool.fill("".join(self.texts))
-            self.slipped = filled is None
             self.members |= filled or {}
+            return [] if filled else [Change("lower", f"output[{self.index}]", SLIP)]
         else:
             self.settle_part()
+        return []
 
     def settle_part(self) -> None:
         """Give the open part its final text, and close it."""
@@ -256,9 +254,7 @@ class ItemWriter:
                 out += self._write_arguments(item, "{}")
             name = "arguments" if item.kind == "call" else "input"
             out += self._events.item_event(_DONE[item.kind], item, **{name: "".join(item.texts)})
-        item.settle(status)
-        if item.slipped:
-            self._changes.append(Change("lower", f"output[{item.index}]", SLIP))
+        self._changes += item.settle(status)
         if item is self._open:
             self._open = None
         return out + self._events.whole_item_event("done", item.index, item.members)
