@@ -1625,7 +1625,7 @@ async def test_r17_who_made_a_state_is_known_after_the_config_was_loaded_anew(tm
         file = tmp_path / "config.toml"
         file.write_text(file.read_text().replace("backoff = 0.01", "backoff = 0.02"))
         old = gw.process.app.gateway
-        gw.process.reload()
+        await gw.process.reload()
         assert gw.process.app.gateway is not old
         got = await gw.chat(messages=asked)
         assert (got.status, got.headers["x-modelplex-provider"]) == (200, "b")

@@ -45,11 +45,11 @@ class Warm:
     tcp: Kept
     socket: Kept
 
-    def reload(self, config: str) -> None:
+    async def reload(self, config: str) -> None:
         file = Path(self.gw.socket).with_name("config.toml")
         server, _, _ = file.read_text().partition("\n#--\n")
         file.write_text(f"{server}\n#--\n{config}")
-        self.gw.process.reload()
+        await self.gw.process.reload()
 
     async def twice(self, data: bytes, *, over: Kept | None = None) -> Response:
         """Served twice alike, on one connection."""
@@ -106,7 +106,7 @@ async def test_a_reload_counts_for_the_next_request(
 ) -> None:
     async with warm(tmp_path, before) as gw:
         assert (await gw.twice(data)).status == 200
-        gw.reload(filled(after, gw.up, gw.other))
+        await gw.reload(filled(after, gw.up, gw.other))
         gw.up.seen.clear()
         got = await gw.tcp.send(data)
         assert (got.status, gw.tcp.opened) == (status, 1), got
@@ -127,11 +127,11 @@ async def test_a_changed_token_and_a_removed_agent_count_for_the_next_request(tm
             return gw.gw.records[-1].agent
 
         assert [await agent(), await agent()] == ["reader", "reader"]
-        gw.reload(filled(BASE + reader(token=OTHER_TOKEN), gw.up, gw.other))
+        await gw.reload(filled(BASE + reader(token=OTHER_TOKEN), gw.up, gw.other))
         assert await agent() == ""
-        gw.reload(filled(BASE + reader(), gw.up, gw.other))
+        await gw.reload(filled(BASE + reader(), gw.up, gw.other))
         assert await agent() == "reader"
-        gw.reload(filled(BASE, gw.up, gw.other))
+        await gw.reload(filled(BASE, gw.up, gw.other))
         assert await agent() == ""
         assert gw.tcp.opened == 1
 
@@ -150,7 +150,7 @@ async def test_settings_of_the_server_count_for_the_next_request(
         assert (await gw.twice(data)).status == 200
         file = tmp_path / "config.toml"
         file.write_text(file.read_text().replace("[server]", f"[server]\n{more}", 1))
-        gw.gw.process.reload()
+        await gw.gw.process.reload()
         assert (await gw.tcp.send(data)).status == status
 
 
@@ -160,7 +160,7 @@ async def test_allowed_hosts_count_for_the_next_request(tmp_path: Path) -> None:
         assert (await gw.twice(data)).status == 200
         file = tmp_path / "config.toml"
         file.write_text(file.read_text().replace("models.example", "other.example", 1))
-        gw.gw.process.reload()
+        await gw.gw.process.reload()
         assert (await gw.tcp.send(data)).status in {403, 421}
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from modelplex.config.workers import assign, reload_conflict, why_tied
+from modelplex.config.workers import assign, extended, reload_conflict, why_tied
 from tests.config.configs import read
 
 TOKEN = 'token = "a-long-enough-token"'
@@ -74,3 +74,30 @@ def test_a_reload_that_would_split_a_caller_is_a_conflict() -> None:
     other = next(name for name in "01" if tied.worker_of(name) == 2)
     moved = server.replace(f'name = "{other}"', f'name = "{other}"\n{TOKEN}')
     assert f"'{other}' has a token" in reload_conflict(tied, read(moved))
+
+
+def test_a_new_agents_socket_goes_to_the_worker_with_the_fewest_and_others_stay() -> None:
+    server = '[server]\nworkers = 2\nhttp = []\nsocket = "/m.sock"\nadmin_socket = "/admin.sock"\n'
+    before = assign(read(server + agents(4)))
+    assert before.count == 2
+    fewer = [f'[[agents]]\nname = "{n}"\nsocket = "/{n}.sock"\n' for n in (0, 3)]
+    new = f'[[agents]]\nname = "new"\nsocket = "/new.sock"\n{TOKEN}\n'
+    config = read(f'{server}{"".join(fewer)}{new}[[agents]]\nname = "more"\nsocket = "/more.sock"\n')
+    found = extended(before, config)
+    for name in ("/m.sock", "/admin.sock", "/0.sock", "/3.sock"):
+        assert found.sockets[name] == before.sockets[name]
+    assert found.worker_of("new") == 1
+    assert found.worker_of("more") == 2
+    assert set(found.agents) == {"0", "3", "new", "more"}
+    assert extended(before, read(server + agents(4))) == before
+
+
+def test_a_token_on_a_shared_socket_of_another_worker_is_a_conflict() -> None:
+    server = '[server]\nworkers = 2\nhttp = []\nsocket = ["/m.sock", "/n.sock"]\n'
+    before = assign(read(server))
+    config = read(f'{server}[[agents]]\nname = "new"\n{TOKEN}\n')
+    assert "'new' has a token" in reload_conflict(extended(before, config), config)
+
+
+def test_workers_that_may_get_agents_later_are_started() -> None:
+    assert assign(read('[server]\nworkers = 4\nhttp = []\nadmin_socket = "/admin.sock"\n')).count == 4

@@ -374,7 +374,7 @@ async def test_configured_prices_are_charged_and_a_reload_changes_them(tmp_path:
         assert (await gw.record(1)).cost == 7
         file = tmp_path / "config.toml"
         file.write_text(file.read_text().replace("input = 1000000.0", "input = 3000000.0"))
-        gw.process.reload()
+        await gw.process.reload()
         assert (await ask(gw, socket, body=ASK)).status == 200
         assert (await gw.record(2)).cost == 13
         assert (await spent(gw))["usd"] == 20
@@ -397,13 +397,13 @@ async def test_a_model_without_a_price_is_logged_once_and_refused_if_configured(
         file = tmp_path / "config.toml"
         written = file.read_text()
         file.write_text(written.replace('"allow"', '"refuse"'))
-        gw.process.reload()
+        await gw.process.reload()
         refused = await ask(gw, socket, body=ASK)
         assert (refused.status, refused.error["code"]) == (402, "no_price_known")
         assert "up/m" in refused.error["message"]
         assert sum(seen.target.endswith("/chat/completions") for seen in up.seen) == 4
         file.write_text(file.read_text() + PRICE)
-        gw.process.reload()
+        await gw.process.reload()
         assert (await ask(gw, socket, body=ASK)).status == 200
         assert (await ask(gw, socket, body={**ASK, "model": "x-1"})).status == 402
         # Callers that are no agent are served as before.

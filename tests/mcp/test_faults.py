@@ -330,12 +330,12 @@ async def test_children_of_a_server_end_with_it(tmp_path: Path) -> None:
         await until(lambda: not alive(child), what="the end of the child")
         again = int(text(await client.call("bad__fork")))
         # It is taken out of the config.
-        write(running, config(tmp_path, scripted(tmp_path, "good")), tmp_path)
+        await write(running, config(tmp_path, scripted(tmp_path, "good")), tmp_path)
         await until(lambda: not alive(again), what="the end of the second child")
         assert await client.tools() == [f"good__{name}" for name in LISTED]
 
 
-def write(running: Running | Gateway, text_: str, folder: Path) -> None:
+async def write(running: Running | Gateway, text_: str, folder: Path) -> None:
     """Another config, and the signal to take it."""
     file = folder / "config.toml"
     (head, *_) = file.read_text().partition("state_folder")
@@ -343,7 +343,7 @@ def write(running: Running | Gateway, text_: str, folder: Path) -> None:
     if isinstance(running, Gateway):
         running.signal(signal.SIGHUP)
     else:
-        running.process.reload()
+        await running.process.reload()
 
 
 # --- many at once, and clients that leave ---
@@ -478,7 +478,7 @@ async def test_a_reload_that_changes_one_server_leaves_the_others_and_lets_its_c
         before = {name: int(text(await client.call(f"{name}__pid"))) for name in ("same", "other")}
         last = await client.begin(call("other__sleep", {"seconds": 1.0, "n": 1}))
         await begun(tmp_path, "other", 2)
-        write(running, config(tmp_path, same, scripted(tmp_path, "other", "tools=3")), tmp_path)
+        await write(running, config(tmp_path, same, scripted(tmp_path, "other", "tools=3")), tmp_path)
         after = {name: int(text(await client.call(f"{name}__pid"))) for name in ("same", "other")}
         assert after["same"] == before["same"]
         assert after["other"] != before["other"]

@@ -689,7 +689,7 @@ async def test_a_changed_config_is_loaded_without_dropping_a_stream_and_a_faulty
         file = tmp_path / "config.toml"
         old = file.read_text()
         file.write_text(old.replace("priority", "priorty") + "nonsense = 1\n")
-        gw.process.reload()
+        await gw.process.reload()
         assert (await gw.ask("GET", "/health")).status == 200
         assert list(gw.process.app.gateway.upstreams) == ["up"]
         file.write_text(old + one(other.url, name="new", models='["n"]'))

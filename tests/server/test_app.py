@@ -287,7 +287,7 @@ async def test_a_gateway_may_be_replaced_while_a_request_runs(tmp_path: Path) ->
                 await reader.readuntil(b'"one"')
                 file = tmp_path / "config.toml"
                 file.write_text(file.read_text().replace('models = ["m"]', 'models = ["other"]'))
-                running.process.reload()
+                await running.process.reload()
                 assert (await running.chat()).status == 404
                 go.set()
                 assert b'"two"' in await reader.read()

@@ -130,5 +130,5 @@ async def test_a_config_that_a_program_may_change_is_not_loaded(tmp_path: Path) 
         log = tmp_path / "log.json"
         await until(lambda: "is not loaded; SIGHUP loads it" in log.read_text(), what="the warning")
         assert "theirs" not in str((await gw.ask("GET", "/_internal/config")).json["providers"])
-        gw.process.reload()
+        await gw.process.reload()
         assert "theirs" in str((await gw.ask("GET", "/_internal/config")).json["providers"])

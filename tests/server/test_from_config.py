@@ -141,8 +141,9 @@ def test_every_secret_of_a_config_is_named() -> None:
     ("other", "restart"),
     [
         ("[server]\nmax_connections = 9\n", True),
-        ('[server]\nsocket_mode = "0600"\n', True),
-        ('[[agents]]\nname = "a"\nsocket = "/a.sock"\n', True),
+        ('[server]\nsocket_mode = "0600"\n', False),
+        ('[server]\nsocket = "/s.sock"\nsocket_mode = "0600"\n', True),
+        ('[[agents]]\nname = "a"\nsocket = "/a.sock"\n', False),
         ('[log]\nformat = "json"\n', True),
         ('[mcp]\nenabled = true\nstdio_socket = "/m.sock"\n', True),
         ('[mcp]\nenabled = false\nstdio_socket = "/m.sock"\n', False),

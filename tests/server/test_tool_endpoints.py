@@ -22,7 +22,7 @@ async def until(true: Callable[[], bool]) -> None:
 async def reload(running: Running, folder: Path, old: str, new: str) -> None:
     file = folder / "config.toml"
     file.write_text(file.read_text().replace(old, new))
-    running.process.reload()
+    await running.process.reload()
 
 
 def test_request_ids_ascend_and_differ_between_runs() -> None:

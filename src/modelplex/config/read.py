@@ -217,7 +217,8 @@ def _without_default_http(root: TomlNode, config: Config) -> Config:
 def _check_listeners(root: TomlNode, config: Config) -> None:
     """The gateway listens somewhere, `attest` has a socket, and nothing is used twice."""
     server, node = config.server, root.get("server")
-    if not (server.http or {"socket", "vsock"} & node.raw_table().keys() or "agents" in root.raw_table()):
+    listeners = {"socket", "vsock", "admin_socket"}
+    if not (server.http or listeners & node.raw_table().keys() or "agents" in root.raw_table()):
         node.child("http").reject("somewhere to listen", found="neither http nor socket")
     if server.attest == "require" and not (server.socket or any(each.socket for each in config.agents)):
         hint = "the network of a client of HTTP or AF_VSOCK cannot be seen"

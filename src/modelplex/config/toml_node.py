@@ -107,6 +107,8 @@ def quote(value: object) -> str:
 def type_name(value: object) -> str:
     """The kind of a wrong value that may be secret."""
     match value:
+        case None:
+            return "null"
         case "":
             return "an empty string"
         case str():

@@ -15,7 +15,7 @@ from modelplex.config.settings import Config
 class Assignment(msgspec.Struct, frozen=True):
     """Workers are numbered from 1.
 
-    count    workers that have something to serve: at most `workers`
+    count    workers that have something to serve, or may get agents by the API: at most `workers`
     tied     why HTTP listeners are served by the first worker alone; "" if every worker has them
     sockets  the worker of each socket path and of each "vsock:PORT"
     agents   the worker of each agent with a socket; the others belong to the first
@@ -57,21 +57,50 @@ def assign(config: Config) -> Assignment:
             loads[least] += 1
             sockets[name] = least + 1
     spread = bool(server.http) and not tied
+    all_serve = spread or server.admin_socket is not None
     return Assignment(
-        count=server.workers if spread else max(1, sum(load > 0 for load in loads)),
+        count=server.workers if all_serve else max(1, sum(load > 0 for load in loads)),
         tied=tied,
         sockets=sockets,
         agents={agent.name: sockets[socket] for agent, socket in own},
     )
 
 
+def extended(assignment: Assignment, config: Config) -> Assignment:
+    """The assignment of running workers for the agents of another config. A socket that is served
+    stays where it is; a new one goes to the worker with the fewest, or to the first if its agent
+    has a token.
+    """
+    server = config.server
+    fixed = {*server.socket, *(f"vsock:{port}" for port in server.vsock), server.admin_socket}
+    own = {agent.socket: agent for agent in config.agents if agent.socket is not None}
+    sockets = {name: n for name, n in assignment.sockets.items() if name in fixed or name in own}
+    loads = [0] * assignment.count
+    for number in sockets.values():
+        loads[number - 1] += 1
+    for path, agent in own.items():
+        if path not in sockets:
+            sockets[path] = 1 if agent.token is not None else loads.index(min(loads)) + 1
+            loads[sockets[path] - 1] += 1
+    agents = {agent.name: sockets[path] for path, agent in own.items()}
+    return msgspec.structs.replace(assignment, sockets=sockets, agents=agents)
+
+
 def reload_conflict(assignment: Assignment, config: Config) -> str:
-    """Why running workers cannot adopt this config; "" if they can."""
+    """Why running workers cannot adopt this config; "" if they can. The assignment is extended for
+    it.
+    """
     spread = bool(config.server.http) and not assignment.tied
+    server = config.server
+    shared = [*server.socket, *(f"vsock:{port}" for port in server.vsock)]
     if spread and config.mcp.enabled:
         return "[mcp] is enabled, and HTTP is served by several workers"
     for agent in config.agents:
-        if agent.token is not None and (spread or assignment.worker_of(agent.name) != 1):
+        if agent.token is not None and (
+            spread
+            or assignment.worker_of(agent.name) != 1
+            or any(assignment.sockets.get(name, 1) != 1 for name in shared)
+        ):
             return f"the agent {agent.name!r} has a token, and its limits would be counted in several workers"
     return ""
 

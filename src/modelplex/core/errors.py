@@ -9,6 +9,7 @@ candidate may do better.
         UnknownModel    404  code model_not_found
         NotFound        404  no such path
         MethodNotAllowed 405
+        Conflict        409  what is asked for contradicts what is there
         UpgradeRefused  426  a WebSocket; clients that also have HTTP switch to it at once
         RequestTimeout  408  the body arrived too slowly
         TooLarge        413
@@ -168,6 +169,11 @@ class NotFound(ClientError):
 class MethodNotAllowed(ClientError):
     default_status = 405
     default_code = "method_not_allowed"
+
+
+class Conflict(ClientError):
+    default_status = 409
+    default_code = "conflict"
 
 
 class UpgradeRefused(ClientError):

@@ -188,11 +188,15 @@ class AgentLimits:
 
     def configure(self, agents: Iterable[AgentConfig]) -> None:
         """Use these limits from now on. What was used still counts."""
-        self._accounts = {}
+        before, self._accounts = self._accounts, {}
         for agent in agents:
             account = self._all.get(agent.name) or Account(agent, self._stored.get(agent.name, {}))
             account.configure(agent)
             self._all[agent.name] = self._accounts[agent.name] = account
+        for name in before.keys() - self._accounts.keys():
+            # Agents may come and go by the thousand: only what was spent of a budget is kept.
+            if not before[name].has_budget and not before[name].running:
+                del self._all[name]
 
     def use_store(self, stored: Mapping[str, Days], store: Callable[[str, str, AgentUsage], None]) -> None:
         """`stored` is what each agent spent before this process. `store(agent, day, spent)` is

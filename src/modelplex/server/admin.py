@@ -57,7 +57,7 @@ class AdminRoutes:
         *,
         addresses: Callable[[], list[str]],
         dropped: Callable[[], int],
-        agents: Callable[[], Mapping[str, object]] = dict,
+        agents: Callable[[], Mapping[str, Any]] = dict,
         tools: Callable[[], list[dict[str, object]]] = list,
         records: Callable[[], Mapping[str, object] | None] = lambda: None,
     ) -> None:
@@ -80,6 +80,10 @@ class AdminRoutes:
     def data(self, name: str, gateway: Gateway) -> object:
         """What a view below /_internal/ shows, for the page."""
         return self._views[name](gateway)
+
+    async def counters(self) -> Mapping[str, Any]:
+        """The view "agents", of all workers."""
+        return self._agents()
 
     def view(self, name: str) -> View | None:
         """A view below /_internal/."""

@@ -72,6 +72,7 @@ from modelplex.server.routes import (
 if TYPE_CHECKING:
     from modelplex.dialects.dialect import Dialect
     from modelplex.mcp.clients.http import McpHttp
+    from modelplex.server.agents_api import AgentsApi
 
 log = logging.getLogger("modelplex.server")
 
@@ -80,6 +81,8 @@ ADMIN = "/_internal/"
 """For the host, and so on TCP and the admin socket only: an agent's socket does not have it."""
 HOST_KINDS = frozenset({"tcp", "admin"})
 """The kinds of listeners that have ADMIN."""
+AGENTS = f"{ADMIN}agents/"
+"""Before the name of an agent, on the admin socket."""
 MAX_MODEL_NAME = 512
 """Characters of a model name, which is written to logs and headers. The longest known names, paths
 of files, are well below.
@@ -165,6 +168,7 @@ class App:
         self.mcp: McpHttp | None = None
         """What is below /mcp/; None where it is not enabled."""
         self.page: PageRoutes | None = None
+        self.agents: AgentsApi | None = None
 
     def __repr__(self) -> str:
         return f"<App {self.gateway!r}, {len(self.running)} running>"
@@ -360,6 +364,11 @@ class App:
         MethodNotAllowed, and what the view raises.
         """
         head = exchange.head.facts
+        if caller.kind == "admin" and head.path.startswith(AGENTS) and self.agents is not None:
+            await in_asyncio_task()
+            read = partial(response.body, declared=exchange.length)
+            name = head.path.removeprefix(AGENTS)
+            return JSON, await self.agents.answer(head.method, name, lambda limit: read(limit=limit))
         if head.method == "POST" and head.path in TELEMETRY:
             await response.body(limit=self.max_body, declared=exchange.length)
             return _telemetry_response(head.content_type)

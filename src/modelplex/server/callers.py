@@ -72,6 +72,10 @@ class CallerResolver:
 
     def __init__(self, config: Config, *, report: Callable[[Caller, str | None], None] | None = None) -> None:
         self._report = report
+        self._agents: dict[str, AgentConfig] = {}
+        self._defaults: object = None
+        self.policies: dict[tuple[Kind, str], AgentPolicy] = {}
+        """Another dict for each config."""
         self.last_seen: dict[str, PeerNetwork] = {}
         """The network of the last caller, by agent; "" is for sockets of no agent."""
         self.sightings: dict[str, CallerSighting] = {}
@@ -82,18 +86,29 @@ class CallerResolver:
         return f"<CallerResolver {len(self._agents)} agents, {len(self._tokens)} tokens>"
 
     def configure(self, config: Config) -> None:
-        """Use this config from now on, for open connections too."""
+        """Use this config from now on, for open connections too. The policies of agents that have
+        not changed stay the same objects.
+        """
+        before = self._policies_of_unchanged(config)
         self._agents = {agent.name: agent for agent in config.agents}
         self._tokens = {
             sha256(agent.token.reveal().encode()).digest(): agent.name
             for agent in config.agents
             if agent.token is not None
         }
-        self.policies: dict[tuple[Kind, str], AgentPolicy] = {}
-        """Another dict for each config."""
+        self.policies = {}
         for kind in KINDS:
             for name in ("", *self._agents):
-                self.policies[kind, name] = _policy(config, kind, self._agents.get(name))
+                self.policies[kind, name] = before.get((kind, name)) or _policy(
+                    config, kind, self._agents.get(name)
+                )
+        self._defaults = _defaults(config)
+
+    def _policies_of_unchanged(self, config: Config) -> dict[tuple[Kind, str], AgentPolicy]:
+        if self._defaults != _defaults(config):
+            return {}
+        same = {agent.name for agent in config.agents if self._agents.get(agent.name) == agent}
+        return {key: policy for key, policy in self.policies.items() if not key[1] or key[1] in same}
 
     def knows(self, agent: str) -> bool:
         """Whether callers may be this agent; "" is for callers that are none."""
@@ -210,6 +225,11 @@ def share_owner(caller: Caller) -> str:
     return (
         f"{caller.listener} {caller.client}" if peer is None else f"{caller.listener} {peer.uid}:{peer.pid}"
     )
+
+
+def _defaults(config: Config) -> object:
+    """What an agent's policy has of the rest of the config."""
+    return config.policy, config.server.allow_uid, config.server.attest
 
 
 def _policy(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolicy:

@@ -52,7 +52,7 @@ class ConfigFile:
         if from_config.restart_settings(config) != from_config.restart_settings(running):
             events.warning(
                 "some settings need a restart",
-                settings="[server] listeners, workers and limits, agents' sockets, [mcp] stdio_socket, [log], [record]",
+                settings="[server] listeners, workers and limits, [mcp] stdio_socket, [log], [record]",
             )
         kept = from_config.with_listeners_of(running.server, config.server)
         return msgspec.structs.replace(config, server=kept)

@@ -39,23 +39,32 @@ def configured_addresses(config: Config) -> Sequence[Address]:
     return [
         *(parse_http(text) for text in server.http),
         *(Unix(path, mode=mode, group=server.socket_group) for path in server.socket),
-        *(
-            Unix(
-                agent.socket,
-                mode=int(agent.socket_mode, 8) if agent.socket_mode is not None else mode,
-                group=agent.socket_group or server.socket_group,
-                agent=agent.name,
-            )
-            for agent in config.agents
-            if agent.socket is not None
-        ),
+        *agent_addresses(config).values(),
         *(Vsock(port) for port in server.vsock),
         *([Unix(server.admin_socket, mode=ADMIN_MODE, admin=True)] if server.admin_socket else []),
     ]
 
 
+def agent_addresses(config: Config) -> dict[str, Unix]:
+    """The sockets of agents, by path."""
+    server = config.server
+    mode = int(server.socket_mode, 8)
+    return {
+        agent.socket: Unix(
+            agent.socket,
+            mode=int(agent.socket_mode, 8) if agent.socket_mode is not None else mode,
+            group=agent.socket_group or server.socket_group,
+            agent=agent.name,
+        )
+        for agent in config.agents
+        if agent.socket is not None
+    }
+
+
 def with_listeners_of(running: ServerConfig, server: ServerConfig) -> ServerConfig:
-    """The settings of `server` with the listeners of `running`, which a reload cannot change."""
+    """The settings of `server` with the listeners of `running`, which a reload cannot change. Those
+    of agents are theirs.
+    """
     return msgspec.structs.replace(
         server,
         http=running.http,
@@ -177,18 +186,12 @@ def secrets_of(config: Config) -> Iterator[str]:
 
 def restart_settings(config: Config) -> object:
     """The settings that a reload cannot change, as a value to compare."""
-    sockets = [
-        (agent.name, agent.socket, agent.socket_mode, agent.socket_group)
-        for agent in config.agents
-        if agent.socket
-    ]
+    shared = bool(config.server.socket) or stdio_address(config) is not None
     return (
         connection_limits(config),
         config.server.workers,
-        config.server.socket_mode,
-        config.server.socket_group,
+        (config.server.socket_mode, config.server.socket_group) if shared else (),
         config.server.admin_socket,
-        sockets,
         stdio_address(config),
         config.log,
         msgspec.structs.replace(config.record, max_age=0.0, max_size=0),
@@ -197,9 +200,10 @@ def restart_settings(config: Config) -> object:
 
 def start_log_fields(config: Config, *, addresses: Sequence[str], path: str | None) -> dict[str, object]:
     """Fields of the log line `started`: what is served, policies, open rules and agents."""
+    own = {f"unix:{agent.socket}" for agent in config.agents} if len(config.agents) > LISTED else ()
     fields: dict[str, object] = {
         "version": modelplex.__version__,
-        "listeners": addresses,
+        "listeners": [each for each in addresses if each not in own],
         "providers": [each.name for each in by_priority(config)],
         "tool_servers": [each.name for each in config.mcp.servers] if config.mcp.enabled else [],
         "config": path,
@@ -209,7 +213,9 @@ def start_log_fields(config: Config, *, addresses: Sequence[str], path: str | No
         fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in opened]
     if config.agents:
         many = len(config.agents) > LISTED
-        fields["agents"] = [each.name if many else agent_summary(each, config) for each in config.agents]
+        fields["agents"] = (
+            len(config.agents) if many else [agent_summary(each, config) for each in config.agents]
+        )
     return fields
 
 

@@ -96,7 +96,6 @@ class Listening:
     def __init__(
         self, sockets: list[BoundSocket], *, traffic: ConnectionRegistry, stopping: asyncio.Event
     ) -> None:
-        self.addresses = [each.url for each in sockets]
         self.sockets = sockets
         self.traffic = traffic
         self.stopping = stopping
@@ -104,6 +103,15 @@ class Listening:
 
     def __repr__(self) -> str:
         return f"<Listening on {', '.join(self.addresses)}: {self.traffic!r}>"
+
+    @property
+    def addresses(self) -> list[str]:
+        """Without those of runs, which come and go."""
+        return [
+            each.url
+            for each in self.sockets
+            if not isinstance(each.address, Unix) or each.address.run is None
+        ]
 
     async def drain(self) -> None:
         """Accept no more, let running requests end within the drain timeout, then set `stopping`,

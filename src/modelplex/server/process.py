@@ -39,11 +39,15 @@ from modelplex.server import from_config, process_setup
 from modelplex.server.address import Unix
 from modelplex.server.admin import AdminRoutes
 from modelplex.server.admission import BodyMemory
+from modelplex.server.agent_sockets import AgentListeners
+from modelplex.server.agents_api import AgentsApi
 from modelplex.server.app import App, BodySettings
 from modelplex.server.attached_runs import AttachedRuns, RunParts
 from modelplex.server.budgets import Budgets
 from modelplex.server.callers import CallerResolver
-from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
+from modelplex.server.config_changes import AgentChanges, ConfigChanges
+from modelplex.server.config_file import WATCH_SECONDS
+from modelplex.server.config_source import open_source
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.heap_trim import HeapTrim, trim_heap
@@ -89,6 +93,7 @@ class GatewayProcess:
     """One running gateway."""
 
     admin_class: type[AdminRoutes] = AdminRoutes
+    open_source = staticmethod(open_source)
 
     def __init__(
         self,
@@ -99,9 +104,9 @@ class GatewayProcess:
         adapt: Callable[[Config], Config] = lambda config: config,
         control: RunControl | None = None,
     ) -> None:
-        self._config = config
+        self._source = self.open_source(config, config_path, adapt=adapt)
+        self._config = config = self._source.config
         self._control = control
-        self._file = ConfigFile(config_path, adapt=adapt)
         self._verbose = verbose
         self._listening: Listening | None = None
         self._stop = asyncio.Event()
@@ -128,7 +133,16 @@ class GatewayProcess:
         self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
         self._budgets = Budgets(self.limits, report_error=self._log.events.error)
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
-        self.app = self._new_app(config)
+        self.app = App(
+            self._gateway,
+            self._admin,
+            callers=self.callers,
+            limits=self.limits,
+            hosts=from_config.allowed_hosts_of(config),
+            ids=request_ids(),
+            bodies=_body_settings(config, keep=self._store.kept_body(config), heap_trim=self._heap_trim),
+            observer=self._reports,
+        )
         self.tools = ToolEndpoints(
             ToolParts(
                 app=self.app,
@@ -145,7 +159,24 @@ class GatewayProcess:
             RunParts(self.app, self.callers, self.limits, self._store, self._serving, self._look_at_config)
         )
         self._reports.sinks.append(self.runs)
+        self._changes = ConfigChanges(
+            self._source,
+            apply=self._apply,
+            apply_agents=self._apply_agents,
+            listeners=self._listeners,
+            events=self._log.events,
+        )
+        self.app.agents = AgentsApi(
+            self._agent_changes(), config=lambda: self._config, counters=self._admin.counters
+        )
         self.page = OperatorPage(self.app, self._reports, self.tools, self._store, stopping=self._stop.is_set)
+
+    def _agent_changes(self) -> AgentChanges:
+        return self._changes
+
+    def _listeners(self) -> AgentListeners:
+        """Of agents' sockets, once it listens."""
+        return AgentListeners(self.app, self.callers, self._serving())
 
     def __repr__(self) -> str:
         return f"<GatewayProcess {self.addresses} {self._gateway!r}>"
@@ -159,21 +190,9 @@ class GatewayProcess:
             metrics,
             addresses=lambda: self.addresses,
             dropped=lambda: sum(self._log.lost().values()),
-            agents=self._agents_view,
+            agents=lambda: agents_view(self.callers, self.limits, self._budgets),
             tools=lambda: self.tools.status(),  # noqa: PLW0108 - made later
             records=self._store.status,
-        )
-
-    def _new_app(self, config: Config) -> App:
-        return App(
-            self._gateway,
-            self._admin,
-            callers=self.callers,
-            limits=self.limits,
-            hosts=from_config.allowed_hosts_of(config),
-            ids=request_ids(),
-            bodies=_body_settings(config, keep=self._store.kept_body(config), heap_trim=self._heap_trim),
-            observer=self._reports,
         )
 
     async def serve(self) -> int:
@@ -190,6 +209,7 @@ class GatewayProcess:
             await self._stop.wait()
             for task in watching:
                 task.cancel()
+            await self._changes.close()
             await self._drain(listening)
         finally:
             await self._close()
@@ -211,7 +231,11 @@ class GatewayProcess:
 
     async def _start(self) -> Listening:
         config = self._config
-        limits = process_setup.within_descriptors(from_config.connection_limits(config), self._log.events)
+        events, agents = self._log.events, len(config.agents)
+        limits = process_setup.within_descriptors(
+            from_config.connection_limits(config), events, listeners=agents
+        )
+        self._source.report(events)
         await self._budgets.open(config)
         await self._store.start()
         if self._state.responses is not None:
@@ -224,7 +248,7 @@ class GatewayProcess:
         await self.tools.open(config)
         if self._control is not None:
             await self._control.open(self.runs)
-        fields = from_config.start_log_fields(config, addresses=self.addresses, path=self._file.path)
+        fields = from_config.start_log_fields(config, addresses=self.addresses, path=self._source.file.path)
         self._life("started", **fields)
         self._open_page(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
@@ -285,37 +309,38 @@ class GatewayProcess:
         await listening.stopping.wait()
         self.app.stop()
 
-    def reload(self) -> None:
+    def reload(self) -> asyncio.Task[None]:
         """Load the config again. An invalid one is reported and changes nothing. Running requests
         keep the config that they started with.
         """
-        config = self._file.load(self._config, events=self._log.events)
-        if config is not None:
-            self._apply(config)
+        return self._changes.reload()
 
     def _apply(self, config: Config) -> None:
         self._state.circuits.keep_only(from_config.unchanged_providers(self._config, config))
-        self._config = config
-        self._log.secrets = Secrets(from_config.secrets_of(config))
         if not self._verbose:
             self._log.level = config.server.log_level
         old = self._gateway
         self._gateway = self.app.gateway = self._build(config)
-        self._admin.config, self._admin.token = config, config.server.internal_token
-        self.callers.configure(config)
-        self.limits.configure(config.agents)
-        self._store.configure(config)
-        self._budgets.open_after_reload(config)
-        self.tools.reload(config)
+        self._apply_agents(config)
         self.app.hosts = from_config.allowed_hosts_of(config)
         self.app.max_body = config.server.max_request_size
         self.app.bodies.configure(total=config.server.body_memory, share=config.server.body_share)
         old.catalog.stop()
         self._gateway.catalog.start()
         self._loading = asyncio.create_task(self._load_dialects())
-        self._life("config reloaded", providers=list(self._gateway.upstreams))
         self._reports.unpriced.configure(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
+
+    def _apply_agents(self, config: Config) -> None:
+        """What of the config concerns agents: providers and their lists of models stay."""
+        self._config = config
+        self._log.secrets = Secrets(from_config.secrets_of(config))
+        self._admin.config, self._admin.token = config, config.server.internal_token
+        self.callers.configure(config)
+        self.limits.configure(config.agents)
+        self._store.configure(config)
+        self._budgets.open_after_reload(config)
+        self.tools.reload(config)
 
     def _build(self, config: Config) -> Gateway:
         upstreams = from_config.build_upstreams(
@@ -333,22 +358,14 @@ class GatewayProcess:
 
     async def _watch(self) -> None:
         """Reload when the config file changes."""
-        if self._file.path is None:
-            return
-        while True:
+        while self._source.file.path is not None:
             await asyncio.sleep(WATCH_SECONDS)
             self._look_at_config()
 
     def _look_at_config(self) -> None:
-        if self.runs.may_write_config:
-            if self._file.has_changed():
-                self._log.events.warning(
-                    "the config has changed while a program could write to its folder, and is not loaded; SIGHUP loads it"
-                )
-            return
-        self.tools.reload_approvals()
-        if self._file.has_changed():
-            self.reload()
+        if not self.runs.may_write_config:
+            self.tools.reload_approvals()
+        self._changes.look(is_writable=self.runs.may_write_config)
 
     @property
     def sinks(self) -> list[Sink]:
@@ -357,17 +374,6 @@ class GatewayProcess:
     def _breakers(self) -> list[Breaker]:
         keys = {name: upstream.keys for name, upstream in self._gateway.upstreams.items()}
         return breakers(self._state.circuits, keys)
-
-    def _agents_view(self) -> dict[str, object]:
-        """For `/_internal/agents`: each agent's counters, and the network of its last caller and of
-        the last caller on the shared sockets.
-        """
-        seen = self.callers.last_seen
-        return {
-            "agents": [{**one, "attested": seen.get(str(one["agent"]))} for one in self.limits.view()],
-            "others": {"attested": seen.get("")},
-            "ledger": self._budgets.status(),
-        }
 
     def _serving(self) -> Listening:
         """Once it listens."""
@@ -383,6 +389,18 @@ class GatewayProcess:
     def addresses(self) -> list[str]:
         """Empty before it listens."""
         return self._listening.addresses if self._listening is not None else []
+
+
+def agents_view(callers: CallerResolver, limits: AgentLimits, budgets: Budgets) -> dict[str, object]:
+    """For `/_internal/agents`: each agent's counters, and the network of its last caller and of the
+    last caller on the shared sockets.
+    """
+    seen = callers.last_seen
+    return {
+        "agents": [{**one, "attested": seen.get(str(one["agent"]))} for one in limits.view()],
+        "others": {"attested": seen.get("")},
+        "ledger": budgets.status(),
+    }
 
 
 def _body_settings(config: Config, *, keep: int | None, heap_trim: HeapTrim) -> BodySettings:

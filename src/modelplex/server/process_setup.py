@@ -44,7 +44,11 @@ Python's default of 5 ms would delay each step of every other request.
 DESCRIPTORS_PER_CONNECTION = 2
 """A client's connection, and the one to the provider that serves it."""
 SPARE_DESCRIPTORS = 256
-"""For files, listeners, the log, idle connections to providers, and Python itself."""
+"""For files, the log, idle connections to providers, and Python itself."""
+DESCRIPTORS_PER_LISTENER = 2
+"""A socket and its lock."""
+SPARE_LISTENERS = 16
+"""That SPARE_DESCRIPTORS have room for."""
 
 
 def set_up() -> None:
@@ -78,24 +82,29 @@ def return_large_blocks() -> bool:
     return all(done)
 
 
-def needed_descriptors(connections: int) -> int:
-    return DESCRIPTORS_PER_CONNECTION * connections + MAX_OVER_LIMIT + SPARE_DESCRIPTORS
+def needed_descriptors(connections: int, *, listeners: int = 0) -> int:
+    return DESCRIPTORS_PER_CONNECTION * connections + _fixed(listeners)
 
 
-def connections_within(descriptors: int) -> int:
+def _fixed(listeners: int) -> int:
+    more = DESCRIPTORS_PER_LISTENER * max(0, listeners - SPARE_LISTENERS)
+    return MAX_OVER_LIMIT + SPARE_DESCRIPTORS + more
+
+
+def connections_within(descriptors: int, *, listeners: int = 0) -> int:
     """How many connections this many descriptors allow; at least 1."""
-    return max(1, (descriptors - MAX_OVER_LIMIT - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION)
+    return max(1, (descriptors - _fixed(listeners)) // DESCRIPTORS_PER_CONNECTION)
 
 
-def within_descriptors(limits: ConnectionLimits, log: EventLog) -> ConnectionLimits:
+def within_descriptors(limits: ConnectionLimits, log: EventLog, *, listeners: int = 0) -> ConnectionLimits:
     """Allow fewer connections if the process may not open as many files, which is logged: without a
     free descriptor it could accept no connection.
     """
-    needed = needed_descriptors(limits.max_connections)
+    needed = needed_descriptors(limits.max_connections, listeners=listeners)
     allowed = raise_descriptors(needed)
     if allowed >= needed:
         return limits
-    fitting = connections_within(allowed)
+    fitting = connections_within(allowed, listeners=listeners)
     log.warning(
         "too few file descriptors for [server] max_connections",
         needed=needed,

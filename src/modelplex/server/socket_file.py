@@ -24,7 +24,7 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,10 +73,16 @@ class SocketFile:
     def __init__(self, address: Unix, *, lock: int) -> None:
         self.address = address
         self.lock = lock
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as fault:
+            self.release()
+            raise listen_error(address.path, fault) from None
         self.hidden: str | None = None
         self.identity: Identity | None = None
         self.replaces: Identity | None = None
+        self.follows: SocketFile | None = None
+        """One of this process at the same path."""
 
     def __repr__(self) -> str:
         stage = "hidden" if self.hidden else "published" if self.identity else "gone"
@@ -96,6 +102,8 @@ class SocketFile:
         with listen_errors(path):
             Path(hidden).rename(path)
         self.hidden = None
+        if (former := self.follows) is not None:
+            self.lock, former.lock, self.follows = former.lock, -1, None
 
     def remove(self) -> None:
         """Remove the file, if it is still the one that this object made. Idempotent."""
@@ -131,6 +139,24 @@ def claim(address: Unix) -> SocketFile:
         file.release()
         raise
     return file
+
+
+def succeed(file: SocketFile, address: Unix) -> SocketFile:
+    """A socket for the path of `file`, which this process serves, with another mode or group. It
+    replaces the file when it is published, and takes over its lock: nobody finds the path empty.
+    Raises ListenError.
+    """
+    follower = SocketFile(address, lock=-1)
+    follower.follows = file
+    try:
+        with listen_errors(address.path):
+            follower.replaces = identity_at(address.path)
+        bind_hidden(follower)
+    except BaseException:
+        follower.remove()
+        follower.socket.close()
+        raise
+    return follower
 
 
 def check_path(path: str) -> None:
@@ -245,7 +271,7 @@ def bind_hidden(file: SocketFile) -> None:
     file.socket.listen(BACKLOG)
 
 
-def hidden_names(path: str) -> list[str]:
+def hidden_names(path: str) -> Iterator[str]:
     """Random names beside the path, as long as PATH_LIMIT allows: a short one might be the name of
     another file.
     """
@@ -255,7 +281,7 @@ def hidden_names(path: str) -> list[str]:
     # A leading dot hides it from listings; a name of one character must not be ".".
     dot = "." if length > 2 else ""
     names = (dot + secrets.token_hex(length)[: length - len(dot)] for _ in range(TEMPORARY_TRIES))
-    return [directory + each for each in names if each != name]
+    return (directory + each for each in names if each != name)
 
 
 def give_to_group(hidden: str, *, group: str, path: str) -> None:

@@ -9,7 +9,8 @@ import socket
 
 import pytest
 
-from modelplex.server.workers.child import Child, Ended, WorkerLink, fork
+from modelplex.server.workers.child import Child, Ended, WorkerEnd, WorkerLink, fork
+from modelplex.server.workers.descriptors import channel_pair
 from modelplex.server.workers.messages import MAX_FRAME, Frames, Message, NewConfig, Ready, Stop, frame
 
 QUIET = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -24,7 +25,8 @@ def received(channel: WorkerLink) -> list[Message] | None:
 
 
 def test_a_process_speaks_exits_with_its_status_and_is_deaf_to_quiet_signals() -> None:
-    def run(end: socket.socket) -> int:
+    def run(ends: WorkerEnd) -> int:
+        end = ends.messages
         for number in QUIET:
             signal.raise_signal(number)
         end.sendall(frame(Ready()))
@@ -48,28 +50,29 @@ def test_a_process_speaks_exits_with_its_status_and_is_deaf_to_quiet_signals() -
 
 
 def test_a_process_that_raises_or_is_killed_says_so() -> None:
-    def fail(end: socket.socket) -> int:
+    def fail(end: WorkerEnd) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         raise RuntimeError
 
     pid, channel = fork(fail, quiet=QUIET)
     assert received(channel) is None
     assert Ended(*os.waitpid(pid, 0)).reason == "exit status 1"
-    channel.socket.close()
+    channel.close()
 
-    def wait(end: socket.socket) -> int:
-        end.recv(1)
+    def wait(end: WorkerEnd) -> int:
+        end.messages.recv(1)
         return 0
 
     pid, channel = fork(wait, quiet=QUIET)
     os.kill(pid, signal.SIGKILL)
     assert Ended(*os.waitpid(pid, 0)).reason == "signal SIGKILL"
-    channel.socket.close()
+    channel.close()
 
 
 def test_what_a_worker_does_not_read_waits_and_is_bounded() -> None:
     ours, theirs = socket.socketpair()
-    channel, large = WorkerLink(ours), NewConfig(b"x" * (MAX_FRAME // 2))
+    descriptors, others = channel_pair()
+    channel, large = WorkerLink(ours, descriptors), NewConfig(b"x" * (MAX_FRAME // 2))
     for _ in range(4):
         channel.send(large)
     assert channel.has_unsent
@@ -88,5 +91,7 @@ def test_what_a_worker_does_not_read_waits_and_is_bounded() -> None:
     assert len(got) in {2, 3}
     assert channel.receive() == []
     theirs.close()
+    others.close()
+    channel.close()
     assert channel.receive() is None
     ours.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,20 @@ import msgspec
 import pytest
 
 from modelplex.config import Config, parse, provider_types
+from modelplex.config.api_agents import JoinedAgents
 from modelplex.config.workers import assign
+from modelplex.core.errors import ClientError
 from modelplex.core.request import Attempt
 from modelplex.records.log_lock import OutputLock
 from modelplex.server.address import Unix
 from modelplex.server.listeners import BoundSocket
 from modelplex.server.socket_file import claim
 from modelplex.server.workers import worker
+from modelplex.server.workers.descriptors import channel_pair, send_sockets
 from modelplex.server.workers.messages import (
+    AgentChanged,
     Applied,
+    ChangeAgent,
     Failed,
     Frames,
     Message,
@@ -32,7 +37,7 @@ from modelplex.server.workers.messages import (
     Stop,
     frame,
 )
-from modelplex.server.workers.worker import WorkerPlace, WorkerProcess
+from modelplex.server.workers.worker import ConfigUpdate, WorkerPlace, WorkerProcess
 from tests.processes import chat, exchange, read_response, request, until
 
 TEXT = """\
@@ -53,7 +58,9 @@ def read(folder: Path, *, more: str = "") -> Config:
     return parse(text.encode(), file="config.toml", environ={}, types=provider_types())
 
 
-def place(folder: Path, channel: socket.socket, config: Config) -> WorkerPlace:
+def place(
+    folder: Path, channel: socket.socket, config: Config, descriptors: socket.socket | None = None
+) -> WorkerPlace:
     address = Unix(str(folder / "m.sock"))
     return WorkerPlace(
         number=1,
@@ -62,6 +69,7 @@ def place(folder: Path, channel: socket.socket, config: Config) -> WorkerPlace:
         stdio=None,
         addresses=[address.name],
         channel=channel,
+        descriptors=descriptors or channel,
         lock=OutputLock(),
     )
 
@@ -73,6 +81,7 @@ class Served:
     ours: socket.socket
     serving: asyncio.Task[int]
     frames: Frames
+    descriptors: socket.socket
 
     async def message(self) -> Message:
         async with asyncio.timeout(20):
@@ -80,6 +89,15 @@ class Served:
                 if found := self.frames.feed(await asyncio.get_running_loop().sock_recv(self.ours, 65536)):
                     assert len(found) == 1
                     return found[0]
+
+    def send_config(
+        self, config: Config, *, opened: Sequence[BoundSocket] = (), closed: Sequence[str] = ()
+    ) -> None:
+        addresses = [each.address for each in opened]
+        joined = JoinedAgents(config, frozenset(), {})
+        update = ConfigUpdate(joined, assign(config), ["unix:/all"], addresses, [*closed])
+        send_sockets(self.descriptors, [each.socket for each in opened])
+        self.ours.sendall(frame(NewConfig(pickle.dumps(update))))
 
     async def status(self, model: str) -> int:
         data = request("POST", "/v1/chat/completions", chat(model))
@@ -91,14 +109,17 @@ async def served(folder: Path) -> AsyncGenerator[Served]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     config = read(folder)
-    process = WorkerProcess(config, place(folder, theirs, config), verbose=False)
+    descriptors, end = channel_pair()
+    process = WorkerProcess(config, place(folder, theirs, config, end), verbose=False)
     serving = asyncio.create_task(process.serve())
-    there = Served(process, str(folder / "m.sock"), ours, serving, Frames())
+    there = Served(process, str(folder / "m.sock"), ours, serving, Frames(), descriptors)
     try:
         assert await there.message() == Ready()
         yield there
     finally:
         ours.close()
+        descriptors.close()
+        end.close()
         assert await asyncio.wait_for(serving, 20) == 0
 
 
@@ -107,11 +128,43 @@ async def test_it_says_when_it_serves_and_applies_a_config(tmp_path: Path) -> No
         assert await there.status("demo") == 200
         assert await there.status("other") == 404
         changed = read(tmp_path, more='[aliases]\nother = ["demo"]\n')
-        there.ours.sendall(frame(NewConfig(pickle.dumps(changed))))
+        there.send_config(changed)
         assert await there.message() == Applied()
         assert await there.status("other") == 200
         there.ours.sendall(frame(Stop()))
         assert await asyncio.wait_for(asyncio.shield(there.serving), 20) == 0
+
+
+async def test_sockets_of_agents_come_and_go_with_a_config(tmp_path: Path) -> None:
+    async with served(tmp_path) as there:
+        path = tmp_path / "a.sock"
+        agent = '[[agents]]\nname = "a"\nsocket = "FOLDER/a.sock"\n'
+        bound = BoundSocket(Unix(str(path), agent="a"), claim(Unix(str(path), agent="a")))
+        bound.publish()
+        there.send_config(read(tmp_path, more=agent), opened=[bound])
+        assert await there.message() == Applied()
+        data = request("POST", "/v1/chat/completions", chat("demo"))
+        assert read_response(await exchange(str(path), data)).status == 200
+        assert f"unix:{path}" in there.process.addresses
+        there.send_config(read(tmp_path), closed=[str(path)])
+        assert await there.message() == Applied()
+        assert f"unix:{path}" not in there.process.addresses
+        bound.close()
+
+
+async def test_an_agent_of_the_api_is_changed_by_the_supervisor(tmp_path: Path) -> None:
+    async with served(tmp_path) as there:
+        changing = asyncio.create_task(there.process._agents.change("x", b"{}"))
+        asked = await there.message()
+        assert asked == ChangeAgent(1, 1, "x", b"{}")
+        there.ours.sendall(frame(AgentChanged(1, "created")))
+        assert await asyncio.wait_for(changing, 20) == "created"
+        changing = asyncio.create_task(there.process._agents.change("x", None))
+        await there.message()
+        there.ours.sendall(frame(AgentChanged(2, None, 404, "agent_not_found", "There is none.")))
+        with pytest.raises(ClientError, match="There is none") as refused:
+            await asyncio.wait_for(changing, 20)
+        assert (refused.value.status, refused.value.code) == (404, "agent_not_found")
 
 
 async def test_it_stops_when_the_supervisor_has_ended(tmp_path: Path) -> None:

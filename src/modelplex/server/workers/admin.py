@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
+
+import msgspec
 
 from modelplex.core.caller import Caller
 from modelplex.pipeline.gateway import Gateway
@@ -18,6 +20,7 @@ from modelplex.server.workers.messages import Answer, Ask, Message
 
 HEALTH = "health"
 METRICS = "metrics"
+AGENTS = "agents"
 PAGE = "page/"
 """Before the names of what pages ask (page.py)."""
 
@@ -44,6 +47,10 @@ class CollectedAdmin(AdminRoutes):
 
     def receive(self, message: Ask | Answer) -> None:
         self.collector.receive(message)
+
+    async def counters(self) -> Mapping[str, Any]:
+        bodies = await self.collector.collect(AGENTS)
+        return cast("Mapping[str, Any]", msgspec.json.decode(merge(AGENTS, bodies, self.workers)))
 
     def view(self, name: str) -> View | None:
         return None if super().view(name) is None else partial(self._collected, name)

@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from modelplex.server.listeners import BoundSocket
+from modelplex.server.workers.descriptors import channel_pair, send_sockets
 from modelplex.server.workers.messages import MAX_FRAME, Frames, Message, frame
 from modelplex.server.workers.restarts import Restarts
 from modelplex.server.workers.signals import ignore
@@ -24,9 +25,10 @@ class WorkerLink:
     read waits, up to the size of a message, and is dropped beyond that.
     """
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, descriptors: socket.socket) -> None:
         end.setblocking(False)
         self.socket = end
+        self._descriptors = descriptors
         self._frames = Frames()
         self._unsent = bytearray()
 
@@ -41,6 +43,14 @@ class WorkerLink:
         if len(self._unsent) < MAX_FRAME:
             self._unsent += frame(message)
             self.flush()
+
+    def send_sockets(self, sockets: Sequence[socket.socket]) -> None:
+        """For the next message. Raises OSError where the worker does not read."""
+        send_sockets(self._descriptors, sockets)
+
+    def close(self) -> None:
+        self.socket.close()
+        self._descriptors.close()
 
     def flush(self) -> None:
         with contextlib.suppress(OSError):
@@ -91,7 +101,7 @@ class Child:
     def close(self) -> None:
         """Its process has ended."""
         if self.channel is not None:
-            self.channel.socket.close()
+            self.channel.close()
         self.channel, self.pid, self.ready = None, 0, False
 
 
@@ -107,27 +117,40 @@ class Ended(msgspec.Struct, frozen=True):
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
-def fork(run: Callable[[socket.socket], int], *, quiet: frozenset[signal.Signals]) -> tuple[int, WorkerLink]:
+class WorkerEnd(msgspec.Struct, frozen=True):
+    """A worker's end: of messages, and of the sockets that come beside them."""
+
+    messages: socket.socket
+    descriptors: socket.socket
+
+
+def fork(run: Callable[[WorkerEnd], int], *, quiet: frozenset[signal.Signals]) -> tuple[int, WorkerLink]:
     """Start a process that runs `run` with its end of a channel, and exits with what that returns.
     The signals `quiet` have no effect on it. Returns its pid. Raises OSError.
     """
     ours, theirs = socket.socketpair()
+    our_descriptors, their_descriptors = channel_pair()
+    link = WorkerLink(ours, our_descriptors)
     # Until the child has handlers of its own, a signal would run those of this process in it.
     signal.pthread_sigmask(signal.SIG_BLOCK, quiet)
     try:
         pid = os.fork()
         if pid == 0:
-            _be_child(run, ours, theirs, quiet=quiet)
+            _be_child(run, link, WorkerEnd(theirs, their_descriptors), quiet=quiet)
+    except BaseException:
+        link.close()
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, quiet)
         theirs.close()
-    return pid, WorkerLink(ours)
+        their_descriptors.close()
+    return pid, link
 
 
 def _be_child(
-    run: Callable[[socket.socket], int],
-    ours: socket.socket,
-    theirs: socket.socket,
+    run: Callable[[WorkerEnd], int],
+    ours: WorkerLink,
+    theirs: WorkerEnd,
     *,
     quiet: frozenset[signal.Signals],
 ) -> None:

@@ -16,8 +16,10 @@ Views = Mapping[int, Any]
 """The decoded view of each worker, by its number; None where it did not answer."""
 
 
-class Workers(msgspec.Struct, frozen=True):
-    """`asked` is the worker that answers; `addresses` are the listeners of all."""
+class Workers(msgspec.Struct):
+    """`asked` is the worker that answers; `addresses` are the listeners of all. A reload changes
+    the others.
+    """
 
     asked: int
     assignment: Assignment

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from modelplex.server.config_source import AgentOutcome
+
 LENGTH = 4
 """Bytes of a frame's length."""
 MAX_FRAME = 64 * 1024 * 1024
@@ -35,8 +37,8 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
 
 
 class NewConfig(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor: use this config. It is pickled: only the supervisor sends one, and only workers
-    read it.
+    """Supervisor: use this ConfigUpdate. It is pickled: only the supervisor sends one, and only
+    workers read it.
     """
 
     pickled: bytes
@@ -70,7 +72,28 @@ class StateMade(msgspec.Struct, frozen=True, tag=True):
     account: str
 
 
-Message: TypeAlias = Ready | Failed | Applied | Stop | NewConfig | Ask | Answer | StateMade
+class ChangeAgent(msgspec.Struct, frozen=True, tag=True):
+    """A worker asks the supervisor to add the agent of this body, or without one to remove it."""
+
+    id: int
+    asker: int
+    name: str
+    body: bytes | None
+
+
+class AgentChanged(msgspec.Struct, frozen=True, tag=True):
+    """The supervisor's answer to the worker that asked: the outcome, or an error."""
+
+    id: int
+    outcome: AgentOutcome | None = None
+    status: int = 500
+    code: str = ""
+    message: str = ""
+
+
+Message: TypeAlias = (
+    Ready | Failed | Applied | Stop | NewConfig | Ask | Answer | StateMade | ChangeAgent | AgentChanged
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode

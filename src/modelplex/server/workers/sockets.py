@@ -6,27 +6,38 @@ import asyncio
 import os
 from collections.abc import Iterable
 
+import msgspec
+
 from modelplex.config import Config
 from modelplex.config.workers import Assignment
 from modelplex.server import from_config
 from modelplex.server.address import Tcp, Unix, Vsock
+from modelplex.server.agent_sockets import SocketUpdate, agent_sockets
 from modelplex.server.listeners import BoundSocket, bind_all, close_all, share_port
 from modelplex.server.socket_file import BACKLOG, claim
 
 
+class SocketShare(msgspec.Struct):
+    """What of a change concerns one worker: sockets, and paths of sockets."""
+
+    opened: list[BoundSocket] = []
+    closed: list[str] = []
+
+
 class HeldSockets:
-    """`of_worker` has the sockets of each worker, `stdio` is that of [mcp], which the first worker
-    serves; `addresses` are the listeners as they are shown.
+    """`assignment` says which worker serves which; `of_worker` has the sockets of each. `stdio` is
+    that of [mcp], which the first worker serves. `addresses` are the listeners as they are shown.
     """
 
     def __init__(self, config: Config, assignment: Assignment) -> None:
         """Bind all of them. Raises ListenError; then none is bound."""
-        self._assignment = assignment
+        self.assignment = assignment
         # In a loop of its own, which ends with its threads before the first fork.
         self._bound = asyncio.run(bind_all(from_config.configured_addresses(config)))
-        self.addresses = [each.url for each in self._bound]
         self.of_worker: dict[int, list[BoundSocket]] = {n: [] for n in range(1, assignment.count + 1)}
         self.stdio: BoundSocket | None = None
+        self._copies: set[int] = set()
+        """Further sockets of a port."""
         try:
             for bound in tuple(self._bound):
                 self._give(bound)
@@ -37,6 +48,11 @@ class HeldSockets:
             self.close()
             raise
 
+    @property
+    def addresses(self) -> list[str]:
+        hidden = {id(self.stdio), *self._copies}
+        return [each.url for each in self._bound if id(each) not in hidden]
+
     def __repr__(self) -> str:
         return f"<HeldSockets {self.addresses}>"
 
@@ -45,14 +61,37 @@ class HeldSockets:
         match bound.address:
             case Tcp():
                 self.of_worker[1].append(bound)
-                for number in range(2, 1 if self._assignment.tied else self._assignment.count + 1):
+                for number in range(2, 1 if self.assignment.tied else self.assignment.count + 1):
                     shared = share_port(bound)
                     self._bound.append(shared)
+                    self._copies.add(id(shared))
                     self.of_worker[number].append(shared)
             case Unix(path):
-                self.of_worker[self._assignment.sockets[path]].append(bound)
+                self.of_worker[self.assignment.sockets[path]].append(bound)
             case Vsock():
-                self.of_worker[self._assignment.sockets[bound.address.name]].append(bound)
+                self.of_worker[self.assignment.sockets[bound.address.name]].append(bound)
+
+    def update(self, config: Config) -> SocketUpdate:
+        """What another config changes of the sockets of agents."""
+        return SocketUpdate(agent_sockets(self._bound), config)
+
+    def adopt(self, update: SocketUpdate, assignment: Assignment) -> dict[int, SocketShare]:
+        """Hold the claimed sockets, and close those that are gone. Returns what changes for each
+        worker.
+        """
+        shares = {number: SocketShare() for number in self.of_worker}
+        former, self.assignment = self.assignment, assignment
+        for bound in update.gone:
+            number = former.sockets[str(bound.address)]
+            shares[number].closed.append(str(bound.address))
+            self.of_worker[number].remove(bound)
+            self._bound.remove(bound)
+            bound.close()
+        for bound in update.claimed:
+            self._bound.append(bound)
+            self._give(bound)
+            shares[assignment.sockets[str(bound.address)]].opened.append(bound)
+        return shares
 
     def publish(self) -> None:
         """Put the socket files at their paths. Raises ListenError."""

@@ -10,29 +10,31 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 
 from modelplex.config import Config
-from modelplex.config.workers import assign, reload_conflict
+from modelplex.config.workers import assign
 from modelplex.dialects import registry
 from modelplex.records.log_lock import OutputLock
 from modelplex.server import from_config, process_setup
-from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
+from modelplex.server.config_file import WATCH_SECONDS
+from modelplex.server.config_source import ConfigSource, open_source
 from modelplex.server.listeners import BoundSocket
 from modelplex.server.operator_page import own_token, page_links, print_links
 from modelplex.server.workers import worker
-from modelplex.server.workers.child import Child, Ended, fork
+from modelplex.server.workers.changes import WorkerChanges
+from modelplex.server.workers.child import Child, Ended, WorkerEnd, fork
 from modelplex.server.workers.messages import (
+    AgentChanged,
     Answer,
     Applied,
     Ask,
     BadFrame,
+    ChangeAgent,
     Failed,
     Message,
     NewConfig,
@@ -66,25 +68,24 @@ class StartError(Exception):
 def run(config: Config, *, config_path: str | None, verbose: bool, adapt: Callable[[Config], Config]) -> int:
     """Serve with several workers until a signal. Returns the exit status."""
     process_setup.set_up()
-    file = ConfigFile(config_path, adapt=adapt)
-    return Supervisor(config, file, verbose=verbose).run()
+    return Supervisor(open_source(config, config_path, adapt=adapt), verbose=verbose).run()
 
 
 class Supervisor:
     """The state of the parent process."""
 
-    def __init__(self, config: Config, file: ConfigFile, *, verbose: bool) -> None:
-        self._config = config
-        self._file = file
+    def __init__(self, source: ConfigSource, *, verbose: bool) -> None:
+        self._source = source
+        config = source.config
         self._verbose = verbose
-        self._assignment = assign(config)
         self._lock = OutputLock()
         self._log = SupervisorLog(config, verbose=verbose, lock=self._lock)
-        self._sockets = sockets = HeldSockets(config, self._assignment)
+        self._sockets = sockets = HeldSockets(config, assign(config))
         self._children = [
             Child(number, sockets=own, stdio=sockets.stdio if number == 1 else None)
             for number, own in sockets.of_worker.items()
         ]
+        self._changes = WorkerChanges(source, sockets, self._children, self._log)
         self._page_token = own_token(config)
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue(SIGNALS, woken_by=[signal.SIGCHLD])
@@ -93,6 +94,10 @@ class Supervisor:
         self._watch_at = 0.0
         self._stop_until: float | None = None
         self._started = False
+
+    @property
+    def _config(self) -> Config:
+        return self._source.config
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self._children}>"
@@ -130,7 +135,7 @@ class Supervisor:
         self._sockets.publish()
         self._started = True
         fields = from_config.start_log_fields(
-            self._config, addresses=self._sockets.addresses, path=self._file.path
+            self._config, addresses=self._sockets.addresses, path=self._source.file.path
         )
         self._log.info("started", **fields, workers=[child.pid for child in self._children])
         shown = self._page_token if self._config.server.internal_token is None else ""
@@ -139,13 +144,13 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         child.start_at, child.started, child.failure = None, time.monotonic(), ""
         try:
-            child.pid, child.channel = fork(lambda channel: self._be_worker(child, channel), quiet=SIGNALS)
+            child.pid, child.channel = fork(lambda end: self._be_worker(child, end), quiet=SIGNALS)
         except OSError as error:
             self._ended(child, f"it could not be started ({error.strerror})")
             return
         self._selector.register(child.channel.socket, selectors.EVENT_READ, child)
 
-    def _be_worker(self, child: Child, channel: socket.socket) -> int:
+    def _be_worker(self, child: Child, end: WorkerEnd) -> int:
         """In the child process: close what belongs to the supervisor and to other workers."""
         self._sockets.keep_only([*child.sockets, *([child.stdio] if child.stdio is not None else [])])
         for other in self._children:
@@ -155,13 +160,15 @@ class Supervisor:
         sockets = [BoundSocket(each.address, each.socket) for each in child.sockets]
         place = worker.WorkerPlace(
             number=child.number,
-            assignment=self._assignment,
+            assignment=self._sockets.assignment,
             sockets=sockets,
             stdio=child.stdio,
             addresses=self._sockets.addresses,
-            channel=channel,
+            channel=end.messages,
+            descriptors=end.descriptors,
             lock=self._lock,
             page_token=self._page_token,
+            added=self._source.added,
         )
         return worker.run(self._config, place, verbose=self._verbose)
 
@@ -203,7 +210,7 @@ class Supervisor:
                 self._kill_all()
         elif now >= self._watch_at:
             self._watch_at = now + WATCH_SECONDS
-            if self._started and self._file.has_changed():
+            if self._started and self._source.file.has_changed():
                 self._reload()
 
     def _flush(self) -> None:
@@ -233,7 +240,7 @@ class Supervisor:
     def _forget_channel(self, child: Child) -> None:
         if child.channel is not None:
             self._selector.unregister(child.channel.socket)
-            child.channel.socket.close()
+            child.channel.close()
             child.channel = None
 
     # --- messages
@@ -257,7 +264,9 @@ class Supervisor:
             case StateMade():
                 for other in self._others(child):
                     other.send(message)
-            case Stop() | NewConfig():
+            case ChangeAgent():
+                self._change_agent(child, message)
+            case Stop() | NewConfig() | AgentChanged():
                 pass  # from the supervisor only
 
     def _others(self, child: Child) -> Iterator[Child]:
@@ -272,24 +281,26 @@ class Supervisor:
     # --- reload
 
     def _reload(self) -> None:
-        config = self._file.load(self._config, events=self._log)
-        if config is None:
-            return
-        if reason := reload_conflict(self._assignment, config):
-            self._log.error("reload refused, it needs a restart", reason=reason)
-            return
-        self._config = config
-        self._log.configure(config)
+        if self._changes.reload():
+            self._await_applied()
+
+    def _change_agent(self, child: Child, asked: ChangeAgent) -> None:
+        if self._stop_until is None and self._started:
+            answer, is_changed = self._changes.change(asked)
+            child.send(answer)
+            if is_changed:
+                self._await_applied()
+
+    def _await_applied(self) -> None:
+        """Of the config that was sent to all."""
         self._unapplied = {child.number for child in self._children if child.pid}
         self._apply_until = time.monotonic() + APPLY_SECONDS
-        pickled = pickle.dumps(config)
-        for child in self._children:
-            child.send(NewConfig(pickled))
         self._report_applied()
 
     def _applied(self, child: Child) -> None:
         if child.number in self._unapplied:
             self._unapplied.discard(child.number)
+            self._sockets.listen_again(child.number)
             self._report_applied()
 
     def _report_applied(self) -> None:
@@ -304,14 +315,9 @@ class Supervisor:
             if child.pid:
                 pid, status = os.waitpid(child.pid, os.WNOHANG)
                 if pid:
-                    if child.channel is not None:
-                        self._read_rest(child)
+                    while child.channel is not None:
+                        self._read(child)  # what it said last, such as why it cannot start
                     self._ended(child, Ended(pid, status).reason)
-
-    def _read_rest(self, child: Child) -> None:
-        """What it said last, such as why it cannot start."""
-        while child.channel is not None:
-            self._read(child)
 
     def _ended(self, child: Child, reason: str) -> None:
         pid, failure = child.pid, child.failure

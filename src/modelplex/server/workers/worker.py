@@ -5,29 +5,39 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 import uvloop
 
 from modelplex.config import Config
+from modelplex.config.api_agents import JoinedAgents
 from modelplex.config.workers import Assignment
 from modelplex.records.log import Log
 from modelplex.records.log_lock import OutputLock
 from modelplex.records.metrics import Metrics
 from modelplex.routing.affinity import Origin
-from modelplex.server.address import Unix
-from modelplex.server.config_file import WATCH_SECONDS
+from modelplex.server.address import Address, Unix
+from modelplex.server.agent_sockets import agent_sockets
+from modelplex.server.config_changes import AgentChanges
+from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
+from modelplex.server.config_source import ConfigSource
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.listeners import BoundSocket, Listening, serve_all
 from modelplex.server.process import GatewayProcess
+from modelplex.server.stored_agents import StoredAgents
 from modelplex.server.workers.admin import CollectedAdmin
+from modelplex.server.workers.agents import SupervisorAgents
+from modelplex.server.workers.descriptors import receive_sockets
 from modelplex.server.workers.link import SupervisorLink
 from modelplex.server.workers.merge import Workers
 from modelplex.server.workers.messages import (
+    AgentChanged,
     Answer,
     Applied,
     Ask,
+    ChangeAgent,
     Failed,
     Message,
     NewConfig,
@@ -44,10 +54,13 @@ if TYPE_CHECKING:
 class WorkerPlace(msgspec.Struct):
     """What the supervisor gives a worker.
 
+    added      the names of the API's agents
+
     sockets    the listening sockets that it serves
     stdio      that of [mcp] stdio_socket, if it serves it
     addresses  the listeners of all workers
     channel    the connection to the supervisor
+    descriptors  where sockets come from it
     page_token that of the operator's page
     """
 
@@ -57,8 +70,23 @@ class WorkerPlace(msgspec.Struct):
     stdio: BoundSocket | None
     addresses: list[str]
     channel: socket.socket
+    descriptors: socket.socket
     lock: OutputLock
     page_token: str = ""
+    added: frozenset[str] = frozenset()
+
+
+class ConfigUpdate(msgspec.Struct, frozen=True):
+    """Another config for running workers. `opened` are the addresses of the sockets that come with
+    it, `closed` the paths of those that are gone. `only_agents`: nothing else differs.
+    """
+
+    joined: JoinedAgents
+    assignment: Assignment
+    addresses: list[str]
+    opened: list[Address]
+    closed: list[str]
+    only_agents: bool = False
 
 
 def run(config: Config, place: WorkerPlace, *, verbose: bool) -> int:
@@ -83,12 +111,24 @@ class WorkerProcess(GatewayProcess):
     def __init__(self, config: Config, place: WorkerPlace, *, verbose: bool) -> None:
         self._place = place
         self._link = SupervisorLink(receive=self._receive, lost=self._supervisor_ended)
+        self._agents = SupervisorAgents(place.number, place.added, send=self._link.send)
+        self._applying: asyncio.Task[None] | None = None
         super().__init__(config, config_path=None, verbose=verbose)
         self._life = self._log.events.debug
         self._page_share: PageShare | None = None
         self.page.sources = self._page_sources
         if not place.assignment.tied:
             self._state.origins.announce = self._announce_states
+
+    @staticmethod
+    def open_source(
+        config: Config, path: str | None, *, adapt: Callable[[Config], Config] = lambda config: config
+    ) -> ConfigSource:
+        """The supervisor has the file, and the agents of the API."""
+        return ConfigSource(config, ConfigFile(path, adapt=adapt), StoredAgents(None))
+
+    def _agent_changes(self) -> AgentChanges:
+        return self._agents
 
     async def serve(self) -> int:
         await self._link.open(self._place.channel)
@@ -158,8 +198,10 @@ class WorkerProcess(GatewayProcess):
     def _receive(self, message: Message) -> None:
         match message:
             case NewConfig(pickled):
-                self._apply(pickle.loads(pickled))  # noqa: S301 - only the supervisor sends one
-                self._link.send(Applied())
+                update = pickle.loads(pickled)  # noqa: S301 - only the supervisor sends one
+                sockets = receive_sockets(self._place.descriptors, len(update.opened))
+                bound = list(map(BoundSocket, update.opened, sockets))
+                self._applying = asyncio.create_task(self._adopt(update, bound, after=self._applying))
             case Stop(now):
                 if now and self._listening is not None:
                     self._listening.skip_drain()
@@ -168,8 +210,28 @@ class WorkerProcess(GatewayProcess):
                 self._collected_admin.receive(message)
             case StateMade(hashes, provider, account):
                 self._state.origins.learn(hashes, (provider, account))
-            case Ready() | Failed() | Applied():
+            case AgentChanged():
+                self._agents.receive(message)
+            case Ready() | Failed() | Applied() | ChangeAgent():
                 pass  # from workers only
+
+    async def _adopt(
+        self, update: ConfigUpdate, opened: list[BoundSocket], *, after: asyncio.Task[None] | None
+    ) -> None:
+        if after is not None:
+            await after
+        self._source.use(update.joined)
+        self._agents.added = update.joined.added
+        workers = self._collected_admin.workers
+        workers.assignment, workers.addresses = update.assignment, update.addresses
+        (self._apply_agents if update.only_agents else self._apply)(update.joined.config)
+        listeners = self._listeners()
+        closed = [
+            each for path, each in agent_sockets(self._serving().sockets).items() if path in update.closed
+        ]
+        await listeners.adopt(opened)
+        listeners.close(closed)
+        self._link.send(Applied())
 
     def _announce_states(self, hashes: tuple[int, ...], origin: Origin) -> None:
         self._link.send(StateMade(hashes, *origin))

@@ -1,0 +1,125 @@
+"""Another config for running workers: the supervisor binds and closes the sockets of agents, and
+sends each worker its share. A change is made as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+
+from modelplex.config.api_agents import JoinedAgents
+from modelplex.config.workers import extended, reload_conflict
+from modelplex.core.errors import Conflict, GatewayFault, ModelplexError
+from modelplex.server.address import ListenError
+from modelplex.server.config_source import ConfigSource
+from modelplex.server.stored_agents import StoredAgents
+from modelplex.server.workers.child import Child
+from modelplex.server.workers.messages import AgentChanged, ChangeAgent, NewConfig
+from modelplex.server.workers.sockets import HeldSockets, SocketShare
+from modelplex.server.workers.supervisor_log import SupervisorLog
+from modelplex.server.workers.worker import ConfigUpdate
+
+
+class ReloadConflict(Exception):
+    """Running workers cannot adopt a config."""
+
+
+class WorkerChanges:
+    """Its methods block, for milliseconds: the supervisor serves nothing."""
+
+    def __init__(
+        self, source: ConfigSource, sockets: HeldSockets, children: Sequence[Child], log: SupervisorLog
+    ) -> None:
+        self._source = source
+        self._sockets = sockets
+        self._children = children
+        self._log = log
+
+    def __repr__(self) -> str:
+        return f"<WorkerChanges of {self._source!r}>"
+
+    def reload(self) -> bool:
+        """Load the file again. Returns whether another config was sent."""
+        joined = self._source.load(events=self._log)
+        if joined is None:
+            return False
+        try:
+            self._use(joined)
+        except ReloadConflict as error:
+            self._log.error("reload refused, it needs a restart", reason=str(error))
+        except ListenError as error:
+            self._log.error("reload refused, the old config stays", faults=[error.sentence])
+        else:
+            return True
+        return False
+
+    def change(self, asked: ChangeAgent) -> tuple[AgentChanged, bool]:
+        """Add or remove an agent of the API. Returns the answer, and whether another config was
+        sent.
+        """
+        source = self._source
+        try:
+            change = source.delete(asked.name) if asked.body is None else source.put(asked.name, asked.body)
+            if change.joined is not None:
+                self._use(change.joined, change.stored)
+        except ModelplexError as error:
+            return _refusal(asked, error), False
+        except ReloadConflict as error:
+            return _refusal(
+                asked, Conflict(f"Not while the workers run: {error}.", code="agent_split")
+            ), False
+        except ListenError as error:
+            return _refusal(asked, Conflict(error.sentence, code="agent_socket_unusable")), False
+        except OSError as error:
+            sentence = f"The agent cannot be kept in {source.stored.path}: {error.strerror}."
+            return _refusal(asked, GatewayFault(sentence, code="agents_not_stored")), False
+        return AgentChanged(asked.id, change.outcome), change.joined is not None
+
+    def _use(self, joined: JoinedAgents, stored: StoredAgents | None = None) -> None:
+        """Raises ReloadConflict, ListenError, and OSError where agents cannot be kept; then nothing
+        changes.
+        """
+        config = joined.config
+        assignment = extended(self._sockets.assignment, config)
+        if reason := reload_conflict(assignment, config):
+            raise ReloadConflict(reason)
+        update = self._sockets.update(config)
+        for _ in update.claim():
+            pass
+        try:
+            if stored is not None:
+                stored.save()
+        except BaseException:
+            update.discard()
+            raise
+        self._source.use(joined, stored)
+        self._log.configure(config)
+        for fault in update.publish():
+            self._log.error(fault.sentence)
+        shares = self._sockets.adopt(update, assignment)
+        for child in self._children:
+            self._send(child, joined, shares[child.number], only_agents=stored is not None)
+
+    def _send(self, child: Child, joined: JoinedAgents, share: SocketShare, *, only_agents: bool) -> None:
+        """A worker that is started again begins with what is now."""
+        if child.channel is None:
+            return
+        try:
+            child.channel.send_sockets([each.socket for each in share.opened])
+        except OSError:
+            child.failure = "it did not take new sockets"
+            child.kill()
+            return
+        update = ConfigUpdate(
+            joined,
+            self._sockets.assignment,
+            self._sockets.addresses,
+            opened=[each.address for each in share.opened],
+            closed=share.closed,
+            only_agents=only_agents,
+        )
+        child.send(NewConfig(pickle.dumps(update)))
+
+
+def _refusal(asked: ChangeAgent, error: ModelplexError) -> AgentChanged:
+    return AgentChanged(asked.id, None, error.status, error.code or error.type, error.message)
