@@ -69,6 +69,62 @@ async def test_what_agents_send_passes_a_service_that_refuses_members(
             assert lost >= set(STRICT[name].quirks.refuses) & set(FULL_CHAT)
 
 
+ALTERNATE = "Conversation roles must alternate user/assistant/user/assistant/..."
+"""Chat templates of Gemma and Mistral: docs/decisions/0041-lowered-rather-than-refused.md."""
+IN_A_ROW: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "system", "content": "s"}, *WORDS, *WORDS]}),
+    "codex": ("/v1/responses", {"instructions": "s", "input": [*WORDS, *WORDS, {"role": "developer", "content": "d"}]}),
+    "claude code": ("/v1/messages", {"max_tokens": 9, "system": "s", "messages": [*WORDS, *WORDS]}),
+    "gemini": ("/v1beta/models/m:generateContent", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}] * 2}),
+    "ollama": ("/api/chat", {"stream": False, "messages": [*WORDS, *WORDS]}),
+}  # fmt: skip
+
+
+def alternating(seen: Scripted) -> Act:
+    """Answers as a server does whose template raises for two messages of one role in a row."""
+
+    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        roles = [each["role"] for each in seen.seen[-1].json["messages"]]
+        turns = roles[1:] if roles[0] == "system" else roles
+        is_good = all(role == ("user", "assistant")[n % 2] for n, role in enumerate(turns))
+        error = {"error": {"code": 500, "message": f"Jinja Exception: {ALTERNATE}", "type": "server_error"}}
+        await (answer(chat_answer("ok")) if is_good else answer(error, status=500))(reader, writer)
+
+    return act
+
+
+@pytest.mark.parametrize("client", IN_A_ROW)
+@pytest.mark.parametrize("name", ["vllm", "llamacpp", "openai"])
+async def test_a_template_that_wants_alternating_roles_gets_them(
+    name: str, client: str, tmp_path: Path
+) -> None:
+    path, body = IN_A_ROW[client]
+    async with provider() as up:
+        up.scripts.append(alternating(up))
+        async with gateway(one(up.url, type=name, api_key="k", lacks=["responses"]), folder=tmp_path) as gw:
+            first = await gw.ask("POST", path, {"model": "m", **body})
+            tries = len(up.seen)
+            then = await gw.ask("POST", path, {"model": "m", **body})
+        assert (first.status, then.status) == (200, 200), first.body
+        assert "move=" in then.headers["x-modelplex-changes"]
+        assert tries <= 2
+        assert len(up.seen) == tries + 1, "it is remembered"
+
+
+async def test_groq_gets_no_names_and_one_choice(tmp_path: Path) -> None:
+    """https://console.groq.com/docs/openai (2026-12-01): both "will result in a 400 error"."""
+    named = [{"role": "user", "content": "Hi", "name": "zoe"}]
+    async with (
+        provider(answer(chat_answer("ok"))) as up,
+        gateway(one(up.url, type="groq", api_key="k"), folder=tmp_path) as gw,
+    ):
+        got = await gw.ask("POST", "/v1/chat/completions", {"model": "m", "messages": named, "n": 1})
+        assert (got.status, up.seen[0].json["messages"]) == (200, WORDS)
+        assert got.headers["x-modelplex-changes"] == "drop=messages[0].name"
+        two = await gw.ask("POST", "/v1/chat/completions", {"model": "m", "messages": WORDS, "n": 2})
+        assert (two.status, two.json["error"]["param"], len(up.seen)) == (400, "n", 1)
+
+
 @pytest.mark.parametrize("name", STRICT)
 def test_what_a_service_refuses_has_a_source(name: str) -> None:
     assert STRICT[name].refusals

@@ -551,6 +551,9 @@ class Quirks(msgspec.Struct, frozen=True):
     output_limit     the field that carries the output limit (OpenAI forms)
     system_role      the role of leading instructions
     system_messages  where it takes system messages: "anywhere", or one, "first"
+    roles            of messages in a row: "any", or user and assistant "alternate"
+    message_names    accepts `name` on messages
+    one_choice       refuses `n` above 1
     developer_role   knows the role `developer`; `system` is sent in its place elsewhere
     effort           the field of reasoning effort: "reasoning_effort", "reasoning" (an object),
                      "thinking" or "" for none
@@ -579,6 +582,9 @@ class Quirks(msgspec.Struct, frozen=True):
     output_limit: str = "max_completion_tokens"
     system_role: Literal["system", "developer"] = "system"
     system_messages: Literal["anywhere", "first"] = "anywhere"
+    roles: Literal["any", "alternate"] = "any"
+    message_names: bool = True
+    one_choice: bool = False
     developer_role: bool = False
     effort: str = "reasoning_effort"
     reasoning_back: str = ""

@@ -10,7 +10,7 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError
 from modelplex.core.request import Attempt
-from modelplex.dialects.core.refused_parameters import SYSTEM_FIRST, Refusal, refused_parameters
+from modelplex.dialects.core.refused_parameters import TEMPLATE_RULES, Refusal, refused_parameters
 
 REMEMBERED_S = 3600.0
 """Seconds for which it is remembered; after them a request may fail once and is asked again."""
@@ -26,8 +26,8 @@ class RefusedParameters:
 
     def __init__(self) -> None:
         self._refusals: dict[_Key, dict[Refusal, float]] = {}
-        self._strict: dict[_Key, float] = {}
-        """Models that take one system message, at the beginning."""
+        self._strict: dict[_Key, dict[tuple[str, str], float]] = {}
+        """Quirks of models by name and value, which their chat templates told."""
 
     def __repr__(self) -> str:
         return f"<RefusedParameters {len(self._refusals)} models, {len(self._strict)} strict>"
@@ -37,9 +37,10 @@ class RefusedParameters:
         would send something else.
         """
         key = _key(attempt, caller)
-        if attempt.quirks.system_messages != "first" and SYSTEM_FIRST.search(error.message):
-            _make_room(self._strict)
-            self._strict[key] = now + REMEMBERED_S
+        if told := _told(error.message, attempt):
+            if key not in self._strict:
+                _make_room(self._strict)
+            self._strict[key] = self._strict.get(key, {}) | dict.fromkeys(told, now + REMEMBERED_S)
             return True
         found = refused_parameters(error, body)
         if found:
@@ -60,16 +61,31 @@ class RefusedParameters:
 
     def adapted(self, attempt: Attempt, *, caller: str, now: float) -> Attempt:
         """The attempt with the quirks that were found out."""
-        if not self._strict or now >= self._strict.get(_key(attempt, caller), 0.0):
+        if not self._strict or (told := self._strict.get(_key(attempt, caller))) is None:
             return attempt
-        quirks = msgspec.structs.replace(attempt.quirks, system_messages="first")
-        return msgspec.structs.replace(attempt, quirks=quirks)
+        found = {name: value for (name, value), until in told.items() if now < until}
+        if not found:
+            return attempt
+        return msgspec.structs.replace(attempt, quirks=msgspec.structs.replace(attempt.quirks, **found))
+
+
+def _told(message: str, attempt: Attempt) -> dict[tuple[str, str], None]:
+    """The quirks that a chat template tells and that the attempt did not have."""
+    return {
+        (name, value): None
+        for said, rule in TEMPLATE_RULES.items()
+        if said.search(message)
+        for name, value in rule.items()
+        if getattr(attempt.quirks, name) != value
+    }
 
 
 def _key(attempt: Attempt, caller: str) -> _Key:
     return caller, attempt.provider, attempt.model, attempt.endpoint
 
 
-def _make_room(remembered: dict[_Key, float] | dict[_Key, dict[Refusal, float]]) -> None:
+def _make_room(
+    remembered: dict[_Key, dict[tuple[str, str], float]] | dict[_Key, dict[Refusal, float]],
+) -> None:
     if len(remembered) >= MAX_REMEMBERED:
         remembered.clear()

@@ -11,7 +11,7 @@ import pytest
 from modelplex.core.errors import BadRequest, UpstreamBroken, UpstreamReply
 from modelplex.core.request import Change
 from modelplex.dialects.core.refused_parameters import (
-    SYSTEM_FIRST,
+    TEMPLATE_RULES,
     Refusal,
     may_take_out,
     refused_parameters,
@@ -94,10 +94,20 @@ def test_a_body_without_what_is_refused() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_strict_template_is_recognised(status: int) -> None:
-    body = {"error": {"code": status, "message": "Jinja Exception: System message must be at the beginning."}}
+@pytest.mark.parametrize(
+    ("message", "quirk"),
+    [
+        ("Jinja Exception: System message must be at the beginning.", "system_messages"),
+        ("Conversation roles must alternate user/assistant/user/assistant/...", "roles"),
+        ("After the optional system message, conversation roles must alternate", "roles"),
+    ],
+)
+def test_a_strict_template_is_recognised(status: int, message: str, quirk: str) -> None:
+    body = {"error": {"code": status, "message": message}}
     error = provider_dialect("openai_chat").read_error(status, {}, json.dumps(body).encode())
-    assert SYSTEM_FIRST.search(error.message)
+    assert quirk in {
+        name for said, rule in TEMPLATE_RULES.items() if said.search(error.message) for name in rule
+    }
 
 
 @pytest.mark.parametrize(

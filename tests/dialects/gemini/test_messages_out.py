@@ -197,7 +197,6 @@ def test_later_instructions_become_a_note_and_the_opening_is_the_users() -> None
 @pytest.mark.parametrize(
     ("part", "error"),
     [
-        (ImagePart(UrlReference("https://e.org")), Unsupported),
         (DocumentPart(FileReference("f")), Unsupported),
         (AudioPart("", "", id="a"), Unsupported),
         (ForeignPart("toy", "x", msgspec.Raw(b"{}")), Unsupported),

@@ -15,6 +15,7 @@ from modelplex.core.request import (
     DocumentPart,
     Effort,
     EmbeddingRequest,
+    FileReference,
     ForeignPart,
     ImagePart,
     Message,
@@ -175,8 +176,7 @@ def test_another_providers_sealed_state_never_leaves_for_this_one() -> None:
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        (ImagePart(UrlReference("https://example.com/a.png")), "address"),
-        (DocumentPart(UrlReference("https://example.com/a.pdf")), "address"),
+        (DocumentPart(FileReference("file-1")), "kept elsewhere"),
         (ForeignPart("anthropic_messages", "search_result", msgspec.Raw(b"{}")), "no form"),
         (AudioPart("", "wav", id="audio_1"), "kept at another"),
     ],
@@ -187,6 +187,22 @@ def test_what_cannot_be_said_is_refused_by_its_place(part: Any, told: str) -> No
     with pytest.raises(Unsupported, match=told) as refused:
         sent(call)
     assert refused.value.param == "messages[0].content[1]"
+
+
+@pytest.mark.parametrize(
+    ("part", "sent_as"),
+    [
+        (ImagePart(UrlReference("https://e.org/a.png?x=1")), {"mimeType": "image/png"}),
+        (ImagePart(UrlReference("https://e.org/a")), {}),
+        (DocumentPart(UrlReference("https://e.org/A.PDF")), {"mimeType": "application/pdf"}),
+    ],
+)
+def test_an_address_is_sent_to_be_fetched(part: Any, sent_as: dict[str, str]) -> None:
+    """The policy refuses it of sealed callers before."""
+    message = Message("user", (TextPart("x"), part), path="messages[0]")
+    body, written = sent(with_places(ChatRequest(dialect="openai_chat", model="m", messages=(message,))))
+    assert body["contents"][0]["parts"][1] == {"fileData": {"fileUri": part.source.url, **sent_as}}
+    assert written.changes == ()
 
 
 def test_calls_and_results_that_do_not_match_are_refused_by_their_ids() -> None:

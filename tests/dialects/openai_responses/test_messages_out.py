@@ -195,7 +195,7 @@ def test_a_files_name_goes_where_there_is_a_place_for_it() -> None:
     by_address = DocumentPart(UrlReference("https://e.org/a"), filename="n", context="c")
     (message,), changes = items(user(by_address, DocumentPart(PNG)))
     assert message["content"][0] == {"type": "input_file", "file_url": "https://e.org/a"}
-    assert message["content"][1]["filename"] == "document.pdf"
+    assert message["content"][1]["filename"] == "document.png"
     assert changes == [
         ("drop", "messages[0].content[0].filename"),
         ("drop", "messages[0].content[0].context"),

@@ -38,6 +38,7 @@ from modelplex.dialects.anthropic.messages_out import DIALECT, STATE_FORMAT
 from modelplex.dialects.anthropic.tool_call_ids import given_id
 from modelplex.dialects.core.envelope import MARK, unwrap
 from modelplex.dialects.core.json import ABSENT, is_given
+from modelplex.dialects.core.media import media_type_of
 from modelplex.dialects.core.members import decode_each, decode_member, decode_open
 
 SUMMARIES = frozenset({"openai-responses-v1"})
@@ -359,7 +360,8 @@ def _read_source(source: _Source, path: str) -> Source:
     match source.type:
         case "base64":
             media_type = _needed(source.media_type, place, "media_type")
-            return InlineData(media_type, _needed(source.data, place, "data"))
+            data = _needed(source.data, place, "data")
+            return InlineData(media_type_of(media_type, data), data)
         case "url":
             url = _needed(source.url, place, "url")
             if not url[:8].lower().startswith(("http://", "https://")):

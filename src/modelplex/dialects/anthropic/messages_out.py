@@ -62,7 +62,7 @@ from modelplex.dialects.anthropic.blocks import (
 )
 from modelplex.dialects.core.call_arguments import as_object
 from modelplex.dialects.core.losses import Losses
-from modelplex.dialects.core.media import decode_text
+from modelplex.dialects.core.media import decode_text, media_type_of
 from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.core.turns import OPENING, SYSTEM_NOTE, Turn, TurnWriter
 
@@ -367,7 +367,7 @@ class AnthropicMessageWriter(TurnWriter[Block]):
         source = part.source
         match source:
             case InlineData(media_type=media_type, data=data):
-                kind = "image/jpeg" if media_type == "image/jpg" else media_type
+                kind = media_type_of(media_type, data)
                 if kind not in IMAGE_TYPES:
                     raise Unsupported(
                         f"An image may be JPEG, PNG, GIF or WebP here, not {media_type}.", param=str(part.at)

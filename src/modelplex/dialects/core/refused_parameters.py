@@ -36,8 +36,18 @@ provider runs.
 """
 CONTAINERS = frozenset({"text", "outputconfig", "generationconfig", "options"})
 """Of these a member may be taken out, unless its own name is in MEANING."""
-SYSTEM_FIRST = re.compile(r"system message must be (?:at the beginning|the first)", re.IGNORECASE)
-"""Said by strict chat templates, with 400 or 500 (`system_messages.py`)."""
+TEMPLATE_RULES: Mapping[re.Pattern[str], Mapping[str, str]] = {
+    re.compile(r"system message must be (?:at the beginning|the first)", re.IGNORECASE): {
+        "system_messages": "first"
+    },
+    re.compile(r"roles must alternate", re.IGNORECASE): {
+        "system_messages": "first",
+        "roles": "alternate",
+    },
+}
+"""The quirks that strict chat templates tell, with 400 or 500 (`system_messages.py`,
+`alternating_roles.py`).
+"""
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 

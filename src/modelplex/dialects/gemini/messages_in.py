@@ -35,6 +35,7 @@ from modelplex.core.request import (
     UrlReference,
 )
 from modelplex.dialects.core.json import ABSENT, is_given
+from modelplex.dialects.core.media import media_type_of
 from modelplex.dialects.core.members import decode_member
 from modelplex.dialects.core.pending_calls import PendingCalls
 from modelplex.dialects.core.tool_results import joined_results
@@ -397,14 +398,15 @@ def _inline(blob_raw: msgspec.Raw, whole: msgspec.Raw, at: Place, extra: Mapping
     extra = _below(whole, "inlineData", inner, extra)
     at = _named(at, whole, _BLOB)
     data = standard(blob.data)
-    kind, _, subtype = blob.mime_type.partition("/")
+    mime_type = media_type_of(blob.mime_type, data, filename=blob.display_name)
+    kind, _, subtype = mime_type.partition("/")
     if kind == "image":
-        return ImagePart(InlineData(blob.mime_type, data), at=at, extra=extra)
+        return ImagePart(InlineData(mime_type, data), at=at, extra=extra)
     if kind == "audio":
-        return AudioPart(data, AUDIO.get(blob.mime_type, subtype), at=at, extra=extra)
+        return AudioPart(data, AUDIO.get(mime_type, subtype), at=at, extra=extra)
     if kind == "video":
         return ForeignPart(DIALECT, blob.mime_type, whole, at=at)
-    return DocumentPart(InlineData(blob.mime_type, data), filename=blob.display_name, at=at, extra=extra)
+    return DocumentPart(InlineData(mime_type, data), filename=blob.display_name, at=at, extra=extra)
 
 
 def _file(file_raw: msgspec.Raw, whole: msgspec.Raw, at: Place, extra: Mapping[str, msgspec.Raw]) -> Part:

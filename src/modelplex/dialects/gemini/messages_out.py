@@ -44,7 +44,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.call_arguments import as_object
 from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.losses import Losses
-from modelplex.dialects.core.media import decode_text, document_text, search_text
+from modelplex.dialects.core.media import decode_text, document_text, search_text, type_of_name
 from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.core.turns import OPENING, SYSTEM_NOTE, TurnWriter
 from modelplex.dialects.gemini.json import DIALECT, ON_ITS_OWN, ON_TEXT, STATE_FORMAT
@@ -66,8 +66,9 @@ class GeminiBlob(msgspec.Struct, frozen=True, rename="camel"):
     data: str
 
 
-class GeminiFile(msgspec.Struct, frozen=True, rename="camel"):
+class GeminiFile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     file_uri: str
+    mime_type: str | None = None
 
 
 class FunctionCall(msgspec.Struct, frozen=True):
@@ -289,14 +290,14 @@ class GeminiContentWriter(TurnWriter[AnyPart]):
     # --- single parts
 
     def _reference(self, source: UrlReference | FileReference, part: Part) -> SentPart:
-        """An address that a client of this dialect asks to be fetched; in no other dialect does a
-        client ask Google for that.
+        """An address, which Google fetches: "any publicly accessible URL"
+        (https://ai.google.dev/gemini-api/docs/generate-content/file-input-methods, 2026-12-01). The
+        policy refuses it of sealed callers before.
         """
-        if isinstance(source, UrlReference) and self._losses.native:
-            return SentPart(file_data=GeminiFile(source.url))
-        is_url = isinstance(source, UrlReference)
-        what = "an address that is to be fetched" if is_url else "a file kept elsewhere"
-        raise Unsupported(f"Gemini is sent data, not {what}.", param=str(part.at))
+        if isinstance(source, UrlReference):
+            kind = None if self._losses.native else type_of_name(source.url)
+            return SentPart(file_data=GeminiFile(source.url, kind))
+        raise Unsupported("Gemini is sent data, not a file kept elsewhere.", param=str(part.at))
 
     def _image(self, part: ImagePart) -> SentPart:
         if isinstance(part.source, InlineData):

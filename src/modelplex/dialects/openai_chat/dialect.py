@@ -137,6 +137,16 @@ def drop_refused(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     return Amendment(dict.fromkeys(refused), changes)
 
 
+def needs_hub(raw_request: RawRequest, attempt: Attempt) -> bool:
+    """Whether messages may have to be joined for a template, or several choices are asked of a
+    service that gives one.
+    """
+    if attempt.quirks.roles == "alternate":
+        return True
+    choices = raw_request.fields.get("n")
+    return attempt.quirks.one_choice and choices is not None and bytes(choices) not in {b"1", b"null"}
+
+
 def _in_stream_error(error: ModelplexError, request_id: str) -> bytes:
     return sse.event(write_error(error, request_id=request_id)[1])
 
@@ -152,6 +162,7 @@ CHAT = Dialect(
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="at_own_address"),
     usage_on_request=True,
     amend=amend,
+    needs_hub=needs_hub,
     opaque_members=(b'"reasoning_details"', b'"thought_signature"'),
     stored_members=(b'"file_id"', b'"audio"'),
     client=ClientDialect(read_call=read_call, write_response=write_response, writer=ChatWriter),

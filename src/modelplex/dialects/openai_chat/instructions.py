@@ -1,5 +1,5 @@
 """Instructions of a body that passes, as its service takes them: one system message at the
-beginning (`core/system_messages.py`), and no role `developer` where it has none.
+beginning (`core/system_messages.py`), no role `developer` and no `name` where it has none.
 
 Of other messages every byte stays.
 """
@@ -18,7 +18,8 @@ from modelplex.dialects.core.turns import INSTRUCTIONS, SYSTEM_NOTE
 
 NO_DEVELOPER = "this service has no role 'developer'"
 """The reason in reports."""
-_DEVELOPER, _SYSTEM, _ROLE = b'"developer"', b'"system"', b'"role"'
+NO_NAMES = "this service takes no names of messages"
+_DEVELOPER, _SYSTEM, _ROLE, _NAME = b'"developer"', b'"system"', b'"role"', b'"name"'
 _decode = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
@@ -41,6 +42,9 @@ def amended_instructions(
                 if roles[n] == "developer":
                     message["role"] = msgspec.Raw(_SYSTEM)
                     changes.append(Change("lower", f"messages[{n}].role", NO_DEVELOPER))
+        if not quirks.message_names:
+            named = [n for n, message in enumerate(messages) if message.pop("name", None) is not None]
+            changes += [Change("drop", f"messages[{n}].name", NO_NAMES) for n in named]
         if quirks.system_messages == "first":
             messages = _with_system_first(messages, roles, changes)
     except MALFORMED:
@@ -53,6 +57,8 @@ def _may_differ(body: bytes, quirks: Quirks) -> bool:
     escaped, so that the marks are in no text.
     """
     if not quirks.developer_role and holds_any(body, (_DEVELOPER,)):
+        return True
+    if not quirks.message_names and holds_any(body, (_NAME,)):
         return True
     if quirks.system_messages == "anywhere":
         return False

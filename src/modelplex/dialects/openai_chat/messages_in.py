@@ -35,6 +35,7 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.core.envelope import unwrap
 from modelplex.dialects.core.json import ABSENT, is_given
+from modelplex.dialects.core.media import media_type_of
 from modelplex.dialects.core.members import decode_each, decode_open
 from modelplex.dialects.core.tool_results import joined_results
 from modelplex.dialects.openai_chat.passthrough import GEMINI, google_signature
@@ -394,10 +395,8 @@ def _read_file(part: _Part, path: str, n: int, extra: Mapping[str, msgspec.Raw])
         source = FileReference(file.file_id)
     elif file.file_data is None:
         raise BadRequest(f"'{place}.file' has neither `file_data` nor `file_id`.", param=f"{place}.file")
-    elif is_url(file.file_data):
-        source = read_url(file.file_data, path=f"{place}.file.file_data")
     else:
-        source = InlineData("application/pdf", file.file_data)
+        source = read_file(file.file_data, file.filename, path=f"{place}.file.file_data")
     return DocumentPart(source, filename=file.filename, cache=cache, at=place, extra=extra)
 
 
@@ -425,6 +424,19 @@ def is_url(text: str) -> bool:
     return text[:8].lower().startswith(_SCHEMES)
 
 
+def read_file(data: str, filename: str | None, *, path: str) -> InlineData | UrlReference:
+    """A file by its address, as a `data:` URL, or as bare base64, which is a PDF where neither its
+    name nor its bytes tell something else.
+    """
+    if not is_url(data):
+        kind = media_type_of("", data, filename=filename)
+        return InlineData("application/pdf" if kind == "application/octet-stream" else kind, data)
+    source = read_url(data, path=path)
+    if isinstance(source, UrlReference):
+        return source
+    return InlineData(media_type_of(source.media_type, source.data, filename=filename), source.data)
+
+
 def read_url(url: str, *, path: str) -> InlineData | UrlReference:
     """An address, or the bytes that a `data:` URL holds (RFC 2397). Schemes are of either case."""
     if url[:8].lower().startswith(_SCHEMES[1:]):
@@ -436,7 +448,7 @@ def read_url(url: str, *, path: str) -> InlineData | UrlReference:
     media_type, *options = head[5:].split(";")
     media_type = media_type or "text/plain"
     if "base64" in options:
-        return InlineData(media_type, data)
+        return InlineData(media_type_of(media_type, data), data)
     from base64 import b64encode
     from urllib.parse import unquote_to_bytes
 

@@ -29,6 +29,7 @@ from modelplex.core.request import (
     ReasoningPart,
     RefusalPart,
     SearchResultPart,
+    Source,
     TextPart,
     ToolCallPart,
     ToolReferencePart,
@@ -38,13 +39,21 @@ from modelplex.core.request import (
 from modelplex.dialects.core.cache_breakpoints import MEMBER, breakpoint_of
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
-from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
+from modelplex.dialects.core.media import (
+    ERROR_MARK,
+    data_url,
+    decode_text,
+    document_text,
+    file_name,
+    search_text,
+)
 from modelplex.dialects.openai_chat.call_ids import sent_id
-from modelplex.dialects.openai_chat.instructions import NO_DEVELOPER
+from modelplex.dialects.openai_chat.instructions import NO_DEVELOPER, NO_NAMES
 from modelplex.dialects.openai_chat.passthrough import GEMINI
 
 DIALECT = "openai_chat"
 _PLAIN = {"type", "text"}
+_MOVED = "a tool's message holds text only: the {} follows in a user message"
 
 _Written = dict[str, Any]
 _AnyPart = _Written | msgspec.Raw
@@ -56,6 +65,7 @@ class _ChatLosses(Losses):
         "cache": "this service takes no cache markers",
         "citations": "citations cannot be asked for here",
         "context": "a file has no context here",
+        "name": NO_NAMES,
         "namespace": "this dialect has no namespaces",
         "phase": "this dialect has no phases",
         "state": "sealed state is of use to its maker alone",
@@ -135,7 +145,7 @@ class ChatMessageWriter:
         members = self._losses.members(message)
         if not members:
             return
-        if "name" in members:
+        if "name" in members and self._quirks.message_names:
             written["name"] = members.pop("name")
         for name, value in self._losses.take_extra(members).items():
             written.setdefault(name, value)
@@ -281,16 +291,14 @@ class ChatMessageWriter:
         moved = 0
         for part in result.parts:
             match part:
-                case ImagePart() | DocumentPart(source=InlineData() | UrlReference() | FileReference()):
+                case ImagePart() | DocumentPart(source=InlineData() | UrlReference() | FileReference()) if (
+                    not _is_text(part.source, native=self._own)
+                ):
                     moved += 1
                     kind = "image" if isinstance(part, ImagePart) else "file"
                     texts.append({"type": "text", "text": f"[{kind} {moved} of call {result.id} follows]"})
                     self._moved += self._parts((part,))
-                    self._losses.report(
-                        "move",
-                        part.at,
-                        f"a tool's message holds text only: the {kind} follows in a user message",
-                    )
+                    self._losses.report("move", part.at, _MOVED.format(kind))
                 case TextPart() | SearchResultPart() | DocumentPart():
                     texts += [each for each in self._parts((part,)) if isinstance(each, dict)]
                 case _:
@@ -327,6 +335,8 @@ class ChatMessageWriter:
                 written = {"type": "image_url", "image_url": _image(part, members)}
             case DocumentPart(source=PlainText(text=text)):
                 written = {"type": "text", "text": document_text(text, members)}
+            case DocumentPart(source=InlineData() as source) if _is_text(source, native=self._own):
+                written = {"type": "text", "text": document_text(decode_text(source, part.at), members)}
             case DocumentPart():
                 written = {"type": "file", "file": _file(part, members, native=self._own)}
             case SearchResultPart():
@@ -362,6 +372,13 @@ class ChatMessageWriter:
         return written
 
 
+def _is_text(source: Source | PlainText, *, native: bool) -> bool:
+    """Chat takes files that are PDF; of others its client sends the text
+    (https://developers.openai.com/api/docs/guides/file-inputs?api-mode=responses, 2026-12-01).
+    """
+    return not native and isinstance(source, InlineData) and source.media_type.startswith("text/")
+
+
 def _image(image: ImagePart, members: dict[str, Any]) -> _Written:
     source = image.source
     if isinstance(source, FileReference):
@@ -379,8 +396,7 @@ def _file(document: DocumentPart, members: dict[str, Any], *, native: bool) -> _
     filename: str | None = members.pop("filename", None)
     match source:
         case InlineData():
-            name = filename or members.pop("title", None) or "document.pdf"
-            return {"filename": name, "file_data": data_url(source)}
+            return {"filename": filename or file_name(source, members), "file_data": data_url(source)}
         case FileReference() if native:
             return {"file_id": source.id, **({} if filename is None else {"filename": filename})}
         case FileReference():

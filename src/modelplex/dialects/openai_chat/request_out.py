@@ -31,7 +31,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.effort import effort_of
 from modelplex.dialects.core.freeform_tools import LEAVES, NO_PARAMETERS, WRAPPED, WRAPS, description_of
 from modelplex.dialects.core.json import encode
-from modelplex.dialects.core.ledger import Ledger
+from modelplex.dialects.core.ledger import Ledger, check_one_choice
 from modelplex.dialects.core.tool_names import ToolAliases
 from modelplex.dialects.core.tool_schemas import plain_parameters
 from modelplex.dialects.openai_chat.fields import FIELDS, write_user
@@ -73,6 +73,8 @@ class _RequestWriter:
         call, body, ledger = self.call, self.body, self.ledger
         if not self.own:
             check_pairs(call.messages)
+        if self.quirks.one_choice:
+            check_one_choice(ledger)
         body["model"] = self.attempt.model
         if self.wraps:
             self.free |= {self.name_of(name, path="messages") for name in called_freely(call)}

@@ -192,7 +192,11 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
 
 
 def needs_hub(raw_request: RawRequest, attempt: Attempt) -> bool:
-    """Whether the body ends with a trigger of a compaction that this provider does not have."""
+    """Whether messages may have to be joined for a template, or the body ends with a trigger of a
+    compaction that this provider does not have.
+    """
+    if attempt.quirks.roles == "alternate":
+        return True
     return not attempt.quirks.compacts and holds_any(raw_request.body, (_TRIGGER,))
 
 

@@ -21,7 +21,6 @@ from modelplex.core.request import (
     FileReference,
     ForeignPart,
     ImagePart,
-    InlineData,
     Message,
     OpaqueState,
     Part,
@@ -39,7 +38,7 @@ from modelplex.dialects.core.json import ABSENT, MALFORMED, is_given
 from modelplex.dialects.core.members import convert_member, decode_member, decode_open
 from modelplex.dialects.core.system_messages import SUMMED_UP
 from modelplex.dialects.core.tool_results import joined_results
-from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, is_url, read_cache, read_url
+from modelplex.dialects.openai_chat.messages_in import ChatCacheControl, read_cache, read_file, read_url
 from modelplex.dialects.openai_responses.constants import (
     COMPACTED,
     DIALECT,
@@ -62,9 +61,6 @@ _PART = COMMON_NAMES | {"cache": "prompt_cache_breakpoint"}
 _CUSTOM_CALL = {"arguments": "input"}
 _ENCRYPTED_STATE = {"state": "encrypted_content"}
 """What the members of a part are called here, for Place."""
-_PLAIN_FILES = (".txt", ".md", ".csv", ".json", ".html", ".xml", ".log")
-"""Names of files whose bare base64 is text; any other is a PDF, the one kind that OpenAI documents.
-"""
 
 
 class _Kind(msgspec.Struct):
@@ -383,11 +379,8 @@ def _read_file(part: _Part, place: Place, extra: Mapping[str, msgspec.Raw]) -> P
         raise BadRequest(
             f"'{place}' has none of `file_data`, `file_url` and `file_id`.", param=f"{place}.file_data"
         )
-    elif is_url(part.file_data):
-        source = read_url(part.file_data, path=f"{place}.file_data")
     else:
-        is_plain = (part.filename or "").lower().endswith(_PLAIN_FILES)
-        source = InlineData("text/plain" if is_plain else "application/pdf", part.file_data)
+        source = read_file(part.file_data, part.filename, path=f"{place}.file_data")
     return DocumentPart(source, filename=part.filename, cache=_cache(part), at=place, extra=extra)
 
 

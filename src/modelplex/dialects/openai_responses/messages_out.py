@@ -40,7 +40,7 @@ from modelplex.core.request import (
 from modelplex.dialects.core.cache_breakpoints import MEMBER, breakpoint_of
 from modelplex.dialects.core.json import encode
 from modelplex.dialects.core.losses import Losses, ToolNaming
-from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, search_text
+from modelplex.dialects.core.media import ERROR_MARK, data_url, document_text, file_name, search_text
 from modelplex.dialects.core.tool_names import LONGEST, alias
 from modelplex.dialects.openai_responses.constants import ADDITIONAL_TOOLS, COMPACTED, DIALECT, STATE_FORMAT
 from modelplex.dialects.openai_responses.request_in import INSTRUCTIONS
@@ -371,8 +371,7 @@ class ResponsesItemWriter:
     def _file(self, document: DocumentPart, members: dict[str, Any]) -> _Written:
         source = document.source
         if isinstance(source, InlineData):
-            name = members.pop("filename", None) or members.pop("title", None) or "document.pdf"
-            return {"filename": name, "file_data": data_url(source)}
+            return {"filename": file_name(source, members), "file_data": data_url(source)}
         named = {"filename": members.pop("filename")} if self._own and "filename" in members else {}
         if isinstance(source, FileReference):
             self._check_file(document)
