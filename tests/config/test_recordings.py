@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from modelplex.config import provider_types
 from modelplex.config.recordings import ReplayPlan, missing_variables, with_recording
-from modelplex.config.settings import Config, ProviderConfig
+from modelplex.config.settings import Config, McpConfig, McpServer, ProviderConfig
 
 CONFIG = Config(
     providers=(ProviderConfig(name="up", type="openai", models=("m",)),), aliases={"*": ("up/m",)}
@@ -26,6 +28,16 @@ def test_nothing_but_the_recording_answers() -> None:
         "/srv",
     )
     assert found.aliases == {}
+
+
+def test_no_tool_server_is_started_but_for_live_tools() -> None:
+    server = McpServer(name="one", command="true")
+    config = msgspec.structs.replace(CONFIG, mcp=McpConfig(servers=(server,)))
+    recorded = with_recording(config, ReplayPlan(run="run-1")).mcp
+    assert (recorded.enabled, recorded.servers) == (True, ())
+    missed = with_recording(config, ReplayPlan(run="run-1", on_miss="live")).mcp
+    assert (missed.enabled, missed.servers) == (True, (server,))
+    assert with_recording(config, ReplayPlan(run="run-1", live_tools=True)).mcp == config.mcp
 
 
 def test_other_providers_stay_for_what_was_not_recorded() -> None:

@@ -101,7 +101,7 @@ async def test_names_that_would_be_equal_are_hidden_and_reported() -> None:
 async def test_the_plain_form_has_the_same_tools_and_results() -> None:
     harness = two_servers()
     caller = ScriptedClient().caller
-    plain = await harness.gateway.tool_list(caller)
+    plain = result(await harness.gateway.tool_list(caller))["tools"]
     assert [(each["name"], each["server"]) for each in plain] == [
         ("git__log", "git"),
         ("git__status", "git"),

@@ -171,7 +171,16 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
 
 
 REPLAY: Final = "replay"
-_OF_REPLAY: Final = ("run", "file", "on_miss", "timing", "folder", "volatile_members", "volatile_texts")
+_OF_REPLAY: Final = (
+    "run",
+    "file",
+    "on_miss",
+    "timing",
+    "live_tools",
+    "folder",
+    "volatile_members",
+    "volatile_texts",
+)
 
 
 def _check_replay(node: TomlNode, kind: str, members: Collection[str]) -> None:

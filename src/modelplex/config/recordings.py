@@ -24,12 +24,14 @@ class ReplayPlan(msgspec.Struct, frozen=True):
     file: str | None = None
     on_miss: OnMiss = "fail"
     timing: bool = False
+    live_tools: bool = False
     folder: str | None = None
 
 
 def with_recording(config: Config, plan: ReplayPlan) -> Config:
     """The config with the recording as its first provider, and as the only one unless a request
-    that was not recorded is to go to the others. Its limits, agents and policy stay.
+    that was not recorded is to go to the others. Its limits, agents and policy stay; of its tool
+    servers none is started but for live tools.
     """
     own = {each.name for each in config.providers if each.type != NAME}
     name = NAME
@@ -42,11 +44,16 @@ def with_recording(config: Config, plan: ReplayPlan) -> Config:
         file=plan.file,
         on_miss=plan.on_miss,
         timing=plan.timing,
+        live_tools=plan.live_tools,
         folder=plan.folder,
     )
     live = config.providers if plan.on_miss == "live" else ()
     aliases = config.aliases if live else {}
-    return with_demo(msgspec.structs.replace(config, providers=(recording, *live), aliases=aliases))
+    mcp = config.mcp
+    if not plan.live_tools:
+        servers = mcp.servers if live else ()
+        mcp = msgspec.structs.replace(mcp, enabled=True, servers=servers)
+    return with_demo(msgspec.structs.replace(config, providers=(recording, *live), aliases=aliases, mcp=mcp))
 
 
 def missing_variables(text: str, environ: Mapping[str, str], types: Iterable[TypeFacts]) -> dict[str, str]:

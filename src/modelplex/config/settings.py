@@ -226,6 +226,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     run, file  what it answers from: a run of the record store, or a recording
     on_miss    what becomes of a request that was not recorded: an error, another provider, the demo
     timing     streams take the time that they took
+    live_tools  calls of tools are made, and not answered from the recording
     folder     the program's working folder now, where it may be another than the recorded one
     volatile_members, volatile_texts  further rules of what differs between two runs: VolatileRules
     """
@@ -258,6 +259,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     file: str | None = None
     on_miss: OnMiss = "fail"
     timing: bool = False
+    live_tools: bool = False
     folder: str | None = None
     volatile_members: tuple[str, ...] = ()
     volatile_texts: tuple[str, ...] = ()

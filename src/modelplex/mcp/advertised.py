@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from modelplex.mcp import era_translation, tasks
+from modelplex.mcp import era_translation, search, tasks
 from modelplex.mcp.catalog import LIST_TTL_MS
 from modelplex.mcp.constants import LEGACY_VERSIONS, MODERN_VERSIONS, NEWEST_LEGACY, Era, Json, McpReply
 from modelplex.mcp.request_context import ToolRequestContext, invalid
@@ -34,6 +34,10 @@ LISTS: Final[Mapping[str, Kind]] = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
+REST_LIST: Final = "GET /mcp/v1/tools"
+"""The list of the REST form, as a method of its own."""
+REST_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+"""Members of a tool in the REST form."""
 
 
 class AdvertisedCapabilities:
@@ -105,6 +109,19 @@ class AdvertisedCapabilities:
         return McpReply(
             result=era_translation.modern_result(result, ttl=self._ttl(context)) if context.modern else result
         )
+
+    async def list_for_rest(self, context: ToolRequestContext) -> McpReply:
+        view = await self._routes.complete_view(context.globs, None)
+        if view.index is not None:
+            return McpReply(
+                result={"tools": [{**tool, "server": "modelplex"} for tool in search.DEFINITIONS]}
+            )
+        tools = [
+            {key: entry.definition[key] for key in REST_MEMBERS if key in entry.definition}
+            | {"server": entry.server}
+            for entry in view.merged.entries("tools")
+        ]
+        return McpReply(result={"tools": tools})
 
     def _ttl(self, context: ToolRequestContext) -> int:
         """Milliseconds that a client may cache a list; 0 if a server is missing from it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from modelplex.mcp.constants import McpReply
 from modelplex.mcp.request_context import ToolRequestContext
+from modelplex.mcp.results import size
 from modelplex.records.tool_call import ToolRecord, ToolRecordBuilder, hash_arguments
 
 MAX_NAME: Final = 1_024
@@ -27,6 +28,8 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
     clock, wall  seconds: a monotonic clock, and Unix time
     on_record    takes the record of each call
     keep_bodies  bytes of each body that a record holds; 0 for none
+    on_session   takes the record of each request of a session that is no call; None where none is
+                 kept
     """
 
     ids: Iterator[str]
@@ -34,6 +37,7 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
     wall: Callable[[], float]
     on_record: Callable[[ToolRecord], None]
     keep_bodies: int = 0
+    on_session: Callable[[ToolRecord], None] | None = None
 
     def begin(self, context: ToolRequestContext) -> None:
         """Give the context its builder."""
@@ -85,3 +89,27 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
 
     def finish(self, context: ToolRequestContext) -> None:
         self.on_record(context.builder.record(now=self.clock()))
+
+    def begin_session_request(self, context: ToolRequestContext) -> None:
+        """Give a request that is no call its builder, where it is kept."""
+        if self.on_session is not None:
+            self.begin(context)
+            context.builder.server = context.route or ""
+
+    def finish_session_request(self, context: ToolRequestContext, reply: McpReply) -> None:
+        if self.on_session is None:
+            return
+        request, response = session_body(context.params), size(reply.result or reply.error)[1]
+        context.builder.bytes_in, context.builder.bytes_out = len(request), len(response)
+        context.builder.request_body = request[: self.keep_bodies]
+        context.builder.response_body = response[: self.keep_bodies]
+        self.note_reply(context, reply)
+        record = context.builder.record(now=self.clock())
+        self.on_session(msgspec.structs.replace(record, is_call=False))
+
+
+def session_body(params: Mapping[str, Any]) -> bytes:
+    """The parameters of a request without `_meta`, which has ids of one exchange; b"" where they
+    cannot be written.
+    """
+    return hash_arguments({name: value for name, value in params.items() if name != "_meta"})[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from modelplex.mcp.checked_catalogs import RouteTarget
 from modelplex.mcp.constants import INTERNAL_ERROR, INVALID_PARAMS, Json, McpReply, Unavailable
 from modelplex.mcp.gateway_parts import GatewayParts
 from modelplex.mcp.policy import decide
+from modelplex.mcp.replay import named_arguments
 from modelplex.mcp.request_context import (
     ToolRequestContext,
     invalid,
@@ -40,6 +41,15 @@ def admit_all(caller: Caller) -> AbstractContextManager[object]:
     """For agents without limits of their own."""
     del caller
     return nullcontext()
+
+
+CALLS: Final = frozenset(
+    {
+        *("tools/call", "prompts/get", "resources/read", "completion/complete"),
+        *("tasks/get", "tasks/result", "tasks/update", "tasks/cancel", "tasks/list"),
+    }
+)
+"""The methods that count as calls."""
 
 
 class ToolCalls:
@@ -75,11 +85,22 @@ class ToolCalls:
         caller = context.client.caller
         try:
             with self._parts.relay.running.count_request(caller.owner), self._admit(caller):
+                if self._parts.replay.sources and (reply := await self._recorded(context)) is not None:
+                    return reply
                 return await self.methods[context.method](context)
         except Unavailable as error:
             if error.server:
                 context.builder.server = error.server
             return unavailable(error)
+
+    async def _recorded(self, context: ToolRequestContext) -> McpReply | None:
+        note = self._parts.recording.note_request
+        note(context, *named_arguments(context.method, context.params))
+        reply = await self._parts.replay.answer(context)
+        if reply is None and context.route is not None:
+            is_here = self._parts.routes.reach(context.globs, context.route)
+            return None if is_here else unknown("server", context.route)
+        return reply
 
     def _limit_size(self, context: ToolRequestContext, reply: McpReply) -> McpReply:
         """The reply, or what replaces one that is too large."""

@@ -16,12 +16,11 @@ import msgspec
 
 from modelplex.config.settings import McpConfig
 from modelplex.core.caller import Caller
-from modelplex.mcp import search
-from modelplex.mcp.advertised import LISTS, AdvertisedCapabilities
+from modelplex.mcp.advertised import LISTS, REST_LIST, AdvertisedCapabilities
 from modelplex.mcp.approvals import Approvals, Judgement, Lock
 from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.call_route import session_scope
-from modelplex.mcp.calls import Admit, ToolCalls, admit_all
+from modelplex.mcp.calls import CALLS, Admit, ToolCalls, admit_all
 from modelplex.mcp.catalog import BadCursor
 from modelplex.mcp.checked_catalogs import Report
 from modelplex.mcp.constants import (
@@ -38,6 +37,7 @@ from modelplex.mcp.constants import (
 from modelplex.mcp.definition_scan import printable
 from modelplex.mcp.gateway_parts import GatewayParts
 from modelplex.mcp.relay import Relay
+from modelplex.mcp.replay import ToolReplay
 from modelplex.mcp.request_context import ToolRequestContext, invalid, unavailable, unknown
 from modelplex.mcp.request_state import RequestStateSealer
 from modelplex.mcp.routing import ToolRoutes
@@ -50,8 +50,8 @@ from modelplex.mcp.tool_server import ToolServer, ToolServers
 MAX_WARNINGS: Final = 20
 """Sentences about one server's lists in the status, which people read."""
 
-REST_MEMBERS: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
-"""Members of a tool in the REST form."""
+NOT_REPLAYED: Final = frozenset({"ping", "logging/setLevel", "subscriptions/listen"})
+"""Methods that are answered by the gateway alone, or as long as the client listens."""
 
 MethodHandler = Callable[[ToolRequestContext], Coroutine[Any, Any, McpReply]]
 
@@ -78,6 +78,8 @@ class ToolGateway:
         on_first_seen: Callable[[Lock], None],
         admit: Admit = admit_all,
     ) -> None:
+        self.replay = ToolReplay()
+        self._recording = recording
         self._upstreams = dict(servers.current)
         self._legacy_servers = dict(servers.legacy)
         self._report = report
@@ -108,6 +110,7 @@ class ToolGateway:
             relay=self._relay,
             tasks=self._tasks,
             recording=recording,
+            replay=self.replay,
             report=report,
         )
         self._advertised = AdvertisedCapabilities(self._routes)
@@ -139,6 +142,7 @@ class ToolGateway:
             },
             "modern": {
                 **both,
+                REST_LIST: self._advertised.list_for_rest,
                 **dict.fromkeys(METHODS["modern"], self._task),
                 "server/discover": self._advertised.discover,
                 "subscriptions/listen": self._streams.listen,
@@ -149,8 +153,8 @@ class ToolGateway:
         return f"<ToolGateway {self._routes!r}, {self._relay!r}, {self._streams!r}>"
 
     def has_server(self, server: str) -> bool:
-        """Whether there is a server of this name."""
-        return server in self._upstreams
+        """Whether there is a server of this name, or may be in a recording."""
+        return server in self._upstreams or bool(self.replay.sources)
 
     async def request(self, client: McpClient, message: Json, *, server: str | None = None) -> McpReply:
         """Answer any JSON-RPC request; the reply's `message(id)` is the response. Raises only
@@ -162,10 +166,21 @@ class ToolGateway:
         """
         context = ToolRequestContext(client, message, route=server)
         handler = self._methods[client.era].get(context.method)
-        if handler is None:
+        if handler is None or (context.method == REST_LIST and not isinstance(client, RestClient)):
             return McpReply.failed(METHOD_NOT_FOUND, f"Method not found: {context.method[:100]}")
-        if server is not None and not self._routes.reach(context.globs, server):
-            return unknown("server", server)
+        if context.method in NOT_REPLAYED or context.method in CALLS:
+            return await self._handled(handler, context)
+        self._recording.begin_session_request(context)
+        reply = await self.replay.answer(context)
+        if reply is None:
+            reply = await self._handled(handler, context)
+        self._recording.finish_session_request(context, reply)
+        return reply
+
+    async def _handled(self, handler: MethodHandler, context: ToolRequestContext) -> McpReply:
+        is_known = context.route is None or bool(self._routes.reach(context.globs, context.route))
+        if not is_known and not (context.method in CALLS and self.replay.sources):
+            return unknown("server", str(context.route))
         try:
             return await handler(context)
         except Unavailable as error:
@@ -201,18 +216,11 @@ class ToolGateway:
                 self._tasks.forget_server(upstream, session_scope(client))
                 self._run_in_background(upstream.end_scope(session_scope(client)))
 
-    async def tool_list(self, caller: Caller) -> list[Json]:
-        """The tools of the REST form in catalog order: {name, title?, description, inputSchema,
-        outputSchema?, annotations?, server}.
+    async def tool_list(self, caller: Caller) -> McpReply:
+        """The tools of the REST form, {"tools": [...]} in catalog order: {name, title?,
+        description, inputSchema, outputSchema?, annotations?, server}.
         """
-        view = await self._routes.complete_view(caller.tools, None)
-        if view.index is not None:
-            return [{**tool, "server": "modelplex"} for tool in search.DEFINITIONS]
-        return [
-            {key: entry.definition[key] for key in REST_MEMBERS if key in entry.definition}
-            | {"server": entry.server}
-            for entry in view.merged.entries("tools")
-        ]
+        return await self.request(RestClient(caller), {"method": REST_LIST})
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply:
         """Call a tool for the REST form. `McpReply.reason` is set if the gateway refused, also for
@@ -291,8 +299,10 @@ class ToolGateway:
 
     def start(self) -> None:
         """Start the eager servers, and those without a stored catalog to learn their lists. Returns
-        at once.
+        at once. Where a recording may answer, a server starts when it is asked.
         """
+        if self.replay.sources:
+            return
         for upstream in self._upstreams.values():
             self._run_in_background(self._start(upstream))
 

@@ -9,6 +9,7 @@ import msgspec
 from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.checked_catalogs import Report
 from modelplex.mcp.relay import Relay
+from modelplex.mcp.replay import ToolReplay
 from modelplex.mcp.routing import ToolRoutes
 from modelplex.mcp.tasks import Tasks
 from modelplex.mcp.tool_server import ToolServer
@@ -22,4 +23,5 @@ class GatewayParts(msgspec.Struct, frozen=True, kw_only=True):
     relay: Relay
     tasks: Tasks
     recording: CallRecording
+    replay: ToolReplay
     report: Report

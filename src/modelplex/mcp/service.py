@@ -5,8 +5,9 @@ adopts a changed config.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from modelplex.mcp.lockfile import (
     lock_path,
     record_seen,
 )
+from modelplex.mcp.replay import recorded_tools
 from modelplex.mcp.review import (
     ChosenDefinition,
     DefinitionReview,
@@ -47,6 +49,7 @@ from modelplex.mcp.servers import (
 )
 from modelplex.mcp.tool_server import ToolServers
 from modelplex.records.log import EventLog
+from modelplex.replay.source import RecordingSource
 
 LEVELS: Final = {
     "stderr": "info",
@@ -60,7 +63,7 @@ LEVELS: Final = {
 
 class ToolService:
     """`gateway` stays the same object. `environ` is the gateway's environment; servers get an
-    allow-list of it.
+    allow-list of it. `record_place` says where the record store of a config is.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ToolService:
         recording: CallRecording,
         key: bytes,
         admit: Admit,
+        record_place: Callable[[Config], str],
     ) -> None:
         self._config = config
         self._environ = environ
@@ -88,6 +92,7 @@ class ToolService:
         self._unwritten: Lock | None = None
         self._legacy_servers: dict[str, ManagedServer] = {}
         self._make_servers(config)
+        self._record_place = record_place
         self.gateway = ToolGateway(
             config.mcp,
             self._tool_servers(),
@@ -97,6 +102,7 @@ class ToolService:
             on_first_seen=self._store_first_seen,
             admit=admit,
         )
+        self.gateway.replay.sources = self._recordings(config)
 
     def __repr__(self) -> str:
         return f"<ToolService of {self.gateway!r}>"
@@ -118,6 +124,7 @@ class ToolService:
         self._children.limit = config.mcp.max_processes
         self._make_servers(config)
         self.gateway.adopt(config.mcp, self._tool_servers())
+        self.gateway.replay.sources = self._recordings(config)
         self.gateway.start()
 
     def reload_approvals(self) -> None:
@@ -178,6 +185,14 @@ class ToolService:
                 self._legacy_servers[each.name] = self._server(
                     older, legacy_servers.get(each.name), config, None
                 )
+
+    def _recordings(self, config: Config) -> list[RecordingSource]:
+        """Of the providers of the type "replay", but for those whose tools are live."""
+        return [
+            RecordingSource(each, store=partial(self._record_place, config), select=recorded_tools)
+            for each in config.providers
+            if each.type == "replay" and not each.live_tools
+        ]
 
     def _tool_servers(self) -> ToolServers:
         return ToolServers(

@@ -19,7 +19,6 @@ from modelplex.config import ProviderConfig
 from modelplex.core.errors import (
     ModelplexError,
     ProviderError,
-    RecordingUnreadable,
     ReplayMiss,
     detached,
 )
@@ -32,9 +31,9 @@ from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
 from modelplex.pipeline.upstream import Upstream, UpstreamResponse
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Seller, seller_of
-from modelplex.replay.answers import Nearest, RecordedAnswers, listed_rules
-from modelplex.replay.matching import Matcher
-from modelplex.replay.recording import RecordedCall, RecordingError, open_recording
+from modelplex.replay.answers import Nearest, RecordedAnswers
+from modelplex.replay.recording import RecordedCall
+from modelplex.replay.source import RecordingSource
 
 PIECE: Final = 65_536
 """Bytes of a stream that are written at once."""
@@ -56,8 +55,7 @@ class ReplayUpstream:
         self.on_miss = config.on_miss
         self.timing = config.timing
         self._config = config
-        self._store = store
-        self._loading: asyncio.Future[RecordedAnswers] | None = None
+        self._source = RecordingSource(config, store=store)
 
     def __repr__(self) -> str:
         return f"<ReplayUpstream {self.name}>"
@@ -68,24 +66,7 @@ class ReplayUpstream:
 
     async def answers(self) -> RecordedAnswers:
         """Raises RecordingUnreadable; the next request then tries again."""
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
-        loading = self._loading
-        try:
-            return await asyncio.shield(loading)
-        except RecordingError as error:
-            self._loading = None
-            raise RecordingUnreadable(f"{self.name}: {error.sentence}") from None
-
-    def _load(self) -> RecordedAnswers:
-        config = self._config
-        recording = open_recording(
-            run=config.run, file=config.file, store="" if config.file is not None else self._store()
-        )
-        rules = listed_rules(config.volatile_members, config.volatile_texts)
-        folders = (recording.run.folder, config.folder) if config.folder is not None else ()
-        matcher = Matcher(rules, folders=folders)
-        return RecordedAnswers(recording, matcher)
+        return await self._source.answers()
 
     # --- as a provider
 
@@ -244,11 +225,7 @@ def _miss(answers: RecordedAnswers, request: RawRequest, body: bytes) -> ReplayM
 
 
 def _explained(nearest: Nearest) -> str:
-    what = f"The nearest is its call {nearest.number} ({nearest.call.id})"
-    found = nearest.difference
-    if found is None:
-        return f"{what}, which asks for another model or another form of stream."
-    return f"{what}, from which it differs first at {found.path}: recorded {found.recorded}, now {found.now}."
+    return nearest.sentence or f"{nearest.name}, which asks for another model or another form of stream."
 
 
 def content_type(call: RecordedCall) -> bytes:

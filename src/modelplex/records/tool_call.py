@@ -28,6 +28,7 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     code          JSON-RPC error code; None without an error
     reason        the gateway's name for an error of its own
     bytes_in, bytes_out   sizes of the arguments and of the result
+    is_call       false for another request of a session, such as `initialize` or a list
     """
 
     id: str
@@ -52,6 +53,7 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_in: int = 0
     bytes_out: int = 0
     is_error: bool = False
+    is_call: bool = True
     request_body: bytes | None = None
     response_body: bytes | None = None
 

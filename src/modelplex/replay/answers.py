@@ -7,7 +7,7 @@ again with the first. Not thread-safe.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -28,6 +28,18 @@ class Nearest(msgspec.Struct, frozen=True):
     number: int
     difference: Difference | None
 
+    @property
+    def name(self) -> str:
+        return f"The nearest is its call {self.number} ({self.call.id})"
+
+    @property
+    def sentence(self) -> str:
+        """What differs; "" where the bodies are alike."""
+        found = self.difference
+        if found is None:
+            return ""
+        return f"{self.name}, from which it differs first at {found.path}: recorded {found.recorded}, now {found.now}."
+
 
 class _Group(msgspec.Struct):
     """Recorded calls that are the same but for what is volatile. `used` are indexes of `calls`."""
@@ -47,27 +59,28 @@ class _Group(msgspec.Struct):
 
 
 class RecordedAnswers:
-    """The calls of one kind of a recording, by their content."""
+    """The calls of some kinds of a recording, by their content."""
 
-    def __init__(self, recording: RunRecording, matcher: Matcher, *, kind: str = "model") -> None:
+    def __init__(
+        self, recording: RunRecording, matcher: Matcher, *, kinds: Collection[str] = ("model",)
+    ) -> None:
         self.recording = recording
         self._matcher = matcher
         self._groups: dict[bytes, _Group] = {}
-        calls = [call for call in recording.calls if call.kind == kind]
-        self._calls = calls
-        for call in calls:
+        self.calls = [call for call in recording.calls if call.kind in kinds]
+        for call in self.calls:
             self._groups.setdefault(matcher.key(call), _Group()).calls.append(call)
         for group in self._groups.values():
             # Where a client went away, another answer to the same request is the whole one.
             group.calls = [each for each in group.calls if each.outcome != "client_closed"] or group.calls
 
     def __repr__(self) -> str:
-        return f"<RecordedAnswers {self.recording.source}: {len(self._calls)} calls>"
+        return f"<RecordedAnswers {self.recording.source}: {len(self.calls)} calls>"
 
     @property
     def models(self) -> list[str]:
         """The names that were requested."""
-        return list(dict.fromkeys(call.model for call in self._calls))
+        return list(dict.fromkeys(call.model for call in self.calls))
 
     def key_of(self, body: bytes, *, endpoint: str, model: str, stream: bool) -> bytes:
         return self._matcher.key_of(body, endpoint=endpoint, model=model, stream=stream)
@@ -81,9 +94,9 @@ class RecordedAnswers:
         """The recorded call at the same endpoint with the most values in common. None without
         one.
         """
-        numbered = [
-            (number, call) for number, call in enumerate(self._calls, 1) if call.endpoint == endpoint
-        ][:MAX_COMPARED]
+        numbered = [(number, call) for number, call in enumerate(self.calls, 1) if call.endpoint == endpoint][
+            :MAX_COMPARED
+        ]
         if not numbered:
             return None
         number, call = max(numbered, key=lambda each: self._matcher.likeness(each[1].request, body))

@@ -38,7 +38,7 @@ class RecordedRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call of a run, in the words of `Record` and `ToolRecord`. `pieces` joined are the request
     body; pieces that calls have in common are the same object. Of a tool call they are the
-    arguments.
+    arguments, of another request of a tool client ("session") its parameters.
 
     endpoint  of a tool call its method
     model     the model's or tool's name as the client wrote it
@@ -46,7 +46,7 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """
 
     id: str
-    kind: Literal["model", "tool"] = "model"
+    kind: Literal["model", "tool", "session"] = "model"
     started: float = 0.0
     endpoint: str = ""
     dialect: str = ""

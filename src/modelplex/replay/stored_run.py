@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from modelplex.core.events import Usage
 from modelplex.records.store.database import Database, StoreError, open_database
@@ -14,6 +15,7 @@ from modelplex.records.store.queries import (
     request_parts,
     response_body,
 )
+from modelplex.records.store.rows import SESSION
 from modelplex.replay.recording import RecordedCall, RecordedRun, RecordingError, RunRecording
 
 
@@ -64,7 +66,7 @@ def read_run(database: Database, id: str) -> RunRecording:
 def _calls(database: Database, run: str) -> Iterator[RecordedCall | None]:
     """None for a call without a whole response."""
     pool: dict[bytes, bytes] = {}
-    for listed in calls_of_run(database, run):
+    for listed in calls_of_run(database, run, sessions=True):
         stored = one_call(database, listed.id)
         if stored is None:  # deleted meanwhile
             continue
@@ -77,10 +79,10 @@ def _calls(database: Database, run: str) -> Iterator[RecordedCall | None]:
 
 
 def _call(stored: StoredCall, pieces: tuple[bytes, ...], response: bytes) -> RecordedCall:
-    call, is_tool = stored.call, stored.call.kind == "tool"
+    call, is_tool = stored.call, stored.call.kind != "model"
     return RecordedCall(
         id=call.id,
-        kind="tool" if is_tool else "model",
+        kind=_kind(call.kind),
         started=call.started,
         endpoint=call.endpoint,
         dialect=stored.detail.era if is_tool else call.dialect,
@@ -98,6 +100,10 @@ def _call(stored: StoredCall, pieces: tuple[bytes, ...], response: bytes) -> Rec
         pieces=pieces,
         response=response,
     )
+
+
+def _kind(stored: str) -> Literal["model", "tool", "session"]:
+    return "tool" if stored == "tool" else "session" if stored == SESSION else "model"
 
 
 def _usage(stored: StoredCall) -> Usage | None:

@@ -192,6 +192,7 @@ _REPLAY_OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "what becomes of a request that was not recorded: fail (the default: an error that names the first difference), live (the config's providers answer) or demo (the built-in demo answers)",
     ),
     ("--timing", "", _SWITCH, "answers take the time that they took"),
+    ("--live-tools", "", _SWITCH, "calls of the host's tools are made, and not answered from the recording"),
 )
 NOT_OF_REPLAY: Final = ("--socket", "--check")
 """A replay has a gateway of its own, and a program."""

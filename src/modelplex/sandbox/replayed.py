@@ -51,6 +51,7 @@ def read_plan(arguments: argparse.Namespace, config: str | None) -> ReplayPlan |
         file=os.path.realpath(recorded) if is_file else None,
         on_miss=arguments.on_miss,
         timing=arguments.timing,
+        live_tools=arguments.live_tools,
         folder=str(Path.cwd()),
     )
     arguments.tag = [*arguments.tag, f"replay={recorded}"]

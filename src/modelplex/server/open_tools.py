@@ -87,9 +87,11 @@ def _new_service(config: Config, parts: ToolParts) -> ToolService:
             wall=time,
             on_record=parts.reports.record,
             keep_bodies=parts.keep_bodies(config) or 0,
+            on_session=parts.on_session,
         ),
         key=os.urandom(32),
         admit=lambda caller: _admit(parts.limits, caller),
+        record_place=from_config.record_place,
     )
 
 

@@ -152,6 +152,7 @@ class GatewayProcess:
                 offload=self._state.offload,
                 shares=lambda: self.traffic.shares,
                 keep_bodies=self._store.kept_body,
+                on_session=self._store.on_session,
                 bind_stdio=self._bind_stdio,
             )
         )

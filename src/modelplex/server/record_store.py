@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -157,6 +157,18 @@ class RecordStore:
     def record(self, record: Record | ToolRecord, /) -> None:
         if self.sink is not None and record.run not in self._unrecorded:
             self.sink.record(record)
+
+    @property
+    def on_session(self) -> Callable[[ToolRecord], None] | None:
+        """Takes requests of tool clients that are no calls: they are kept with runs of `modelplex
+        run`, for a replay, where bodies are stored. They are nothing that a log or a page shows.
+        """
+        is_kept = self._kept == MAX_RESPONSE and RUN_VARIABLE in self._environ
+        return self._record_session if is_kept else None
+
+    def _record_session(self, record: ToolRecord) -> None:
+        if self._run is not None or record.run:
+            self.record(record)
 
     def kept_body(self, config: Config) -> int | None:
         """Bytes of each response that a Record gets beside the request, for the log and the store;

@@ -16,6 +16,7 @@ from modelplex.config import Config
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.offload import Offload
+from modelplex.records.tool_call import ToolRecord
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.app import App
 from modelplex.server.connection_shares import ConnectionShares
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the tools share with the rest of the process. `keep_bodies` is how many bytes of each
-    tool call's body a record gets; `shares` may be called once the process listens.
-    `bind_stdio` gives the stdio socket, or None where this process does not serve it; it raises
-    ListenError.
+    tool call's body a record gets, `on_session` is that of CallRecording; `shares` may be called
+    once the process listens. `bind_stdio` gives the stdio socket, or None where this process does
+    not serve it; it raises ListenError.
     """
 
     app: App
@@ -41,6 +42,7 @@ class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     offload: Offload
     shares: Callable[[], ConnectionShares]
     keep_bodies: Callable[[Config], int | None]
+    on_session: Callable[[ToolRecord], None] | None
     bind_stdio: Callable[[Unix], BoundSocket | None]
 
 

@@ -155,8 +155,8 @@ class ScriptedBackend:
         del self.channels[client.session]
         self.seen.append(("closed", None))
 
-    async def tool_list(self, caller: Caller) -> list[Json]:
-        return TOOLS
+    async def tool_list(self, caller: Caller) -> McpReply:
+        return McpReply(result={"tools": TOOLS})
 
     async def call_tool(self, caller: Caller, name: str, arguments: Mapping[str, Any]) -> McpReply:
         if name in {

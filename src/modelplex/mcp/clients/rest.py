@@ -24,6 +24,7 @@ STATUS_OF_REASON: Final[Mapping[str, int]] = {
     "timeout": 504,
     "invalid": 400,
     "capability": 400,
+    "not_recorded": 400,
     "client": 400,
     "invalid_answer": 502,
     "size": 413,
@@ -53,8 +54,7 @@ class RestRoutes:
     """The two routes."""
 
     async def list_tools(self, gateway: ToolBackend, caller: Caller, output: RestOutput) -> None:
-        body = msgspec.json.encode({"tools": await gateway.tool_list(caller)})
-        await output.respond(200, [(b"content-type", b"application/json")], body)
+        await self.send_reply(await gateway.tool_list(caller), output)
 
     async def call_tool_route(
         self,

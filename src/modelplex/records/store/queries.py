@@ -12,7 +12,7 @@ import msgspec
 
 from modelplex.records.store import parts
 from modelplex.records.store.database import Database, Row
-from modelplex.records.store.rows import CallDetail, CallSummary, read_detail
+from modelplex.records.store.rows import SESSION, CallDetail, CallSummary, read_detail
 
 MAX_CALLS: Final = 1_000
 """Rows of one page of calls."""
@@ -113,6 +113,7 @@ _COLUMNS = ", ".join(f"calls.{name}" for name in CallSummary.__struct_fields__)
 _decode_headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
 _REFUSED = "calls.outcome = 'refused' OR calls.status IN (402, 403, 429) AND calls.attempts = 0"
 """By the gateway: the policy, a limit or a budget."""
+_LISTED = f"calls.kind <> '{SESSION}'"
 _FAILED = f"calls.outcome <> 'ok' AND NOT ({_REFUSED})"
 _UNPRICED = "calls.cost IS NULL AND (calls.tokens_in > 0 OR calls.tokens_out > 0)"
 
@@ -127,10 +128,11 @@ def recent_calls(db: Database, where: CallFilter | None = None, *, limit: int = 
     return [_call(row) for row in rows]
 
 
-def calls_of_run(db: Database, run: str) -> list[CallSummary]:
-    """All calls of a run, oldest first."""
+def calls_of_run(db: Database, run: str, *, sessions: bool = False) -> list[CallSummary]:
+    """All calls of a run, oldest first; with `sessions` the other requests of tool clients too."""
     rows = db.query(f"SELECT {_COLUMNS} FROM calls WHERE run = ? ORDER BY started, id", (run,))  # noqa: S608 - our own names
-    return [_call(row) for row in rows]
+    calls = map(_call, rows)
+    return [call for call in calls if sessions or call.kind != SESSION]
 
 
 def one_call(db: Database, id: str) -> StoredCall | None:
@@ -298,7 +300,7 @@ def one_run(db: Database, id: str) -> RunSummary | None:
 
 def _runs(db: Database, conditions: str, values: Sequence[Any], *, limit: int) -> list[RunSummary]:
     rows = db.query(
-        f"SELECT {_RUN}, {_SUMS} FROM runs LEFT JOIN calls ON calls.run = runs.id WHERE {conditions} "  # noqa: S608 - our own names
+        f"SELECT {_RUN}, {_SUMS} FROM runs LEFT JOIN calls ON calls.run = runs.id AND {_LISTED} WHERE {conditions} "  # noqa: S608 - our own names
         f"GROUP BY {_RUN} ORDER BY runs.started DESC, runs.id DESC LIMIT ?",
         [*values, min(limit, MAX_CALLS)],
     )
@@ -416,7 +418,7 @@ _EQUAL: Final = ("kind", "run", "agent", "provider", "server", "tool", "outcome"
 
 
 def _conditions(where: CallFilter) -> tuple[str, list[Any]]:
-    conditions, values = ["1 = 1"], list[Any]()
+    conditions, values = [_LISTED], list[Any]()
 
     def add(sql: str, more: Sequence[Any]) -> None:
         conditions.append(sql)

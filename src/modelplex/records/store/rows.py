@@ -17,6 +17,10 @@ from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.store.database import Row
 from modelplex.records.tool_call import ToolRecord
 
+SESSION: Final = "session"
+"""The kind of requests of tool clients that are no calls, such as `initialize` and lists: they are
+kept for a replay, and neither listed nor counted.
+"""
 MAX_TEXT: Final = 4_096
 """Characters of an error or a name. Longer ones are cut."""
 
@@ -276,7 +280,7 @@ def tool_summary(record: ToolRecord, place: Placement) -> CallSummary:
     return CallSummary(
         id=record.id,
         started=record.started,
-        kind="tool",
+        kind="tool" if record.is_call else SESSION,
         run=place.run,
         parent=place.parent,
         relation=place.relation,
