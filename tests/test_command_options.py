@@ -34,6 +34,7 @@ COMMANDS: dict[str, list[str]] = {
     "page": ["page"],
     "export": ["export", "run-1"],
     "verify": ["verify", "run-1"],
+    "certify": ["certify", "run-1"],
     "completion": ["completion", "bash"],
     "man": ["man"],
     "init": ["init"],

@@ -33,7 +33,10 @@ LISTED_WIDTH: Final = 12
 GROUPS: Final = (
     ("commands for agents", ("run", "replay", "bridge", "client")),
     ("commands for the configuration", ("init", "check", "import", "mcp")),
-    ("commands for the record", ("runs", "show", "usage", "tail", "export", "verify", "stop", "page")),
+    (
+        "commands for the record",
+        ("runs", "show", "usage", "tail", "export", "verify", "certify", "stop", "page"),
+    ),
     ("commands for the shell", ("completion", "man")),
 )
 """The commands as `modelplex --help` lists them. Each is in one group."""

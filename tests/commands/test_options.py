@@ -10,7 +10,7 @@ from modelplex.commands import options
 
 @pytest.mark.parametrize("name", sorted(options.NAMES - options.NO_STORE))
 def test_each_command_reads_another_store(name: str) -> None:
-    words = {"show": ["run-1"], "export": ["run-1"], "verify": ["run-1"]}.get(name, [])
+    words = {"show": ["run-1"], "export": ["run-1"], "verify": ["run-1"], "certify": ["run-1"]}.get(name, [])
     parsed = parse([name, *words, "--store", "other.sqlite", "--config", "c.toml"])
     assert (parsed.command, parsed.store, parsed.config) == (name, "other.sqlite", "c.toml")
 

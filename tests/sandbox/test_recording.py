@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 import sqlite3
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelplex.records.run_facts import SandboxFacts
 from modelplex.records.store.queries import RunSummary
 from modelplex.sandbox.agent import Agent
-from modelplex.sandbox.recording import Recording, git_facts, is_tag, summary_line
+from modelplex.sandbox.recording import Recording, git_facts, is_tag, sandbox_facts, summary_line
 from modelplex.sandbox.values import Budget
 from modelplex.server.record_store import RUN_VARIABLE
 from modelplex.server.run_messages import MAX_COMMAND, RunEnded
@@ -55,7 +59,7 @@ def test_a_run_is_recorded_whole_and_summed_up_in_one_line(user: Person) -> None
     assert run[1] == "run"
     assert run[2] is not None
     assert rows(user, "SELECT name, value FROM run_tags ORDER BY name") == [("pr", "12"), ("team", "a=b")]
-    assert rows(user, "SELECT run, tokens_in > 0 FROM calls") == [(run[0], 1)]
+    assert rows(user, "SELECT run, tokens_in > 0 FROM calls WHERE kind = 'model'") == [(run[0], 1)]
     assert rows(user, "SELECT request IS NOT NULL, response IS NOT NULL FROM bodies") == [(1, 1)]
     (line,) = [each for each in done.stderr.splitlines() if "the record:" in each]
     assert line.startswith("modelplex run: 1 call, ")
@@ -207,3 +211,44 @@ def test_a_worktree_is_followed(tmp_path: Path) -> None:
     tree.mkdir()
     (tree / ".git").write_text(f"gitdir: {own}\n")
     assert git_facts(tree) == ("https://example.com/p.git", "w")
+
+
+@pytest.mark.timeout(120)
+def test_a_run_is_certified_by_what_was_measured_inside(user: Person) -> None:
+    config = user.folder / "config.toml"
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    run = certified_run(user)
+    made = certify(user, run, "--json")
+    assert made.returncode == 0, made.stdout + made.stderr
+    found = json.loads(made.stdout)
+    assert found["checks"][0]["text"] == "no interface but lo, and no route out, measured inside at the start"
+    assert (found["models"], found["config"]) == ({"demo of demo": 1}, [digest])
+    config.write_text(f'{DEMO}[policy]\nsocket = "open"\n')
+    run = certified_run(user, "--allow-port", "5432")
+    made = certify(user, run)
+    assert made.returncode == 1
+    assert made.stdout.endswith(f"{run}: not certified: openings, policy\n"), made.stdout
+
+
+def certify(user: Person, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        user.command("certify", *words), cwd=user.folder, capture_output=True, text=True, timeout=50, check=False,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(user.home)},
+    )  # fmt: skip
+
+
+def certified_run(user: Person, *options: str) -> str:
+    done = user.python(CHAT, *options)
+    assert done.stdout == "200\n", done.stderr
+    found = re.search(r"modelplex show (run-\w+)", done.stderr)
+    assert found is not None, done.stderr
+    return found[1]
+
+
+def test_facts_are_made_of_what_was_measured_and_of_the_options() -> None:
+    options = argparse.Namespace(publish=[3000], allow_port=[], packages=["pypi", "npm"])
+    here = Path("/proc/self/ns/net").stat().st_ino
+    found = sandbox_facts({"interfaces": ["lo", "eth0"], "routes": 1, "namespace": here}, options)
+    assert found == SandboxFacts(
+        ("lo", "eth0"), 1, own_network=False, openings=("publish 3000", "packages pypi,npm")
+    )

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from modelplex.records.run_facts import SandboxFacts
 from modelplex.records.store_sink import RunInfo
 from modelplex.sandbox.run_link import RunLink, connect
 from modelplex.server.run_control import RunControl
@@ -47,8 +48,8 @@ class Control:
         self._folder = folder
         self._links: list[RunLink] = []
 
-    async def attach(self, *, id: str = "run-1", **more: Any) -> Run:
-        """A run whose request has been answered."""
+    async def attach(self, *, id: str = "run-1", facts: SandboxFacts | None = None, **more: Any) -> Run:
+        """A run whose request has been answered. `facts` are sent right after it."""
         own = str(self._folder / f"{id}.sock")
         link = connect(self.path)
         assert link is not None
@@ -57,6 +58,8 @@ class Control:
             listener.bind(own)
             listener.listen(16)
             link.send(RunRequest(path=own, run=RunInfo(id=id, started=1.0, command="true"), **more), listener)
+        if facts is not None:
+            link.report(facts)
         run = Run(link, own)
         await run.said()
         return run

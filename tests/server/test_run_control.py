@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import modelplex
 from modelplex.config import Config
+from modelplex.records.run_facts import SandboxFacts
+from modelplex.records.store.database import open_database
+from modelplex.records.store.queries import facts_of_run
 from modelplex.sandbox.run_link import RunLink, connect
 from modelplex.server.address import ListenError
 from modelplex.server.run_control import RunControl, control_of_host
@@ -96,3 +100,24 @@ def test_runs_find_the_gateway_of_the_same_file(tmp_path: Path, short: str) -> N
     ]
     assert names[0] == names[1] != names[2]
     assert repr(control_of_host(Config(), environ=environ)).endswith("at None>")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_a_run_measured_is_recorded_with_its_policy(tmp_path: Path, at_once: bool) -> None:
+    """Also before the request is answered; and again after a reload."""
+    place = tmp_path / "records.sqlite"
+    text = f'{DEMO}[record]\nstore = "{place}"\n'
+    async with gateway(text, folder=tmp_path) as gw, control(gw) as runs:
+        facts = SandboxFacts(interfaces=("lo",), routes=0, own_network=True)
+        run = await runs.attach(facts=facts if at_once else None)
+        if not at_once:
+            run.link.report(facts)
+        assert (await run.ask("demo")).status == 200
+        gw.process.reload()
+        await run.leave()
+    database = open_database(place, read_only=True)
+    first, second = facts_of_run(database, "run-1")
+    database.close()
+    assert first.sandbox == second.sandbox == facts
+    assert (first.sealed, first.version) == (True, modelplex.__version__)
+    assert len(first.config) == 64

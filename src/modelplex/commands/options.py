@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "verify", "stop", "page"})
+NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "verify", "certify", "stop", "page"})
 PAGE_EXAMPLES: Final = """\
 examples:
   modelplex page                         of the gateway that runs
@@ -33,6 +33,13 @@ examples:
   modelplex show mpx-5f0c2a1b-000001     one call: attempts, what was stripped, messages, response
   modelplex show mpx-5f0c2a1b-000001 --raw > body.json
   modelplex show mpx-5f0c2a1b-000001 --raw --attempt 1     what the first provider got
+"""
+CERTIFY_EXAMPLES: Final = """\
+examples:
+  modelplex certify run-5f0c2a1b          network, policy, models, tools, bytes that left, chain of the records
+  modelplex certify run-5f0c2a1b --json
+
+The exit status is 1 where something did not hold or was not measured; the line names it.
 """
 EXPORT_EXAMPLES: Final = """\
 examples:
@@ -111,6 +118,9 @@ def add(
     )
     verify = command("verify", "check that the record of a run is whole")
     verify.add_argument("run", metavar="RUN", help="the id of the run")
+    certify = command("certify", "print what held of a run", epilog=CERTIFY_EXAMPLES)
+    certify.add_argument("run", metavar="RUN", help="the id of the run")
+    certify.add_argument("--json", action="store_true", help="as JSON")
     stop = command("stop", "end calls in flight")
     stop.add_argument(
         "what",

@@ -53,6 +53,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Database], int]:
             from modelplex.commands.verify import verify
 
             return verify
+        case "certify":
+            from modelplex.commands.certify import certify
+
+            return certify
         case _:
             from modelplex.commands.export import export
 

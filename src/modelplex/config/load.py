@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from modelplex.config.detected import config_without_file, ollama_url
 from modelplex.config.problems import ConfigError, ConfigFault
@@ -38,7 +41,8 @@ def load(
         fault = ConfigFault(path, None, "", expected="a readable file", found=reason, hint=hint)
         raise ConfigError([fault]) from None
     find = find_ollama or (lambda: listens(ollama_url(environ, types=available)))
-    return parse(content, file=path, environ=environ, types=available, find_ollama=find)
+    config = parse(content, file=path, environ=environ, types=available, find_ollama=find)
+    return msgspec.structs.replace(config, digest=sha256(content).hexdigest())
 
 
 def _owner(path: str) -> str:

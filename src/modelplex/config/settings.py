@@ -491,8 +491,8 @@ class McpConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole config. `path` is its file, or None. `aliases` maps a name to the models that are
-    tried for it, in order.
+    """The whole config. `path` is its file, or None, and `digest` the hex SHA-256 of its bytes.
+    `aliases` maps a name to the models that are tried for it, in order.
     """
 
     server: ServerConfig = ServerConfig()
@@ -507,3 +507,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[AgentConfig, ...] = ()
     prices: tuple[PriceConfig, ...] = ()
     path: str | None = None
+    digest: str = ""

@@ -101,6 +101,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
                 charge=charge,
                 dialect=attempt.dialect,
                 sent=sent if self.keeps_bodies else None,
+                bytes_sent=0 if sent is None else len(sent),
             )
         )
 

@@ -25,6 +25,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     charge       US dollars that a budget counts, also for estimated tokens
     dialect      the provider's
     sent         the body that went to the provider, where bodies are kept; None if none went
+    bytes_sent   its size, also where it is not kept
     """
 
     provider: str
@@ -40,6 +41,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     charge: float | None = None
     dialect: str = ""
     sent: bytes | None = None
+    bytes_sent: int = 0
 
 
 class Times(msgspec.Struct, frozen=True):

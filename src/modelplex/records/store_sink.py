@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from modelplex.records.record import Record
+from modelplex.records.run_facts import RunFacts
 from modelplex.records.sink import without_bodies
 from modelplex.records.tool_call import ToolRecord
 
@@ -48,6 +49,9 @@ RETAIN_STEPS: Final = 10
 """Steps of the retention after a batch: they must delete more than batches add."""
 CLOSE_LIMIT_S: Final = 5.0
 """Seconds for which `close` waits for the last batch."""
+
+
+Stored = Record | ToolRecord | RunFacts
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +141,7 @@ class StoreSink:
         self._retention: Retention | None = None
         self._report = report
         self._now = now
-        self._queue: deque[Record | ToolRecord] = deque()
+        self._queue: deque[Stored] = deque()
         self._bodies_in = self._bodies_out = 0
         self._dropped = self._without_bodies = self._written = self._reported = 0
         self._failure = ""
@@ -163,7 +167,7 @@ class StoreSink:
     def start(self) -> None:
         self._thread.start()
 
-    def record(self, record: Record | ToolRecord, /) -> None:
+    def record(self, record: Stored, /) -> None:
         if len(self._queue) >= QUEUE_LIMIT:
             self._dropped += 1
             return
@@ -171,7 +175,7 @@ class StoreSink:
         limit = QUEUED_BODIES_LIMIT if self._options.content else QUEUED_WITHOUT_CONTENT
         if self._bodies_in - self._bodies_out + size > limit:
             self._without_bodies += self._options.content
-            record, size = without_bodies(record), 0
+            record, size = record if isinstance(record, RunFacts) else without_bodies(record), 0
         self._queue.append(record)
         if size:
             self._bodies_in += size
@@ -302,7 +306,7 @@ class StoreSink:
 
     def _write_batch(self) -> None:
         """The first Records of the queue. They stay in it until they are written."""
-        batch: list[Record | ToolRecord] = []
+        batch: list[Stored] = []
         size = 0
         for record in self._queue.copy():
             batch.append(record)
@@ -322,7 +326,9 @@ class StoreSink:
                 self._retention.step(self._database, now=self._now())
 
 
-def _body_size(record: Record | ToolRecord) -> int:
+def _body_size(record: Stored) -> int:
+    if isinstance(record, RunFacts):
+        return 0
     size = len(record.request_body or b"") + len(record.response_body or b"")
     if isinstance(record, Record):
         for attempt in record.attempts:

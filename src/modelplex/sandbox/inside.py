@@ -10,7 +10,7 @@ The interpreter is started with an empty environment, so that none of them holds
 a socket of packets to run.py:
 
     up    U  a user namespace is made and needs its maps    R  root runs without one
-          D  the tree is built                              E  a failure, as JSON
+          D  the tree is built, with measure_network        E  a failure, as JSON
     down  M  the maps are written    G  start the program    S  a signal, with its number
 """
 
@@ -290,7 +290,7 @@ def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket
     kernel.make_undumpable()
     kernel.die_with_parent(signal.SIGKILL)
     woken = wakeup_on_signals()
-    control.send(b"D")
+    control.send(b"D" + json.dumps(measure_network()).encode())
     if control.recv(1) != b"G":
         return 1
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -303,6 +303,29 @@ def _supervisor(plan: SandboxPlan, control: socket.socket, parent: socket.socket
     for number in (0, 1, 2):
         os.dup2(null, number)
     return _supervise(child, control, woken, _receive_descriptor(ours), own)
+
+
+def measure_network() -> dict[str, Any]:
+    """The interfaces of this process's network namespace, how many routes do not end at `lo`, and
+    the number of the namespace. Raises OSError.
+    """
+    return {
+        "interfaces": [name for _, name in socket.if_nameindex()],
+        "routes": sum(map(_routes_out, ("route", "ipv6_route"))),
+        "namespace": os.stat("/proc/self/ns/net").st_ino,  # noqa: PTH116
+    }
+
+
+def _routes_out(name: str) -> int:
+    """Rows of a table of routes in /proc/net whose interface is not `lo`."""
+    try:
+        with open(f"/proc/self/net/{name}", encoding="ascii") as file:  # noqa: PTH123
+            rows = [row.split() for row in file]
+    except FileNotFoundError:  # a kernel without IPv6
+        return 0
+    if name == "route":
+        return sum(1 for row in rows[1:] if row[0] != "lo")
+    return sum(1 for row in rows if row[-1] != "lo")
 
 
 def _close_group(plan: SandboxPlan) -> None:

@@ -15,12 +15,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from modelplex.sandbox.agent import Agent
 from modelplex.sandbox.values import Budget
 
 if TYPE_CHECKING:
+    from modelplex.records.run_facts import SandboxFacts
     from modelplex.records.store.queries import RunSummary
     from modelplex.server.run_messages import RunEnded, RunRequest
 
@@ -157,6 +158,22 @@ def summary_line(run: RunSummary, place: str) -> str:
     parts += [f"{run.refused} refused"] if run.refused else []
     parts += [f"{count(run.stripped, 'value')} stripped"] if run.stripped else []
     return f"{'; '.join(parts)}; the record: modelplex show {run.id} (in {place})"
+
+
+def sandbox_facts(measured: Mapping[str, Any], arguments: argparse.Namespace) -> SandboxFacts:
+    """From measure_network of inside.py."""
+    from modelplex.records.run_facts import SandboxFacts
+
+    opened = {
+        **_ports(arguments),
+        **({"packages": ",".join(arguments.packages)} if arguments.packages else {}),
+    }
+    return SandboxFacts(
+        interfaces=tuple(measured["interfaces"]),
+        routes=measured["routes"],
+        own_network=measured["namespace"] != Path("/proc/self/ns/net").stat().st_ino,
+        openings=tuple(f"{name} {what}" for name, what in opened.items()),
+    )
 
 
 def _ports(arguments: argparse.Namespace) -> dict[str, str]:

@@ -55,7 +55,7 @@ from modelplex.sandbox.preset_run import (
 from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
 from modelplex.sandbox.provided import Provided, provided
-from modelplex.sandbox.recording import Recording, is_tag
+from modelplex.sandbox.recording import Recording, is_tag, sandbox_facts
 from modelplex.sandbox.replayed import open_target, read_plan, recording_to
 from modelplex.sandbox.run_gateway import RunGateway, config_path, gateway_of_run
 from modelplex.sandbox.streams import check_streams
@@ -284,8 +284,10 @@ def _run(
         os.close(memory)
     with control:
         try:
-            _prepare(control, popen)
+            measured = _prepare(control, popen)
             gateway.wait_until_listening()
+            if gateway.link is not None:
+                gateway.link.report(sandbox_facts(measured, arguments))
             return _forward_signals(control, popen, gateway, limit_s=arguments.time)
         except BaseException:
             popen.kill()
@@ -293,9 +295,11 @@ def _run(
             raise
 
 
-def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
-    """Answer the sandbox while it is built: see inside.py. Raises CannotRun."""
-    while (packet := control.recv(65536)) != b"D":
+def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """Answer the sandbox while it is built: see inside.py. Returns what it measured. Raises
+    CannotRun.
+    """
+    while not (packet := control.recv(65536)).startswith(b"D"):
         match packet[:1]:
             case b"U":
                 _write_maps(popen.pid)
@@ -306,6 +310,8 @@ def _prepare(control: socket.socket, popen: subprocess.Popen[bytes]) -> None:
                 raise CannotRun(_explain(json.loads(packet[1:])))
             case _:
                 raise CannotRun(f"the sandbox ended while it was built (status {popen.wait()}).")
+    measured: dict[str, Any] = json.loads(packet[1:])
+    return measured
 
 
 def _write_maps(pid: int) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from modelplex.records.run_facts import SandboxFacts
 from modelplex.server.run_messages import FromGateway, RunEnded, RunNotice, RunReply, RunRequest
 
 READ_SIZE: Final = 65_536
@@ -46,6 +47,13 @@ class RunLink:
         self._connection.settimeout(SEND_TIMEOUT_S)
         sent = socket.send_fds(self._connection, [data], [listener.fileno()])
         self._connection.sendall(data[sent:])
+
+    def report(self, sandbox: SandboxFacts) -> None:
+        """What was measured inside, before the program starts. A gateway that is gone is noticed
+        elsewhere.
+        """
+        with suppress(OSError):
+            self._connection.sendall(msgspec.json.encode(sandbox) + b"\n")
 
     def read(self, *, wait_s: float = 0.0) -> None:
         """Take what has come, and wait for the first of it."""

@@ -12,17 +12,19 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final
 
 import msgspec
 
+import modelplex
 from modelplex.core.caller import CallerRun
 from modelplex.core.errors import UnknownModel
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.limits.agent_usage import NOTHING, AgentUsage
 from modelplex.limits.run_budgets import RunBudget
 from modelplex.records.record import Record
+from modelplex.records.run_facts import RunFacts, SandboxFacts
 from modelplex.records.tool_call import ToolRecord
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.app import App
@@ -58,12 +60,15 @@ class RunParts(msgspec.Struct, frozen=True):
 
 
 class AttachedRun(msgspec.Struct):
-    """`notify` tells the run something. `told` has the time of each failure that it was told."""
+    """`notify` tells the run something. `told` has the time of each failure that it was told.
+    `sandbox` is what was measured inside.
+    """
 
     request: RunRequest
     bound: BoundSocket
     notify: Callable[[RunNotice], None]
     told: dict[tuple[str, str], float] = {}
+    sandbox: SandboxFacts | None = None
 
     @property
     def id(self) -> str:
@@ -107,6 +112,38 @@ class AttachedRuns:
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
         return found
+
+    def measured(self, run: AttachedRun, sandbox: SandboxFacts) -> None:
+        """Record what holds of the run, before its program starts."""
+        run.sandbox = sandbox
+        self._record_facts(run, sandbox)
+
+    def config_changed(self) -> None:
+        """Record what holds of the runs from now on."""
+        for run in self._runs.values():
+            if run.sandbox is not None:
+                self._record_facts(run, run.sandbox)
+
+    def _record_facts(self, run: AttachedRun, sandbox: SandboxFacts) -> None:
+        policy = self._parts.callers.policies.get(("unix", run.request.agent))
+        if policy is None:  # the config has no such agent any more, and its calls are refused
+            return
+        caller = policy.template
+        facts = RunFacts(
+            id=f"mpx-{os.urandom(4).hex()}-facts",
+            started=time(),
+            run=run.id,
+            sandbox=sandbox,
+            agent=run.request.agent,
+            listener=run.bound.address.name,
+            sealed=caller.sealed,
+            allowed=tuple(sorted(caller.allowed)),
+            models=caller.models,
+            tools=caller.tools,
+            version=modelplex.__version__,
+            config=self._parts.store.config.digest,
+        )
+        self._parts.store.record_facts(facts)
 
     async def detach(self, run: AttachedRun) -> AgentUsage:
         """Close its socket and its connections, and write its records. What was spent of its

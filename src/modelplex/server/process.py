@@ -340,6 +340,7 @@ class GatewayProcess:
         self.callers.configure(config)
         self.limits.configure(config.agents)
         self._store.configure(config)
+        self.runs.config_changed()
         self._budgets.open_after_reload(config)
         self.tools.reload(config)
 

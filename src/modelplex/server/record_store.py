@@ -22,6 +22,7 @@ from modelplex.config.state_folder import make_state_folder, state_folder
 from modelplex.dialects.registry import find
 from modelplex.records.log import Log
 from modelplex.records.record import Record
+from modelplex.records.run_facts import RunFacts
 from modelplex.records.sink import Sink
 from modelplex.records.store_sink import RetentionRules, RunInfo, StoreOptions, StoreSink
 from modelplex.records.tool_call import ToolRecord
@@ -129,7 +130,7 @@ class RecordStore:
         self._environ = environ
         self._log = log
         self._run = run_of(environ)
-        self._config = self._current = config
+        self._config = self.config = config
         self._runs: dict[str, RunInfo] = {}
         self._unrecorded: set[str] = set()
         """Ids of attached runs."""
@@ -198,15 +199,20 @@ class RecordStore:
 
     def configure(self, config: Config) -> None:
         """Tags and limits of another config. Another store or content needs a restart."""
-        self._current = config
+        self.config = config
         if self.sink is not None:
             self.sink.configure(self._options(config), _rules(config))
+
+    def record_facts(self, facts: RunFacts) -> None:
+        """For the store alone."""
+        if self.sink is not None and facts.run not in self._unrecorded:
+            self.sink.record(facts)
 
     def open_run(self, run: RunInfo, *, is_recorded: bool) -> None:
         """Calls that name this run are recorded as of it, or not at all."""
         if is_recorded:
             self._runs = {**self._runs, run.id: run}
-            self.configure(self._current)
+            self.configure(self.config)
         else:
             self._unrecorded.add(run.id)
 
@@ -216,7 +222,7 @@ class RecordStore:
         if run in self._runs and self.sink is not None:
             await asyncio.to_thread(self.sink.end_run, run)
             self._runs = {id_: each for id_, each in self._runs.items() if id_ != run}
-            self.configure(self._current)
+            self.configure(self.config)
 
     async def close(self) -> None:
         """Write what waits, for some seconds at most."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from modelplex.config import Config
 from modelplex.limits.agent_usage import NOTHING
+from modelplex.records.run_facts import SandboxFacts
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.attached_runs import AttachedRun, AttachedRuns, same_user
 from modelplex.server.run_messages import (
@@ -118,9 +120,9 @@ class RunControl:
         run = None
         spent = NOTHING
         try:
-            run = await self._attach(connection, self._runs)
+            run, rest = await self._attach(connection, self._runs)
             if run is not None:
-                await _until_closed(connection)
+                await _until_closed(connection, rest, on_measured=partial(self._runs.measured, run))
                 spent = await self._runs.detach(run)
         finally:
             self._count -= 1
@@ -130,11 +132,14 @@ class RunControl:
         if run is not None:
             _send(connection, RunEnded(is_last=self._over.is_set(), usd=spent.usd, tokens=spent.tokens))
 
-    async def _attach(self, connection: socket.socket, runs: AttachedRuns) -> AttachedRun | None:
+    async def _attach(
+        self, connection: socket.socket, runs: AttachedRuns
+    ) -> tuple[AttachedRun | None, bytes]:
+        """And what has come after the request."""
         try:
-            request, listener = await _receive(connection)
+            request, listener, rest = await _receive(connection)
         except (OSError, msgspec.DecodeError):
-            return None
+            return None, b""
 
         def notify(notice: RunNotice) -> None:
             _send(connection, notice)
@@ -144,39 +149,50 @@ class RunControl:
         except ListenError as error:
             listener.close()
             _send(connection, RunReply(error.sentence))
-            return None
+            return None, b""
         _send(connection, RunReply(pid=os.getpid()))
-        return run
+        return run, rest
 
 
-async def _receive(connection: socket.socket) -> tuple[RunRequest, socket.socket]:
-    """The first line, and the socket that comes with it. Raises OSError, also where either is
-    missing, and DecodeError.
+async def _receive(connection: socket.socket) -> tuple[RunRequest, socket.socket, bytes]:
+    """The first line, the socket that comes with it, and what comes after it. Raises OSError, also
+    where either is missing, and DecodeError.
     """
     line, passed = b"", list[int]()
     try:
-        while not line.endswith(b"\n"):
+        while b"\n" not in line:
             await _readable(connection)
             data, descriptors, _, _ = socket.recv_fds(connection, READ_SIZE, 1)
             passed += descriptors
             line += data
             if not data or len(line) > MAX_LINE:
                 raise OSError("there is no request")
+        line, _, rest = line.partition(b"\n")
         request = msgspec.json.decode(line, type=RunRequest)
         if not passed:
             raise OSError("there is no socket")
-        return request, socket.socket(fileno=os.dup(passed[0]))
+        return request, socket.socket(fileno=os.dup(passed[0])), rest
     finally:
         for each in passed:
             os.close(each)
 
 
-async def _until_closed(connection: socket.socket) -> None:
-    """A run says nothing more until its end."""
+async def _until_closed(
+    connection: socket.socket, rest: bytes, *, on_measured: Callable[[SandboxFacts], None]
+) -> None:
+    """A run says one thing more until its end; `rest` is what came of it."""
     with suppress(OSError):
-        await _readable(connection)
-        while connection.recv(READ_SIZE):
+        while True:
+            line, newline, rest = rest.partition(b"\n")
+            if newline:
+                with suppress(msgspec.DecodeError):
+                    on_measured(msgspec.json.decode(line, type=SandboxFacts))
+                continue
             await _readable(connection)
+            data = connection.recv(READ_SIZE)
+            rest = line + data
+            if not data or len(rest) > MAX_LINE:
+                return
 
 
 async def _readable(connection: socket.socket) -> None:

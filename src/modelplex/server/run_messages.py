@@ -1,8 +1,9 @@
 """What a run of `modelplex run` and its gateway say to each other on the run's connection: lines of
 JSON on a Unix socket that no sandbox shows.
 
-The run sends a RunRequest with a listening socket, and shuts its side down at its end. The gateway
-answers with one RunReply, then with notices, and at the end with RunEnded.
+The run sends a RunRequest with a listening socket, then the SandboxFacts before its program starts,
+and shuts its side down at its end. The gateway answers with one RunReply, then with notices, and at
+the end with RunEnded.
 """
 
 from __future__ import annotations

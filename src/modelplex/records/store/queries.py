@@ -10,9 +10,10 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from modelplex.records.run_facts import RunFacts
 from modelplex.records.store import parts
 from modelplex.records.store.database import Database, Row
-from modelplex.records.store.rows import SESSION, CallDetail, CallSummary, read_detail
+from modelplex.records.store.rows import FACTS, SESSION, CallDetail, CallSummary, read_detail
 
 MAX_CALLS: Final = 1_000
 """Rows of one page of calls."""
@@ -113,7 +114,8 @@ _COLUMNS = ", ".join(f"calls.{name}" for name in CallSummary.__struct_fields__)
 _decode_headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
 _REFUSED = "calls.outcome = 'refused' OR calls.status IN (402, 403, 429) AND calls.attempts = 0"
 """By the gateway: the policy, a limit or a budget."""
-_LISTED = f"calls.kind <> '{SESSION}'"
+_LISTED = f"calls.kind NOT IN ('{SESSION}', '{FACTS}')"
+"""Of rows that are calls."""
 _FAILED = f"calls.outcome <> 'ok' AND NOT ({_REFUSED})"
 _UNPRICED = "calls.cost IS NULL AND (calls.tokens_in > 0 OR calls.tokens_out > 0)"
 
@@ -131,8 +133,17 @@ def recent_calls(db: Database, where: CallFilter | None = None, *, limit: int = 
 def calls_of_run(db: Database, run: str, *, sessions: bool = False) -> list[CallSummary]:
     """All calls of a run, oldest first; with `sessions` the other requests of tool clients too."""
     rows = db.query(f"SELECT {_COLUMNS} FROM calls WHERE run = ? ORDER BY started, id", (run,))  # noqa: S608 - our own names
-    calls = map(_call, rows)
-    return [call for call in calls if sessions or call.kind != SESSION]
+    left_out = {FACTS} if sessions else {FACTS, SESSION}
+    return [call for call in map(_call, rows) if call.kind not in left_out]
+
+
+def facts_of_run(db: Database, run: str) -> list[RunFacts]:
+    """In the order of time; empty for a run of an older version, and one whose sandbox said
+    nothing.
+    """
+    rows = db.query("SELECT detail FROM calls WHERE run = ? AND kind = ? ORDER BY started, id", (run, FACTS))
+    found = [read_detail(detail).facts for (detail,) in rows]
+    return [each for each in found if each is not None]
 
 
 def one_call(db: Database, id: str) -> StoredCall | None:

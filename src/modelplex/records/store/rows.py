@@ -14,6 +14,7 @@ import msgspec
 from modelplex.core.events import Usage
 from modelplex.core.request import Change, StrippedValue
 from modelplex.records.record import AttemptRecord, Record
+from modelplex.records.run_facts import RunFacts
 from modelplex.records.store.database import Row
 from modelplex.records.tool_call import ToolRecord
 
@@ -21,6 +22,8 @@ SESSION: Final = "session"
 """The kind of requests of tool clients that are no calls, such as `initialize` and lists: they are
 kept for a replay, and neither listed nor counted.
 """
+FACTS: Final = "facts"
+"""The kind of RunFacts."""
 MAX_TEXT: Final = 4_096
 """Characters of an error or a name. Longer ones are cut."""
 
@@ -141,6 +144,7 @@ class StoredAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     cost: float | None = None
     dialect: str = ""
     sent: SentBody = ""
+    bytes_sent: int = 0
 
 
 class StoredUsage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -162,6 +166,7 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     masked  secrets of the config were taken out of the bodies
     declared  the content-length of a body that was not read to its end
     headers  the hash of the part that has the request's headers, as a JSON list of pairs
+    facts   of a row of the kind "facts"
     """
 
     attempts: tuple[StoredAttempt, ...] = ()
@@ -183,6 +188,7 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     decision: str = ""
     rule: str = ""
     reason: str = ""
+    facts: RunFacts | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -213,9 +219,12 @@ class Bodies(msgspec.Struct, frozen=True):
 NO_BODIES: Final = Bodies()
 
 
-def row_of(record: Record | ToolRecord, place: Placement, bodies: Bodies = NO_BODIES) -> Row:
+def row_of(record: Record | ToolRecord | RunFacts, place: Placement, bodies: Bodies = NO_BODIES) -> Row:
+    response_id: str | None = None
     if isinstance(record, ToolRecord):
-        summary, response_id = tool_summary(record, place), None
+        summary = tool_summary(record, place)
+    elif isinstance(record, RunFacts):
+        summary = _facts_summary(record, place)
     else:
         summary = model_summary(record, place, messages=bodies.messages)
         response_id = clean(record.response_id)
@@ -299,6 +308,27 @@ def tool_summary(record: ToolRecord, place: Placement) -> CallSummary:
     )
 
 
+def _facts_summary(facts: RunFacts, place: Placement) -> CallSummary:
+    return CallSummary(
+        id=facts.id,
+        started=facts.started,
+        kind=FACTS,
+        run=place.run,
+        parent=None,
+        relation="",
+        agent=facts.agent,
+        listener=facts.listener,
+        client="",
+        endpoint="",
+        outcome="ok",
+        code=None,
+        error=None,
+        seconds=0.0,
+        bytes_in=0,
+        bytes_out=0,
+    )
+
+
 def summary_of(record: Record | ToolRecord) -> CallSummary:
     """Of a call that is not in the store yet."""
     if isinstance(record, ToolRecord):
@@ -306,9 +336,11 @@ def summary_of(record: Record | ToolRecord) -> CallSummary:
     return model_summary(record, UNPLACED)
 
 
-def detail_of(record: Record | ToolRecord, bodies: Bodies = NO_BODIES) -> CallDetail:
+def detail_of(record: Record | ToolRecord | RunFacts, bodies: Bodies = NO_BODIES) -> CallDetail:
     if isinstance(record, ToolRecord):
         return _tool_detail(record, bodies)
+    if isinstance(record, RunFacts):
+        return CallDetail(facts=record)
     peer, network = record.peer, record.peer_network
     sent = bodies.sent or (_NOT_STORED,) * len(record.attempts)
     return CallDetail(
@@ -370,6 +402,7 @@ def _attempt(attempt: AttemptRecord, sent: SentBody) -> StoredAttempt:
         cost=attempt.cost,
         dialect=attempt.dialect,
         sent=sent,
+        bytes_sent=attempt.bytes_sent,
     )
 
 

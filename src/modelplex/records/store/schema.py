@@ -4,8 +4,8 @@ One text serves both databases: {blob}, {int} and {real} stand for the names of 
 for a table that is stored in the order of its key.
 Times are Unix seconds, durations seconds, costs US dollars. A hash is 20 bytes of SHA-256.
 
-calls   one row per call; `kind` is "model", "tool" or "session" (rows.SESSION). `parent` is the
-        call whose conversation it extends, `relation` how. `detail` is JSON: attempts, changes,
+calls   one row per call; `kind` is "model", "tool", "session" or "facts" (rows.py). `parent` is
+        the call whose conversation it extends, `relation` how. `detail` is JSON: attempts, changes,
         stripped values, all of the usage. `node` is the hash of the conversation up to its last
         message, `context` that of its system prompt; NULL where there is none. `response_id` is the
         id by which a request may go on from the response

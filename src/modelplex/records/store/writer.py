@@ -13,13 +13,14 @@ import msgspec
 
 from modelplex.records.record import Record
 from modelplex.records.request_headers import ShownHeaders
+from modelplex.records.run_facts import RunFacts
 from modelplex.records.store import chain, parts, rows
 from modelplex.records.store.conversations import Call, Conversations, Recent
 from modelplex.records.store.database import Database, Row, RowRefused, Statement
 from modelplex.records.store.known_bodies import KnownBodies
 from modelplex.records.store.known_calls import StoredCalls
-from modelplex.records.store.rows import Bodies, SentBody
-from modelplex.records.store_sink import RunInfo, StoreOptions
+from modelplex.records.store.rows import Bodies, Placement, SentBody
+from modelplex.records.store_sink import RunInfo, Stored, StoreOptions
 from modelplex.records.tool_call import ToolRecord
 
 _encode = msgspec.json.Encoder().encode
@@ -125,11 +126,11 @@ class RecordWriter:
         self._database.write([(_END_RUN, [(at, self.options.run.id)]), *batch.statements()])
 
     def end_runs(self, ids: Sequence[str], *, at: float) -> None:
-        """Runs without a call are not in the database, and stay out of it."""
+        """Runs that nothing was recorded of are not in the database, and stay out of it."""
         if ids:
             self._database.write([(_END_RUN, [(at, run) for run in ids])])
 
-    def write(self, records: Sequence[Record | ToolRecord], *, now: float) -> None:
+    def write(self, records: Sequence[Stored], *, now: float) -> None:
         """Write all in one transaction. A Record that the database refuses is left out, and
         counted. `now` is Unix time. Raises StoreUnavailable, and then nothing was written.
         """
@@ -143,12 +144,15 @@ class RecordWriter:
                 except RowRefused:
                     self.refused += 1
 
-    def _write(self, records: Sequence[Record | ToolRecord]) -> None:
+    def _write(self, records: Sequence[Stored]) -> None:
         batch = _Batch()
         try:
             for record in records:
                 if isinstance(record, ToolRecord):
                     self._add_tool_call(batch, record)
+                elif isinstance(record, RunFacts):
+                    self._see_run(batch, record.run, record.started, record.agent)
+                    batch.add(rows.INSERT_CALL, rows.row_of(record, Placement(record.run)))
                 else:
                     self._add_call(batch, record)
             seal = self._add_links(batch)
