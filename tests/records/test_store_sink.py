@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from modelplex.records import store_sink
-from modelplex.records.record import AttemptRecord
+from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.store import queries
 from modelplex.records.store.database import Database, StoreUnavailable, open_database
 from modelplex.records.store_sink import StoreSink
@@ -152,7 +152,7 @@ def test_where_bodies_are_not_stored_large_ones_do_not_wait(
     database.is_down = True
     with running(lambda: database, reports, content=False) as made:
         made.record(record(1, b"x" * 900))
-        assert all(each.request_body is None for each in made._queue)
+        assert all(isinstance(each, Record) and each.request_body is None for each in made._queue)
         assert (made.status().waiting, made.status().without_bodies) == (1, 0)
         database.is_down = False
 
@@ -180,6 +180,7 @@ def test_recording_does_not_wait(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
+from modelplex.records.record import Record
 from modelplex.records.store_sink import StoreSink
 from modelplex.records.store.database import open_database
 from tests.records.store import stored
