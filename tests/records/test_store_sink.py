@@ -180,7 +180,6 @@ def test_recording_does_not_wait(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from modelplex.records.record import Record
 from modelplex.records.store_sink import StoreSink
 from modelplex.records.store.database import open_database
 from tests.records.store import stored
