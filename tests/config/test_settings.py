@@ -13,6 +13,7 @@ from modelplex.config import (
     AgentConfig,
     AllowConfig,
     BudgetConfig,
+    CacheConfig,
     Config,
     FailoverConfig,
     LogConfig,
@@ -32,7 +33,7 @@ from modelplex.config import (
     tools,
 )
 from modelplex.config.providers import PROVIDER, QUIRKS
-from modelplex.config.read import FAILOVER, LOG, PACKAGES, RECORD
+from modelplex.config.read import CACHE, FAILOVER, LOG, PACKAGES, RECORD
 from modelplex.config.server import SERVER
 from modelplex.core.request import Quirks
 from tests.config.configs import KEY, TYPES
@@ -43,6 +44,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (FailoverConfig, FAILOVER),
     (LogConfig, LOG),
     (RecordConfig, RECORD),
+    (CacheConfig, CACHE),
     (PackagesConfig, PACKAGES),
     (McpConfig, tools.MCP),
     (McpServer, tools.SERVER),
@@ -88,7 +90,7 @@ def test_the_example_is_valid() -> None:
 def test_the_example_shows_every_key() -> None:
     text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     tree = tomllib.loads(text)
-    assert set(tree) == set(Config.__struct_fields__) - {"path"}
+    assert set(tree) == set(Config.__struct_fields__) - {"path", "digest"}
     shown = {
         ServerConfig: tree["server"],
         ProviderConfig: {**tree["providers"][0], **tree["providers"][2]},
@@ -102,6 +104,7 @@ def test_the_example_shows_every_key() -> None:
         FailoverConfig: tree["failover"],
         LogConfig: tree["log"],
         RecordConfig: tree["record"],
+        CacheConfig: tree["cache"],
         PackagesConfig: tree["packages"],
         McpConfig: tree["mcp"],
         McpServer: {**tree["mcp"]["servers"][0], **tree["mcp"]["servers"][1]},
@@ -118,6 +121,7 @@ def test_the_example_shows_the_defaults() -> None:
     assert example.failover == FailoverConfig()
     assert example.log == LogConfig()
     assert example.record == RecordConfig()
+    assert example.cache == CacheConfig()
     assert example.packages == PackagesConfig()
     assert example.policy == PolicyConfig()
     assert example.agents == ()
@@ -140,6 +144,6 @@ def test_every_key_of_the_example_is_explained() -> None:
 
 
 def test_sizes_and_times_are_finite_by_default() -> None:
-    for kind in (ServerConfig, FailoverConfig, LogConfig, RecordConfig):
+    for kind in (ServerConfig, FailoverConfig, LogConfig, RecordConfig, CacheConfig):
         values = msgspec.structs.asdict(kind()).values()
         assert all(math.isfinite(value) for value in values if isinstance(value, (int, float)))

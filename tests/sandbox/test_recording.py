@@ -100,6 +100,7 @@ def arguments(**more: Any) -> argparse.Namespace:
             "socket": None,
             "tag": [],
             "budget": None,
+            "seed": None,
             "publish": [],
             "allow_port": [],
             **more,

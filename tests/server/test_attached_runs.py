@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateways import gateway, one
+from tests.pipeline.test_replay import completion
 from tests.processes import until
 from tests.server.run_links import control
 from tests.upstreams import answer, provider, stall
@@ -132,3 +133,31 @@ async def test_a_config_that_a_program_may_change_is_not_loaded(tmp_path: Path) 
         assert "theirs" not in str((await gw.ask("GET", "/_internal/config")).json["providers"])
         await gw.process.reload()
         assert "theirs" in str((await gw.ask("GET", "/_internal/config")).json["providers"])
+
+
+async def test_the_seed_of_a_run_is_set_recorded_and_reported(tmp_path: Path) -> None:
+    """Where the provider takes one. A client's own stays; runs without one have their agent's."""
+    agent = '[[agents]]\nname = "eval"\ntoken = "a-long-token"\nseed = 3\n'
+    reply = answer(completion("Hello"))
+    async with provider(reply) as up, provider(reply) as other:
+        providers = one(up.url, type="together") + one(
+            other.url, name="none", type="mistral", models='["n"]', api_key="k"
+        )
+        async with gateway(providers + agent, folder=tmp_path) as gw, control(gw) as runs:
+            seeded = await runs.attach(seed=7)
+            assert (await seeded.ask("m")).status == 200
+            assert (await seeded.ask("n")).status == 200
+            assert (await (await runs.attach(id="run-2", agent="eval")).ask("m")).status == 200
+            assert (await (await runs.attach(id="run-3")).ask("m")).status == 200
+            assert (await gw.chat("m", seed=5)).status == 200
+            records = [await gw.record(number) for number in range(1, 6)]
+    assert [seen.json.get("seed") for seen in up.seen] == [7, 3, None, 5]
+    assert [seen.json.get("seed") for seen in other.seen] == [None]
+    assert [[(change.op, change.path) for change in each.changes] for each in records] == [
+        [("add", "seed")],
+        [("drop", "seed")],
+        [("add", "seed")],
+        [],
+        [],
+    ]
+    assert records[0].changes[0].reason == "the seed of the run or of the agent: 7"

@@ -113,7 +113,7 @@ async def test_what_a_run_measured_is_recorded_with_its_policy(tmp_path: Path, a
         if not at_once:
             run.link.report(facts)
         assert (await run.ask("demo")).status == 200
-        gw.process.reload()
+        await gw.process.reload()
         await run.leave()
     database = open_database(place, read_only=True)
     first, second = facts_of_run(database, "run-1")

@@ -11,6 +11,7 @@ from typing import Final
 from modelplex.config.rules import (
     PATH,
     Rule,
+    boolean,
     build,
     integer,
     list_of,
@@ -40,6 +41,10 @@ from modelplex.policy.bounds import BOUNDABLE, DOMAIN, AllowEntry
 MIN_TOKEN: Final = 8
 """Characters. A shorter token can be guessed, and is not redacted in the log."""
 TAG: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+MAX_SEED: Final = 2**31 - 1
+"""Gemini's has 32 bits: an Integer of Java in GenerationConfig of
+https://googleapis.github.io/java-genai (2026-12-01).
+"""
 MAX_COUNT: Final = 10**15
 """Tokens or requests; above any number in use."""
 
@@ -151,6 +156,8 @@ AGENT: Final = rules_of(
     rate=table(RateConfig, RATE),
     budget=_budget,
     concurrent=integer("requests at once", least=1, most=1_000_000),
+    cache=boolean,
+    seed=integer("a seed", least=0, most=MAX_SEED),
     allow=allowed_rules,
     allow_uid=UIDS,
     tags=mapping(text("a tag's value"), key=tag_name),

@@ -36,6 +36,7 @@ from modelplex.config.rules import (
 )
 from modelplex.config.server import BYTES, SERVER, read_server
 from modelplex.config.settings import (
+    CacheConfig,
     Config,
     FailoverConfig,
     LogConfig,
@@ -74,6 +75,7 @@ LOG: Final = rules_of(
 RECORD: Final = rules_of(
     RecordConfig, store=secret_argument("the path of a file, or an address of PostgreSQL"), max_size=BYTES
 )
+CACHE: Final = rules_of(CacheConfig, max_size=BYTES)
 PACKAGES: Final = rules_of(
     PackagesConfig,
     pypi=secret_argument("the address of an index"),
@@ -162,6 +164,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "failover": table(FailoverConfig, FAILOVER),
             "log": table(LogConfig, LOG),
             "record": table(RecordConfig, RECORD),
+            "cache": table(CacheConfig, CACHE),
             "packages": table(PackagesConfig, PACKAGES),
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),

@@ -295,6 +295,16 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_body: int = 65_536
 
 
+class CacheConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[cache]`: `exact`: equal requests of a caller get the same answer. `max_size` are the bytes
+    of the answers in memory, `max_age` the seconds for which one is used.
+    """
+
+    exact: bool = False
+    max_size: int = 67_108_864
+    max_age: float = 86_400.0
+
+
 class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[record]`: the store of records. `content` None is "full" in `modelplex run`, else
     "metadata". Without `store` it is a file in the state folder; an
@@ -378,6 +388,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     tools       globs of exposed tool names ("git__*"); empty means all
     concurrent  requests that may run at once
     on_unpriced  for a model without a known price, where the budget counts dollars
+    cache       whether equal requests get the same answer; None is that of [cache]
+    seed        of its requests that have none, where the provider takes one
     policy      None is the listener's
     allow       rules of the sealed policy that are open for it
     attest, allow_uid, socket_mode, socket_group   None or empty is that of [server]
@@ -395,6 +407,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetConfig = BudgetConfig()
     concurrent: int | None = None
     on_unpriced: Literal["allow", "refuse"] = "allow"
+    cache: bool | None = None
+    seed: int | None = None
     policy: PolicyName | None = None
     allow: tuple[AllowEntry, ...] = ()
     allow_uid: tuple[int, ...] = ()
@@ -501,6 +515,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     failover: FailoverConfig = FailoverConfig()
     log: LogConfig = LogConfig()
     record: RecordConfig = RecordConfig()
+    cache: CacheConfig = CacheConfig()
     packages: PackagesConfig = PackagesConfig()
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()

@@ -46,11 +46,12 @@ class Bound(msgspec.Struct, frozen=True):
 
 class CallerRun(msgspec.Struct, frozen=True):
     """The run of `modelplex run` whose socket it is. `priced_only` as in Caller, for the budget of
-    the run.
+    the run. `seed` is of its requests.
     """
 
     id: str
     priced_only: bool = False
+    seed: int | None = None
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +61,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     `agent` is a name of [[agents]], "" for none. `sealed`: the sealed policy applies, except the
     rules in `allowed`, some of them within `bounds`. `models` and `tools` are globs, empty for all.
     `priced_only`: the agent has a budget in dollars, and gets models with a known price only.
+    `seed` is that of requests without one.
     """
 
     listener: str
@@ -72,6 +74,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     priced_only: bool = False
+    seed: int | None = None
     peer: Peer | None = None
     attested: PeerNetwork | None = None
     run: CallerRun | None = None

@@ -52,6 +52,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     passes            a provider may have it, and its bytes then pass unchanged
     converses         its requests are conversations, or become one
     counts            its requests are counts of tokens
+    seed              the members of a request that lead to its seed; () where it has none
     """
 
     name: str
@@ -71,6 +72,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     passes: bool = False
     converses: bool = False
     counts: bool = False
+    seed: tuple[str, ...] = ()
 
     @property
     def family(self) -> Form:

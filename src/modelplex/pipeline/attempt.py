@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -37,6 +37,7 @@ from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import price_dimensions
+from modelplex.dialects.registry import find
 from modelplex.http_client import SendError
 from modelplex.pipeline.error_redaction import redact_error
 from modelplex.pipeline.missing_endpoints import MissingEndpoints, is_missing_endpoint
@@ -290,6 +291,8 @@ class AttemptRunner:
                 msgspec.structs.replace(change, path=parsed.client_path(change.path, attempt))
                 for change in taken_out
             )
+        if (seed := context.record.caller.seed) is not None:
+            _set_seed(exchange, attempt, seed)
         if self._rules.refuse_losses and (lost := _first_loss(exchange.changes)) is not None:
             raise Unsupported(
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
@@ -427,6 +430,23 @@ def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder
         exhausted=record.exhausted,
         upstream_headers=tuple(forwarded_headers(response.headers)),
     )
+
+
+GENERATING: Final = frozenset({CONVERSATION, "completions"})
+"""Endpoints where a model generates text, by their name in a provider's row."""
+
+
+def _set_seed(exchange: Exchange, attempt: Attempt, seed: int) -> None:
+    """For endpoints where models generate text."""
+    from modelplex.dialects.core.seed import with_seed
+
+    provider = find(attempt.dialect)
+    if provider is None or provider.form.served_as not in GENERATING:
+        return
+    refused = "seed" in attempt.quirks.refuses
+    exchange.body, change = with_seed(exchange.body, provider.form.seed, seed, refused=refused)
+    if change is not None:
+        exchange.changes += (change,)
 
 
 def _first_loss(changes: tuple[Change, ...]) -> Change | None:

@@ -46,6 +46,7 @@ from modelplex.routing.failover import Exhausted, Outcome, plan
 from modelplex.routing.key_rotation import KeyRotation
 
 if TYPE_CHECKING:
+    from modelplex.pipeline.exact_cache import ExactCache
     from modelplex.pipeline.replay import ReplayStage
     from modelplex.pipeline.response_store import ResponseStore
 
@@ -60,7 +61,9 @@ class SharedState(msgspec.Struct, frozen=True):
 
 
 class Gateway:
-    """The providers of one configuration. `chance` returns a number in [0, 1)."""
+    """The providers of one configuration. `chance` returns a number in [0, 1). `cache` is set where
+    the configuration has one.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Gateway:
         egress: EgressRules,
         state: SharedState,
         chance: Callable[[], float],
+        cache: ExactCache | None = None,
     ) -> None:
         self.upstreams = upstreams
         self.catalog = catalog
@@ -81,6 +85,7 @@ class Gateway:
         self.responses = state.responses
         self._origins = state.origins
         self._chance = chance
+        self.cache = cache
         self._replay: ReplayStage | None = None
         if any(each.type == RECORDING for each in upstreams.values()):
             from modelplex.pipeline.replay import ReplayStage
@@ -108,7 +113,10 @@ class Gateway:
         CancelledError where the caller hung up.
         """
         try:
-            await self._answer(request, output, record)
+            if self.cache is None:
+                await self._answer(request, output, record)
+            else:
+                await self.cache.answer(request, output, record, self._answer)
         except ModelplexError as error:
             await _refuse(detached(error), output, record)
         except asyncio.CancelledError:

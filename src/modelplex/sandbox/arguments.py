@@ -55,6 +55,12 @@ _OPTIONS: Final[tuple[tuple[str, str, dict[str, Any], str], ...]] = (
         "refuse further calls once so much is spent: usd=5, tokens=100000 or both with a comma; with --agent, runs of the agent at the same time share it where they share a gateway",
     ),
     (
+        "--seed",
+        "N",
+        {**_ONCE, "type": values.seed},
+        "the seed of requests that have none, where the provider takes one; it is recorded with each call",
+    ),
+    (
         "--fs",
         "VIEW",
         {**_ONCE, "choices": FILE_VIEWS},

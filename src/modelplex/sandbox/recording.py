@@ -58,6 +58,7 @@ class Recording:
         self._config = config
         self._is_recorded = not (arguments.no_record or arguments.check or arguments.socket is not None)
         self._budget: Budget = arguments.budget or Budget()
+        self._seed: int | None = arguments.seed
         repository, branch = map(_printable, git_facts(Path.cwd())) if self._is_recorded else ("", "")
         self.id = f"run-{os.urandom(4).hex()}"
         self._run = RunInfo(
@@ -93,6 +94,7 @@ class Recording:
             agent=agent.name if agent is not None else "",
             usd=self._budget.usd,
             tokens=self._budget.tokens,
+            seed=self._seed,
             may_write_config=may_write_config,
         )
 

@@ -184,6 +184,8 @@ def _command(arguments: argparse.Namespace) -> list[str]:
         raise WrongArguments(
             "--socket names a gateway's socket, which decides the budget: leave out --budget."
         )
+    if arguments.seed is not None and arguments.socket is not None:
+        raise WrongArguments("--socket names a gateway's socket, which decides the seed: leave out --seed.")
     if any(variable.startswith("=") for variable in arguments.env):
         raise WrongArguments("--env needs a variable's name: --env NAME, or --env NAME=VALUE")
     return command

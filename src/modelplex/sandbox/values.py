@@ -96,6 +96,12 @@ def processes(written: str) -> int:
     return int(written)
 
 
+def seed(written: str) -> int:
+    if not (written.isascii() and written.isdigit() and int(written) < 2**31):
+        raise argparse.ArgumentTypeError(f'"{written}" is no seed: give a number from 0 to {2**31 - 1}')
+    return int(written)
+
+
 class PublishedPort(NamedTuple):
     """`host` 0 is a free one."""
 

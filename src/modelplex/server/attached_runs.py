@@ -98,7 +98,7 @@ class AttachedRuns:
         if not parts.callers.knows(request.agent):
             raise ListenError(f'the config has no agent "{request.agent}" any more.')
         budget = RunBudget(request.usd, request.tokens)
-        caller = CallerRun(run.id, priced_only=budget.usd is not None)
+        caller = CallerRun(run.id, priced_only=budget.usd is not None, seed=request.seed)
         bound = BoundSocket(Unix(request.path, agent=request.agent, run=caller), listener)
         if budget != RunBudget():
             parts.limits.runs.open(run.id, agent=request.agent, budget=budget)

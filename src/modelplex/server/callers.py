@@ -251,6 +251,7 @@ def _policy(config: Config, kind: Kind, agent: AgentConfig | None) -> AgentPolic
         models=agent.models,
         tools=agent.tools,
         priced_only=agent.on_unpriced == "refuse" and agent.budget.usd is not None,
+        seed=agent.seed,
     )
     return AgentPolicy(
         template, frozenset(agent.allow_uid or server.allow_uid), agent.attest or server.attest
@@ -266,6 +267,7 @@ def _with_policy(caller: Caller, policy: AgentPolicy) -> Caller:
         attested=caller.attested,
         run=caller.run,
         priced_only=policy.template.priced_only or (caller.run is not None and caller.run.priced_only),
+        seed=policy.template.seed if caller.run is None or caller.run.seed is None else caller.run.seed,
     )
 
 

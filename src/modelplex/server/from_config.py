@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,9 @@ from modelplex.server.address import Address, Unix, Vsock, parse_http
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.origin import Hosts
 from modelplex.server.record_store import store_place, store_secrets
+
+if TYPE_CHECKING:
+    from modelplex.pipeline.exact_cache import ExactCache
 
 MACHINE_ID = Path("/etc/machine-id")
 ADMIN_MODE = 0o600
@@ -107,6 +111,15 @@ def build_upstreams(
                     provider, row, client, clock=time, failed_command=partial(failed, provider.name)
                 )
     return built
+
+
+def exact_cache(config: Config) -> ExactCache | None:
+    """None where no caller has one."""
+    if not config.cache.exact and not any(agent.cache for agent in config.agents):
+        return None
+    from modelplex.pipeline.exact_cache import ExactCache
+
+    return ExactCache(config)
 
 
 def _nowhere(provider: str, said: str) -> None:

@@ -151,14 +151,12 @@ class GatewayProcess:
                 client=self._client,
                 offload=self._state.offload,
                 shares=lambda: self.traffic.shares,
-                keep_bodies=self._store.kept_body,
-                on_session=self._store.on_session,
+                store=self._store,
                 bind_stdio=self._bind_stdio,
             )
         )
-        self.runs = AttachedRuns(
-            RunParts(self.app, self.callers, self.limits, self._store, self._serving, self._look_at_config)
-        )
+        of_runs = (self.app, self.callers, self.limits, self._store, self._serving, self._look_at_config)
+        self.runs = AttachedRuns(RunParts(*of_runs))
         self._reports.sinks.append(self.runs)
         self._changes = ConfigChanges(
             self._source,
@@ -345,9 +343,8 @@ class GatewayProcess:
         self.tools.reload(config)
 
     def _build(self, config: Config) -> Gateway:
-        upstreams = from_config.build_upstreams(
-            config, self._client, failed_command=self._reports.key_command_failed
-        )
+        failed = self._reports.key_command_failed
+        upstreams = from_config.build_upstreams(config, self._client, failed_command=failed)
         return Gateway(
             upstreams,
             catalog=ModelCatalog(config, upstreams, now=perf_counter, report=self._reports.listing_failed),
@@ -356,6 +353,7 @@ class GatewayProcess:
             egress=egress_of(config, machine=from_config.machine_id()),
             state=self._state,
             chance=random.random,
+            cache=from_config.exact_cache(config),
         )
 
     async def _watch(self) -> None:

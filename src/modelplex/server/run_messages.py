@@ -32,8 +32,9 @@ SUFFIX: Final = ".runs"
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`path` is that of the listening socket; `agent` a name of [[agents]], or "". `usd` and
-    `tokens` are the budget of the run, None for no limit. `may_write_config`: the program may write
-    to the folder of the config, so that the gateway loads no change of it meanwhile.
+    `tokens` are the budget of the run, None for no limit; `seed` is of its requests.
+    `may_write_config`: the program may write to the folder of the config, so that the gateway loads
+    no change of it meanwhile.
     """
 
     path: str
@@ -42,6 +43,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     agent: str = ""
     usd: float | None = None
     tokens: int | None = None
+    seed: int | None = None
     may_write_config: bool = False
 
 

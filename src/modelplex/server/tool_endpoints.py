@@ -16,11 +16,11 @@ from modelplex.config import Config
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
 from modelplex.pipeline.offload import Offload
-from modelplex.records.tool_call import ToolRecord
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.app import App
 from modelplex.server.connection_shares import ConnectionShares
 from modelplex.server.listeners import BoundSocket
+from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 
 class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the tools share with the rest of the process. `keep_bodies` is how many bytes of each
-    tool call's body a record gets, `on_session` is that of CallRecording; `shares` may be called
-    once the process listens. `bind_stdio` gives the stdio socket, or None where this process does
+    """What the tools share with the rest of the process. `shares` may be called once the
+    process listens. `bind_stdio` gives the stdio socket, or None where this process does
     not serve it; it raises ListenError.
     """
 
@@ -41,8 +40,7 @@ class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     client: HttpClient
     offload: Offload
     shares: Callable[[], ConnectionShares]
-    keep_bodies: Callable[[Config], int | None]
-    on_session: Callable[[ToolRecord], None] | None
+    store: RecordStore
     bind_stdio: Callable[[Unix], BoundSocket | None]
 
 

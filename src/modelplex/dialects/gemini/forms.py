@@ -6,6 +6,8 @@ from modelplex.dialects.form import CONVERSATION, ClientPath, Form
 
 GEMINI = Form(
     name="gemini",
+    # google-genai 3.6.1: GenerationConfig of types.py
+    seed=("generationConfig", "seed"),
     model_in_path=True,
     client_headers=frozenset({b"x-goog-api-client", b"x-goog-api-key"}),
     # By the versions that its clients put into the path.

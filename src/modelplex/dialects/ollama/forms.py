@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from modelplex.dialects.form import CONVERSATION, ClientPath, Form
 
+SEED = ("options", "seed")
+"""ollama 0.6.3: Options of _types.py"""
 OLLAMA = Form(
     name="ollama",
+    seed=SEED,
     bases=("/api/", "/models/api/"),
     paths={"chat": ClientPath("api/chat")},
     endpoint="api/chat",
@@ -15,6 +18,7 @@ OLLAMA = Form(
 )
 GENERATION = Form(
     name="ollama_generate",
+    seed=SEED,
     variant_of=OLLAMA,
     paths={"generate": ClientPath("api/generate")},
     endpoint="api/generate",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from modelplex.dialects.form import CONVERSATION, ClientPath, Form
 
+SEED = ("seed",)
+"""openai 3.57.0: types/chat/completion_create_params.py, types/completion_create_params.py"""
 CHAT = Form(
     name="openai_chat",
     paths={"chat/completions": ClientPath("chat/completions")},
@@ -12,6 +14,7 @@ CHAT = Form(
     served_as=CONVERSATION,
     passes=True,
     converses=True,
+    seed=SEED,
 )
 COMPLETIONS = Form(
     name="openai_completions",
@@ -21,6 +24,7 @@ COMPLETIONS = Form(
     endpoint="completions",
     served_as="completions",
     passes=True,
+    seed=SEED,
 )
 EMBEDDINGS = Form(
     name="openai_embeddings",
