@@ -67,6 +67,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "packages": settings.PackagesConfig,
     "mcp": settings.McpConfig,
     "servers": settings.McpServer,
+    "cache": settings.CacheConfig,
     "policy": settings.PolicyConfig,
     "policy.allow": settings.AllowConfig,
     "agents": settings.AgentConfig,
@@ -115,7 +116,7 @@ def test_every_key_is_documented_with_its_default(section: str) -> None:
 
 
 def test_every_table_of_the_config_is_documented() -> None:
-    assert {field.name for field in msgspec.structs.fields(settings.Config)} - {"path"} <= {
+    assert {field.name for field in msgspec.structs.fields(settings.Config)} - {"path", "digest"} <= {
         *TABLES,
         "aliases",
     }

@@ -11,6 +11,7 @@ import pytest
 from modelplex.config import Config
 from modelplex.config.settings import AgentConfig, CacheConfig
 from modelplex.core.caller import Caller
+from modelplex.core.errors import ModelplexError
 from modelplex.core.request import RawRequest
 from modelplex.pipeline.exact_cache import CapturedOutput, ExactCache
 from modelplex.pipeline.response_output import ResponseHead
@@ -137,7 +138,7 @@ async def _respond(gw: Running, **more: Any) -> None:
 
 class Output:
     started = False
-    stop_error = None
+    stop_error: ModelplexError | None = None
 
     async def respond(self, status: int, head: ResponseHead, body: bytes) -> None: ...
     async def start(self, head: ResponseHead) -> None: ...
