@@ -74,17 +74,9 @@ class CapturedOutput:
     def started(self) -> bool:
         return self._output.started
 
-    @started.setter
-    def started(self, value: bool) -> None:
-        self._output.started = value
-
     @property
     def stop_error(self) -> ModelplexError | None:
         return self._output.stop_error
-
-    @stop_error.setter
-    def stop_error(self, error: ModelplexError | None) -> None:
-        self._output.stop_error = error
 
     def _take(self, data: bytes) -> None:
         self._left -= len(data)
