@@ -7,10 +7,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from modelplex.records.store import queries
+from modelplex.records.store.database import open_database
+from modelplex.records.store.queries import CallFilter
 from tests.agents.installed import BASE, PROGRAMS, run
 from tests.agents.scripted import FINAL, SUMMARY, LongPlay, Play, playing
 from tests.agents.test_agents import AGENTS, MARKER, TASK, Place, config_for, describe, output_of, place
@@ -23,12 +27,13 @@ pytestmark = [pytest.mark.agents, pytest.mark.timeout(180)]
 
 async def compact(name: str, place: Place, *, again: tuple[str, ...] = ()) -> None:
     """The agent does its task, is refused, compacts and goes on: with `again` when it is started
-    with these words instead of the task.
+    with these words instead of the task. The record says where the conversation was shortened.
     """
     agent = AGENTS[name]
     play = LongPlay(agent.tools)
+    store = place.home.parent / "records.sqlite"
     async with playing(agent.upstream, play) as upstream:
-        config = config_for(agent.upstream, url=upstream.url)
+        config = config_for(agent.upstream, url=upstream.url) + f'[record]\nstore = "{store}"\n'
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
             at: dict[str, Any] = {
@@ -47,6 +52,13 @@ async def compact(name: str, place: Place, *, again: tuple[str, ...] = ()) -> No
             assert play.summaries == 1, describe(done, play, gw.records)
             assert FINAL[-1] in output_of(done), describe(done, play, gw.records)
             assert SUMMARY in json.dumps(upstream.seen[-1].json), describe(done, play, gw.records)
+    with closing(open_database(store, read_only=True)) as database:
+        calls = queries.recent_calls(database, CallFilter(kind="model"))[::-1]
+    shown = [(each.run, each.relation, each.messages, each.outcome) for each in calls if each.messages]
+    assert len({each.run for each in calls}) == 1, shown
+    relations = [relation for _, relation, _, _ in shown]
+    assert relations.count("compaction") == 1, shown
+    assert relations.index("turn") < relations.index("compaction"), shown
 
 
 async def test_claude_code_compacts_what_is_too_long_and_goes_on(place: Place) -> None:

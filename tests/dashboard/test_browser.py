@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 
 from modelplex.dashboard import live
 from modelplex.dashboard.access import COOKIE
+from modelplex.dashboard.assets import FOLDER
+from modelplex.records.store.database import open_database
 from tests.dashboard.browser import Opened, needs_chromium, opened
 from tests.dashboard.scene import Scene, scene
 from tests.gateways import WAIT_S
@@ -229,6 +233,34 @@ async def test_without_bodies_a_request_says_how_they_are_stored(tmp_path: Path)
         await tab.sees("text=The body is not stored.")
 
 
+LONG = "python agent.py " + " ".join(f"--option-{number}=value" for number in range(60))
+
+
+async def test_a_long_command_is_one_line_with_the_whole_as_its_title(tmp_path: Path) -> None:
+    async with scene(tmp_path, more=FULL) as made, opened(made) as tab:
+        await conversation(made)
+        await stored(tab, 4)
+        await asyncio.to_thread(_name_run, tmp_path / "state" / "records.sqlite")
+        for view, place in (("runs", "tr.open"), ("run", ".links")):
+            if view == "runs":
+                await tab.go("runs")
+            else:
+                await tab.page.click("tr.open:has(.command)")
+            command = tab.page.locator(f"{place} .command")
+            await command.wait_for()
+            assert await command.get_attribute("title") == LONG
+            box, line = await command.bounding_box(), "parseFloat(getComputedStyle(node).lineHeight)"
+            assert box is not None
+            assert box["height"] < 2 * await command.evaluate(f"(node) => {line} || 20")
+            assert box["width"] < 500
+
+
+def _name_run(path: Path) -> None:
+    database = open_database(path)
+    database.write([("UPDATE runs SET kind = 'run', command = ?", [(LONG,)])])
+    database.close()
+
+
 # --- Spend, Tools, Health
 
 
@@ -411,6 +443,44 @@ async def test_on_a_phone_nothing_is_wider_than_the_screen(tmp_path: Path, schem
             assert await tab.page.evaluate("document.querySelector('main').scrollWidth <= innerWidth"), view
         dark = await tab.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert (dark == "rgb(18, 19, 22)") is (scheme == "dark")
+
+
+PAINTED = """() => ({
+  paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? null,
+  loaded: performance.getEntriesByType("resource").map((each) => ({
+    name: each.name.split("/").at(-1), blocking: each.renderBlockingStatus, from: each.initiatorType,
+    bytes: each.decodedBodySize, start: each.startTime, end: each.responseEnd,
+  })),
+  page: performance.getEntriesByType("navigation")[0].decodedBodySize,
+})"""
+
+
+async def test_the_first_paint_waits_for_one_file_beside_the_page(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Two round trips, the page and what it names: nothing that is needed is found only later."""
+    async with scene(tmp_path) as made, opened(made) as tab:
+        await tab.until("performance.getEntriesByName('first-contentful-paint').length > 0")
+        seen = await tab.page.evaluate(PAINTED)
+        files = {each["name"]: each for each in seen["loaded"] if "." in each["name"]}
+        assert [name for name, each in files.items() if each["blocking"] == "blocking"] == ["app.css"]
+        named = set(re.findall(r"static/([\w.-]+)", (FOLDER / "index.html").read_text()))
+        before = {name for name, each in files.items() if each["start"] < seen["paint"]}
+        assert before <= named
+        assert sum(files[name]["bytes"] for name in before) + seen["page"] < 70_000
+        record_property("first_paint_ms", round(seen["paint"]))
+        print(f"first paint after {seen['paint']:.0f} ms, {len(before)} files")
+
+
+def test_what_the_first_view_imports_is_named_in_the_page() -> None:
+    page = (FOLDER / "index.html").read_text()
+    wanted, left = set[str](), ["app.js"]
+    while left:
+        name = left.pop()
+        wanted.add(name)
+        found = re.findall(r'^import .* from "\./([^"]+)"', (FOLDER / name).read_text(), re.MULTILINE)
+        left += [each for each in found if each not in wanted]
+    assert {name for name in wanted if f"static/{name}" not in page} == set()
 
 
 async def test_the_theme_can_be_chosen_and_is_kept(tmp_path: Path) -> None:

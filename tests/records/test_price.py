@@ -126,6 +126,14 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     assert repr(prices) == "<Prices 0 own, 8 cached>"
 
 
+def test_a_demo_costs_nothing_unless_the_config_says_otherwise() -> None:
+    demo = Seller("demo", "demo", "")
+    usage = Usage(fresh=1_000, cache_read=5, output=80)
+    assert Prices().cost(demo, "demo", usage) == 0.0
+    own = PriceConfig(model=("demo",), input=1.0, output=2.0)
+    assert Prices([own]).cost(demo, "demo", Usage(fresh=1_000_000)) == 1.0
+
+
 # --- whose price ----------------------------------------------------------------------------------
 
 
@@ -134,7 +142,6 @@ def test_each_model_is_looked_up_once_and_made_up_names_do_not_fill_the_memory(
     [
         ("ollama", None),
         ("ollama", "https://ollama.example.com"),
-        ("demo", None),
         ("llamacpp", "https://gpu.example.com/v1"),
         ("openai", "http://127.0.0.1:8080/v1"),
         ("openai", "http://[::1]:8080/v1"),
@@ -269,11 +276,11 @@ def test_each_iteration_is_charged_by_its_own_model_and_its_own_length() -> None
     ],
 )
 def test_what_the_provider_says_that_it_cost_is_read(raw: bytes, cost: float | None) -> None:
-    assert reported_cost(Usage(raw=msgspec.Raw(raw))) == (None if cost is None else pytest.approx(cost))
+    assert reported_cost(Usage(raw=raw)) == (None if cost is None else pytest.approx(cost))
 
 
 def test_what_the_provider_says_wins_over_the_list_and_the_config_over_both() -> None:
-    usage = Usage(fresh=1000, raw=msgspec.Raw(b'{"cost":7}'))
+    usage = Usage(fresh=1000, raw=b'{"cost":7}')
     assert knowing(SIMPLE).cost(OPENAI, "m", usage) == 7
     assert knowing(None).cost(Seller("o", "ollama"), "m", usage) == 7
     own = PriceConfig(model=("m",), input=3.0, output=0.0)

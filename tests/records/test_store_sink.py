@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ import pytest
 
 from modelplex.records import store_sink
 from modelplex.records.record import AttemptRecord, Record
-from modelplex.records.store import queries
-from modelplex.records.store.database import Database, StoreUnavailable, open_database
+from modelplex.records.store import backlog, queries
+from modelplex.records.store.backlog import ReadDatabase
+from modelplex.records.store.database import Database, Statement, StoreUnavailable, open_database
 from modelplex.records.store_sink import StoreSink
 from tests.records.store import stored
 from tests.records.store.stored import NOW, Switched, record
@@ -140,7 +141,7 @@ def test_bodies_that_went_to_providers_count_where_they_are_others(
     assert made.status().without_bodies == 0
     made.record(record(2, b"", attempts=(AttemptRecord("p", "m", 0, "ok", sent=b"y" * 600),)))
     assert made.status().without_bodies == 1
-    assert made._queue[1].attempts[0].sent is None  # type: ignore[union-attr]
+    assert made._queue[1][0].attempts[0].sent is None  # type: ignore[union-attr]
 
 
 def test_where_bodies_are_not_stored_large_ones_do_not_wait(
@@ -152,7 +153,7 @@ def test_where_bodies_are_not_stored_large_ones_do_not_wait(
     database.is_down = True
     with running(lambda: database, reports, content=False) as made:
         made.record(record(1, b"x" * 900))
-        assert all(isinstance(each, Record) and each.request_body is None for each in made._queue)
+        assert all(isinstance(each, Record) and each.request_body is None for each, _ in made._queue)
         assert (made.status().waiting, made.status().without_bodies) == (1, 0)
         database.is_down = False
 
@@ -201,9 +202,10 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3])
 def test_a_killed_process_leaves_whole_records_and_a_restart_doubles_none(
-    tmp_path: Path, delay: float
+    tmp_path: Path, delay: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever the kill comes, what is there is whole: each call has its body."""
+    monkeypatch.setattr(backlog, "ANSWER_S", 0.1)
     path = tmp_path / "records.sqlite"
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -220,8 +222,93 @@ def test_a_killed_process_leaves_whole_records_and_a_restart_doubles_none(
     there = {row[0] for row in db.query("SELECT id FROM calls")}
     for call in calls:
         assert queries.request_body(db, call.id) == (call.request_body if call.id in there else None)
+    # Who reads makes rows of what was put off.
+    reader = ReadDatabase(
+        open_database(path, read_only=True),
+        open_store=lambda: open_database(path),
+        conversation=stored.members,
+    )
+    read = {call.id for call in queries.recent_calls(reader, limit=1_000)}
+    reader.close()
+    assert read >= there
+    assert len(read) == len(db.query("SELECT id FROM calls"))
+    assert db.query("SELECT number FROM put_off") == []
+    for call in calls:
+        assert queries.request_body(db, call.id) == (call.request_body if call.id in read else None)
     # The same Records again, as after a lost acknowledgement: none is doubled, and all are there.
     stored.write(db, *calls)
     assert db.query("SELECT count(*) FROM calls") == [(400,)]
     for call in calls[::37]:
         assert queries.request_body(db, call.id) == call.request_body
+
+
+# --- put off ---
+
+
+def test_many_calls_are_put_off_and_made_rows_of_once_there_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_sink, "GATHER_S", 0.2)
+    database = Watched(stored.database(tmp_path))
+    calls = stored.conversation(60)
+    with running(lambda: database, Reports()) as made:
+        for call in calls:
+            made.record(call)
+        until(lambda: made.status().written == 60)
+        until(lambda: made.status().put_off == 0)
+        assert ("put_off", 60) in database.written
+        assert database.written[-1] == ("calls", 60)
+        assert [call.relation for call in queries.calls_of_run(database, "run-0001")][1:] == ["turn"] * 59
+        assert queries.request_body(database, calls[-1].id) == calls[-1].request_body
+
+
+def test_few_calls_are_rows_at_once(tmp_path: Path) -> None:
+    database = Watched(stored.database(tmp_path))
+    with running(lambda: database, Reports()) as made:
+        for call in stored.conversation(20):
+            made.record(call)
+            until(lambda: made.status().waiting == 0)
+    assert {table for table, _ in database.written} == {"calls"}
+
+
+def test_no_more_is_put_off_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sink, "GATHER_S", 0.2)
+    monkeypatch.setattr(store_sink, "PUT_OFF_LIMIT", 10)
+    monkeypatch.setattr(backlog, "MAX_CALLS", 20)
+    database = Watched(stored.database(tmp_path))
+    with running(lambda: database, Reports()) as made:
+        for call in stored.conversation(60):
+            made.record(call)
+        until(lambda: made.status().written == 60)
+    assert database.written[:4] == [("put_off", 10), ("put_off", 10), ("calls", 10), ("put_off", 10)]
+    assert sum(count for table, count in database.written if table == "calls") == 60
+
+
+def test_the_end_of_a_run_waits_for_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sink, "GATHER_S", 0.2)
+    run = store_sink.RunInfo(id="run-1", started=NOW, command="claude")
+    database = stored.database(tmp_path)
+    with running(lambda: database, Reports(), runs={"run-1": run}) as made:
+        for number in range(60):
+            made.record(record(number, run="run-1"))
+        assert made.end_run("run-1")
+        found = queries.one_run(database, "run-1")
+        assert found is not None
+        assert (found.calls, found.ended, found.command) == (60, NOW, "claude")
+
+
+class Watched(Switched):
+    """Notes the transactions that have calls, with their number."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.written: list[tuple[str, int]] = []
+
+    def write(self, statements: Iterable[Statement], /) -> None:
+        given = list(statements)
+        super().write(given)
+        for sql, rows in given:
+            if sql.startswith("INSERT INTO calls"):
+                self.written.append(("calls", len(rows)))
+            elif sql.startswith("INSERT INTO put_off"):
+                self.written.append(("put_off", sum(row[3] for row in rows)))

@@ -63,6 +63,7 @@ def test_a_run_is_recorded_whole_and_summed_up_in_one_line(user: Person) -> None
     assert rows(user, "SELECT request IS NOT NULL, response IS NOT NULL FROM bodies") == [(1, 1)]
     (line,) = [each for each in done.stderr.splitlines() if "the record:" in each]
     assert line.startswith("modelplex run: 1 call, ")
+    assert "no cost, since only a demo answered" in line
     assert line.endswith(f"modelplex show {run[0]} (in {store(user)})")
     assert stat.S_IMODE(store(user).stat().st_mode) == 0o600
 
@@ -167,6 +168,10 @@ def test_the_summary_names_what_happened() -> None:
     assert summary_line(summary(calls=1), "F") == (
         "1 call, 0 tokens in, 0 out, $0.00; the record: modelplex show run-1 (in F)"
     )
+    demo = summary_line(summary(calls=1, tokens_in=9), "F", is_demo=True)
+    assert demo.startswith("1 call, 9 tokens in, 0 out, no cost, since only a demo answered; ")
+    priced = summary_line(summary(calls=1, cost=0.5), "F", is_demo=True)
+    assert priced.startswith("1 call, 0 tokens in, 0 out, $0.5; ")
     full = summary(
         calls=3,
         tool_calls=2,

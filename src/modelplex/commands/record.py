@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from modelplex.config import Config
-from modelplex.records.store.database import Database, StoreError, open_database
-from modelplex.server.record_store import store_place
+from modelplex.records.store.database import Database, StoreError
+from modelplex.server.record_store import open_to_read, store_place
 
 OK: Final = 0
 FAILED: Final = 1
@@ -20,7 +20,7 @@ WRONG: Final = 2
 def run(arguments: argparse.Namespace, config: Config) -> int:
     """Returns the exit status: 1 where there is no such record, 2 where an argument is wrong."""
     try:
-        database = open_database(arguments.store or store_place(config, os.environ), read_only=True)
+        database = open_to_read(arguments.store or store_place(config, os.environ))
     except StoreError as error:
         return fail(error.sentence)
     try:

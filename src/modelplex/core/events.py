@@ -34,14 +34,14 @@ class Iteration(msgspec.Struct, frozen=True):
     output: int = 0
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Billed tokens, as the provider counted them. `input` is fresh + cache_read + cache_write;
     `output` includes `reasoning`.
 
     `cache_write_1h` is the part of `cache_write` that lives for an hour. `input_audio` and
     `input_image` are parts of `input`, `output_audio` and `output_image` of `output`. `estimated`:
     a part was not counted by the provider. `iterations` add up to the counts, where the provider
-    reports them. `raw` is the provider's usage object, undecoded, and `raw_of` its dialect: a
+    reports them. `raw` is the provider's usage object, JSON, and `raw_of` its dialect: a
     client of that dialect gets it unchanged.
     """
 
@@ -58,7 +58,7 @@ class Usage(msgspec.Struct, frozen=True):
     web_searches: int = 0
     estimated: bool = False
     iterations: tuple[Iteration, ...] = ()
-    raw: msgspec.Raw | None = None
+    raw: bytes | None = None
     raw_of: str | None = None
 
     @property

@@ -21,6 +21,8 @@ from modelplex.core.events import Iteration, Usage
 from modelplex.providers.types import TYPES
 from modelplex.records.price_list import Price, PriceQuery, PriceRow, PriceTable, bundled, fixed_prices
 
+DEMO = "demo"
+"""The type of provider that no model answers for, and nobody pays."""
 COST = b'"cost"'
 """The member of a usage object with the cost that the provider reports."""
 CACHE_LIMIT = 4_096
@@ -71,8 +73,8 @@ class Prices:
         return f"<Prices {len(self._own)} own, {len(self._cache)} cached>"
 
     def table(self, seller: Seller, model: str) -> PriceTable | None:
-        """A model's prices: of the first entry of the config that matches, else of the list; None
-        if neither has it.
+        """A model's prices: of the first entry of the config that matches, else of the list, and
+        zero for a demo; None if there are none.
         """
         key = (seller, model)
         if key in self._cache:
@@ -80,6 +82,8 @@ class Prices:
         table = self._own_table(seller, model)
         if table is None and (query := price_query(seller.type, model, seller.base_url)) is not None:
             table = (self._find or bundled().find)(query)
+        if table is None and seller.type == DEMO:
+            table = fixed_prices({"input": 0.0, "output": 0.0}, service=DEMO, model=model)
         while len(self._cache) >= CACHE_LIMIT:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = table
@@ -101,7 +105,7 @@ class Prices:
         if (
             not own
             and usage.raw is not None
-            and COST in bytes(usage.raw)
+            and COST in usage.raw
             and (reported := reported_cost(usage)) is not None
         ):
             return reported, reported
@@ -240,7 +244,7 @@ def reported_cost(usage: Usage) -> float | None:
     With a user's own key at OpenRouter (`is_byok`), `cost` is OpenRouter's fee only; the price of
     the model is in `cost_details`. https://openrouter.ai/docs/use-cases/usage-accounting
     """
-    if usage.raw is None or COST not in bytes(usage.raw):
+    if usage.raw is None or COST not in usage.raw:
         return None
     try:
         reported = _decode_reported.decode(usage.raw)

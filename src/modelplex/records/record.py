@@ -16,7 +16,7 @@ from modelplex.core.request import Change, StrippedValue
 Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
-class AttemptRecord(msgspec.Struct, frozen=True):
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt at a provider.
 
     outcome      "ok", or the error's code
@@ -44,7 +44,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     bytes_sent: int = 0
 
 
-class Times(msgspec.Struct, frozen=True):
+class Times(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds.
 
     overhead      the gateway's own time until the upstream request was sent
@@ -59,7 +59,7 @@ class Times(msgspec.Struct, frozen=True):
     total: float = 0.0
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One model call.
 
     started             Unix seconds

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import Protocol
+from typing import Protocol, overload
 
 import msgspec
 
@@ -30,6 +30,10 @@ class Sink(Protocol):
     def record(self, record: Record | ToolRecord, /) -> None: ...
 
 
+@overload
+def without_bodies(record: Record) -> Record: ...
+@overload
+def without_bodies(record: ToolRecord) -> ToolRecord: ...
 def without_bodies(record: Record | ToolRecord) -> Record | ToolRecord:
     """For whoever keeps many Records."""
     if isinstance(record, ToolRecord):

@@ -4,15 +4,20 @@
 queue; what no longer fits is counted, and reported once writing works again. A process that is
 killed loses the Records of the last GATHER_S. The rest of the store is loaded on the thread, with
 the first Record.
+
+While there are many calls, they are put off: written as they are, and made rows of once there are
+fewer, or as soon as somebody wants to read them. docs/decisions/0040-put-off.md has the reasons.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -23,6 +28,7 @@ from modelplex.records.sink import without_bodies
 from modelplex.records.tool_call import ToolRecord
 
 if TYPE_CHECKING:
+    from modelplex.records.store.backlog import Backlog
     from modelplex.records.store.database import Database
     from modelplex.records.store.retention import Retention
     from modelplex.records.store.writer import RecordWriter
@@ -43,6 +49,17 @@ BATCH_LIMIT: Final = 2_000
 """Records in one transaction: an index page that many of them change is written once."""
 BATCH_BYTES: Final = 16_777_216
 """Bytes of bodies in one transaction, whose parts are in memory until its end."""
+BUSY_RATE: Final = 200.0
+"""Records a second from which on they are put off. Writing fewer as rows takes some hundredths of a
+processor.
+"""
+BUSY_LEAST: Final = 16
+"""Records that are put off together: a few large ones come in a short time too."""
+PUT_OFF_LIMIT: Final = 500
+"""Records that are put off in one transaction, and made rows of in one: some tens of milliseconds.
+"""
+SETTLE_S: Final = 0.02
+"""Seconds between two of them, in which the event loop has the interpreter to itself."""
 RETRY_S: Final = 5.0
 """Seconds between two attempts to write a database that cannot be written."""
 RETAIN_STEPS: Final = 10
@@ -100,7 +117,8 @@ class RetentionRules(msgspec.Struct, frozen=True):
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """place      where the records are; "" before the database was opened
     waiting    Records in the queue
-    written    Records since the start
+    written    Records since the start, also those that are put off
+    put_off    Records of which rows are made later
     dropped    Records that were lost: by a full queue, or because the database refused them
     without_bodies  Records that were queued without their bodies
     failure    why the database cannot be written now; "" if it can
@@ -109,6 +127,7 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     waiting: int
     written: int
+    put_off: int
     dropped: int
     without_bodies: int
     failure: str
@@ -141,12 +160,16 @@ class StoreSink:
         self._retention: Retention | None = None
         self._report = report
         self._now = now
-        self._queue: deque[Stored] = deque()
+        self._queue: deque[tuple[Stored, int]] = deque()
+        """With the bytes of their bodies."""
         self._bodies_in = self._bodies_out = 0
         self._dropped = self._without_bodies = self._written = self._reported = 0
         self._failure = ""
         self._place = ""
         self._writer: RecordWriter | None = None
+        self._backlog: Backlog | None = None
+        self._is_busy = False
+        """Records come so fast that they are put off."""
         self._database: Database | None = None
         self._is_signalled = False
         self._ended: list[tuple[str, threading.Event]] = []
@@ -176,7 +199,7 @@ class StoreSink:
         if self._bodies_in - self._bodies_out + size > limit:
             self._without_bodies += self._options.content
             record, size = record if isinstance(record, RunFacts) else without_bodies(record), 0
-        self._queue.append(record)
+        self._queue.append((record, size))
         if size:
             self._bodies_in += size
             if self._bodies_in - self._bodies_out > URGENT_BYTES:
@@ -196,6 +219,7 @@ class StoreSink:
             place=self._place,
             waiting=len(self._queue),
             written=self._written,
+            put_off=self._backlog.calls if self._backlog is not None else 0,
             dropped=self._dropped + (writer.refused if writer is not None else 0),
             without_bodies=self._without_bodies,
             failure=self._failure,
@@ -224,14 +248,14 @@ class StoreSink:
 
     def _run(self) -> None:
         while not (self._closing.is_set() and (self._failure or not self._queue)):
-            pause = self._retention.pause(self._now()) if self._retention is not None else None
-            if not self._wake.wait(pause):
-                self._try(self._retain)
+            if not self._wake.wait(self._pause()):
+                self._is_busy = False
+                self._try(self._settle if self._is_behind else self._retain)
                 continue
             if self._failure:
                 self._closing.wait(RETRY_S)
             else:
-                self._hurry.wait(GATHER_S)
+                self._gather()
             self._hurry.clear()
             # In this order: a Record that is queued after the queue was seen empty sets the signal.
             self._wake.clear()
@@ -246,9 +270,43 @@ class StoreSink:
                 self._wake.set()
             elif not self._failure and not self._closing.is_set():
                 self._try(self._retain)
+        end = time.monotonic() + CLOSE_LIMIT_S / 2
+        while self._is_behind and time.monotonic() < end and self._try(self._settle):
+            pass  # of what remains whoever reads makes rows
         self._try(self._end_run)
         if self._database is not None:
             self._database.close()
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._backlog is not None and self._backlog.calls > 0
+
+    def _pause(self) -> float | None:
+        """Seconds to wait for a Record."""
+        if self._is_behind and not self._failure:
+            return GATHER_S if self._is_busy else SETTLE_S
+        return self._retention.pause(self._now()) if self._retention is not None else None
+
+    def _gather(self) -> None:
+        """Wait for more Records, and make rows of what was put off where that disturbs nobody, or
+        somebody waits for it.
+        """
+        start = time.monotonic()
+        while self._settles_now() and self._try(self._settle):
+            if self._hurry.wait(SETTLE_S) or time.monotonic() >= start + GATHER_S:
+                break
+        else:
+            self._hurry.wait(max(0.0, start + GATHER_S - time.monotonic()))
+        waiting, seconds = len(self._queue), time.monotonic() - start
+        self._is_busy = waiting >= BUSY_LEAST and waiting >= BUSY_RATE * seconds
+
+    def _settles_now(self) -> bool:
+        backlog = self._backlog
+        return (
+            backlog is not None
+            and self._is_behind
+            and (not self._is_busy or backlog.is_full or backlog.is_asked())
+        )
 
     def _try(self, work: Callable[[], object]) -> bool:
         """Reports when the database begins to fail, and when it works again."""
@@ -276,13 +334,16 @@ class StoreSink:
         return True
 
     def _opened(self) -> RecordWriter:
+        from modelplex.records.store.backlog import Backlog
         from modelplex.records.store.retention import Retention
         from modelplex.records.store.writer import RecordWriter
 
         if self._writer is None:
             self._database = database = self._open_store()
             self._place = database.place
-            self._writer, self._retention = RecordWriter(database, self._options), Retention(self._rules)
+            writer = RecordWriter(database, self._options)
+            self._backlog = Backlog(database, writer, name=secrets.token_hex(8))
+            self._writer, self._retention = writer, Retention(self._rules)
         self._writer.options = self._options
         return self._writer
 
@@ -301,6 +362,8 @@ class StoreSink:
             written.set()
 
     def _write_ends(self, ids: list[str]) -> None:
+        while self._is_behind:
+            self._settle()
         if self._writer is not None:
             self._writer.end_runs(ids, at=self._now())
 
@@ -308,16 +371,33 @@ class StoreSink:
         """The first Records of the queue. They stay in it until they are written."""
         batch: list[Stored] = []
         size = 0
-        for record in self._queue.copy():
+        writer, now = self._opened(), self._now()
+        is_put_off = self._is_busy or self._is_behind
+        limit = PUT_OFF_LIMIT if is_put_off else BATCH_LIMIT
+        for record, bytes_ in islice(self._queue, limit):
             batch.append(record)
-            size += _body_size(record)
-            if len(batch) >= BATCH_LIMIT or size >= BATCH_BYTES:
+            size += bytes_
+            if size >= BATCH_BYTES:
                 break
-        self._opened().write(batch, now=self._now())
+        if not is_put_off or not self._put_off(batch, now):
+            while self._is_behind:  # rows of a conversation are made in its order
+                self._settle()
+            writer.write(batch, now=now)
         for _ in batch:
             self._queue.popleft()
         self._bodies_out += size
         self._written += len(batch)
+
+    def _settle(self) -> None:
+        if self._backlog is not None:
+            self._opened()  # with the newest options
+            self._backlog.settle(now=self._now())
+
+    def _put_off(self, batch: list[Stored], now: float) -> bool:
+        assert self._backlog is not None
+        while self._backlog.is_full:
+            self._settle()
+        return self._backlog.put_off(batch, now=now)
 
     def _retain(self) -> None:
         if self._database is not None and self._retention is not None:

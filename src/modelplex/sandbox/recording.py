@@ -125,9 +125,10 @@ class Recording:
             return None
         from modelplex.config import ConfigError, load
         from modelplex.config.settings import Config
-        from modelplex.records.store.database import StoreError, open_database
-        from modelplex.records.store.queries import one_run
-        from modelplex.server.record_store import store_place
+        from modelplex.records.price import DEMO
+        from modelplex.records.store.database import StoreError
+        from modelplex.records.store.queries import CallFilter, one_run, usage
+        from modelplex.server.record_store import open_to_read, store_place
 
         try:
             config = (
@@ -135,19 +136,24 @@ class Recording:
                 if self._config is None
                 else load(self._config, environ=os.environ, find_ollama=lambda: False)
             )
-            database = open_database(store_place(config, os.environ), read_only=True)
+            database = open_to_read(store_place(config, os.environ))
         except (ConfigError, StoreError):
             return None
+        demos = {each.name for each in config.providers if each.type == DEMO} or {DEMO}
         try:
             run = one_run(database, self.id)
+            by_provider = usage(database, by=["provider"], where=CallFilter(run=self.id, kind="model"))
         except StoreError:
-            run = None
+            return None
         finally:
             database.close()
-        return None if run is None or not run.calls + run.tool_calls else summary_line(run, database.place)
+        if run is None or not run.calls + run.tool_calls:
+            return None
+        providers = {row.group["provider"] for row in by_provider} - {""}
+        return summary_line(run, database.place, is_demo=bool(providers) and providers <= demos)
 
 
-def summary_line(run: RunSummary, place: str) -> str:
+def summary_line(run: RunSummary, place: str, *, is_demo: bool = False) -> str:
     """For example `3 calls, 1200 tokens in, 80 out, $0.0123; 1 refused; modelplex show run-1 (in
     FILE)`.
     """
@@ -155,6 +161,8 @@ def summary_line(run: RunSummary, place: str) -> str:
 
     calls = count(run.calls, "call") + (f", {count(run.tool_calls, 'tool call')}" if run.tool_calls else "")
     cost = money(run.cost) + (f" and {run.unpriced} of unknown price" if run.unpriced else "")
+    if is_demo and not run.cost and not run.unpriced:
+        cost = "no cost, since only a demo answered"
     parts = [f"{calls}, {run.tokens_in} tokens in, {run.tokens_out} out, {cost}"]
     parts += [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.refused} refused"] if run.refused else []

@@ -73,11 +73,12 @@ def _allow_missing_keys(config: str | None) -> None:
 
 
 def _check_run(id: str, config: str | None) -> None:
-    from modelplex.records.store.database import StoreError, open_database
+    from modelplex.records.store.database import StoreError
     from modelplex.records.store.queries import one_run
+    from modelplex.server.record_store import open_to_read
 
     try:
-        database = open_database(_store(config), read_only=True)
+        database = open_to_read(_store(config))
         try:
             found = one_run(database, id)
         finally:

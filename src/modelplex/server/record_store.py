@@ -121,6 +121,18 @@ def conversation_members(dialect: str) -> Sequence[str]:
     return () if found is None or found.write_count is not None else found.family.conversation
 
 
+def open_to_read(place: str) -> Database:
+    """The store at `place`, as store_place returns it. Blocks; raises StoreError."""
+    from modelplex.records.store.backlog import ReadDatabase
+    from modelplex.records.store.database import open_database
+
+    return ReadDatabase(
+        open_database(place, read_only=True),
+        open_store=partial(open_database, place),
+        conversation=conversation_members,
+    )
+
+
 class RecordStore:
     """The sink of one gateway; `sink` is None where nothing is recorded. `log` knows the
     secrets.
@@ -245,9 +257,7 @@ class RecordStore:
 
     def open_for_reading(self) -> Database:
         """Another connection. Blocks; raises StoreError."""
-        from modelplex.records.store.database import open_database
-
-        return open_database(store_place(self._config, self._environ), read_only=True)
+        return open_to_read(store_place(self._config, self._environ))
 
     def _open(self) -> Database:
         from modelplex.records.store.database import open_database

@@ -41,7 +41,7 @@ from tests.dialects.anthropic.peer import (
     written,
 )
 
-NATIVE = Usage(fresh=1, raw=msgspec.Raw(b'{"input_tokens":1,"output_tokens":1}'), raw_of="anthropic_messages")
+NATIVE = Usage(fresh=1, raw=b'{"input_tokens":1,"output_tokens":1}', raw_of="anthropic_messages")
 GEMINI = OpaqueState("google-gemini-v1", "c2lnbg==", provider="gemini", account="g1", model="gemini-3")
 CLAUDE = OpaqueState("anthropic-claude-v1", "EqQB", provider="anthropic", account="k1")
 

@@ -16,7 +16,7 @@ ASK = RawRequest(
 
 
 def test_output_after_the_last_count_is_estimated_and_the_larger_counts() -> None:
-    early = Usage(fresh=50, output=1, raw=msgspec.Raw(b"{}"), raw_of="anthropic_messages")
+    early = Usage(fresh=50, output=1, raw=b"{}", raw_of="anthropic_messages")
     late = billed(ASK, early, characters=2000, counted_at=0)
     assert (late.fresh, late.output, late.estimated, late.raw) == (50, 500, True, None)
     assert billed(ASK, early, characters=2000, counted_at=2000) is early

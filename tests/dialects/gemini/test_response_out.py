@@ -149,7 +149,7 @@ def test_a_refusal_in_words_is_no_natural_end_and_says_why() -> None:
 
 
 def test_the_usage_of_a_gemini_upstream_goes_back_as_it_came() -> None:
-    raw = msgspec.Raw(b'{"promptTokenCount":3,"totalTokenCount":9,"serviceTier":"X"}')
+    raw = b'{"promptTokenCount":3,"totalTokenCount":9,"serviceTier":"X"}'
     body, _ = gemini.write_response(
         [
             ResponseStarted(),

@@ -34,7 +34,7 @@ def test_an_object_that_lacks_a_count_is_written_anew(lacking: str) -> None:
 
 
 def test_an_object_of_another_dialect_is_not_returned() -> None:
-    usage = Usage(fresh=3, cache_read=4, cache_write=1, output=2, reasoning=1, raw=_raw({}), raw_of="gemini")
+    usage = Usage(fresh=3, cache_read=4, cache_write=1, output=2, reasoning=1, raw=b"{}", raw_of="gemini")
     assert json.loads(bytes(write_usage(usage))) == {
         "prompt_tokens": 8,
         "completion_tokens": 2,

@@ -103,7 +103,7 @@ def conversation(turns: int, *, text: str = "some words of a turn " * 20, **more
     return found
 
 
-TABLES = ("calls", "bodies", "sent", "parts", "nodes", "runs", "run_tags")
+TABLES = ("calls", "bodies", "sent", "parts", "nodes", "runs", "run_tags", "put_off")
 
 
 def contents(db: Database) -> str:

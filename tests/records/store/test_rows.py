@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from modelplex.core.events import Usage
 from modelplex.core.request import Change, StrippedValue
 from modelplex.records.store import rows
@@ -37,7 +35,7 @@ def test_without_usage_there_are_no_counts() -> None:
 
 
 def test_the_detail_has_what_has_no_column() -> None:
-    usage = Usage(fresh=1, web_searches=2, raw=msgspec.Raw(b'{"x":1}'))
+    usage = Usage(fresh=1, web_searches=2, raw=b'{"x":1}')
     given = record(
         1,
         usage=usage,

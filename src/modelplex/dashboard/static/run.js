@@ -95,7 +95,7 @@ export function run(main, { id, params }) {
     calls = tree(data.calls || []);
     began = calls.length ? calls[0].row.started : one.started;
     whole = Math.max(0.001, ...calls.map((each) => each.row.started - began + each.row.seconds));
-    set(facts, h("b", {}, one.agent || "no agent"), one.command && h("code", {}, one.command), one.repository && `${one.repository}${one.branch ? ` @ ${one.branch}` : ""}`, Object.entries(one.tags).map(([name, value]) => h("span", { class: "tag" }, `${name}=${value}`)), h("span", {}, `${moment(one.started)}, ${seconds(whole)}`), h("span", {}, `${count(one.calls)} calls, ${count(one.tool_calls)} tool calls, ${count(one.tokens_in)} in, ${count(one.tokens_out)} out, ${usd(one.cost)}`), one.unpriced > 0 && h("span", { class: "bad" }, `${one.unpriced} unpriced`), one.failed + one.refused > 0 && h("span", { class: "bad" }, `${one.failed + one.refused} failed or refused`));
+    set(facts, h("b", {}, one.agent || "no agent"), one.command && h("code", { class: "command", title: one.command }, one.command), one.repository && `${one.repository}${one.branch ? ` @ ${one.branch}` : ""}`, Object.entries(one.tags).map(([name, value]) => h("span", { class: "tag" }, `${name}=${value}`)), h("span", {}, `${moment(one.started)}, ${seconds(whole)}`), h("span", {}, `${count(one.calls)} calls, ${count(one.tool_calls)} tool calls, ${count(one.tokens_in)} in, ${count(one.tokens_out)} out, ${usd(one.cost)}`), one.unpriced > 0 && h("span", { class: "bad" }, `${one.unpriced} unpriced`), one.failed + one.refused > 0 && h("span", { class: "bad" }, `${one.failed + one.refused} failed or refused`));
     none.hidden = calls.length > 0;
     text(none, "The run has no calls yet.");
     list.show(calls);

@@ -11,7 +11,7 @@ function row(run) {
     { class: "open", tabindex: 0, "data-id": run.id, on: { click: () => go(run), keydown: (event) => event.key === "Enter" && go(run) } },
     h("td", {}, moment(run.started)),
     h("td", {}, h("b", {}, run.agent || "–"), run.kind === "run" && h("span", { class: "tag" }, "run")),
-    h("td", { class: "wide" }, run.command || h("span", { class: "dim mono" }, run.id), run.repository && h("small", {}, ` ${run.repository}${run.branch ? ` @ ${run.branch}` : ""}`), Object.entries(run.tags).map(([name, value]) => h("span", { class: "tag" }, `${name}=${value}`))),
+    h("td", { class: "wide" }, run.command ? h("code", { class: "command", title: run.command }, run.command) : h("span", { class: "dim mono" }, run.id), run.repository && h("small", {}, ` ${run.repository}${run.branch ? ` @ ${run.branch}` : ""}`), Object.entries(run.tags).map(([name, value]) => h("span", { class: "tag" }, `${name}=${value}`))),
     h("td", { class: "n" }, count(run.calls)),
     h("td", { class: "n" }, run.tool_calls || "–"),
     h("td", { class: "n" }, failed ? h("span", { class: "bad" }, count(failed)) : "–"),

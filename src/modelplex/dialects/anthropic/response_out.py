@@ -128,7 +128,7 @@ class _Head:
         """
         usage = self.usage or Usage()
         if usage.raw is not None and usage.raw_of == DIALECT:
-            return usage.raw
+            return msgspec.Raw(usage.raw)
         usage_object: _Written = {
             "input_tokens": usage.fresh,
             "cache_creation_input_tokens": usage.cache_write,

@@ -92,7 +92,7 @@ class UsageMembers:
 
 def read_usage(members: dict[str, msgspec.Raw]) -> Usage:
     """What is billed; `raw` is the whole object. A member of another shape counts as absent."""
-    raw = msgspec.Raw(msgspec.json.encode(members))
+    raw = msgspec.json.encode(members)
     try:
         tokens = msgspec.json.decode(raw, type=_Tokens)
     except msgspec.ValidationError:

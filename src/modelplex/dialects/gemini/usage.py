@@ -56,7 +56,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         input_image=_of("IMAGE", seen.prompt_tokens_details),
         output_audio=_of("AUDIO", seen.candidates_tokens_details),
         output_image=_of("IMAGE", seen.candidates_tokens_details),
-        raw=msgspec.Raw(bytes(raw)),
+        raw=bytes(raw),
         raw_of=DIALECT,
     )
 
@@ -70,7 +70,7 @@ def write_usage(usage: Usage) -> msgspec.Raw:
     back as it came.
     """
     if usage.raw is not None and usage.raw_of == DIALECT:
-        return usage.raw
+        return msgspec.Raw(usage.raw)
     written = {
         "promptTokenCount": usage.input,
         "candidatesTokenCount": max(0, usage.output - usage.reasoning),

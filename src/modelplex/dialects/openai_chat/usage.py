@@ -75,7 +75,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         and given + output == seen.total_tokens
         and given + output <= MOST_TOKENS
     ):
-        return Usage(fresh=given, output=output, raw=msgspec.Raw(written), raw_of=RAW_OF)
+        return Usage(fresh=given, output=output, raw=written, raw_of=RAW_OF)
     details, out = details or _In(), out or _Out()
     cached = count(details.cached_tokens or seen.prompt_cache_hit_tokens or seen.cached_tokens)
     cache_write = count(details.cache_write_tokens)
@@ -98,7 +98,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         input_image=count(details.image_tokens),
         output_audio=count(out.audio_tokens),
         output_image=count(out.image_tokens),
-        raw=msgspec.Raw(written) if whole and isinstance(seen.completion_tokens, int) else None,
+        raw=written if whole and isinstance(seen.completion_tokens, int) else None,
         raw_of=RAW_OF if whole and isinstance(seen.completion_tokens, int) else None,
     )
 
@@ -106,7 +106,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
 def write_usage(usage: Usage) -> msgspec.Raw:
     """The usage object of chat and completions."""
     if usage.raw is not None and usage.raw_of == RAW_OF:
-        return usage.raw
+        return msgspec.Raw(usage.raw)
     return msgspec.Raw(
         encode(
             {

@@ -56,7 +56,7 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         cache_write=written,
         output=wrote,
         reasoning=reasoning,
-        raw=msgspec.Raw(bytes(raw)) if _is_whole(seen) else None,
+        raw=bytes(raw) if _is_whole(seen) else None,
         raw_of=DIALECT if _is_whole(seen) else None,
     )
 
@@ -75,7 +75,7 @@ def _is_whole(seen: _Usage) -> bool:
 def write_usage(usage: Usage) -> msgspec.Raw:
     """The usage object of a response."""
     if usage.raw is not None and usage.raw_of == DIALECT:
-        return usage.raw
+        return msgspec.Raw(usage.raw)
     return msgspec.Raw(
         encode(
             {

@@ -139,6 +139,7 @@ _SIZES: Final = (
     "SELECT sum(coalesce(pg_column_size(request), 0) + coalesce(pg_column_size(response), 0) + 120) FROM bodies",
     "SELECT sum(pg_column_size(body) + 120) FROM sent",
     "SELECT sum(pg_column_size(content) + 120) FROM parts",
+    "SELECT sum(pg_column_size(records) + 120) FROM put_off",
     "SELECT count(*) * 150 FROM nodes",
 )
 """Bytes of each large table, with its indexes: estimates, without reading the contents."""

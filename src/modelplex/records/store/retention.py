@@ -74,6 +74,9 @@ class Retention:
                     [(f"DELETE FROM {table} WHERE {key} = ?", found), *((sql, found) for sql in more)]  # noqa: S608 - our own names
                 )
                 return True
+        if database.query("SELECT 1 FROM put_off WHERE at < ? LIMIT 1", (self._cutoff,)):
+            database.write([("DELETE FROM put_off WHERE at < ?", [(self._cutoff,)])])
+            return True
         old = "SELECT id FROM runs WHERE started < ? AND NOT EXISTS (SELECT 1 FROM calls WHERE run = runs.id)"
         if found := database.query(f"{old} ORDER BY started LIMIT {STEP_ROWS}", (self._cutoff,)):
             database.write(

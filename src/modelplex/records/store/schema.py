@@ -16,6 +16,9 @@ nodes   conversations as a tree: a message after `parent`, with the part that ho
 chain   the records of a run of `modelplex run` in their order, with the digest of each: chain.py
 seals   the end of each chain, signed
 runs    groups of calls: by `modelplex run` (kind "run"), or by agent and conversation
+put_off Records of which rows are made later, as packed.py writes them: batches of one gateway
+        (`writer`), in their order
+asked   batches that somebody waits for, to read them
 `seen`  when a part or node was last used, exact to an hour
 """
 
@@ -76,6 +79,15 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             key {blob} NOT NULL, signature {blob} NOT NULL
         )
         """,
+    ),
+    (
+        """
+        CREATE TABLE put_off (
+            writer TEXT NOT NULL, number {int} NOT NULL, at {real} NOT NULL, calls {int} NOT NULL,
+            records {blob} NOT NULL, PRIMARY KEY (writer, number)
+        )
+        """,
+        "CREATE TABLE asked (writer TEXT NOT NULL, number {int} NOT NULL, PRIMARY KEY (writer, number))",
     ),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.

@@ -6,7 +6,7 @@ A batch that is written twice leaves the same rows: every row has a key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,7 @@ from modelplex.records.store.conversations import Call, Conversations, Recent
 from modelplex.records.store.database import Database, Row, RowRefused, Statement
 from modelplex.records.store.known_bodies import KnownBodies
 from modelplex.records.store.known_calls import StoredCalls
+from modelplex.records.store.packed import Turns
 from modelplex.records.store.rows import Bodies, Placement, SentBody
 from modelplex.records.store_sink import RunInfo, Stored, StoreOptions
 from modelplex.records.tool_call import ToolRecord
@@ -130,33 +131,58 @@ class RecordWriter:
         if ids:
             self._database.write([(_END_RUN, [(at, run) for run in ids])])
 
-    def write(self, records: Sequence[Stored], *, now: float) -> None:
-        """Write all in one transaction. A Record that the database refuses is left out, and
-        counted. `now` is Unix time. Raises StoreUnavailable, and then nothing was written.
+    def write(
+        self,
+        records: Sequence[Stored],
+        *,
+        now: float,
+        turns: Sequence[Turns | None] = (),
+        then: Sequence[Statement] = (),
+    ) -> None:
+        """Write all in one transaction, which `then` ends. A Record that the database refuses is
+        left out, and counted. `now` is Unix time. `turns` of the Records, where they are known.
+        Raises StoreUnavailable, and then nothing was written.
         """
         self._now = now
+        known = turns or (None,) * len(records)
         try:
-            self._write(records)
+            self._write(list(zip(records, known, strict=True)), then)
         except RowRefused:
-            for record in records:
+            for each in zip(records, known, strict=True):
                 try:
-                    self._write([record])
+                    self._write([each], ())
                 except RowRefused:
                     self.refused += 1
+            self._database.write(then)
 
-    def _write(self, records: Sequence[Stored]) -> None:
+    def name_runs(self, ids: Iterable[str]) -> list[Statement]:
+        """The rows of these runs of `modelplex run`, where they are not in the database yet."""
+        batch = _Batch()
+        for run in ids:
+            if run in self.options.runs:
+                self._see_run(batch, run, self._now, "")
+        return batch.statements()
+
+    def turns_of(self, record: Record) -> Turns:
+        """Where a call is in its conversation, from its body."""
+        _, split = self._split(record.request_body or b"", record.dialect, record.agent)
+        return Turns(split.turns, split.context)
+
+    def _write(
+        self, records: Sequence[tuple[Stored, Turns | None]], then: Sequence[Statement]
+    ) -> None:
         batch = _Batch()
         try:
-            for record in records:
+            for record, turns in records:
                 if isinstance(record, ToolRecord):
                     self._add_tool_call(batch, record)
                 elif isinstance(record, RunFacts):
                     self._see_run(batch, record.run, record.started, record.agent)
                     batch.add(rows.INSERT_CALL, rows.row_of(record, Placement(record.run)))
                 else:
-                    self._add_call(batch, record)
+                    self._add_call(batch, record, turns)
             seal = self._add_links(batch)
-            self._database.write(batch.statements())
+            self._database.write([*batch.statements(), *then])
             self._seal = seal
         except BaseException:
             # What was placed and noted as known is not in the database.
@@ -193,16 +219,20 @@ class RecordWriter:
 
     # --- one Record ---
 
-    def _add_call(self, batch: _Batch, record: Record) -> None:
-        received = record.request_body or b""
-        response, masked = self._masked(record.response_body)
-        body, split = self._bodies.split(
-            received,
-            conversation=self.options.conversation(record.dialect),
-            seed=record.agent.encode(),
+    def _split(self, body: bytes, dialect: str, agent: str) -> tuple[bytes, parts.SplitBody]:
+        return self._bodies.split(
+            body,
+            conversation=self.options.conversation(dialect),
+            seed=agent.encode(),
             mask=self.options.mask,
         )
+
+    def _add_call(self, batch: _Batch, record: Record, known: Turns | None) -> None:
+        received = record.request_body or b""
+        response, masked = self._masked(record.response_body)
+        body, split = self._split(received, record.dialect, record.agent)
         masked = masked or body != received
+        turns = known or Turns(split.turns, split.context)
         place = self._conversations.place(
             Call(
                 id=record.id,
@@ -211,8 +241,8 @@ class RecordWriter:
                 listener=record.listener,
                 client=record.client,
                 pid=record.peer.pid if record.peer is not None else 0,
-                turns=split.turns,
-                context=split.context,
+                turns=turns.turns,
+                context=turns.context,
                 previous=record.previous_response,
                 response_id=record.response_id,
                 run=record.run,
@@ -228,9 +258,9 @@ class RecordWriter:
             sent = tuple(self._add_sent(batch, record, number) for number in range(len(record.attempts)))
             headers = self._add_headers(batch, record)
         bodies = Bodies(
-            messages=len(split.turns),
-            node=split.turns[-1] if split.turns and record.previous_response is None else None,
-            context=split.context,
+            messages=len(turns.turns),
+            node=turns.turns[-1] if turns.turns and record.previous_response is None else None,
+            context=turns.context,
             cut=("response",) if response and len(response) < record.bytes_out else (),
             masked=masked,
             sent=sent,
@@ -280,12 +310,7 @@ class RecordWriter:
             return ""
         if attempt.sent == record.request_body:
             return "same"
-        body, split = self._bodies.split(
-            attempt.sent,
-            conversation=self.options.conversation(attempt.dialect),
-            seed=record.agent.encode(),
-            mask=self.options.mask,
-        )
+        body, split = self._split(attempt.sent, attempt.dialect, record.agent)
         batch.add(_INSERT_SENT, (record.id, number, self._stored_request(batch, split, body)))
         return "stored"
 

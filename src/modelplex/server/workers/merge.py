@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -85,14 +85,15 @@ def _status(views: Views, workers: Workers) -> object:
     }
 
 
+_COUNTS: Final = ("waiting", "written", "put_off", "dropped", "without_bodies")
+
+
 def _records(stores: Sequence[Mapping[str, Any] | None]) -> dict[str, object] | None:
     """The store of records that all write to; `failure` is that of any."""
     rows = [row for row in stores if row is not None]
     if not rows:
         return None
-    counts = {
-        name: sum(row[name] for row in rows) for name in ("waiting", "written", "dropped", "without_bodies")
-    }
+    counts = {name: sum(row[name] for row in rows) for name in _COUNTS}
     texts: dict[str, object] = {
         name: next((row[name] for row in rows if row[name]), "") for name in ("place", "failure")
     }

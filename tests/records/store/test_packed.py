@@ -1,0 +1,107 @@
+"""Records as one blob, and back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from modelplex.core.caller import Peer, PeerNetwork
+from modelplex.core.events import Iteration, Usage
+from modelplex.core.request import Change, StrippedValue
+from modelplex.records.record import AttemptRecord, Record
+from modelplex.records.store import packed
+from modelplex.records.store.packed import Turns
+from modelplex.records.tool_call import ToolRecord
+from tests.records.store import stored
+
+TAGS = {"coder": {"team": "red"}}
+
+
+def _full() -> Record:
+    """A Record with a value in every field."""
+    usage = Usage(fresh=1, iterations=(Iteration(fresh=1),) * 2, raw=b'{"x":1}', raw_of="gemini")
+    made = stored.record(
+        7,
+        b"x" * 5_000,
+        b"answer",
+        agent="coder",
+        run="run-1",
+        peer=Peer(1, 2, 3),
+        peer_network=PeerNetwork("networked", ("eth0",)),
+        stream=True,
+        passthrough=True,
+        outcome="broken",
+        blame="provider",
+        error="gone",
+        code="lost",
+        finish_reason="stop",
+        usage=usage,
+        attempts=(
+            AttemptRecord(
+                "p", "m", 1, "ok", 200, 1.5, "text", "up-1", usage, 0.5, 0.25, "gemini", b"y" * 3_000
+            ),
+        ),
+        changes=(Change("drop", "a[0]", "why"),),
+        stripped=(StrippedValue("/a", "rule"),),
+        declared=9,
+        headers=(("a", "b"),),
+        response_id="resp-1",
+        previous_response="resp-0",
+    )
+    defaults = {each.name: each.default for each in msgspec.structs.fields(Record)}
+    assert not [name for name, value in msgspec.structs.asdict(made).items() if value == defaults[name]]
+    return made
+
+
+def test_records_are_given_back_as_they_were() -> None:
+    records: list[Record | ToolRecord] = [
+        *stored.conversation(20),
+        stored.tool_record(1, request_body=b"{}", response_body=b"\xff"),
+        _full(),
+        stored.tool_record(2),
+        stored.record(8, b"x" * 5_000 + b"z"),
+    ]
+    made = packed.pack(records, tags=TAGS)
+    assert made is not None
+    back = packed.unpack(made.blob)
+    assert [record for record, _ in back.records] == records
+    assert [turns for _, turns in back.records] == [None] * len(records)
+    assert back.tags == TAGS
+
+
+def test_a_conversation_takes_what_its_turns_add() -> None:
+    records = stored.conversation(50)
+    made = packed.pack(records, tags={})
+    assert made is not None
+    assert len(made.blob) < sum(len(record.request_body or b"") for record in records) / 10
+
+
+def test_without_bodies_there_are_the_turns() -> None:
+    turns = Turns((b"1" * 20, b"2" * 20), None)
+    records: list[Record | ToolRecord] = [
+        _full(),
+        stored.tool_record(1, request_body=b"secret text"),
+        stored.record(2, b"text of it"),
+    ]
+    made = packed.pack(records, tags={}, turns=lambda _: turns)
+    assert made is not None
+    for body in (b"x" * 50, b"y" * 50, b"answer", b"secret text", b"text of it"):
+        assert body not in made.blob
+    back = packed.unpack(made.blob)
+    assert [each for _, each in back.records] == [turns, None, turns]
+    assert [record.id for record, _ in back.records] == [record.id for record in records]
+
+
+def test_what_stands_across_a_cut_is_in_the_seams() -> None:
+    """The second body goes on differently within the word."""
+    word = b"sk-a-secret"
+    first = b"x" * 2_950 + word[:5] + b"?" * 40
+    second = b"x" * 2_950 + word + b"." * 40
+    made = packed.pack([stored.record(1, first), stored.record(2, second)], tags={})
+    assert made is not None
+    assert word not in made.blob
+    assert word in made.seams
+
+
+def test_what_the_form_cannot_express_is_not_packed() -> None:
+    assert packed.pack([stored.record(1, error="\ud800")], tags={}) is None
+    assert packed.pack([stored.record(1, bytes_in=2**64)], tags={}) is None
