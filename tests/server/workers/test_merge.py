@@ -33,6 +33,7 @@ def status(number: int, **more: Any) -> dict[str, Any]:
             "place": "/r",
             "waiting": 1,
             "written": number,
+            "put_off": number,
             "dropped": 0,
             "without_bodies": 0,
             "failure": "full" if number == 2 else "",
@@ -51,6 +52,7 @@ def test_status() -> None:
         "failure": "full",
         "waiting": 2,
         "written": 3,
+        "put_off": 3,
         "dropped": 0,
         "without_bodies": 0,
     }

@@ -357,7 +357,7 @@ class RecordWriter:
             for part in wanted
             if (seen := self._parts.get(part.hash)) is None or at - seen >= FRESH_S
         }
-        stored = self._stored_parts(list(unknown)) if len(unknown) > FEW else frozenset[bytes]()
+        stored = _stored_parts(self._database, list(unknown)) if len(unknown) > FEW else frozenset[bytes]()
         for hash_, part in unknown.items():
             if hash_ in stored:
                 batch.add(_SEE_PART, (at, hash_))
@@ -365,17 +365,6 @@ class RecordWriter:
                 encoding, content = parts.compress(part.content)
                 batch.add(_INSERT_PART, (hash_, at, len(part.content), encoding, content))
             self._parts.put(hash_, at)
-
-    def _stored_parts(self, hashes: list[bytes]) -> frozenset[bytes]:
-        found: set[bytes] = set()
-        for start in range(0, len(hashes), MAX_LOOKUP):
-            some = hashes[start : start + MAX_LOOKUP]
-            marks = ", ".join("?" * len(some))
-            found.update(
-                bytes(row[0])
-                for row in self._database.query(f"SELECT hash FROM parts WHERE hash IN ({marks})", some)  # noqa: S608 - marks only
-            )
-        return frozenset(found)
 
     # --- runs and secrets ---
 
@@ -396,10 +385,8 @@ class RecordWriter:
         self._runs.put(run.id, run.started)
 
     def _masked(self, body: bytes | None) -> tuple[bytes, bool]:
-        if not body:
-            return b"", False
-        masked = self.options.mask(body)
-        return masked, masked != body
+        masked = self.options.mask(body or b"")
+        return masked, masked != (body or b"")
 
     def _masked_text(self, text: str) -> str:
         return self.options.mask((rows.clean(text) or "").encode()).decode("utf-8", "replace")
@@ -410,3 +397,15 @@ class RecordWriter:
         if self.options.mask(whole) == whole:
             return row
         return tuple(self._masked_text(each) if isinstance(each, str) else each for each in row)
+
+
+def _stored_parts(database: Database, hashes: list[bytes]) -> frozenset[bytes]:
+    found: set[bytes] = set()
+    for start in range(0, len(hashes), MAX_LOOKUP):
+        some = hashes[start : start + MAX_LOOKUP]
+        marks = ", ".join("?" * len(some))
+        found.update(
+            bytes(row[0])
+            for row in database.query(f"SELECT hash FROM parts WHERE hash IN ({marks})", some)  # noqa: S608 - marks only
+        )
+    return frozenset(found)
