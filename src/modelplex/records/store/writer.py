@@ -168,9 +168,7 @@ class RecordWriter:
         _, split = self._split(record.request_body or b"", record.dialect, record.agent)
         return Turns(split.turns, split.context)
 
-    def _write(
-        self, records: Sequence[tuple[Stored, Turns | None]], then: Sequence[Statement]
-    ) -> None:
+    def _write(self, records: Sequence[tuple[Stored, Turns | None]], then: Sequence[Statement]) -> None:
         batch = _Batch()
         try:
             for record, turns in records:
@@ -300,8 +298,7 @@ class RecordWriter:
     def _add_body(
         self, batch: _Batch, record: Record | ToolRecord, request: bytes | None, response: bytes
     ) -> None:
-        stored = parts.pack(response) if response else None
-        batch.add(_INSERT_BODY, (record.id, request, stored))
+        batch.add(_INSERT_BODY, (record.id, request, parts.pack(response) if response else None))
 
     def _add_sent(self, batch: _Batch, record: Record, number: int) -> SentBody:
         """What went to the provider of one attempt, where it is not the client's body."""
