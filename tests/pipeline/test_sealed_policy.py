@@ -1,6 +1,8 @@
 """Where a provider is, as far as the sealed policy asks, and the switches of what it is sent."""
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,8 @@ from modelplex.core.caller import Caller
 from modelplex.core.request import Attempt, Quirks
 from modelplex.dialects.raw_request import read_request
 from modelplex.pipeline.sealed_policy import SealedPolicy, egress_of
+from tests.gateways import gateway, one
+from tests.upstreams import answer, provider
 
 
 @pytest.mark.parametrize(
@@ -57,3 +61,29 @@ def test_the_switches_of_a_body_are_those_of_its_attempt_and_caller_whoever_came
             policy = SealedPolicy(raw, caller, egress)
             sent, _ = policy.written(body, attempt, is_passthrough=True)
             assert (b'"store":false' in sent) is is_switched
+
+
+ADDRESS = "https://example.com/a.png"
+FETCHED: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": ADDRESS}}]}]}),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": ADDRESS}]}]}),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": ADDRESS}]}]}),
+    ("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": ADDRESS}}]}]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body"), FETCHED)
+async def test_a_sealed_caller_makes_no_provider_fetch_an_address(
+    path: str, body: dict[str, Any], tmp_path: Path
+) -> None:
+    """Gemini would fetch it: translated to `fileData`."""
+    said = {"candidates": [{"content": {"role": "model", "parts": [{"text": "ok"}]}, "finishReason": "STOP"}]}
+    async with provider(answer(said)) as up:
+        config = one(up.url.removesuffix("/v1"), type="gemini", api_key="k")
+        async with gateway(config, folder=tmp_path) as gw:
+            refused = await gw.ask("POST", path, {"model": "m", **body}, unix=True)
+            assert (refused.status, up.seen) == (400, [])
+            passed = await gw.ask("POST", path, {"model": "m", **body})
+        assert passed.status == 200, passed.body
+        (part,) = up.seen[0].json["contents"][0]["parts"]
+        assert part["fileData"]["fileUri"] == ADDRESS

@@ -46,6 +46,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     serves_elsewhere  further endpoints of servers of this form at another address
     docs         the page with these facts
     refusals     where it says what `quirks.refuses` has: pages, reports, types of its SDK
+    note         what was read of `docs` and when, and what was not
     local        runs on the user's machine, needs no key, has no price
     price_service  the service's name in the price list, if it is not the type's
     prices_by_address  many services have this API: another base URL selects the service
@@ -75,6 +76,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     serves_elsewhere: tuple[Endpoint, ...] = ()
     docs: str
     refusals: tuple[str, ...] = ()
+    note: str = ""
     local: bool = False
     price_service: str = ""
     prices_by_address: bool = False
