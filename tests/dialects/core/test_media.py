@@ -32,7 +32,7 @@ def encoded(data: bytes) -> str:
         ("image/jpg", "", None, "image/jpeg"),
         ("IMAGE/PNG; x=y", "", None, "image/png"),
         ("text/x-markdown", "", None, "text/markdown"),
-        ("application/octet-stream", encoded(b"# Notes"), "notes.md", "text/markdown"),
+        ("application/octet-stream", encoded(b"# Notes"), "notes.markdown", "text/markdown"),
         ("application/octet-stream", encoded("grün ".encode() * 500), None, "text/plain"),
         ("", encoded(b"%PDF-1.7\n\xff"), None, "application/pdf"),
         ("", encoded(b"\x89PNG\r\n\x1a\n"), "picture", "image/png"),
@@ -48,9 +48,9 @@ def test_a_type_is_the_one_that_services_take(given: str, data: str, filename: s
 def test_names_tell_types_and_types_names() -> None:
     assert type_of_name("https://e.org/a.JPG?size=1#x") == "image/jpeg"
     assert type_of_name("https://e.org/a") is None
-    assert [name_of_type(kind) for kind in ("application/pdf", "text/markdown", "image/heic")] == [
+    assert [name_of_type(kind) for kind in ("application/pdf", "text/csv", "image/heic")] == [
         "document.pdf",
-        "document.md",
+        "document.csv",
         "document.heic",
     ]
 

@@ -343,7 +343,7 @@ def _description(kind: ClientTool, given: _Offered) -> str | None:
     if not skills or text is None:
         return text
     told = (f"- {skill.name} ({skill.path}): {skill.description}" for skill in skills)
-    return "\n".join([text, "Skills, each a folder whose SKILL.md says how to use it:", *told])
+    return "\n".join([text, "Skills, each a folder with instructions in it:", *told])
 
 
 def read_item(part: ForeignPart) -> TypedItem:
