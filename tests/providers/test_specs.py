@@ -25,6 +25,7 @@ PROMISED = (
 ROW = """
 [it]
 title = "It"
+otel_name = "it"
 base_url = "https://it.example/v1"
 dialect = "openai_chat"
 serves = ["chat/completions"]
@@ -132,6 +133,35 @@ def test_the_table_states_only_quirks_that_there_are() -> None:
     known = set(Quirks.__struct_fields__)
     for row in tomllib.loads(read_package_file("compatible.toml").decode()).values():
         assert set(row.get("quirks", {})) <= known
+
+
+VOCABULARY = frozenset(
+    "anthropic aws.bedrock azure.ai.inference azure.ai.openai cohere deepseek gcp.gemini gcp.gen_ai gcp.vertex_ai groq "
+    "ibm.watsonx.ai mistral_ai moonshot_ai openai perplexity x_ai".split()
+)
+"""The well-known values of `gen_ai.provider.name`, of which one must be used where it applies:
+https://github.com/open-telemetry/semantic-conventions-genai/blob/v0.1.0/docs/gen-ai/client-inference.md
+(read on 2026-12-01).
+"""
+WELL_KNOWN = {
+    **{name: name for name in ("anthropic", "cohere", "deepseek", "groq", "openai", "perplexity")},
+    "azure": "azure.ai.openai",
+    "azure-anthropic": "azure.ai.inference",
+    "xai": "x_ai",
+    **dict.fromkeys(("bedrock", "bedrock-anthropic"), "aws.bedrock"),
+    **dict.fromkeys(("gemini", "gemini-openai"), "gcp.gemini"),
+    **dict.fromkeys(("vertex", "vertex-anthropic", "vertex-openai"), "gcp.vertex_ai"),
+    "mistral": "mistral_ai",
+    "moonshot": "moonshot_ai",
+}
+OURS = {"demo": "modelplex.demo", "replay": "modelplex.replay"}
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=str)
+def test_every_type_has_its_name_in_the_conventions(row: ProviderSpec) -> None:
+    """A type without a well-known value is named by itself, which is no other's value."""
+    assert row.otel_name == {**WELL_KNOWN, **OURS}.get(row.name, row.name)
+    assert (row.otel_name in VOCABULARY) == (row.name in WELL_KNOWN)
 
 
 def test_a_row_takes_the_usual_for_what_it_does_not_say() -> None:

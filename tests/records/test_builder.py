@@ -18,11 +18,11 @@ def test_time_that_earlier_attempts_and_waits_took_is_not_our_own() -> None:
     first = Attempt(provider="slow", model="m", dialect="openai_chat", number=1)
     journal.attempt, journal.upstream_sent = first, 100.25
     assert journal.overhead() == 0.25
-    journal.add_attempt(first, UpstreamTimeout("Nothing came."), seconds=30.0)
+    journal.add_attempt(first, UpstreamTimeout("Nothing came."), started=0.0, seconds=30.0)
     assert journal.overhead() == 0.25
     second = Attempt(provider="quick", model="m", dialect="openai_chat", number=2)
     journal.queued = 1.0
     journal.attempt, journal.upstream_sent = second, 131.5
     assert journal.overhead() == 0.5
-    journal.add_attempt(second, None, seconds=2.0)
+    journal.add_attempt(second, None, started=0.0, seconds=2.0)
     assert journal.record(now=134.0).times.overhead == 0.5

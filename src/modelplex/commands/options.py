@@ -8,7 +8,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-NAMES: Final = frozenset({"runs", "show", "usage", "tail", "export", "verify", "certify", "stop", "page"})
+NAMES: Final = frozenset(
+    {"runs", "show", "usage", "tail", "export", "verify", "certify", "telemetry", "stop", "page"}
+)
 PAGE_EXAMPLES: Final = """\
 examples:
   modelplex page                         of the gateway that runs
@@ -46,6 +48,13 @@ examples:
   modelplex export run-5f0c2a1b --format jsonl > run.jsonl      a line for each call, with its bodies
   modelplex export run-5f0c2a1b --format otlp > run.json        spans of OpenTelemetry's GenAI conventions, as OTLP/JSON
   modelplex export run-5f0c2a1b --format inspect > run.json     a log that inspect_ai reads
+"""
+
+
+TELEMETRY_EXAMPLES: Final = """\
+examples:
+  modelplex telemetry --agent coder --since 1h       a line of OTLP/JSON for each request that the agent sent
+  modelplex telemetry --run run-5f0c2a1b --signal logs
 """
 
 
@@ -121,6 +130,16 @@ def add(
     certify = command("certify", "print what held of a run", epilog=CERTIFY_EXAMPLES)
     certify.add_argument("run", metavar="RUN", help="the id of the run")
     certify.add_argument("--json", action="store_true", help="as JSON")
+    telemetry = command("telemetry", "print the telemetry of agents that was kept", epilog=TELEMETRY_EXAMPLES)
+    telemetry.add_argument("--agent", metavar="NAME", help="of this agent only")
+    telemetry.add_argument("--run", metavar="RUN", help="of this run only")
+    telemetry.add_argument(
+        "--signal",
+        metavar="SIGNAL",
+        choices=("traces", "metrics", "logs"),
+        help="traces, metrics or logs (default: all)",
+    )
+    telemetry.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
     stop = command("stop", "end calls in flight")
     stop.add_argument(
         "what",

@@ -1,16 +1,14 @@
-"""A run as spans in OTLP/JSON: one trace, a root span for the run, and a span for each call.
+"""A run as OTLP/JSON: the spans of records/spans.py, with the command, headers and messages of the
+record.
 
-Names and attributes are those of OpenTelemetry's GenAI conventions
-(https://github.com/open-telemetry/semantic-conventions-genai); what they lack begins with
-`modelplex.`. Headers are those of
-https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/ (read on 2026-12-01), where
-bodies have no place. Source of the form: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
+Headers are those of https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/, messages
+those of the GenAI conventions v0.1.0 (read on 2026-12-01).
+Source of the form: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,45 +17,42 @@ import modelplex
 from modelplex.commands.export import ReadCall
 from modelplex.commands.transcript import Block, Entry
 from modelplex.records.request_headers import NOT_KEPT
+from modelplex.records.spans import AttributeValue, Span, call_spans, run_span
 from modelplex.records.store.queries import RunSummary
-from modelplex.records.store.rows import CallSummary
 
-CLIENT: Final = 3
-INTERNAL: Final = 1
-"""Kinds of a span."""
+KINDS: Final = {"internal": 1, "client": 3}
 ERROR: Final = 2
 """The code of a span's status."""
-OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completion"}
-"""`gen_ai.operation.name` of endpoints; of the others it is "chat"."""
-Attributes = dict[str, object]
+SERVICE: Final = "modelplex"
 
 
 def otlp(run: RunSummary, calls: Sequence[ReadCall]) -> bytes:
     ends = [each.stored.call.started + each.stored.call.seconds for each in calls]
-    root = _span(
+    root = run_span(
         run.id,
-        trace=run.id,
-        parent="",
-        name=f"invoke_agent {run.agent}".rstrip(),
-        times=(run.started, max([run.ended or run.last, *ends])),
-        kind=INTERNAL,
-        attributes={
-            "gen_ai.operation.name": "invoke_agent",
-            "gen_ai.agent.name": run.agent or None,
-            "gen_ai.conversation.id": run.id,
+        agent=run.agent,
+        started=run.started,
+        ended=max([run.ended or run.last, *ends]),
+        tags=run.tags,
+        more={
             "process.command_line": run.command or None,
             "vcs.repository.url.full": run.repository or None,
             "vcs.ref.head.name": run.branch or None,
-            **{f"modelplex.tag.{name}": value for name, value in run.tags.items()},
         },
     )
-    spans = [root, *(_call_span(run, each) for each in calls)]
+    spans = [root]
+    for each in calls:
+        more: dict[str, AttributeValue | None] = {**_headers(each), **_messages(each)}
+        spans += call_spans(each.stored.call, each.stored.detail, run=run.id, more=more)
     document = {
         "resourceSpans": [
             {
-                "resource": {"attributes": _attributes({"service.name": "modelplex"})},
+                "resource": {"attributes": _attributes({"service.name": SERVICE})},
                 "scopeSpans": [
-                    {"scope": {"name": "modelplex", "version": modelplex.__version__}, "spans": spans}
+                    {
+                        "scope": {"name": "modelplex", "version": modelplex.__version__},
+                        "spans": [_span(each) for each in spans],
+                    }
                 ],
             }
         ]
@@ -65,58 +60,7 @@ def otlp(run: RunSummary, calls: Sequence[ReadCall]) -> bytes:
     return msgspec.json.encode(document) + b"\n"
 
 
-def _call_span(run: RunSummary, read: ReadCall) -> dict[str, object]:
-    call = read.stored.call
-    operation = "execute_tool" if call.kind == "tool" else OPERATIONS.get(call.endpoint, "chat")
-    span = _span(
-        call.id,
-        trace=run.id,
-        parent=run.id,
-        name=f"{operation} {call.tool or call.requested_model}".rstrip(),
-        times=(call.started, call.started + call.seconds),
-        kind=CLIENT,
-        attributes={"gen_ai.operation.name": operation, **_facts(call), **_headers(read), **_messages(read)},
-    )
-    if call.outcome != "ok":
-        span["status"] = {"code": ERROR, "message": call.error or call.outcome}
-    if call.parent is not None:
-        span["links"] = [
-            {
-                "traceId": _hex(run.id, 32),
-                "spanId": _hex(call.parent, 16),
-                "attributes": _attributes({"modelplex.relation": call.relation}),
-            }
-        ]
-    return span
-
-
-def _facts(call: CallSummary) -> Attributes:
-    facts: Attributes = {
-        "gen_ai.provider.name": call.provider or None,
-        "gen_ai.request.model": call.requested_model or None,
-        "gen_ai.response.model": call.model or None,
-        "gen_ai.response.finish_reasons": [call.finish_reason] if call.finish_reason else None,
-        "gen_ai.usage.input_tokens": call.tokens_in,
-        "gen_ai.usage.output_tokens": call.tokens_out,
-        "gen_ai.usage.cache_read.input_tokens": call.cache_read,
-        "gen_ai.usage.cache_creation.input_tokens": call.cache_write,
-        "gen_ai.tool.name": call.tool or None,
-        "error.type": None if call.outcome == "ok" else call.code or call.outcome,
-        "http.response.status_code": call.status or None,
-    }
-    own: Attributes = {
-        "request_id": call.id,
-        "outcome": call.outcome,
-        "relation": call.relation,
-        "cost_usd": call.cost,
-        "attempts": call.attempts,
-        "stripped": call.stripped,
-        "server": call.server or None,
-    }
-    return {**facts, **{f"modelplex.{name}": value for name, value in own.items()}}
-
-
-def _headers(read: ReadCall) -> Attributes:
+def _headers(read: ReadCall) -> dict[str, AttributeValue]:
     """Those whose values are stored: a name alone is no value."""
     found: dict[str, list[str]] = {}
     for name, value in read.headers:
@@ -125,15 +69,13 @@ def _headers(read: ReadCall) -> Attributes:
     return {**found}
 
 
-def _messages(read: ReadCall) -> Attributes:
+def _messages(read: ReadCall) -> dict[str, AttributeValue]:
     """The conventions' messages as JSON."""
-    found: Attributes = {}
+    found: dict[str, AttributeValue] = {}
     if read.sent is not None:
         found["gen_ai.input.messages"] = msgspec.json.encode(list(map(_message, read.sent.entries))).decode()
     if read.received is not None:
-        finish = read.stored.call.finish_reason or ""
-        message = {**_message(read.received), "finish_reason": finish}
-        found["gen_ai.output.messages"] = msgspec.json.encode([message]).decode()
+        found["gen_ai.output.messages"] = msgspec.json.encode([_message(read.received)]).decode()
     return found
 
 
@@ -156,35 +98,36 @@ def _part(block: Block) -> dict[str, object]:
 # --- OTLP ---
 
 
-def _span(
-    id: str,
-    *,
-    trace: str,
-    parent: str,
-    name: str,
-    times: tuple[float, float],
-    kind: int,
-    attributes: Attributes,
-) -> dict[str, object]:
-    return {
-        "traceId": _hex(trace, 32),
-        "spanId": _hex(id, 16),
-        "parentSpanId": _hex(parent, 16) if parent else "",
-        "name": name,
-        "kind": kind,
-        "startTimeUnixNano": str(int(times[0] * 1e9)),
-        "endTimeUnixNano": str(int(times[1] * 1e9)),
-        "attributes": _attributes(attributes),
+def _span(span: Span) -> dict[str, object]:
+    written: dict[str, object] = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "parentSpanId": span.parent_id,
+        "flags": span.flags,
+        "name": span.name,
+        "kind": KINDS[span.kind],
+        "startTimeUnixNano": str(int(span.start * 1e9)),
+        "endTimeUnixNano": str(int(span.end * 1e9)),
+        "attributes": _attributes(span.attributes),
     }
+    if span.state:
+        written["traceState"] = span.state
+    if span.error is not None:
+        written["status"] = {"code": ERROR, "message": span.error}
+    if span.links:
+        written["links"] = [
+            {
+                "traceId": each.trace_id,
+                "spanId": each.span_id,
+                "attributes": _attributes(each.attributes),
+            }
+            for each in span.links
+        ]
+    return written
 
 
-def _hex(id: str, digits: int) -> str:
-    """An id of OpenTelemetry's for one of ours: the same in every export."""
-    return sha256(id.encode()).hexdigest()[:digits]
-
-
-def _attributes(values: Attributes) -> list[dict[str, object]]:
-    return [{"key": key, "value": _value(value)} for key, value in values.items() if value is not None]
+def _attributes(values: Mapping[str, AttributeValue]) -> list[dict[str, object]]:
+    return [{"key": key, "value": _value(value)} for key, value in values.items()]
 
 
 def _value(value: Any) -> dict[str, object]:

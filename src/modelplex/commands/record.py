@@ -19,6 +19,10 @@ WRONG: Final = 2
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
     """Returns the exit status: 1 where there is no such record, 2 where an argument is wrong."""
+    if arguments.command == "telemetry":
+        from modelplex.commands.telemetry import telemetry
+
+        return telemetry(arguments, config)
     try:
         database = open_to_read(arguments.store or store_place(config, os.environ))
     except StoreError as error:

@@ -136,6 +136,8 @@ def call_lines(database: Database, found: StoredCall) -> Iterator[str]:
         facts["request"] = (
             f"{detail.method}, {call.bytes_in} bytes, decision {detail.decision} {detail.rule}".rstrip()
         )
+    if detail.trace is not None:
+        facts["trace"] = f"{detail.trace.trace_id}, below the client's span {detail.trace.parent_id}"
     yield from (f"{name}: {line(value)}" for name, value in facts.items() if value)
     if detail.declared is not None:
         yield f"the body was not read to its end: it was to have {detail.declared} bytes"

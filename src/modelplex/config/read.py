@@ -15,6 +15,7 @@ import msgspec
 
 from modelplex.config import agents, prices, tools
 from modelplex.config.detected import DEMO, DEMO_PRIORITY, default_http, found_providers
+from modelplex.config.otel import OTEL, read_otel
 from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.providers import PROVIDER, provider
 from modelplex.config.rules import (
@@ -99,6 +100,7 @@ HOMES: Final[dict[str, str]] = {
         (tools.MCP, "[mcp]"),
         (PACKAGES, "[packages]"),
         (RECORD, "[record]"),
+        (OTEL, "[otel]"),
         (LOG, "[log]"),
         (FAILOVER, "[failover]"),
         (SERVER, "[server]"),
@@ -165,6 +167,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "log": table(LogConfig, LOG),
             "record": table(RecordConfig, RECORD),
             "cache": table(CacheConfig, CACHE),
+            "otel": read_otel,
             "packages": table(PackagesConfig, PACKAGES),
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),

@@ -219,6 +219,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     priority   the lowest is tried first
     endpoints  those that it has, in place of those of its type; () for these
     lacks      endpoints of its type that it does not have
+    trace_context  it is sent the `traceparent` and `tracestate` of requests
     quirks     fields of `Quirks` that replace those of the type
     allow      rules of the sealed policy that are open for requests to this provider
 
@@ -253,6 +254,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_response_size: int = 67_108_864
     endpoints: tuple[Endpoint, ...] = ()
     lacks: tuple[Endpoint, ...] = ()
+    trace_context: bool = False
     quirks: dict[str, object] = {}
     allow: tuple[AllowEntry, ...] = ()
     run: str | None = None
@@ -315,6 +317,22 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     store: Secret | None = None
     max_age: float = 2_592_000.0
     max_size: int = 1_073_741_824
+
+
+AgentTelemetry = Literal["keep", "relay"]
+
+
+class OtelConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[otel]`: OpenTelemetry.
+
+    endpoint  the base address of a collector, without a trailing slash; "" for none: no spans
+    headers   of requests to it
+    agents    what becomes of the telemetry that agents send; empty: it is answered and discarded
+    """
+
+    endpoint: str = ""
+    headers: dict[str, Secret] = {}
+    agents: tuple[AgentTelemetry, ...] = ()
 
 
 class PackagesConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -516,6 +534,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: LogConfig = LogConfig()
     record: RecordConfig = RecordConfig()
     cache: CacheConfig = CacheConfig()
+    otel: OtelConfig = OtelConfig()
     packages: PackagesConfig = PackagesConfig()
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()

@@ -607,7 +607,8 @@ class Attempt(msgspec.Struct, frozen=True):
     seconds to wait before it.
 
     `dialect` and `endpoint` are the provider's for this request. `account` is a short one-way hash
-    of the key, so that opaque state goes back to the account that made it.
+    of the key, so that opaque state goes back to the account that made it. `otel_name` is that of
+    the provider's type.
     """
 
     provider: str
@@ -620,6 +621,7 @@ class Attempt(msgspec.Struct, frozen=True):
     delay: float = 0.0
     quirks: Quirks = Quirks()
     facts: ModelFacts = ModelFacts()
+    otel_name: str = ""
 
 
 # --- written requests -----------------------------------------------------------------------------

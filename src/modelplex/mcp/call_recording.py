@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from modelplex.core.trace_context import TraceContext, read_trace_context
+from modelplex.dialects.core.json import as_object
 from modelplex.mcp.constants import McpReply
 from modelplex.mcp.request_context import ToolRequestContext
 from modelplex.mcp.results import size
@@ -54,6 +56,8 @@ class CallRecording(msgspec.Struct, frozen=True, kw_only=True):
         )
         if caller.run is not None:
             context.builder.run = caller.run.id
+        if "_meta" in context.params:
+            context.builder.trace = trace_of(context.params["_meta"])
 
     def note_request(self, context: ToolRequestContext, name: str, arguments: object) -> None:
         builder = context.builder
@@ -113,3 +117,14 @@ def session_body(params: Mapping[str, Any]) -> bytes:
     cannot be written.
     """
     return hash_arguments({name: value for name, value in params.items() if name != "_meta"})[1]
+
+
+def trace_of(meta: object) -> TraceContext | None:
+    """The trace in a request's `_meta`, where MCP has it:
+    https://modelcontextprotocol.io/community/seps/414-request-meta (2026-12-01).
+    """
+    found = as_object(meta) or {}
+    parent, state = found.get("traceparent"), found.get("tracestate")
+    if not isinstance(parent, str):
+        return None
+    return read_trace_context([parent], [state] if isinstance(state, str) else [])

@@ -77,7 +77,8 @@ Result = TypeVar("Result")
 
 class ErrorRules(msgspec.Struct, frozen=True):
     """What the config decides about the data path. `ping_interval` is seconds of silence after
-    which a committed stream gets a keep-alive, and a held one is committed.
+    which a committed stream gets a keep-alive, and a held one is committed. `traces`: the
+    gateway sends spans, and so begins a trace where the client has none.
     """
 
     failover: FailoverRules = FailoverRules()
@@ -85,6 +86,7 @@ class ErrorRules(msgspec.Struct, frozen=True):
     refuse_losses: bool = False
     drop_pinned_state: bool = False
     ping_interval: float = 15.0
+    traces: bool = False
 
 
 class RequestContext(msgspec.Struct, frozen=True):
@@ -151,7 +153,7 @@ class AttemptRunner:
             if usual is None:
                 record.attempt = attempt
                 error = no_endpoint(attempt)
-                record.add_attempt(attempt, error, seconds=0.0)
+                record.add_attempt(attempt, error, started=perf_counter(), seconds=0.0)
                 return error
             attempt, usual = usual, None
         failure, sent = await self._once(context, attempt, request)
@@ -189,7 +191,7 @@ class AttemptRunner:
             else:
                 parsed, exchange = self.exchange(context, attempt, request)
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
-            record.add_attempt(attempt, error, seconds=0.0)
+            record.add_attempt(attempt, error, started=perf_counter(), seconds=0.0)
             return detached(error), b""
         record.changes, record.passthrough = exchange.changes, exchange.is_passthrough
         upstream = self._upstreams[attempt.provider]
@@ -199,7 +201,8 @@ class AttemptRunner:
         response: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
-            response = await upstream.open(parsed.raw_request, attempt, exchange.body)
+            trace = record.trace_lines(begin=self._rules.traces) if upstream.trace_context else b""
+            response = await upstream.open(parsed.raw_request, attempt, exchange.body, trace=trace)
             failure = await self._relay(context, sent, response)
         except SendError as error:
             failure = map_send_error(attempt.provider, error)
@@ -250,6 +253,7 @@ class AttemptRunner:
         record.add_attempt(
             attempt,
             failure,
+            started=sent.started,
             seconds=perf_counter() - sent.started,
             request_id=_upstream_id(response),
             usage=usage,

@@ -29,6 +29,7 @@ from modelplex.pipeline.offload import Offload, is_heavy
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
 from modelplex.pipeline.upstream import Upstream, UpstreamResponse
+from modelplex.providers import all_specs
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Seller, seller_of
 from modelplex.replay.answers import Nearest, RecordedAnswers
@@ -46,6 +47,7 @@ class ReplayUpstream:
 
     type = "replay"
     base_url = ""
+    trace_context = False
     keys = 1
 
     def __init__(self, config: ProviderConfig, *, store: Callable[[], str]) -> None:
@@ -79,7 +81,9 @@ class ReplayUpstream:
         del attempt
         return None
 
-    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+    async def open(
+        self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""
+    ) -> UpstreamResponse:
         raise NotImplementedError
 
     async def models(self) -> list[ListedModel]:
@@ -108,7 +112,11 @@ class ReplayStage:
             if not source.serves(request.model):
                 continue
             attempt = Attempt(
-                provider=source.name, model=request.model, dialect=request.dialect, endpoint=request.endpoint
+                provider=source.name,
+                model=request.model,
+                dialect=request.dialect,
+                endpoint=request.endpoint,
+                otel_name=all_specs()[source.type].otel_name,
             )
             record.attempt = attempt
             await self._check_policy(request, attempt, record)
@@ -118,12 +126,12 @@ class ReplayStage:
             call = await self._found(answers, request, received, record)
             if call is not None:
                 await self._send(call, source, output, record)
-                self._note(call, attempt, record, seconds=perf_counter() - started)
+                self._note(call, attempt, record, started=started)
                 return None
             miss = await asyncio.to_thread(_miss, answers, request, received)
             if source.on_miss == "fail":
                 raise miss
-            record.add_attempt(attempt, miss, seconds=perf_counter() - started)
+            record.add_attempt(attempt, miss, started=started, seconds=perf_counter() - started)
             record.attempt = None
             allowed = (DEMO,) if source.on_miss == "demo" else ()
         return allowed
@@ -186,7 +194,7 @@ class ReplayStage:
         else:
             await output.finish()
 
-    def _note(self, call: RecordedCall, attempt: Attempt, record: RecordBuilder, *, seconds: float) -> None:
+    def _note(self, call: RecordedCall, attempt: Attempt, record: RecordBuilder, *, started: float) -> None:
         failure: ModelplexError | None = None
         if call.outcome != "ok" or call.status >= 400:
             failure = detached(
@@ -200,7 +208,8 @@ class ReplayStage:
         record.add_attempt(
             attempt,
             failure,
-            seconds=seconds,
+            started=started,
+            seconds=perf_counter() - started,
             request_id=call.id,
             usage=call.usage,
             cost=0.0,  # nobody bills it

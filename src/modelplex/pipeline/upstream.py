@@ -103,6 +103,8 @@ class Upstream(Protocol):
     max_response_size: int
     seller: Seller
     keys: int
+    trace_context: bool
+    """Whether `open` may be given header lines of a trace."""
 
     def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
         """One attempt for each key, with the dialect and endpoint that serve the request."""
@@ -114,7 +116,9 @@ class Upstream(Protocol):
         """
         ...
 
-    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+    async def open(
+        self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""
+    ) -> UpstreamResponse:
         """Send the request. Raises ModelplexError for everything but a status below 300."""
         ...
 
@@ -146,6 +150,7 @@ class HttpUpstream:
         self.base_url = config.base_url
         self.max_response_size = config.max_response_size
         self.seller = seller_of(config)
+        self.trace_context = config.trace_context
         self._row = row
         self._api_version = config.api_version
         is_elsewhere = config.base_url != row.base_url
@@ -215,11 +220,14 @@ class HttpUpstream:
                 account=account,
                 quirks=self._quirks,
                 facts=found,
+                otel_name=self._row.otel_name,
             )
             for i, account in enumerate(self._accounts)
         ]
 
-    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+    async def open(
+        self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""
+    ) -> UpstreamResponse:
         given = raw_request.headers if attempt.dialect == raw_request.dialect else ()
         where = (
             attempt.endpoint,
@@ -239,13 +247,13 @@ class HttpUpstream:
                 if len(self._starts) >= STARTS:
                     self._starts.clear()
                 self._starts[where] = start
-        reply = await self._post(start, body)
+        reply = await self._post(with_lines(start, trace) if trace else start, body)
         if reply.status < 300:
             return decoded(reply, provider=self.name)
         if reply.status in REFUSES_KEY and signature and await self.signers[attempt.key].renew(signature):
             reply.close()
             start, _ = await self._new_start(raw_request, attempt, body)
-            reply = await self._post(start, body)
+            reply = await self._post(with_lines(start, trace) if trace else start, body)
             if reply.status < 300:
                 return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
@@ -355,6 +363,12 @@ class HttpUpstream:
         )
 
 
+def with_lines(start: bytes, lines: bytes) -> bytes:
+    """The beginning of a head with further header lines, after the request line."""
+    line, _, rest = start.partition(b"\r\n")
+    return b"%b\r\n%b%b" % (line, lines, rest)
+
+
 def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers of a provider's response that are passed on: its limits, and its request id."""
     return [(ours, value) for name, value in headers if (ours := _forwarded_as(name)) is not None]
@@ -430,6 +444,7 @@ class DemoUpstream:
 
     type = "demo"
     base_url = ""
+    trace_context = False
 
     def __init__(self, config: ProviderConfig, row: ProviderSpec, clock: Callable[[], float]) -> None:
         self.name = config.name
@@ -446,14 +461,24 @@ class DemoUpstream:
     def attempts(self, model: str, endpoint: Endpoint) -> list[Attempt]:
         dialect, served = endpoint_for(self._row.dialect, endpoint, serves=self._row.serves)
         return [
-            Attempt(provider=self.name, model=model, dialect=dialect, endpoint=served, quirks=self._quirks)
+            Attempt(
+                provider=self.name,
+                model=model,
+                dialect=dialect,
+                endpoint=served,
+                quirks=self._quirks,
+                otel_name=self._row.otel_name,
+            )
         ]
 
     def usual(self, attempt: Attempt) -> Attempt | None:
         del attempt
         return None  # it has one endpoint for conversations
 
-    async def open(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> UpstreamResponse:
+    async def open(
+        self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""
+    ) -> UpstreamResponse:
+        del trace
         if is_heavy(body):
             return await asyncio.to_thread(self._answer, raw_request, attempt, body)
         return self._answer(raw_request, attempt, body)

@@ -25,6 +25,8 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name         the value of `type` in a config; the key of the table
     title        the service's own name
+    otel_name    `gen_ai.provider.name` in OpenTelemetry's GenAI conventions v0.1.0: one of theirs
+                 where one applies, else the type
     base_url     without a trailing slash; "" if each user has their own. `{region}`, `{project}`,
                  `{location}` and `{resource}` are keys of the config, `{host}` is one of `hosts`
     hosts        location -> host; that of "" is for all others
@@ -55,6 +57,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: str = ""
     title: str
+    otel_name: str
     base_url: str
     dialect: str
     key_env: str | None = None

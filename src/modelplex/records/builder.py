@@ -8,6 +8,14 @@ from modelplex.core.caller import Caller
 from modelplex.core.errors import Blame, ClientClosed, ModelplexError, QuotaExceeded
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, RawRequest, StrippedValue
+from modelplex.core.trace_context import (
+    SAMPLED,
+    TraceContext,
+    attempt_id,
+    span_id_of,
+    trace_id_of,
+    traceparent,
+)
 from modelplex.records.record import AttemptRecord, Outcome, Record, Times
 
 
@@ -39,6 +47,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
     headers: tuple[tuple[str, str], ...] = ()
     response_id: str | None = None
     previous_response: str | None = None
+    trace: TraceContext | None = None
     attempt: Attempt | None = None
     attempts: list[AttemptRecord] = []
     exhausted: tuple[str, ...] = ()
@@ -76,6 +85,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
         attempt: Attempt,
         error: ModelplexError | None,
         *,
+        started: float,
         seconds: float,
         request_id: str | None = None,
         usage: Usage | None = None,
@@ -93,6 +103,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
                 key=attempt.key,
                 outcome="ok" if error is None else error.code or error.type,
                 status=200 if error is None else error.upstream.status,
+                started=started - self.started,
                 seconds=seconds,
                 message=None if error is None else error.message,
                 upstream_request_id=request_id,
@@ -100,10 +111,30 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
                 cost=cost,
                 charge=charge,
                 dialect=attempt.dialect,
+                otel_name=attempt.otel_name,
                 sent=sent if self.keeps_bodies else None,
                 bytes_sent=0 if sent is None else len(sent),
             )
         )
+
+    def trace_lines(self, *, begin: bool) -> bytes:
+        """Header lines by which a provider goes on with the trace of this request, below the span
+        of the attempt that begins. Without a trace of the client, nothing, or those of a new one.
+        """
+        trace = self.trace
+        if trace is None and not begin:
+            return b""
+        run = self.caller.run
+        trace_id = (
+            trace.trace_id if trace is not None else trace_id_of(run.id if run is not None else self.id)
+        )
+        span = span_id_of(attempt_id(self.id, len(self.attempts)))
+        lines = (
+            f"traceparent: {traceparent(trace_id, span, trace.flags if trace is not None else SAMPLED)}\r\n"
+        )
+        if trace is not None and trace.state:
+            lines += f"tracestate: {trace.state}\r\n"
+        return lines.encode("ascii")
 
     def fail(self, error: ModelplexError) -> None:
         self.failure = CallFailure(
@@ -171,6 +202,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
             headers=self.headers,
             response_id=self.response_id,
             previous_response=self.previous_response,
+            trace=self.trace,
             request_body=body if self.body_chunks is not None else None,
             response_body=b"".join(self.body_chunks) if self.body_chunks is not None else None,
         )

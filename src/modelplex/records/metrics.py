@@ -70,6 +70,16 @@ class RecordStoreCounts(Protocol):
     def is_failing(self) -> bool: ...
 
 
+class TelemetryCounts(Protocol):
+    """Of OpenTelemetry: spans by outcome, requests of agents by agent, signal and outcome, and what
+    became of those that were accepted.
+    """
+
+    def spans(self) -> Mapping[str, int]: ...
+    def requests(self) -> Mapping[tuple[str, str, str], int]: ...
+    def passed_on(self) -> Mapping[str, int]: ...
+
+
 class Histogram:
     """Counts by size. Only `add` runs while a request is served."""
 
@@ -193,6 +203,7 @@ class Metrics:
     lost_lines       lost log lines, by reason
     omitted_entries  entries of tool servers' lists that are not listed, by server
     record_store     what was lost of the record, and whether it fails
+    telemetry        of OpenTelemetry
     """
 
     def __init__(
@@ -202,12 +213,14 @@ class Metrics:
         lost_lines: Callable[[], Mapping[str, int]] = dict,
         omitted_entries: Callable[[], Mapping[str, int]] = dict,
         record_store: RecordStoreCounts | None = None,
+        telemetry: TelemetryCounts | None = None,
         version: str = "",
     ) -> None:
         self.breakers = breakers
         self.lost_lines = lost_lines
         self.omitted_entries = omitted_entries
         self.record_store = record_store
+        self.telemetry = telemetry
         self.version = version
         self.series: dict[ModelKey, ModelSeries] = {}
         self.requests: dict[tuple[str, str, str, str, str, str, str], int] = {}
@@ -218,6 +231,8 @@ class Metrics:
         self.attempts: dict[tuple[str, str, str], int] = {}
         self.in_flight: dict[str, int] = {}
         self._codes: set[str] = set()
+        self.otel_names: dict[str, str] = {}
+        """`gen_ai.provider.name` of each provider, by its name in the config."""
         self._usual: dict[tuple[str, str, str, str, str, int], UsualRow] = {}
         self.tools: dict[ToolKey, ToolSeries] = {}
 
@@ -292,6 +307,8 @@ class Metrics:
         if record.agent:
             self._count_agent(record)
         for attempt in record.attempts:
+            if attempt.otel_name and len(self.otel_names) < SERIES_LIMIT:
+                self.otel_names[attempt.provider] = attempt.otel_name
             row = (
                 attempt.provider,
                 attempt.model if attempt.model == record.model else model,

@@ -21,28 +21,22 @@ from modelplex.records.metrics import (
     Metrics,
     ModelKey,
     ModelSeries,
+    TelemetryCounts,
     ToolKey,
     ToolSeries,
 )
-
-OPERATIONS = {
-    "chat/completions": "chat",
-    "responses": "chat",
-    "messages": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-    "rerank": "retrieval",
-}
-"""`gen_ai.operation.name` of each endpoint; the others are named by their path."""
+from modelplex.records.operations import EMBEDDINGS, INFERENCE, operation_of
 
 Rows = Iterable[tuple[Sequence[str], float]]
 """Label values, and the number."""
-Operation = tuple[str, str, str]
-"""Operation, provider, model: the conventions' labels."""
+Operation = tuple[str, str, str, str]
+"""Operation, `gen_ai.provider.name`, model, and the provider's name in the config."""
 
 _BREAKER_VALUES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
 _MODEL_LABELS = ("provider", "model", "endpoint")
-_OPERATION_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+_OLD_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+"""`gen_ai_provider_name` was the provider's name in the config."""
+_OPERATION_LABELS = (*_OLD_LABELS, "provider")
 _TOOL_LABELS = ("server", "method", "tool")
 _TOKENS = (
     ("input_tokens", "Input tokens, cached ones included."),
@@ -75,11 +69,15 @@ class _Tables(Collector):
     def collect(self) -> Iterator[Metric]:
         metrics = self._metrics
         yield from _process_families(metrics)
+        if metrics.telemetry is not None:
+            yield from _telemetry_families(metrics.telemetry)
         yield from _request_families(metrics)
         series = list(metrics.series.items())
-        groups = _by_operation(series)
+        groups = _by_operation(series, metrics.otel_names)
         yield from _counters(series, groups)
-        yield from _histograms(series, groups)
+        yield from _histograms(groups)
+        yield from _old_histograms(groups)
+        yield _overhead(series)
         yield from _agent_families(metrics)
         yield from _tool_families(list(metrics.tools.items()))
 
@@ -146,6 +144,27 @@ def _process_families(metrics: Metrics) -> Iterator[Metric]:
     )
 
 
+def _telemetry_families(telemetry: TelemetryCounts) -> Iterator[Metric]:
+    yield _counter(
+        "modelplex_otel_spans",
+        "Spans of the gateway that the collector took or not, and calls that are no spans for lack of room.",
+        ["outcome"],
+        _by_label(telemetry.spans()),
+    )
+    yield _counter(
+        "modelplex_agent_telemetry_requests",
+        "Requests with telemetry of agents, and what became of them.",
+        ["agent", "signal", "outcome"],
+        list(telemetry.requests().items()),
+    )
+    yield _counter(
+        "modelplex_agent_telemetry_passed_on",
+        "Accepted requests with telemetry of agents that were kept, relayed or lost.",
+        ["outcome"],
+        _by_label(telemetry.passed_on()),
+    )
+
+
 def _request_families(metrics: Metrics) -> Iterator[Metric]:
     yield _counter(
         "modelplex_requests",
@@ -167,11 +186,14 @@ def _request_families(metrics: Metrics) -> Iterator[Metric]:
     )
 
 
-def _by_operation(series: list[tuple[ModelKey, ModelSeries]]) -> dict[Operation, list[ModelSeries]]:
+def _by_operation(
+    series: list[tuple[ModelKey, ModelSeries]], otel_names: Mapping[str, str]
+) -> dict[Operation, list[ModelSeries]]:
     """Endpoints of the same operation are one series under the conventions' names."""
     groups: dict[Operation, list[ModelSeries]] = {}
     for (provider, model, endpoint), each in series:
-        groups.setdefault((OPERATIONS.get(endpoint, endpoint), provider, model), []).append(each)
+        labels = (operation_of(endpoint), otel_names.get(provider, provider), model, provider)
+        groups.setdefault(labels, []).append(each)
     return groups
 
 
@@ -194,29 +216,80 @@ def _counters(
         yield _counter(name, text, _MODEL_LABELS, ((key, read(each)) for key, each in series))
 
 
-def _histograms(
-    series: list[tuple[ModelKey, ModelSeries]], groups: Mapping[Operation, list[ModelSeries]]
-) -> Iterator[Metric]:
-    durations = HistogramMetricFamily(
-        "gen_ai_client_operation_duration_seconds",
-        "From the head of a request to the last byte of its response.",
-        labels=[*_OPERATION_LABELS, "error_type"],
+_DURATION_TEXT = "From the head of a request to the last byte of its response."
+_FIRST_TEXT = "Of streamed responses: from the head of a request to the first output byte."
+
+
+def _histograms(groups: Mapping[Operation, list[ModelSeries]]) -> Iterator[Metric]:
+    """What inference, embeddings and the other operations are measured by."""
+    failed = [*_OPERATION_LABELS, "error_type"]
+    inference = HistogramMetricFamily(
+        "gen_ai_client_inference_duration_seconds", _DURATION_TEXT, labels=failed
+    )
+    embeddings = HistogramMetricFamily(
+        "gen_ai_client_embeddings_duration_seconds", _DURATION_TEXT, labels=failed
     )
     first = HistogramMetricFamily(
-        "gen_ai_client_operation_time_to_first_chunk_seconds",
-        "Of streamed responses: from the head of a request to the first output byte.",
+        "gen_ai_client_inference_time_to_first_chunk_seconds", _FIRST_TEXT, labels=_OPERATION_LABELS
+    )
+    tokens_in = HistogramMetricFamily(
+        "gen_ai_client_inference_operation_input_tokens",
+        "Input tokens of one call, cached ones included.",
         labels=_OPERATION_LABELS,
     )
-    tokens = HistogramMetricFamily(
-        "gen_ai_client_token_usage", "Tokens of one call.", labels=[*_OPERATION_LABELS, "gen_ai_token_type"]
+    tokens_out = HistogramMetricFamily(
+        "gen_ai_client_inference_operation_output_tokens",
+        "Output tokens of one call, reasoning included.",
+        labels=_OPERATION_LABELS,
+    )
+    embedded = HistogramMetricFamily(
+        "gen_ai_client_embeddings_operation_input_tokens",
+        "Input tokens of one call.",
+        labels=_OPERATION_LABELS,
     )
     for labels, group in groups.items():
-        for code in sorted({code for each in group for code in list(each.durations)}):
-            parts = [each.durations[code] for each in group if code in each.durations]
-            _add(durations, [*labels, code], parts)
+        if labels[0] in INFERENCE:
+            _add_durations(inference, labels, group)
+            _add(first, labels, [each.first_output for each in group])
+            _add(tokens_in, labels, [each.input_tokens for each in group])
+            _add(tokens_out, labels, [each.output_tokens for each in group])
+        elif labels[0] == EMBEDDINGS:
+            _add_durations(embeddings, labels, group)
+            _add(embedded, labels, [each.input_tokens for each in group])
+    yield from (inference, first, tokens_in, tokens_out, embeddings, embedded)
+
+
+def _old_histograms(groups: Mapping[Operation, list[ModelSeries]]) -> Iterator[Metric]:
+    """The names and labels of 0.2, for one release. `gen_ai.client.operation.duration` stays in the
+    conventions for what is neither inference nor embeddings.
+    """
+    durations = HistogramMetricFamily(
+        "gen_ai_client_operation_duration_seconds", _DURATION_TEXT, labels=[*_OLD_LABELS, "error_type"]
+    )
+    first = HistogramMetricFamily(
+        "gen_ai_client_operation_time_to_first_chunk_seconds", _FIRST_TEXT, labels=_OLD_LABELS
+    )
+    tokens = HistogramMetricFamily(
+        "gen_ai_client_token_usage", "Tokens of one call.", labels=[*_OLD_LABELS, "gen_ai_token_type"]
+    )
+    for (operation, _, model, provider), group in groups.items():
+        labels = (operation, provider, model)
+        _add_durations(durations, labels, group)
         _add(first, labels, [each.first_output for each in group])
         _add(tokens, [*labels, "input"], [each.input_tokens for each in group])
         _add(tokens, [*labels, "output"], [each.output_tokens for each in group])
+    yield from (durations, first, tokens)
+
+
+def _add_durations(
+    family: HistogramMetricFamily, labels: Sequence[str], group: Sequence[ModelSeries]
+) -> None:
+    """One histogram for each error, and one for the calls without."""
+    for code in sorted({code for each in group for code in list(each.durations)}):
+        _add(family, [*labels, code], [each.durations[code] for each in group if code in each.durations])
+
+
+def _overhead(series: list[tuple[ModelKey, ModelSeries]]) -> Metric:
     overhead = HistogramMetricFamily(
         "modelplex_overhead_seconds",
         "The gateway's own time until the upstream request.",
@@ -224,7 +297,7 @@ def _histograms(
     )
     for key, each in series:
         _add(overhead, key, [each.overhead])
-    yield from (durations, first, tokens, overhead)
+    return overhead
 
 
 def _agent_families(metrics: Metrics) -> Iterator[Metric]:

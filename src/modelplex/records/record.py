@@ -12,6 +12,7 @@ from modelplex.core.caller import Peer, PeerNetwork
 from modelplex.core.errors import Blame
 from modelplex.core.events import Usage
 from modelplex.core.request import Change, StrippedValue
+from modelplex.core.trace_context import TraceContext
 
 Outcome = Literal["ok", "error", "broken", "client_closed"]
 
@@ -26,6 +27,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     dialect      the provider's
     sent         the body that went to the provider, where bodies are kept; None if none went
     bytes_sent   its size, also where it is not kept
+    otel_name    of the provider's type
+    started      seconds after the start of the request
     """
 
     provider: str
@@ -42,6 +45,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     dialect: str = ""
     sent: bytes | None = None
     bytes_sent: int = 0
+    otel_name: str = ""
+    started: float = 0.0
 
 
 class Times(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,6 +82,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers             the request's, without secrets, where bodies are kept
     response_id         by which a later request may go on from this response
     previous_response   the one from which this request goes on
+    trace               of the client, if it sent a traceparent
     """
 
     id: str
@@ -112,5 +118,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: tuple[tuple[str, str], ...] = ()
     response_id: str | None = None
     previous_response: str | None = None
+    trace: TraceContext | None = None
     request_body: bytes | None = None
     response_body: bytes | None = None

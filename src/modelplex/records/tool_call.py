@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from modelplex.core.trace_context import TraceContext
+
 ToolOutcome = Literal["ok", "tool_error", "error", "refused", "client_closed"]
 Decision = Literal["allow", "deny"]
 
@@ -29,6 +31,7 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason        the gateway's name for an error of its own
     bytes_in, bytes_out   sizes of the arguments and of the result
     is_call       false for another request of a session, such as `initialize` or a list
+    trace         of the client, if the request has a traceparent
     """
 
     id: str
@@ -54,6 +57,7 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
     is_error: bool = False
     is_call: bool = True
+    trace: TraceContext | None = None
     request_body: bytes | None = None
     response_body: bytes | None = None
 
@@ -65,7 +69,7 @@ class ToolRecordBuilder:
 
     __slots__ = (
         "agent", "arguments", "bytes_in", "bytes_out", "client", "code", "decision", "definition", "era", "error", "id",
-        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "run", "server", "started", "tool", "wall_time",
+        "is_error", "listener", "method", "outcome", "reason", "request_body", "response_body", "rule", "run", "server", "started", "tool", "trace", "wall_time",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +100,7 @@ class ToolRecordBuilder:
         self.code: int | None = None
         self.is_error = False
         self.bytes_in = self.bytes_out = 0
+        self.trace: TraceContext | None = None
         self.request_body: bytes | None = None
         self.response_body: bytes | None = None
 
@@ -123,6 +128,7 @@ class ToolRecordBuilder:
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             is_error=self.is_error,
+            trace=self.trace,
             request_body=self.request_body,
             response_body=self.response_body,
         )

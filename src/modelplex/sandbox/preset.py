@@ -65,7 +65,8 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """`programs` are names on the PATH, the first one found is started; `tested` is "" where it was
     started with none. `package` is its name in a Python environment. `arguments_outside_git` are
     added in a folder that is in no Git repository. `keep` are folders of the home that stay between
-    runs, and `instructions` paths of the home that `--instructions` shows.
+    runs, and `instructions` paths of the home that `--instructions` shows. By the variables in
+    `telemetry` it sends its telemetry to `${base}`, where the config takes that of agents.
     """
 
     title: str
@@ -78,6 +79,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...] = ()
     arguments_outside_git: tuple[str, ...] = ()
     environment: dict[str, str] = {}
+    telemetry: dict[str, str] = {}
     keep: tuple[str, ...] = ()
     files: tuple[PresetFile, ...] = ()
     instructions: tuple[str, ...] = ()
@@ -157,6 +159,7 @@ _PRESET: Final = _complete(
         arguments=_TEMPLATES,
         arguments_outside_git=_TEMPLATES,
         environment=_VARIABLES,
+        telemetry=_VARIABLES,
         keep=_PATHS,
         files=tables(_file),
         instructions=_PATHS,

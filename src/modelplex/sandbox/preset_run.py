@@ -32,7 +32,13 @@ class PresetRun(NamedTuple):
     arguments: list[str]
 
     def prepare(
-        self, *, home: str, folder: str, model: str | None, has_instructions: bool
+        self,
+        *,
+        home: str,
+        folder: str,
+        model: str | None,
+        has_instructions: bool,
+        sends_telemetry: bool = False,
     ) -> tuple[list[str], AgentHome]:
         """The command, and the home that it needs; `model` where another than the agent's own is
         chosen. Raises CannotRun.
@@ -49,6 +55,8 @@ class PresetRun(NamedTuple):
             prepared.environ.update(
                 {key: fill(text, values) for key, text in preset.model.environment.items()}
             )
+        if sends_telemetry:
+            prepared.environ.update({key: fill(text, values) for key, text in preset.telemetry.items()})
         return [self.program, *(fill(word, values) for word in words), *self.arguments], prepared
 
 
@@ -108,6 +116,18 @@ def model_from_config(run: PresetRun, file: str, *, agent: str | None) -> tuple[
         return None
     title, default = run.preset.title, run.preset.model.default
     return model, f"{file} has no model {default}: {title} requests {model} instead (--model chooses another)"
+
+
+def takes_telemetry(file: str) -> bool:
+    """Whether the config keeps or relays the telemetry of agents; also False for a faulty one,
+    which the gateway reports.
+    """
+    from modelplex.config import ConfigError, load
+
+    try:
+        return bool(load(file, environ=os.environ, find_ollama=lambda: False).otel.agents)
+    except ConfigError:
+        return False
 
 
 def map_found_models(run: PresetRun, folder: Path) -> tuple[Path, str] | None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from modelplex.config.run_sockets import is_listening
+from modelplex.core.trace_context import span_id_of, trace_id_of, traceparent
 from modelplex.sandbox import seccomp
 from modelplex.sandbox.agent import choose_agent
 from modelplex.sandbox.agent_home import AgentHome
@@ -51,6 +52,7 @@ from modelplex.sandbox.preset_run import (
     map_found_models,
     model_from_config,
     release_line,
+    takes_telemetry,
 )
 from modelplex.sandbox.profile import apply_profiles
 from modelplex.sandbox.protection import file_state
@@ -94,6 +96,13 @@ SETTINGS: Final = {
 """Kernel settings that may forbid user namespaces: the value that does, and one that does not."""
 
 
+SENDS_TELEMETRY: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TRACEPARENT: Final = "TRACEPARENT"
+"""The variable by which a program goes on with a trace, here below the span of the run:
+https://opentelemetry.io/docs/specs/otel/context/env-carriers/ (2026-12-01).
+"""
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Returns the program's status, 128 plus the number of the signal that ended it, 126 and 127 as
     a shell does, 2 where the arguments are wrong. Raises CannotRun.
@@ -121,6 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
     if preset is not None:
         command, agent_home = _prepare_preset(preset, arguments)
     recording = Recording(arguments, command, agent, config_path(arguments))
+    if agent_home is not None and SENDS_TELEMETRY in agent_home.environ:
+        agent_home.environ[TRACEPARENT] = traceparent(trace_id_of(recording.id), span_id_of(recording.id))
     with (
         recording_to(target, recording.id, config_path(arguments)),
         _private_folder() as private,
@@ -160,6 +171,7 @@ def _prepare_preset(preset: PresetRun, arguments: argparse.Namespace) -> tuple[l
         folder=working_folder(),
         model=model,
         has_instructions=arguments.instructions,
+        sends_telemetry=file is not None and bool(preset.preset.telemetry) and takes_telemetry(file),
     )
 
 

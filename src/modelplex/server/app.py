@@ -36,6 +36,7 @@ from modelplex.core.errors import (
     detached,
 )
 from modelplex.core.request import RawRequest
+from modelplex.core.trace_context import TraceContext
 from modelplex.dialects.raw_request import FORM, read_form, read_request
 from modelplex.dialects.registry import DEFAULT, DIALECTS, load, write_error
 from modelplex.eager_task import in_asyncio_task
@@ -68,15 +69,16 @@ from modelplex.server.routes import (
     find_operation,
     is_base,
 )
+from modelplex.server.telemetry import take_telemetry
 
 if TYPE_CHECKING:
     from modelplex.dialects.dialect import Dialect
     from modelplex.mcp.clients.http import McpHttp
     from modelplex.server.agents_api import AgentsApi
+    from modelplex.telemetry.intake import TelemetryIntake
 
 log = logging.getLogger("modelplex.server")
 
-PROTOBUF = b"application/x-protobuf"
 ADMIN = "/_internal/"
 """For the host, and so on TCP and the admin socket only: an agent's socket does not have it."""
 HOST_KINDS = frozenset({"tcp", "admin"})
@@ -118,6 +120,7 @@ class Admitted(msgspec.Struct, frozen=True):
     operation: Operation
     content_type: str
     unread: RawRequest
+    trace: TraceContext | None
 
 
 class RequestObserver(Protocol):
@@ -165,6 +168,8 @@ class App:
         self.running: dict[ResponseWriter, RecordBuilder | None] = {}
         """The calls in flight; None is one of the tool routes."""
         self._fair_start = FairStart()
+        self.telemetry: TelemetryIntake | None = None
+        """Takes what agents export; None where it is discarded."""
         self.mcp: McpHttp | None = None
         """What is below /mcp/; None where it is not enabled."""
         self.page: PageRoutes | None = None
@@ -248,6 +253,7 @@ class App:
             operation=operation,
             content_type=head.content_type,
             unread=_unread(operation),
+            trace=head.trace,
         )
 
     def stop(self) -> None:
@@ -273,6 +279,8 @@ class App:
         record = RecordBuilder(
             id=request_id, request=admitted.unread, caller=caller, started=perf_counter(), wall_time=time()
         )
+        if admitted.trace is not None:
+            record.trace = admitted.trace
         self.running[response] = record
         self._started(caller.listener)
         gateway, ticket, dispatched = self.gateway, None, False
@@ -370,8 +378,7 @@ class App:
             name = head.path.removeprefix(AGENTS)
             return JSON, await self.agents.answer(head.method, name, lambda limit: read(limit=limit))
         if head.method == "POST" and head.path in TELEMETRY:
-            await response.body(limit=self.max_body, declared=exchange.length)
-            return _telemetry_response(head.content_type)
+            return await take_telemetry(self.telemetry, exchange, response, caller, limit=self.max_body)
         own = below_own_base(head.path)
         if head.method == "POST" and own is not None:
             write = DIALECTS[own[0]].model_views.get(own[1])
@@ -423,13 +430,6 @@ class App:
             name = rest.removeprefix("models/")
             return partial(self.admin.model, caller=caller, name=name, write=dialect.write_model)
         return None
-
-
-def _telemetry_response(content_type: str) -> tuple[bytes, bytes]:
-    """OTLP's response without a partial success, in the encoding of the request:
-    https://opentelemetry.io/docs/specs/otlp/#otlphttp-response (2026-12-01).
-    """
-    return (PROTOBUF, b"") if content_type.startswith("application/x-protobuf") else (JSON, b"{}")
 
 
 def check_admin_path(head: RequestHead, caller: Caller) -> None:

@@ -33,6 +33,7 @@ from modelplex.server.connection import Connection
 from modelplex.server.listeners import BoundSocket, Listening, serve
 from modelplex.server.record_store import RecordStore
 from modelplex.server.run_messages import MAX_NOTICE, RunNotice, RunRequest
+from modelplex.server.telemetry import Telemetry
 
 SILENT_S: Final = 15.0
 """Seconds without output after which the run is told of a call, and again after as many times two.
@@ -55,6 +56,7 @@ class RunParts(msgspec.Struct, frozen=True):
     callers: CallerResolver
     limits: AgentLimits
     store: RecordStore
+    telemetry: Telemetry
     listening: Callable[[], Listening]
     look_at_config: Callable[[], None]
 
@@ -103,6 +105,8 @@ class AttachedRuns:
         if budget != RunBudget():
             parts.limits.runs.open(run.id, agent=request.agent, budget=budget)
         parts.store.open_run(run, is_recorded=request.is_recorded)
+        if request.is_recorded:
+            parts.telemetry.open_run(run)
         listening = parts.listening()
         bound.server = await serve(
             bound, parts.app, listening=listening, loop=asyncio.get_running_loop(), callers=parts.callers
@@ -164,6 +168,7 @@ class AttachedRuns:
         if not self._runs and self._watching is not None:
             self._watching.cancel()
             self._watching = None
+        self._parts.telemetry.end_run(run.id)
         await self._parts.store.end_run(run.id)
         return self._parts.limits.runs.close(run.id) or NOTHING
 

@@ -150,6 +150,7 @@ def error_rules(config: Config) -> ErrorRules:
         refuse_losses=config.server.on_loss == "refuse",
         drop_pinned_state=config.server.on_pinned_state == "drop",
         ping_interval=config.server.ping_interval,
+        traces=bool(config.otel.endpoint),
     )
 
 
@@ -194,6 +195,7 @@ def secrets_of(config: Config) -> Iterator[str]:
     for server in config.mcp.servers:
         yield from secrets_of_tools(server)
     yield from store_secrets(config)
+    yield from (value.reveal() for value in config.otel.headers.values())
     yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
 
 
@@ -207,6 +209,7 @@ def restart_settings(config: Config) -> object:
         config.server.admin_socket,
         stdio_address(config),
         config.log,
+        config.otel,
         msgspec.structs.replace(config.record, max_age=0.0, max_size=0),
     )
 

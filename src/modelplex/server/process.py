@@ -59,6 +59,7 @@ from modelplex.server.reports import Reports, breakers
 from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
 from modelplex.server.socket_file import claim
+from modelplex.server.telemetry import Telemetry
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
 if TYPE_CHECKING:
@@ -115,19 +116,21 @@ class GatewayProcess:
         self._life = self._log.events.info
         """Reports the start, a reload and the end."""
         self._store = RecordStore(config, environ=os.environ, log=self._log)
+        self._client = HttpClient()
+        self._telemetry = Telemetry(config, log=self._log, client=self._client, store=self._store)
         metrics = Metrics(
-            breakers=self._breakers,
+            breakers=lambda: breakers_of(self._gateway, self._state.circuits),
             lost_lines=self._log.lost,
             omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
             record_store=self._store,
+            telemetry=self._telemetry,
             version=modelplex.__version__,
         )
-        self._reports = Reports(self._log, metrics, config, more=self._store.sinks)
-        self._client = HttpClient()
+        more = [*self._store.sinks, *self._telemetry.sinks]
+        self._reports = Reports(self._log, metrics, config, more=more)
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))
-        offload = self._state.offload
-        self._heap_trim = HeapTrim(trim_heap, is_working=lambda: offload.is_working)
+        self._heap_trim = HeapTrim(trim_heap, is_working=lambda: self._state.offload.is_working)
         self._gateway = self._build(config)
         self._admin = self._new_admin(config, metrics)
         self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
@@ -143,6 +146,7 @@ class GatewayProcess:
             bodies=_body_settings(config, keep=self._store.kept_body(config), heap_trim=self._heap_trim),
             observer=self._reports,
         )
+        self.app.telemetry = self._telemetry.intake
         self.tools = ToolEndpoints(
             ToolParts(
                 app=self.app,
@@ -155,8 +159,8 @@ class GatewayProcess:
                 bind_stdio=self._bind_stdio,
             )
         )
-        of_runs = (self.app, self.callers, self.limits, self._store, self._serving, self._look_at_config)
-        self.runs = AttachedRuns(RunParts(*of_runs))
+        parts = (self.app, self.callers, self.limits, self._store, self._telemetry)
+        self.runs = AttachedRuns(RunParts(*parts, self._serving, self._look_at_config))
         self._reports.sinks.append(self.runs)
         self._changes = ConfigChanges(
             self._source,
@@ -231,12 +235,12 @@ class GatewayProcess:
     async def _start(self) -> Listening:
         config = self._config
         events, agents = self._log.events, len(config.agents)
-        limits = process_setup.within_descriptors(
-            from_config.connection_limits(config), events, listeners=agents
-        )
+        wanted = from_config.connection_limits(config)
+        limits = process_setup.within_descriptors(wanted, events, listeners=agents)
         self._source.report(events)
         await self._budgets.open(config)
         await self._store.start()
+        self._telemetry.start()
         if self._state.responses is not None:
             await self._state.responses.open()
         if self._control is not None:
@@ -275,6 +279,7 @@ class GatewayProcess:
         self.runs.close()
         self._gateway.catalog.stop()
         await self.tools.close()
+        await self._telemetry.close()
         await self._client.aclose()
         if self._state.responses is not None:
             await self._state.responses.close()
@@ -339,6 +344,7 @@ class GatewayProcess:
         self.limits.configure(config.agents)
         self._store.configure(config)
         self.runs.config_changed()
+        self._telemetry.configure(config)
         self._budgets.open_after_reload(config)
         self.tools.reload(config)
 
@@ -371,10 +377,6 @@ class GatewayProcess:
     def sinks(self) -> list[Sink]:
         return self._reports.sinks
 
-    def _breakers(self) -> list[Breaker]:
-        keys = {name: upstream.keys for name, upstream in self._gateway.upstreams.items()}
-        return breakers(self._state.circuits, keys)
-
     def _serving(self) -> Listening:
         """Once it listens."""
         assert self._listening is not None
@@ -389,6 +391,10 @@ class GatewayProcess:
     def addresses(self) -> list[str]:
         """Empty before it listens."""
         return self._listening.addresses if self._listening is not None else []
+
+
+def breakers_of(gateway: Gateway, circuits: Circuits) -> list[Breaker]:
+    return breakers(circuits, {name: each.keys for name, each in gateway.upstreams.items()})
 
 
 def agents_view(callers: CallerResolver, limits: AgentLimits, budgets: Budgets) -> dict[str, object]:

@@ -168,7 +168,7 @@ class RecordStore:
         return [] if self.sink is None else [self]
 
     def record(self, record: Record | ToolRecord, /) -> None:
-        if self.sink is not None and record.run not in self._unrecorded:
+        if self.sink is not None and self.is_recorded(record.run):
             self.sink.record(record)
 
     @property
@@ -182,6 +182,10 @@ class RecordStore:
     def _record_session(self, record: ToolRecord) -> None:
         if self._run is not None or record.run:
             self.record(record)
+
+    def is_recorded(self, run: str) -> bool:
+        """Whether calls of this run may leave a trace; "" is no run."""
+        return run not in self._unrecorded
 
     def kept_body(self, config: Config) -> int | None:
         """Bytes of each response that a Record gets beside the request, for the log and the store;

@@ -9,14 +9,24 @@ import re
 import msgspec
 
 from modelplex.core.errors import BadRequest
+from modelplex.core.trace_context import TraceContext, read_trace_context
 from modelplex.dialects.registry import DEFAULT, DIALECTS
 from modelplex.records.request_headers import ShownHeaders, shown_headers
-from modelplex.server.routes import MCP, Operation, check_unambiguous, client_headers, find_operation
+from modelplex.server.routes import (
+    MCP,
+    TELEMETRY,
+    Operation,
+    check_unambiguous,
+    client_headers,
+    find_operation,
+)
 
 CONTENT_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,15})\r\n")
 """The one line of a known head that may differ, as clients write it."""
 KNOWN_SIZE = 4096
 """Bytes of a head that is remembered; those of agents have about 1,000."""
+_NOT_REMEMBERED = frozenset({b"transfer-encoding", b"upgrade", b"traceparent"})
+"""Another framing, or another one with each request."""
 KNOWN_HEADS = 4
 """Heads that are remembered for one caller: agents send one or two, but for their content-length.
 """
@@ -30,6 +40,8 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     operation  that of a POST to this path, if it is a model call
     client     dialect of the client by its headers, for paths that several dialects share
+    gzip       the body is compressed, which only telemetry may be
+    trace      that the request belongs to, if it has a valid traceparent
     detail     whether the query holds `detail`; only /health reads it
     """
 
@@ -43,6 +55,8 @@ class RequestHead(msgspec.Struct, frozen=True):
     operation: Operation | None
     client: str
     detail: bool
+    gzip: bool = False
+    trace: TraceContext | None = None
 
 
 class HttpHead:
@@ -137,7 +151,7 @@ class KnownHeads:
             or end < 0
             or data.count(b"\r\n", 0, end + 2) != lines
             or data.count(b"\n", 0, end + 2) != lines
-            or any(name in {b"transfer-encoding", b"upgrade"} for name, _ in head.headers)
+            or any(name in _NOT_REMEMBERED for name, _ in head.headers)
             or (length := CONTENT_LENGTH.search(data, 0, end + 2)) is None
         ):
             return
@@ -150,7 +164,9 @@ class KnownHeads:
 def read_head(http: HttpHead) -> RequestHead:
     """Raises BadRequest for headers that are ambiguous or not served, and for such a path."""
     host = origin = authorization = None
-    content_type, upgrade = "", False
+    content_type, upgrade, gzip = "", False, False
+    parents: list[str] = []
+    states: list[str] = []
     client, clients = DEFAULT, client_headers()
     for name, value in http.headers:
         match name:
@@ -168,6 +184,8 @@ def read_head(http: HttpHead) -> RequestHead:
                 origin = value.decode("latin-1")
             case b"authorization":
                 authorization = value.decode("latin-1")
+            case b"content-encoding" if value.strip().lower() == b"gzip" and http.path in TELEMETRY:
+                gzip = True
             case b"content-encoding" if value.strip().lower() not in {b"", b"identity"}:
                 raise BadRequest(
                     "Request bodies with a content-encoding are not supported.",
@@ -177,6 +195,10 @@ def read_head(http: HttpHead) -> RequestHead:
             case b"transfer-encoding" if value.strip().lower() != b"chunked":
                 # The parser accepts "gzip, chunked" and would hand over compressed bytes.
                 raise BadRequest("The only supported transfer-encoding is chunked.")
+            case b"traceparent":
+                parents.append(value.decode("latin-1"))
+            case b"tracestate":
+                states.append(value.decode("latin-1"))
             case _:
                 client = clients.get(name, client)
     check_unambiguous(http.raw_path, method=http.method)
@@ -192,6 +214,8 @@ def read_head(http: HttpHead) -> RequestHead:
         operation=operation,
         client=client,
         detail=b"detail" in http.query,
+        gzip=gzip,
+        trace=read_trace_context(parents, states) if parents else None,
     )
 
 

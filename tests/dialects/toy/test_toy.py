@@ -30,7 +30,14 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMS, NAME, FORM)
     monkeypatch.setitem(DIALECTS, NAME, TOY)
     row = ProviderSpec(
-        name=NAME, title="Toy", base_url="", dialect=NAME, serves=("chat/completions",), docs="", local=True
+        name=NAME,
+        title="Toy",
+        otel_name="toy",
+        base_url="",
+        dialect=NAME,
+        serves=("chat/completions",),
+        docs="",
+        local=True,
     )
     monkeypatch.setitem(cast("dict[str, ProviderSpec]", TYPES), NAME, row)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from modelplex.core.events import Usage
 from modelplex.core.request import Change, StrippedValue
+from modelplex.core.trace_context import TraceContext
 from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store.database import Row
@@ -136,6 +137,7 @@ class StoredAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str
     key: int = 0
     status: int | None = None
+    started: float = 0.0
     seconds: float = 0.0
     message: str | None = None
     upstream_request_id: str | None = None
@@ -143,6 +145,7 @@ class StoredAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens_out: int | None = None
     cost: float | None = None
     dialect: str = ""
+    otel_name: str = ""
     sent: SentBody = ""
     bytes_sent: int = 0
 
@@ -167,6 +170,7 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     declared  the content-length of a body that was not read to its end
     headers  the hash of the part that has the request's headers, as a JSON list of pairs
     facts   of a row of the kind "facts"
+    trace   of the client, where it sent one
     """
 
     attempts: tuple[StoredAttempt, ...] = ()
@@ -181,6 +185,7 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     masked: bool = False
     declared: int | None = None
     headers: str = ""
+    trace: TraceContext | None = None
     method: str = ""
     era: str = ""
     arguments: str = ""
@@ -356,6 +361,7 @@ def detail_of(record: Record | ToolRecord | RunFacts, bodies: Bodies = NO_BODIES
         masked=bodies.masked,
         declared=record.declared,
         headers=bodies.headers,
+        trace=record.trace,
     )
 
 
@@ -363,6 +369,7 @@ def _tool_detail(record: ToolRecord, bodies: Bodies) -> CallDetail:
     return CallDetail(
         cut=bodies.cut,
         masked=bodies.masked,
+        trace=record.trace,
         method=record.method,
         era=record.era,
         arguments=record.arguments,
@@ -394,6 +401,7 @@ def _attempt(attempt: AttemptRecord, sent: SentBody) -> StoredAttempt:
         outcome=attempt.outcome,
         key=attempt.key,
         status=attempt.status,
+        started=attempt.started,
         seconds=attempt.seconds,
         message=clean(attempt.message),
         upstream_request_id=attempt.upstream_request_id,
@@ -401,6 +409,7 @@ def _attempt(attempt: AttemptRecord, sent: SentBody) -> StoredAttempt:
         tokens_out=usage.output if usage is not None else None,
         cost=attempt.cost,
         dialect=attempt.dialect,
+        otel_name=attempt.otel_name,
         sent=sent,
         bytes_sent=attempt.bytes_sent,
     )
