@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelplex.mcp.approvals import hash_of
-from modelplex.mcp.call_recording import MAX_ERROR, MAX_NAME, CallRecording
+from modelplex.mcp.call_recording import MAX_ERROR, MAX_NAME, CallRecording, trace_of
 from modelplex.mcp.constants import (
     McpReply,
 )
@@ -110,3 +110,22 @@ def test_bodies_are_kept_up_to_a_limit_and_names_are_cut(keep: int) -> None:
     assert (len(record.tool), record.bytes_in, record.bytes_out) == (MAX_NAME, 13, 10)
     assert (record.request_body, record.response_body) == ((b'{"a"', b"0123") if keep else (None, None))
     assert (record.agent, record.outcome, record.started) == ("coder", "client_closed", 1_000.0)
+
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    ("meta", "found"),
+    [
+        ({"traceparent": PARENT, "tracestate": "a=1"}, ("00f067aa0ba902b7", "a=1")),
+        ({"traceparent": PARENT, "tracestate": 7}, ("00f067aa0ba902b7", "")),
+        ({"traceparent": PARENT.upper()}, None),
+        ({"traceparent": [PARENT]}, None),
+        ({}, None),
+        ("no object", None),
+    ],
+)
+def test_the_trace_of_a_call_is_in_its_meta(meta: object, found: tuple[str, str] | None) -> None:
+    trace = trace_of(meta)
+    assert (None if trace is None else (trace.parent_id, trace.state)) == found

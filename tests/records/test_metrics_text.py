@@ -3,9 +3,11 @@
 import threading
 from pathlib import Path
 
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelplex.records.metrics import Breaker, Metrics
+from modelplex.records.record import AttemptRecord
 from tests.records.scraping import read, record, value
 
 
@@ -27,6 +29,38 @@ def test_endpoints_of_the_same_operation_are_one_series() -> None:
             "gen_ai_client_operation_duration_seconds_count",
             gen_ai_operation_name="images/generations",
         )
+        == 1
+    )
+
+
+def test_the_older_names_count_the_same_for_one_release() -> None:
+    counts = Metrics()
+    attempt = AttemptRecord("mine", "grok-5", 0, "ok", 200, otel_name="x_ai")
+    counts.record(structs.replace(record(provider="mine", model="grok-5", stream=True), attempts=(attempt,)))
+    now = {"gen_ai_provider_name": "x_ai", "provider": "mine", "gen_ai_operation_name": "chat"}
+    before = {"gen_ai_provider_name": "mine", "gen_ai_operation_name": "chat"}
+    for new, old, labels in (
+        ("inference_duration_seconds_sum", "operation_duration_seconds_sum", {}),
+        ("inference_duration_seconds_count", "operation_duration_seconds_count", {}),
+        ("inference_time_to_first_chunk_seconds_sum", "operation_time_to_first_chunk_seconds_sum", {}),
+        ("inference_operation_input_tokens_sum", "token_usage_sum", {"gen_ai_token_type": "input"}),
+        ("inference_operation_output_tokens_sum", "token_usage_sum", {"gen_ai_token_type": "output"}),
+    ):
+        counted = value(counts, f"gen_ai_client_{new}", **now)
+        assert counted > 0, new
+        assert value(counts, f"gen_ai_client_{old}", **before, **labels) == counted, old
+
+
+def test_embeddings_and_other_operations_are_no_inference() -> None:
+    counts = Metrics()
+    counts.record(record(endpoint="embeddings"))
+    counts.record(record(endpoint="rerank"))
+    text = counts.render().decode()
+    assert value(counts, "gen_ai_client_embeddings_duration_seconds_count") == 1
+    assert value(counts, "gen_ai_client_embeddings_operation_input_tokens_count") == 1
+    assert "gen_ai_client_inference_duration_seconds_count" not in text
+    assert (
+        value(counts, "gen_ai_client_operation_duration_seconds_count", gen_ai_operation_name="retrieval")
         == 1
     )
 
