@@ -5,7 +5,7 @@ import pytest
 
 from modelplex.command_options import parse
 from modelplex.sandbox.errors import WrongArguments
-from modelplex.sandbox.preset_run import choose_preset, map_found_models, release_line
+from modelplex.sandbox.preset_run import choose_preset, map_found_models, release_line, takes_telemetry
 
 MINE = """
 title = "Mine"
@@ -55,6 +55,22 @@ def test_a_preset_makes_the_command_and_the_home(account: Path) -> None:
     assert command == [program, "--home", "/h", "--model", "x", "--print", "hi"]
     assert home.environ == {"BASE": "http://127.0.0.1:11435/v1", "MODEL": "x"}
     assert release_line(run) == "Mine 1.1 is newer than 1.0, with which its preset was tested"
+
+
+def test_telemetry_is_sent_where_the_config_takes_it(account: Path, tmp_path: Path) -> None:
+    file = account / ".config" / "modelplex" / "presets" / "mine.toml"
+    file.write_text(MINE.replace("[model]", '[telemetry]\nOTEL = "${base}"\n[model]'))
+    run = choose_preset(parse(["run", "mine"]))
+    assert run is not None
+    for sends in (False, True):
+        _, home = run.prepare(
+            home="/h", folder="/w", model=None, has_instructions=False, sends_telemetry=sends
+        )
+        assert ("OTEL" in home.environ) == sends
+    config = tmp_path / "config.toml"
+    for text, takes in (("", False), ('[otel]\nagents = "keep"\n', True), ("[otel]\n", False)):
+        config.write_text(f'[[providers]]\ntype = "demo"\n{text}')
+        assert takes_telemetry(str(config)) == takes
 
 
 def test_arguments_outside_git(account: Path, tmp_path: Path) -> None:
