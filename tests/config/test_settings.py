@@ -32,9 +32,11 @@ from modelplex.config import (
     provider_types,
     tools,
 )
+from modelplex.config.otel import OTEL
 from modelplex.config.providers import PROVIDER, QUIRKS
 from modelplex.config.read import CACHE, FAILOVER, LOG, PACKAGES, RECORD
 from modelplex.config.server import SERVER
+from modelplex.config.settings import OtelConfig
 from modelplex.core.request import Quirks
 from tests.config.configs import KEY, TYPES
 
@@ -45,6 +47,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (LogConfig, LOG),
     (RecordConfig, RECORD),
     (CacheConfig, CACHE),
+    (OtelConfig, OTEL),
     (PackagesConfig, PACKAGES),
     (McpConfig, tools.MCP),
     (McpServer, tools.SERVER),
@@ -73,12 +76,13 @@ def _example(*, whole: bool) -> Config:
     text = EXAMPLE.read_text()
     if whole:
         # `auth` takes the place of `api_key`, and `file` of a recording that of `run`.
-        text = re.sub(r"^# (?!auth|run)(?=[a-z_]+ = |\[\[)", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^# (?!auth|run)(?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE)
     environ = {
         "OPENAI_API_KEY": KEY,
         "MODELPLEX_INTERNAL_TOKEN": KEY,
         "SEARCH_TOKEN": KEY,
         "CODER_TOKEN": f"{KEY}-of-coder",
+        "COLLECTOR_TOKEN": KEY,
     }
     return parse(text.encode(), file="config.toml", environ=environ, types=provider_types())
 
@@ -88,7 +92,7 @@ def test_the_example_is_valid() -> None:
 
 
 def test_the_example_shows_every_key() -> None:
-    text = re.sub(r"^# (?=[a-z_]+ = |\[\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^# (?=[a-z_]+ = |\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     tree = tomllib.loads(text)
     assert set(tree) == set(Config.__struct_fields__) - {"path", "digest"}
     shown = {
@@ -105,6 +109,7 @@ def test_the_example_shows_every_key() -> None:
         LogConfig: tree["log"],
         RecordConfig: tree["record"],
         CacheConfig: tree["cache"],
+        OtelConfig: tree["otel"],
         PackagesConfig: tree["packages"],
         McpConfig: tree["mcp"],
         McpServer: {**tree["mcp"]["servers"][0], **tree["mcp"]["servers"][1]},
@@ -122,6 +127,7 @@ def test_the_example_shows_the_defaults() -> None:
     assert example.log == LogConfig()
     assert example.record == RecordConfig()
     assert example.cache == CacheConfig()
+    assert example.otel == OtelConfig()
     assert example.packages == PackagesConfig()
     assert example.policy == PolicyConfig()
     assert example.agents == ()
