@@ -79,7 +79,7 @@ def test_the_text_is_whole_while_calls_are_being_counted() -> None:
         number = 0
         while not done.is_set():
             number += 1
-            counts.record(record(model=f"m{number % 50}", code=f"c{number % 30}", outcome="error"))
+            counts.record(record(model=f"m{number % 20}", code=f"c{number % 10}", outcome="error"))
 
     thread = threading.Thread(target=count)
     thread.start()
