@@ -30,8 +30,8 @@ from modelplex.records.tool_call import ToolRecord
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 SERIES_LIMIT = 500
-"""Combinations of provider, model and endpoint. Each takes about 200 lines of text and 4 KB: half of
-them are the older names, for one release.
+"""Combinations of provider, model and endpoint. Each takes about 200 lines of text and 4 KB: half
+of them are of the older names, for one release.
 """
 
 CODES_LIMIT = 64
