@@ -221,7 +221,13 @@ async def _send(
         await output.respond(200, head, found.body)
     # Tokens are shown as they were counted, and count for no limit: nobody made them again.
     record.add_attempt(
-        attempt, None, seconds=perf_counter() - started, request_id=found.id, cost=0.0, charge=0.0
+        attempt,
+        None,
+        started=started,
+        seconds=perf_counter() - started,
+        request_id=found.id,
+        cost=0.0,
+        charge=0.0,
     )
     record.usage, record.finish_reason = found.usage, found.finish_reason
 

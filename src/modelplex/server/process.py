@@ -126,8 +126,7 @@ class GatewayProcess:
             telemetry=self._telemetry,
             version=modelplex.__version__,
         )
-        more = [*self._store.sinks, *self._telemetry.sinks]
-        self._reports = Reports(self._log, metrics, config, more=more)
+        self._reports = Reports(self._log, metrics, config, more=[*self._store.sinks, *self._telemetry.sinks])
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))
         self._heap_trim = HeapTrim(trim_heap, is_working=lambda: self._state.offload.is_working)
