@@ -105,7 +105,11 @@ def test_stop_ends_the_repetitions() -> None:
 
 def test_without_the_extra_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
-    monkeypatch.setattr(otel_exporter, "find_spec", lambda _: None)
+
+    def find_none(name: str) -> None:
+        del name
+
+    monkeypatch.setattr(otel_exporter, "find_spec", find_none)
     with pytest.raises(OtelUnavailable) as caught:
         check_installed()
     assert "pip install 'modelplex[otel]'" in caught.value.sentence

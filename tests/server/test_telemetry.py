@@ -21,7 +21,7 @@ WAIT_S = 20.0
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 JSON = (b"content-type", b"application/json")
-LOGS = {"resourceLogs": [{"resource": {"attributes": []}, "scopeLogs": []}]}
+LOGS: dict[str, Any] = {"resourceLogs": [{"resource": {"attributes": []}, "scopeLogs": []}]}
 
 
 def config(up: str = "", more: str = "", *, key: str = "sk-canary-0123456789", traced: bool = False) -> str:

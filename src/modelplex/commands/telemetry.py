@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from modelplex.commands.record import FAILED, OK, WRONG, fail
 from modelplex.commands.text import since
@@ -84,12 +84,12 @@ def _as_json(item: Item) -> bytes:
 
     def hexadecimal(value: Any) -> Any:
         if isinstance(value, list):
-            return [hexadecimal(each) for each in value]
+            return [hexadecimal(each) for each in cast("list[Any]", value)]
         if not isinstance(value, dict):
             return value
         return {
             key: base64.b64decode(each).hex() if key in _IDS and isinstance(each, str) else hexadecimal(each)
-            for key, each in value.items()
+            for key, each in cast("dict[str, Any]", value).items()
         }
 
     return msgspec.json.encode(hexadecimal(document))
