@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from modelplex.commands.record import FAILED, OK, WRONG, fail
 from modelplex.commands.text import since
@@ -72,8 +72,6 @@ def _place(config: Config) -> Path | None:
 
 def _as_json(item: Item) -> bytes:
     """OTLP writes enumerations as numbers, and ids in hexadecimal where protobuf has base64."""
-    import base64
-
     import msgspec
 
     module, name = _REQUESTS[item.signal]
@@ -83,13 +81,19 @@ def _as_json(item: Item) -> bytes:
     document: Any = to_dict(request, use_integers_for_enums=True)
 
     def hexadecimal(value: Any) -> Any:
-        if isinstance(value, list):
-            return [hexadecimal(each) for each in cast("list[Any]", value)]
-        if not isinstance(value, dict):
-            return value
-        return {
-            key: base64.b64decode(each).hex() if key in _IDS and isinstance(each, str) else hexadecimal(each)
-            for key, each in cast("dict[str, Any]", value).items()
-        }
+        match value:
+            case [*items]:
+                return [hexadecimal(each) for each in items]
+            case {**members}:
+                return {key: _id(each) if key in _IDS else hexadecimal(each) for key, each in members.items()}
+            case _:
+                return value
 
     return msgspec.json.encode(hexadecimal(document))
+
+
+def _id(written: Any) -> str:
+    """An id of OTLP/JSON, of one in base64."""
+    import base64
+
+    return base64.b64decode(str(written)).hex()
