@@ -63,6 +63,7 @@ SERVER: Final = rules_of(
     max_connections_per_caller=_CONNECTIONS,
     reserved_connections=integer("connections", least=0, most=1_000_000),
     drain_timeout=seconds(zero=True),
+    drain_grace=seconds(zero=True),
     allowed_hosts=list_of(
         matching(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", "a host's name, without scheme and port"),
         "a list of host names",

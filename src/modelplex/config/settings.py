@@ -83,6 +83,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_listener, max_connections_per_caller  None is half, and a quarter, of
                      `max_connections`
     reserved_connections  of `max_connections`, for HTTP only; None is an eighth
+    drain_grace      seconds after a signal in which it serves on, but is no longer ready
     min_body_rate    average bytes a second of a request body after its first `body_timeout`; 0 is
                      no bound
     allowed_hosts    names that are accepted in `Host` besides loopback and the listener's own
@@ -117,6 +118,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_caller: int | None = None
     reserved_connections: int | None = None
     drain_timeout: float = 30.0
+    drain_grace: float = 0.0
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     internal_token: Secret | None = None

@@ -35,6 +35,7 @@ candidate may do better.
         RecordingUnreadable  a recording of the config cannot be read
         Busy            503  the gateway has no room for another request
         Stopping        503  the gateway is shutting down
+        NotReady        503  requests should not come now: /health/ready
       ClientClosed      499  the caller disconnected; only the Record shows it
 
 Dialects write errors in their own formats (`write_error`). Imports nothing of Modelplex.
@@ -341,6 +342,11 @@ class Busy(GatewayFault):
 class Stopping(GatewayFault):
     default_status = 503
     default_code = "shutting_down"
+
+
+class NotReady(GatewayFault):
+    default_status = 503
+    default_code = "not_ready"
 
 
 class ClientClosed(ModelplexError):

@@ -25,6 +25,7 @@ from modelplex.pipeline.gateway import Gateway
 from modelplex.records.metrics import CONTENT_TYPE
 from modelplex.routing.aliases import permitted_candidates, resolve
 from modelplex.routing.circuits import ALL_CALLERS, ANY_KEY
+from modelplex.server.readiness import Readiness
 
 JSON = b"application/json"
 View = Callable[[Gateway], Awaitable[tuple[bytes, bytes]]]
@@ -69,6 +70,7 @@ class AdminRoutes:
         self._agents = agents
         self._tools = tools
         self._records = records
+        self.readiness = Readiness(addresses)
         self._started = perf_counter()
         self._views: Mapping[str, Callable[[Gateway], object]] = {
             "status": self._status,
@@ -108,6 +110,12 @@ class AdminRoutes:
             if tools := self._tools():
                 report["tool_servers"] = [{"name": row["name"], "state": row["state"]} for row in tools]
         return JSON, _encode(report)
+
+    async def probe(self, gateway: Gateway, *, is_ready: bool, in_detail: bool) -> tuple[bytes, bytes]:
+        """That the process serves, or also that requests should come. Raises NotReady."""
+        if is_ready:
+            self.readiness.check(gateway, in_detail=in_detail)
+        return JSON, _encode({"status": "ready" if is_ready else "live"})
 
     async def dialect_view(
         self, gateway: Gateway, *, caller: Caller, write: Callable[[Mapping[str, str]], bytes] | bytes

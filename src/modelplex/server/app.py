@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from modelplex.config import Secret
 from modelplex.core.caller import Caller
 from modelplex.core.errors import (
     BadRequest,
@@ -55,6 +56,8 @@ from modelplex.server.fair_start import FairStart
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.mcp_routes import serve_mcp
 from modelplex.server.origin import Hosts
+from modelplex.server.readiness import PATHS as PROBES
+from modelplex.server.readiness import READY
 from modelplex.server.request_head import HttpHead, RequestHead
 from modelplex.server.response_writer import ResponseWriter, check_length
 from modelplex.server.routes import (
@@ -407,6 +410,12 @@ class App:
         path = head.path
         if path in {"/health", "/health/"}:
             return partial(self.admin.health, detail=head.detail, caller=caller)
+        if path in PROBES:
+            return partial(
+                self.admin.probe,
+                is_ready=path == READY,
+                in_detail=_is_of_host(head, caller, self.admin.token),
+            )
         if path == "/" or is_base(path):  # some clients request their base URL first
             return partial(self.admin.health, detail=False)
         if (rest := below_base(path)) is not None:
@@ -440,6 +449,17 @@ def check_admin_path(head: RequestHead, caller: Caller) -> None:
         raise NotFound(
             "This is the admin socket: it has /_internal/ and /health. Models are on the other listeners."
         )
+
+
+def _is_of_host(head: RequestHead, caller: Caller, token: Secret | None) -> bool:
+    """Whether this caller may read what is below ADMIN."""
+    if caller.kind != "tcp":
+        return caller.kind == "admin"
+    try:
+        check_admin_access(caller.client, head.authorization, token)
+    except ModelplexError:
+        return False
+    return True
 
 
 def _unread(operation: Operation) -> RawRequest:

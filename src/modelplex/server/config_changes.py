@@ -17,6 +17,7 @@ from modelplex.server.agent_sockets import AgentListeners
 from modelplex.server.config_source import AgentOutcome, ConfigSource
 from modelplex.server.from_config import by_priority
 from modelplex.server.stored_agents import StoredAgents
+from modelplex.server.systemd import ServiceManager
 
 
 class AgentChanges(Protocol):
@@ -43,12 +44,14 @@ class ConfigChanges:
         apply_agents: Callable[[Config], None],
         listeners: Callable[[], AgentListeners],
         events: EventLog,
+        manager: ServiceManager,
     ) -> None:
         self._source = source
         self._apply = apply
         self._apply_agents = apply_agents
         self._listeners = listeners
         self._events = events
+        self._manager = manager
         self._one_by_one = asyncio.Lock()
         self._reload: asyncio.Task[None] | None = None
         self._reading = False
@@ -81,16 +84,21 @@ class ConfigChanges:
     async def _load(self) -> None:
         async with self._one_by_one:
             self._reading = True
-            joined = await asyncio.to_thread(self._source.load, events=self._events)
-            if joined is None:
-                return
-            try:
-                await self._use(joined)
-            except ListenError as error:
-                self._events.error("reload refused, the old config stays", faults=[error.sentence])
-                return
-            providers = [each.name for each in by_priority(joined.config)]
-            self._events.info("config reloaded", providers=providers)
+            self._manager.reloading()
+            await self._load_file()
+            self._manager.ready()
+
+    async def _load_file(self) -> None:
+        joined = await asyncio.to_thread(self._source.load, events=self._events)
+        if joined is None:
+            return
+        try:
+            await self._use(joined)
+        except ListenError as error:
+            self._events.error("reload refused, the old config stays", faults=[error.sentence])
+            return
+        providers = [each.name for each in by_priority(joined.config)]
+        self._events.info("config reloaded", providers=providers)
 
     async def change(self, name: str, body: bytes | None) -> AgentOutcome:
         """Add the agent of this body, or remove it. Raises ModelplexError."""

@@ -136,6 +136,12 @@ class Listening:
                 exchange.task.cancel()
         await self._drained(CANCELLED_SECONDS)
 
+    async def wait_unless_skipped(self, seconds: float) -> None:
+        """The time before the drain, in which requests are still accepted."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._drain_skipped.wait()
+
     def skip_drain(self) -> None:
         """End the drain timeout: running requests must end now."""
         self._drain_skipped.set()

@@ -51,7 +51,7 @@ from modelplex.server.config_source import open_source
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.heap_trim import HeapTrim, trim_heap
-from modelplex.server.listeners import BoundSocket, Listening, listen
+from modelplex.server.listeners import BoundSocket, Listening, bind_all, serve_all
 from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.record_store import RecordStore
 from modelplex.server.refused_requests import refusals_of
@@ -60,6 +60,7 @@ from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
 from modelplex.server.socket_file import claim
 from modelplex.server.telemetry import Telemetry
+from modelplex.server.systemd import ServiceManager, not_passed, passed_sockets, service_manager
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
 if TYPE_CHECKING:
@@ -83,9 +84,16 @@ def run(
 
         return supervisor.run(config, config_path=config_path, verbose=verbose, adapt=adapt)
     process_setup.set_up()
+    is_service = control is None or not control.is_of_runs
+    manager = service_manager(os.environ) if is_service else ServiceManager()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = GatewayProcess(
-            config, config_path=config_path, verbose=verbose, adapt=adapt, control=control
+            config,
+            config_path=config_path,
+            verbose=verbose,
+            adapt=adapt,
+            control=control,
+            manager=manager,
         )
         return runner.run(process.serve())
 
@@ -104,10 +112,12 @@ class GatewayProcess:
         verbose: bool,
         adapt: Callable[[Config], Config] = lambda config: config,
         control: RunControl | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._source = self.open_source(config, config_path, adapt=adapt)
         self._config = config = self._source.config
         self._control = control
+        self._manager = manager or ServiceManager()
         self._verbose = verbose
         self._listening: Listening | None = None
         self._stop = asyncio.Event()
@@ -167,6 +177,7 @@ class GatewayProcess:
             apply_agents=self._apply_agents,
             listeners=self._listeners,
             events=self._log.events,
+            manager=self._manager,
         )
         self.app.agents = AgentsApi(
             self._agent_changes(), config=lambda: self._config, counters=self._admin.counters
@@ -179,9 +190,6 @@ class GatewayProcess:
     def _listeners(self) -> AgentListeners:
         """Of agents' sockets, once it listens."""
         return AgentListeners(self.app, self.callers, self._serving())
-
-    def __repr__(self) -> str:
-        return f"<GatewayProcess {self.addresses} {self._gateway!r}>"
 
     def _open_log(self, config: Config) -> Log:
         return from_config.open_log(config, verbose=self._verbose)
@@ -202,12 +210,14 @@ class GatewayProcess:
         self._handle_signals(asyncio.get_running_loop())
         try:
             listening = await self._start()
-            watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._load_dialects())]
+            tasks = (self._watch(), self._load_dialects(), self._manager.keep_alive())
+            watching = [asyncio.create_task(each) for each in tasks]
             if self._log.is_text:
                 watching.append(asyncio.create_task(report_running(self.app, self._log.events)))
             if self._control is not None and self._control.is_of_runs:
                 watching.append(asyncio.create_task(self._stop_when_unused(self._control)))
             gc.freeze()
+            self._manager.ready()
             await self._stop.wait()
             for task in watching:
                 task.cancel()
@@ -223,9 +233,9 @@ class GatewayProcess:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
 
     async def _listen(self, limits: ConnectionLimits) -> Listening:
-        addresses = from_config.configured_addresses(self._config)
         may_be_none = self._control is not None and self._control.is_of_runs
-        return await listen(self.app, addresses, limits=limits, callers=self.callers, may_be_none=may_be_none)
+        sockets = await bind_listeners(self._config, may_be_none=may_be_none)
+        return await serve_all(self.app, sockets, limits=limits, callers=self.callers)
 
     def _bind_stdio(self, address: Unix) -> BoundSocket | None:
         """The stdio socket of [mcp]; None where this process does not serve it."""
@@ -301,16 +311,13 @@ class GatewayProcess:
         self.stop()
 
     async def _drain(self, listening: Listening) -> None:
+        self._admin.readiness.stopping = True
+        self._manager.stopping()
         self._life("stopping", patience_seconds=self._config.server.drain_timeout)
+        await listening.wait_unless_skipped(self._config.server.drain_grace)
         self.tools.drain()
-        stopping = asyncio.create_task(self._stop_requests(listening))
-        await listening.drain()
-        stopping.cancel()
+        await drain(listening, self.app)
         self._life("stopped")
-
-    async def _stop_requests(self, listening: Listening) -> None:
-        await listening.stopping.wait()
-        self.app.stop()
 
     def reload(self) -> asyncio.Task[None]:
         """Load the config again. An invalid one is reported and changes nothing. Running requests
@@ -394,6 +401,25 @@ class GatewayProcess:
 
 def breakers_of(gateway: Gateway, circuits: Circuits) -> list[Breaker]:
     return breakers(circuits, {name: each.keys for name, each in gateway.upstreams.items()})
+
+
+async def drain(listening: Listening, app: App) -> None:
+    """Close the listeners, and end what still runs after the drain timeout."""
+
+    async def stop_requests() -> None:
+        await listening.stopping.wait()
+        app.stop()
+
+    stopping = asyncio.create_task(stop_requests())
+    await listening.drain()
+    stopping.cancel()
+
+
+async def bind_listeners(config: Config, *, may_be_none: bool) -> list[BoundSocket]:
+    """Those that systemd passes, and the others of the config. Raises ListenError."""
+    passed = passed_sockets(config, os.environ)
+    addresses = not_passed(from_config.configured_addresses(config), passed)
+    return [*passed, *await bind_all(addresses, may_be_none=may_be_none or bool(passed))]
 
 
 def agents_view(callers: CallerResolver, limits: AgentLimits, budgets: Budgets) -> dict[str, object]:

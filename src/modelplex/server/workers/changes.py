@@ -5,6 +5,7 @@ sends each worker its share. A change is made as a whole or not at all.
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Sequence
 
 from modelplex.config.api_agents import JoinedAgents
@@ -12,12 +13,17 @@ from modelplex.config.workers import extended, reload_conflict
 from modelplex.core.errors import Conflict, GatewayFault, ModelplexError
 from modelplex.server.address import ListenError
 from modelplex.server.config_source import ConfigSource
+from modelplex.server.from_config import by_priority
 from modelplex.server.stored_agents import StoredAgents
+from modelplex.server.systemd import ServiceManager
 from modelplex.server.workers.child import Child
 from modelplex.server.workers.messages import AgentChanged, ChangeAgent, NewConfig
 from modelplex.server.workers.sockets import HeldSockets, SocketShare
 from modelplex.server.workers.supervisor_log import SupervisorLog
 from modelplex.server.workers.worker import ConfigUpdate
+
+APPLY_SECONDS = 10.0
+"""For all workers to apply a config, until those that have not are named in the log."""
 
 
 class ReloadConflict(Exception):
@@ -28,52 +34,75 @@ class WorkerChanges:
     """Its methods block, for milliseconds: the supervisor serves nothing."""
 
     def __init__(
-        self, source: ConfigSource, sockets: HeldSockets, children: Sequence[Child], log: SupervisorLog
+        self,
+        source: ConfigSource,
+        sockets: HeldSockets,
+        children: Sequence[Child],
+        log: SupervisorLog,
+        manager: ServiceManager,
     ) -> None:
         self._source = source
         self._sockets = sockets
         self._children = children
         self._log = log
+        self._manager = manager
+        self._unapplied: set[int] = set()
+        self._apply_until = 0.0
 
     def __repr__(self) -> str:
         return f"<WorkerChanges of {self._source!r}>"
 
-    def reload(self) -> bool:
-        """Load the file again. Returns whether another config was sent."""
+    def reload(self) -> None:
+        """Load the file again."""
+        self._manager.reloading()
         joined = self._source.load(events=self._log)
-        if joined is None:
-            return False
         try:
-            self._use(joined)
+            if joined is not None:
+                self._use(joined)
+                return
         except ReloadConflict as error:
             self._log.error("reload refused, it needs a restart", reason=str(error))
         except ListenError as error:
             self._log.error("reload refused, the old config stays", faults=[error.sentence])
-        else:
-            return True
-        return False
+        self._manager.ready()
 
-    def change(self, asked: ChangeAgent) -> tuple[AgentChanged, bool]:
-        """Add or remove an agent of the API. Returns the answer, and whether another config was
-        sent.
-        """
+    def applied(self, child: Child) -> None:
+        """This worker uses what was sent last, or has ended."""
+        if child.number in self._unapplied:
+            self._unapplied.discard(child.number)
+            self._sockets.listen_again(child.number)
+            self._report_applied()
+
+    def check_applied(self, now: float) -> None:
+        """Log the workers that have not applied the last config in time."""
+        if self._unapplied and now > self._apply_until:
+            self._log.error("the new config is not applied by all workers", workers=sorted(self._unapplied))
+            self._unapplied.clear()
+            self._manager.ready()
+
+    def _report_applied(self) -> None:
+        if not self._unapplied:
+            providers = [each.name for each in by_priority(self._source.config)]
+            self._log.info("config reloaded", providers=providers)
+            self._manager.ready()
+
+    def change(self, asked: ChangeAgent) -> AgentChanged:
+        """Add or remove an agent of the API. Returns the answer."""
         source = self._source
         try:
             change = source.delete(asked.name) if asked.body is None else source.put(asked.name, asked.body)
             if change.joined is not None:
                 self._use(change.joined, change.stored)
         except ModelplexError as error:
-            return _refusal(asked, error), False
+            return _refusal(asked, error)
         except ReloadConflict as error:
-            return _refusal(
-                asked, Conflict(f"Not while the workers run: {error}.", code="agent_split")
-            ), False
+            return _refusal(asked, Conflict(f"Not while the workers run: {error}.", code="agent_split"))
         except ListenError as error:
-            return _refusal(asked, Conflict(error.sentence, code="agent_socket_unusable")), False
+            return _refusal(asked, Conflict(error.sentence, code="agent_socket_unusable"))
         except OSError as error:
             sentence = f"The agent cannot be kept in {source.stored.path}: {error.strerror}."
-            return _refusal(asked, GatewayFault(sentence, code="agents_not_stored")), False
-        return AgentChanged(asked.id, change.outcome), change.joined is not None
+            return _refusal(asked, GatewayFault(sentence, code="agents_not_stored"))
+        return AgentChanged(asked.id, change.outcome)
 
     def _use(self, joined: JoinedAgents, stored: StoredAgents | None = None) -> None:
         """Raises ReloadConflict, ListenError, and OSError where agents cannot be kept; then nothing
@@ -97,8 +126,11 @@ class WorkerChanges:
         for fault in update.publish():
             self._log.error(fault.sentence)
         shares = self._sockets.adopt(update, assignment)
+        self._unapplied = {child.number for child in self._children if child.pid}
+        self._apply_until = time.monotonic() + APPLY_SECONDS
         for child in self._children:
             self._send(child, joined, shares[child.number], only_agents=stored is not None)
+        self._report_applied()
 
     def _send(self, child: Child, joined: JoinedAgents, share: SocketShare, *, only_agents: bool) -> None:
         """A worker that is started again begins with what is now."""

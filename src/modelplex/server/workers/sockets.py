@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from modelplex.server.address import Tcp, Unix, Vsock
 from modelplex.server.agent_sockets import SocketUpdate, agent_sockets
 from modelplex.server.listeners import BoundSocket, bind_all, close_all, share_port
 from modelplex.server.socket_file import BACKLOG, claim
+from modelplex.server.systemd import not_passed
 
 
 class SocketShare(msgspec.Struct):
@@ -29,11 +30,12 @@ class HeldSockets:
     that of [mcp], which the first worker serves. `addresses` are the listeners as they are shown.
     """
 
-    def __init__(self, config: Config, assignment: Assignment) -> None:
-        """Bind all of them. Raises ListenError; then none is bound."""
+    def __init__(self, config: Config, assignment: Assignment, passed: Sequence[BoundSocket] = ()) -> None:
+        """Bind all that are not `passed`. Raises ListenError; then none is bound."""
         self.assignment = assignment
         # In a loop of its own, which ends with its threads before the first fork.
-        self._bound = asyncio.run(bind_all(from_config.configured_addresses(config)))
+        addresses = not_passed(from_config.configured_addresses(config), passed)
+        self._bound = [*passed, *asyncio.run(bind_all(addresses, may_be_none=bool(passed)))]
         self.of_worker: dict[int, list[BoundSocket]] = {n: [] for n in range(1, assignment.count + 1)}
         self.stdio: BoundSocket | None = None
         self._copies: set[int] = set()
@@ -67,7 +69,8 @@ class HeldSockets:
                     self._copies.add(id(shared))
                     self.of_worker[number].append(shared)
             case Unix(path):
-                self.of_worker[self.assignment.sockets[path]].append(bound)
+                # A path that only systemd knows is served by the first.
+                self.of_worker[self.assignment.sockets.get(path, 1)].append(bound)
             case Vsock():
                 self.of_worker[self.assignment.sockets[bound.address.name]].append(bound)
 

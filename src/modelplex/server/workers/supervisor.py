@@ -25,6 +25,7 @@ from modelplex.server.config_file import WATCH_SECONDS
 from modelplex.server.config_source import ConfigSource, open_source
 from modelplex.server.listeners import BoundSocket
 from modelplex.server.operator_page import own_token, page_links, print_links
+from modelplex.server.systemd import ServiceManager, passed_sockets, service_manager
 from modelplex.server.workers import worker
 from modelplex.server.workers.changes import WorkerChanges
 from modelplex.server.workers.child import Child, Ended, WorkerEnd, fork
@@ -48,8 +49,6 @@ from modelplex.server.workers.supervisor_log import SupervisorLog
 
 START_SECONDS = 60.0
 """For a worker to serve; one that takes longer is killed. It takes a second on a busy machine."""
-APPLY_SECONDS = 10.0
-"""For all workers to apply a config, until those that have not are named in the log."""
 STOP_SECONDS = 20.0
 """After `drain_timeout`, for workers to end; then they are killed. Their own limits add up to less.
 """
@@ -68,31 +67,32 @@ class StartError(Exception):
 def run(config: Config, *, config_path: str | None, verbose: bool, adapt: Callable[[Config], Config]) -> int:
     """Serve with several workers until a signal. Returns the exit status."""
     process_setup.set_up()
-    return Supervisor(open_source(config, config_path, adapt=adapt), verbose=verbose).run()
+    manager = service_manager(os.environ)
+    return Supervisor(open_source(config, config_path, adapt=adapt), manager, verbose=verbose).run()
 
 
 class Supervisor:
     """The state of the parent process."""
 
-    def __init__(self, source: ConfigSource, *, verbose: bool) -> None:
+    def __init__(self, source: ConfigSource, manager: ServiceManager, *, verbose: bool) -> None:
         self._source = source
+        self._manager = manager
         config = source.config
         self._verbose = verbose
         self._lock = OutputLock()
         self._log = SupervisorLog(config, verbose=verbose, lock=self._lock)
-        self._sockets = sockets = HeldSockets(config, assign(config))
+        self._sockets = sockets = HeldSockets(config, assign(config), passed_sockets(config, os.environ))
         self._children = [
             Child(number, sockets=own, stdio=sockets.stdio if number == 1 else None)
             for number, own in sockets.of_worker.items()
         ]
-        self._changes = WorkerChanges(source, sockets, self._children, self._log)
+        self._changes = WorkerChanges(source, sockets, self._children, self._log, manager)
         self._page_token = own_token(config)
         self._selector = selectors.DefaultSelector()
         self._signals = SignalQueue(SIGNALS, woken_by=[signal.SIGCHLD])
-        self._unapplied: set[int] = set()
-        self._apply_until = 0.0
         self._watch_at = 0.0
         self._stop_until: float | None = None
+        self._close_at = 0.0
         self._started = False
 
     @property
@@ -134,6 +134,7 @@ class Supervisor:
             return
         self._sockets.publish()
         self._started = True
+        self._manager.ready()
         fields = from_config.start_log_fields(
             self._config, addresses=self._sockets.addresses, path=self._source.file.path
         )
@@ -190,7 +191,7 @@ class Supervisor:
     def _next_time(self, now: float) -> float:
         times = [now + WATCH_SECONDS, *(c.start_at for c in self._children if c.start_at is not None)]
         if self._stop_until is not None:
-            times.append(self._stop_until)
+            times += [each for each in (self._stop_until, self._close_at) if each > now]
         return min(times)
 
     def _do_due(self, now: float) -> None:
@@ -200,16 +201,17 @@ class Supervisor:
             elif child.pid and not child.ready and now - child.started > START_SECONDS:
                 child.failure = f"it did not serve within {START_SECONDS:.0f} s"
                 child.kill()
-        if self._unapplied and now > self._apply_until:
-            self._log.error("the new config is not applied by all workers", workers=sorted(self._unapplied))
-            self._unapplied.clear()
+        self._changes.check_applied(now)
         if self._stop_until is not None:
+            if now >= self._close_at:
+                self._sockets.close()
             if now > self._stop_until:
                 left = [child.number for child in self._children if child.pid]
                 self._log.error("workers did not end and are killed", workers=left)
                 self._kill_all()
         elif now >= self._watch_at:
             self._watch_at = now + WATCH_SECONDS
+            self._manager.alive()
             if self._started and self._source.file.has_changed():
                 self._reload()
 
@@ -252,7 +254,7 @@ class Supervisor:
             case Failed(sentence):
                 child.failure = sentence
             case Applied():
-                self._applied(child)
+                self._changes.applied(child)
             case Ask():
                 for other in self._others(child):
                     if other.ready:
@@ -281,32 +283,11 @@ class Supervisor:
     # --- reload
 
     def _reload(self) -> None:
-        if self._changes.reload():
-            self._await_applied()
+        self._changes.reload()
 
     def _change_agent(self, child: Child, asked: ChangeAgent) -> None:
         if self._stop_until is None and self._started:
-            answer, is_changed = self._changes.change(asked)
-            child.send(answer)
-            if is_changed:
-                self._await_applied()
-
-    def _await_applied(self) -> None:
-        """Of the config that was sent to all."""
-        self._unapplied = {child.number for child in self._children if child.pid}
-        self._apply_until = time.monotonic() + APPLY_SECONDS
-        self._report_applied()
-
-    def _applied(self, child: Child) -> None:
-        if child.number in self._unapplied:
-            self._unapplied.discard(child.number)
-            self._sockets.listen_again(child.number)
-            self._report_applied()
-
-    def _report_applied(self) -> None:
-        if not self._unapplied:
-            providers = [each.name for each in from_config.by_priority(self._config)]
-            self._log.info("config reloaded", providers=providers)
+            child.send(self._changes.change(asked))
 
     # --- ends
 
@@ -340,7 +321,7 @@ class Supervisor:
             restart_in_seconds=delay,
             **fields,
         )
-        self._applied(child)
+        self._changes.applied(child)
 
     def _kill_all(self) -> None:
         for child in self._children:
@@ -362,9 +343,12 @@ class Supervisor:
         """The first signal starts the drain, the second one ends it."""
         is_second = self._stop_until is not None
         if not is_second:
-            patience = self._config.server.drain_timeout
+            self._manager.stopping()
+            patience, grace = self._config.server.drain_timeout, self._config.server.drain_grace
             self._log.info("stopping", patience_seconds=patience)
-            self._stop_until = time.monotonic() + patience + STOP_SECONDS
+            self._close_at = time.monotonic() + grace
+            self._stop_until = self._close_at + patience + STOP_SECONDS
+        if is_second or not self._config.server.drain_grace:
             self._sockets.close()
         for child in self._children:
             child.start_at = None

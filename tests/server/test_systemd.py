@@ -1,0 +1,154 @@
+"""systemd's protocol: a socket in its place, and sockets that are passed as it passes them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from modelplex.config import parse, provider_types
+from modelplex.server.address import ListenError
+from modelplex.server.systemd import ServiceManager, passed_sockets, service_manager
+from tests.processes import (
+    WAIT_S,
+    answers,
+    chat,
+    command,
+    environment_in,
+    exchange,
+    read_response,
+    request,
+    served,
+    until,
+)
+
+DEMO = '[[providers]]\ntype = "demo"\n'
+
+
+@contextmanager
+def manager(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(path))
+        receiver.settimeout(WAIT_S)
+        yield receiver
+
+
+def test_the_variables_are_for_this_process_alone() -> None:
+    environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid()), "A": "b"}
+    assert service_manager(environ).watchdog_seconds == 3.0
+    assert environ == {"A": "b"}
+    assert service_manager({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}).watchdog_seconds == 0
+    assert service_manager({"WATCHDOG_USEC": "x"}).watchdog_seconds == 0
+
+
+def test_a_manager_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    ServiceManager(str(tmp_path / "gone")).ready()
+    ServiceManager("").ready()
+
+
+async def test_an_abstract_address_and_the_watchdog(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        name = f"modelplex-test-{os.getpid()}"
+        receiver.bind(f"\0{name}")
+        receiver.settimeout(WAIT_S)
+        beating = asyncio.create_task(ServiceManager(f"@{name}", watchdog_seconds=0.01).keep_alive())
+        assert [await asyncio.to_thread(receiver.recv, 100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        beating.cancel()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_start_reload_and_stop_are_told(tmp_path: Path, workers: int) -> None:
+    with manager(tmp_path / "notify") as receiver:
+        environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        text = f"[server]\nworkers = {workers}\n{DEMO}"
+        async with served(text, folder=tmp_path, environ=environ) as running:
+            assert receiver.recv(100) == b"READY=1"
+            running.signal(signal.SIGHUP)
+            first, second = receiver.recv(100).split(b"\n")
+            assert first == b"RELOADING=1"
+            assert second.startswith(b"MONOTONIC_USEC=")
+            assert second.partition(b"=")[2].isdigit()
+            assert receiver.recv(100) == b"READY=1"
+            running.signal(signal.SIGTERM)
+            assert receiver.recv(100) == b"STOPPING=1"
+
+
+START = """
+import os, sys
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "-m", "modelplex"])
+"""
+
+
+async def test_sockets_that_systemd_has_bound_are_served(tmp_path: Path) -> None:
+    """One by its address, one by its name alone; started as systemd does: descriptors from 3 on."""
+    own, named = tmp_path / "own.sock", tmp_path / "named.sock"
+    (tmp_path / "config.toml").write_text(
+        f'[server]\nhttp = []\nsocket = "{own}"\n{DEMO}[[agents]]\nname = "a"\nsocket = "{tmp_path / "a.sock"}"\n'
+    )
+    bound: list[socket.socket] = []
+    for path in (own, named):
+        each = socket.socket(socket.AF_UNIX)
+        each.bind(str(path))
+        each.listen()
+        bound.append(each)
+    said = tmp_path / "said"
+    environ = environment_in(tmp_path, {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "whatever:a"})
+    move = 'exec 3<&$1 4<&$2; exec "$3" -c "$4"'
+    numbers = [str(each.fileno()) for each in bound]
+    with said.open("wb") as out:
+        popen = subprocess.Popen(  # noqa: ASYNC220
+            ["/bin/bash", "-c", move, "sh", *numbers, sys.executable, START],
+            cwd=tmp_path,
+            env=environ,
+            stdout=out,
+            stderr=out,
+            pass_fds=[each.fileno() for each in bound],
+        )
+    try:
+        sent = request("POST", "/v1/chat/completions", chat("demo"))
+        for path in (own, named):
+            assert read_response(await exchange(str(path), sent)).status == 200, said.read_text()
+        await until(lambda: '"started"' in said.read_text(), what="the start")
+        assert f"unix:{named}" in said.read_text()
+        assert not (tmp_path / "a.sock").exists()
+    finally:
+        popen.terminate()
+        popen.wait(WAIT_S)
+        for each in bound:
+            each.close()
+    # systemd's files are left alone, and it goes on listening.
+    assert own.exists()
+    assert popen.returncode == 0
+
+
+def test_a_socket_that_is_no_listener_of_the_config_is_an_error(tmp_path: Path) -> None:
+    config = parse(DEMO.encode(), file="c.toml", environ={}, types=provider_types())
+    assert passed_sockets(config, {"LISTEN_FDS": "1", "LISTEN_PID": "1"}) == []
+    assert passed_sockets(config, {}) == []
+    code = (
+        "import os, socket\n"
+        "from modelplex.config import parse, provider_types\n"
+        "from modelplex.server.systemd import passed_sockets\n"
+        f"config = parse({DEMO.encode()!r}, file='c', environ={{}}, types=provider_types())\n"
+        "one = socket.socket(socket.AF_UNIX); one.bind('x.sock'); one.listen()\n"
+        "os.dup2(one.fileno(), 3)\n"
+        "try: passed_sockets(config, {'LISTEN_FDS': '1', 'LISTEN_PID': str(os.getpid()), 'LISTEN_FDNAMES': 'odd'})\n"
+        "except Exception as error: print(error.sentence)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S, check=True
+    )
+    assert "'odd'" in done.stdout
+    assert "no listener of the config" in done.stdout
+    assert ListenError("x").sentence == "x"
+    assert not answers(str(tmp_path / "x.sock"))
+    assert command("--version")
