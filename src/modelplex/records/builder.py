@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.core.caller import Caller
-from modelplex.core.errors import Blame, ClientClosed, ModelplexError, QuotaExceeded
+from modelplex.core.errors import Blame, ClientClosed, ModelplexError, PolicyDenied, QuotaExceeded
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, RawRequest, StrippedValue
 from modelplex.core.trace_context import (
@@ -26,6 +26,7 @@ class CallFailure(msgspec.Struct, frozen=True):
     code: str
     blame: Blame
     client_closed: bool
+    rule: str = ""
 
 
 class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
@@ -138,7 +139,11 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
 
     def fail(self, error: ModelplexError) -> None:
         self.failure = CallFailure(
-            error.message, error.code or error.type, error.blame, isinstance(error, ClientClosed)
+            error.message,
+            error.code or error.type,
+            error.blame,
+            isinstance(error, ClientClosed),
+            error.rule if isinstance(error, PolicyDenied) else "",
         )
 
     def budget_charge(self) -> tuple[int, float]:
@@ -184,6 +189,7 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
             blame=failure.blame if failure is not None else None,
             error=failure.message if failure is not None else None,
             code=failure.code if failure is not None else None,
+            rule=failure.rule if failure is not None else "",
             finish_reason=self.finish_reason,
             usage=self.usage,
             cost=self.cost,

@@ -37,6 +37,12 @@ of them are of the older names, for one release.
 CODES_LIMIT = 64
 """Error codes. Modelplex has about twenty; providers add theirs."""
 
+AGENTS_LIMIT = 2_000
+"""Agents that are named. They come and go by the API; each has some ten lines of text."""
+
+RULES_LIMIT = 4_000
+"""Combinations of agent and policy rule or code."""
+
 OTHER = "_OTHER"
 """OpenTelemetry's value for what is not distinguished."""
 
@@ -63,10 +69,23 @@ class Breaker(msgspec.Struct, frozen=True):
     caller: str = ""
 
 
+class BudgetLeft(msgspec.Struct, frozen=True):
+    """What is left of a budget, in its `unit`: "usd" or "tokens". `owner` is an agent."""
+
+    owner: str
+    unit: str
+    per: str
+    left: float
+    total: float
+
+
 class RecordStoreCounts(Protocol):
-    """Of the record store: calls that are not in it whole, by reason, and whether it cannot be
-    written now.
+    """Of the record store: calls that are not in it whole, by reason; whether it cannot be written
+    now; and how many wait.
     """
+
+    @property
+    def waiting(self) -> int: ...
 
     def lost(self) -> Mapping[str, int]: ...
     def is_failing(self) -> bool: ...
@@ -204,6 +223,7 @@ class Metrics:
     breakers         the circuit breakers
     lost_lines       lost log lines, by reason
     omitted_entries  entries of tool servers' lists that are not listed, by server
+    budgets          what is left of each budget
     record_store     what was lost of the record, and whether it fails
     telemetry        of OpenTelemetry
     """
@@ -214,6 +234,7 @@ class Metrics:
         breakers: Callable[[], Iterable[Breaker]] = tuple,
         lost_lines: Callable[[], Mapping[str, int]] = dict,
         omitted_entries: Callable[[], Mapping[str, int]] = dict,
+        budgets: Callable[[], Iterable[BudgetLeft]] = tuple,
         record_store: RecordStoreCounts | None = None,
         telemetry: TelemetryCounts | None = None,
         version: str = "",
@@ -221,6 +242,7 @@ class Metrics:
         self.breakers = breakers
         self.lost_lines = lost_lines
         self.omitted_entries = omitted_entries
+        self.budgets = budgets
         self.record_store = record_store
         self.telemetry = telemetry
         self.version = version
@@ -229,12 +251,17 @@ class Metrics:
         self.refused_requests: dict[str, int] = {}
         """Requests that did not reach the app, by code."""
         self.agents: dict[str, AgentSeries] = {}
+        self.stripped: dict[tuple[str, str], int] = {}
+        """Values that the policy took out, by rule and agent."""
+        self.denied: dict[tuple[str, str], int] = {}
+        """Requests that the policy or a limit refused, by rule, else by code, and agent."""
         self.errors: dict[tuple[str, str, str, str], int] = {}
         self.attempts: dict[tuple[str, str, str], int] = {}
         self.in_flight: dict[str, int] = {}
         self._codes: set[str] = set()
         self.otel_names: dict[str, str] = {}
         """`gen_ai.provider.name` of each provider, by its name in the config."""
+        self._agents: set[str] = set()
         self._usual: dict[tuple[str, str, str, str, str, int], UsualRow] = {}
         self.tools: dict[ToolKey, ToolSeries] = {}
 
@@ -252,6 +279,9 @@ class Metrics:
             self._count_tool(record)
             return
         attempts = record.attempts
+        if record.stripped:
+            for each in record.stripped:
+                self._count_rule(self.stripped, each.rule, record.agent)
         if record.outcome != "ok" or len(attempts) != 1 or attempts[0].outcome != "ok":
             # An estimated token count is complete, although its one attempt failed.
             self._count_any(record)
@@ -284,7 +314,7 @@ class Metrics:
         key, series = self._series_of((record.provider, record.model, record.endpoint))
         self._usual[seen] = UsualRow(
             kind,
-            (*key, kind, record.agent, record.outcome, _class(record.status)),
+            (*key, kind, self._agent(record.agent), record.outcome, _class(record.status)),
             (record.provider, record.attempts[0].model, self._code(record.attempts[0].outcome)),
             series,
         )
@@ -292,13 +322,17 @@ class Metrics:
     def _count_any(self, record: Record) -> None:
         kind = listener_kind(record.listener)
         self.in_flight[kind] = self.in_flight.get(kind, 0) - 1
+        if record.blame == "policy":
+            self._count_rule(
+                self.denied, record.rule or self._code(record.code or record.outcome), record.agent
+            )
         provider = record.provider
         # Clients may invent any number of names that nobody serves.
         model = record.model if provider else ""
         key = (provider, model, record.endpoint)
         key, series = self._series_of(key)
         provider, model, _ = key
-        requests = (*key, kind, record.agent, record.outcome, _class(record.status))
+        requests = (*key, kind, self._agent(record.agent), record.outcome, _class(record.status))
         self.requests[requests] = self.requests.get(requests, 0) + 1
         code = ""
         if record.outcome != "ok":
@@ -360,16 +394,30 @@ class Metrics:
             histogram.total += value
 
     def _count_agent(self, record: Record) -> None:
-        """The names of agents come from the config, which bounds their number."""
         series = self.agents.get(record.agent)
         if series is None:
-            series = self.agents.setdefault(record.agent, AgentSeries())
+            series = self.agents.setdefault(self._agent(record.agent), AgentSeries())
         earlier: Sequence[Record | AttemptRecord] = record.attempts[:-1]
         for taken in (*earlier, record):
             if (usage := taken.usage) is not None:
                 series.tokens_in += usage.input
                 series.tokens_out += usage.output
             series.cost += taken.cost or 0.0
+
+    def _agent(self, agent: str) -> str:
+        """Its name, or OTHER above AGENTS_LIMIT."""
+        if not agent or agent in self._agents:
+            return agent
+        if len(self._agents) >= AGENTS_LIMIT:
+            return OTHER
+        self._agents.add(agent)
+        return agent
+
+    def _count_rule(self, counts: dict[tuple[str, str], int], rule: str, agent: str) -> None:
+        key = rule, self._agent(agent)
+        if key not in counts and len(counts) >= RULES_LIMIT:
+            key = OTHER, OTHER
+        counts[key] = counts.get(key, 0) + 1
 
     def _series_of(self, key: ModelKey) -> tuple[ModelKey, ModelSeries]:
         series = self.series.get(key)

@@ -79,6 +79,7 @@ class _Tables(Collector):
         yield from _old_histograms(groups)
         yield _overhead(series)
         yield from _agent_families(metrics)
+        yield from _policy_families(metrics)
         yield from _tool_families(list(metrics.tools.items()))
 
 
@@ -134,6 +135,8 @@ def _process_families(metrics: Metrics) -> Iterator[Metric]:
         ["reason"],
         _by_label(store.lost() if store is not None else {}),
     )
+    waiting = store.waiting if store is not None else 0
+    yield _gauge("modelplex_records_waiting", "Calls that wait to be stored.", [], [((), waiting)])
     failing = int(store is not None and store.is_failing())
     yield _gauge("modelplex_record_store_failing", "1 while calls cannot be stored.", [], [((), failing)])
     yield _gauge(
@@ -315,6 +318,27 @@ def _agent_families(metrics: Metrics) -> Iterator[Metric]:
         ["agent"],
         (((agent,), each.cost) for agent, each in agents),
     )
+
+
+def _policy_families(metrics: Metrics) -> Iterator[Metric]:
+    yield _counter(
+        "modelplex_policy_stripped",
+        "Values of requests that the sealed policy took out.",
+        ["rule", "agent"],
+        list(metrics.stripped.items()),
+    )
+    yield _counter(
+        "modelplex_policy_refused",
+        "Requests that the policy, a budget or a limit refused.",
+        ["rule", "agent"],
+        list(metrics.denied.items()),
+    )
+    budgets = list(islice(metrics.budgets(), SERIES_LIMIT * 4))
+    labels = ["agent", "unit", "per"]
+    rows = [((each.owner, each.unit, each.per), each.left) for each in budgets]
+    yield _gauge("modelplex_budget_left", "What is left of a budget; 0 when it is used up.", labels, rows)
+    rows = [((each.owner, each.unit, each.per), each.total) for each in budgets]
+    yield _gauge("modelplex_budget", "The whole of a budget.", labels, rows)
 
 
 def _tool_families(series: list[tuple[ToolKey, ToolSeries]]) -> Iterator[Metric]:

@@ -75,6 +75,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     peer, peer_network  the process that connected, if it was attested
     outcome             "ok", "error" (before or instead of a response), "broken" (an error after
                         output began), "client_closed"
+    rule                of the sealed policy, if one has refused the request
     blame               set for every outcome but "ok"
     usage, cost         of the last attempt; earlier ones are in `attempts`
     bytes_in, bytes_out sizes of the bodies
@@ -105,6 +106,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blame: Blame | None = None
     error: str | None = None
     code: str | None = None
+    rule: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     cost: float | None = None

@@ -14,6 +14,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from itertools import starmap
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.sealed_policy import egress_of
 from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.records.log import Log, Secrets
-from modelplex.records.metrics import Breaker, Metrics
+from modelplex.records.metrics import Breaker, BudgetLeft, Metrics
 from modelplex.records.price import Prices
 from modelplex.records.sink import Sink
 from modelplex.routing.circuits import Circuits
@@ -59,8 +60,8 @@ from modelplex.server.reports import Reports, breakers
 from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
 from modelplex.server.socket_file import claim
-from modelplex.server.telemetry import Telemetry
 from modelplex.server.systemd import ServiceManager, not_passed, passed_sockets, service_manager
+from modelplex.server.telemetry import Telemetry
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class GatewayProcess:
         metrics = Metrics(
             breakers=lambda: breakers_of(self._gateway, self._state.circuits),
             lost_lines=self._log.lost,
+            budgets=lambda: starmap(BudgetLeft, self.limits.budgets_left()),
             omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
             record_store=self._store,
             telemetry=self._telemetry,

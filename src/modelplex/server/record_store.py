@@ -256,6 +256,11 @@ class RecordStore:
         status = self.sink.status()
         return {"dropped": status.dropped, "without_bodies": status.without_bodies}
 
+    @property
+    def waiting(self) -> int:
+        """Calls that are not written yet."""
+        return self.sink.status().waiting if self.sink is not None else 0
+
     def is_failing(self) -> bool:
         return self.sink is not None and bool(self.sink.status().failure)
 
