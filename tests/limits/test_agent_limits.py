@@ -181,6 +181,7 @@ def test_the_view_has_limits_and_use(clocks: Clocks) -> None:
         of.admit(CODER)
     (one,) = of.view()
     assert one == {
+        "team": None,
         "agent": "coder",
         "models": ["gpt-*"],
         "tools": [],

@@ -33,6 +33,7 @@ from modelplex.config.settings import (
     PolicyConfig,
     RateConfig,
     ServerConfig,
+    TeamConfig,
 )
 from modelplex.config.toml_node import FAULTY, Faulty, TomlNode, quote, suggestion
 from modelplex.core.caller import Bound
@@ -144,9 +145,12 @@ def tag_name(node: TomlNode) -> str | Faulty:
     )
 
 
+NAME: Final = matching(r"[A-Za-z0-9_-]{1,64}", "a name of 1 to 64 letters, digits, dashes and underscores")
+
 AGENT: Final = rules_of(
     AgentConfig,
-    name=matching(r"[A-Za-z0-9_-]{1,64}", "a name of 1 to 64 letters, digits, dashes and underscores"),
+    name=NAME,
+    team=text("the name of one of [[teams]]"),
     socket=PATH,
     socket_mode=SOCKET_MODE,
     socket_group=GROUP,
@@ -162,6 +166,32 @@ AGENT: Final = rules_of(
     allow_uid=UIDS,
     tags=mapping(text("a tag's value"), key=tag_name),
 )
+
+TEAM: Final = rules_of(TeamConfig, name=NAME, budget=_budget)
+
+
+def team(node: TomlNode) -> TeamConfig | Faulty:
+    values, members = read_fields(node, TEAM)
+    if not isinstance(node.value, dict):
+        return FAULTY
+    for key, expected in (("name", "a name"), ("budget", "a budget")):
+        if key not in members:
+            node.child(key).reject(expected, found="none")
+    return build(TeamConfig, {"name": "", **values})
+
+
+def check_teams(root: TomlNode, teams: Sequence[TeamConfig], agents: Sequence[AgentConfig]) -> None:
+    """Reject a team of the same name as another, and an agent of a team that is not there."""
+    seen: set[str] = set()
+    for node, each in zip(root.get("teams").elements(), teams, strict=False):
+        if each.name in seen:
+            node.child("name").reject("a name of its own", found=f'"{each.name}" again')
+        seen.add(each.name)
+    for node, agent in zip(root.get("agents").elements(), agents, strict=False):
+        if agent.team is not None and agent.team not in seen:
+            hint = suggestion(agent.team, [*seen])
+            node.child("team").reject("the name of one of [[teams]]", found=quote(agent.team), hint=hint)
+
 
 NEEDS_SOCKET: Final = ("socket_mode", "socket_group", "allow_uid")
 

@@ -68,6 +68,7 @@ class _Known:
 
     def __init__(self, config: Config) -> None:
         server = config.server
+        self._teams = {team.name for team in config.teams}
         self._names = {agent.name for agent in config.agents}
         others = (*server.socket, server.admin_socket, config.mcp.stdio_socket)
         self._sockets = {posixpath.normpath(path): "[server] or [mcp]" for path in others if path}
@@ -88,6 +89,10 @@ class _Known:
             return AgentConflict(
                 "agent_in_config",
                 f"The config file has an agent {agent.name!r}, and the file wins. Use another name, or change the file.",
+            )
+        if agent.team is not None and agent.team not in self._teams:
+            return AgentConflict(
+                code="agent_team_unknown", sentence=f"The config has no team {agent.team!r}."
             )
         socket = agent.socket and self._sockets.get(posixpath.normpath(agent.socket))
         if socket:

@@ -95,6 +95,7 @@ HOMES: Final[dict[str, str]] = {
     key: home
     for rules, home in (
         (prices.PRICE, "one of [[prices]]"),
+        (agents.TEAM, "one of [[teams]]"),
         (agents.AGENT, "one of [[agents]]"),
         (PROVIDER, "one of [[providers]]"),
         (tools.MCP, "[mcp]"),
@@ -172,6 +173,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),
             "agents": tables(agents.agent),
+            "teams": tables(agents.team),
             "prices": tables(prices.price),
         },
     )
@@ -230,6 +232,7 @@ def _check_listeners(root: TomlNode, config: Config) -> None:
         hint = "the network of a client of HTTP or AF_VSOCK cannot be seen"
         node.child("attest").reject("a socket beside it", found="none", hint=hint)
     sockets = [config.mcp.stdio_socket] if config.mcp.stdio_socket else []
+    agents.check_teams(root, config.teams, config.agents)
     agents.check_unique(root.get("agents"), config.agents, server, sockets=sockets)
 
 

@@ -414,6 +414,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow       rules of the sealed policy that are open for it
     attest, allow_uid, socket_mode, socket_group   None or empty is that of [server]
     tags        of its calls in the record store
+    team        a name of [[teams]], whose budget holds besides its own
     """
 
     name: str
@@ -434,6 +435,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_uid: tuple[int, ...] = ()
     attest: Attest | None = None
     tags: dict[str, str] = {}
+    team: str | None = None
+
+
+class TeamConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One of `[[teams]]`: its budget is for all of its agents together."""
+
+    name: str
+    budget: BudgetConfig = BudgetConfig()
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -541,6 +550,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     mcp: McpConfig = McpConfig()
     policy: PolicyConfig = PolicyConfig()
     agents: tuple[AgentConfig, ...] = ()
+    teams: tuple[TeamConfig, ...] = ()
     prices: tuple[PriceConfig, ...] = ()
     path: str | None = None
     digest: str = ""

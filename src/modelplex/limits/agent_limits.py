@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from modelplex.config.settings import AgentConfig, BudgetConfig
+from modelplex.config.settings import AgentConfig, BudgetConfig, TeamConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import AgentLimited, BudgetExceeded
 from modelplex.limits.agent_usage import NOTHING, AgentUsage, Days
@@ -26,6 +26,8 @@ MINUTE = 60.0
 """Seconds over which a rate is counted."""
 DAY = 86_400.0
 """Seconds of a UTC day."""
+TEAM = "team:"
+"""Before the name of a team, where it is counted like an agent. No agent's name has a colon."""
 MERGED = 0.25
 """Seconds within which requests share an entry: at most so much longer than a minute they count."""
 
@@ -103,6 +105,8 @@ class Account:
     """
 
     def __init__(self, agent: AgentConfig, days: Days) -> None:
+        self.team: Account | None = None
+        """Of its team, which is counted like an agent."""
         self.configure(agent)
         self.requests = Window()
         self.tokens = Window()
@@ -158,6 +162,7 @@ class Ticket(msgspec.Struct):
     entry: LimitEntry | None = None
     run: RunAccount | None = None
     settled: bool = False
+    team: Account | None = None
 
 
 class AgentLimits:
@@ -166,6 +171,7 @@ class AgentLimits:
     def __init__(
         self,
         agents: Iterable[AgentConfig],
+        teams: Iterable[TeamConfig] = (),
         *,
         now: Callable[[], float],
         wall: Callable[[], float],
@@ -177,26 +183,37 @@ class AgentLimits:
         self._all: dict[str, Account] = {}
         """With those of agents that are no longer configured."""
         self._accounts: dict[str, Account] = {}
+        self._teams: dict[str, Account] = {}
         self._today = ""
         self._today_ends = 0.0
         """In Unix seconds."""
         self.runs = RunBudgets()
-        self.configure(agents)
+        self.configure(agents, teams)
 
     def __repr__(self) -> str:
         return f"<AgentLimits of {len(self._accounts)} agents>"
 
-    def configure(self, agents: Iterable[AgentConfig]) -> None:
+    def configure(self, agents: Iterable[AgentConfig], teams: Iterable[TeamConfig] = ()) -> None:
         """Use these limits from now on. What was used still counts."""
+        self._teams = {}
+        for team in teams:
+            counted = AgentConfig(name=f"{TEAM}{team.name}", budget=team.budget)
+            self._teams[team.name] = self._account(counted)
         before, self._accounts = self._accounts, {}
         for agent in agents:
-            account = self._all.get(agent.name) or Account(agent, self._stored.get(agent.name, {}))
-            account.configure(agent)
-            self._all[agent.name] = self._accounts[agent.name] = account
+            account = self._accounts[agent.name] = self._account(agent)
+            account.team = self._teams.get(agent.team) if agent.team is not None else None
+            account.has_limits = account.has_limits or account.team is not None
         for name in before.keys() - self._accounts.keys():
             # Agents may come and go by the thousand: only what was spent of a budget is kept.
             if not before[name].has_budget and not before[name].running:
                 del self._all[name]
+
+    def _account(self, agent: AgentConfig) -> Account:
+        account = self._all.get(agent.name) or Account(agent, self._stored.get(agent.name, {}))
+        account.configure(agent)
+        self._all[agent.name] = account
+        return account
 
     def use_store(self, stored: Mapping[str, Days], store: Callable[[str, str, AgentUsage], None]) -> None:
         """`stored` is what each agent spent before this process. `store(agent, day, spent)` is
@@ -239,7 +256,9 @@ class AgentLimits:
             return Ticket(None, run=run)
         entry = account.requests.add(1, now=self._now())
         account.running += 1
-        return Ticket(account, entry, run)
+        if account.team is not None:
+            account.team.running += 1
+        return Ticket(account, entry, run, team=account.team)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Undo `admit` for a request without a valid body. It counts nowhere."""
@@ -250,6 +269,8 @@ class AgentLimits:
             ticket.run.spending.running -= 1
         if ticket.account is not None:
             ticket.account.running -= 1
+            if ticket.team is not None:
+                ticket.team.running -= 1
             if ticket.entry is not None:
                 ticket.account.requests.take_back(1, ticket.entry)
 
@@ -269,6 +290,12 @@ class AgentLimits:
         if tokens:
             account.tokens.add(tokens, now=self._now())
         day = self._day()
+        self._spend(account, tokens, usd, day=day)
+        if (team := ticket.team) is not None:
+            team.running -= 1
+            self._spend(team, tokens, usd, day=day)
+
+    def _spend(self, account: Account, tokens: int, usd: float, *, day: str) -> None:
         account.use(1, tokens, usd, day=day)
         if account.has_budget and self._store is not None:
             self._store(account.agent.name, day, AgentUsage(1, tokens, usd))
@@ -278,12 +305,28 @@ class AgentLimits:
         now, day = self._now(), self._day()
         return [_view(account, now=now, day=day) for account in self._accounts.values()]
 
+    def teams_view(self) -> list[dict[str, object]]:
+        """What each team may spend and has spent, as JSON values."""
+        day, found = self._day(), list[dict[str, object]]()
+        for name, account in self._teams.items():
+            budget = account.agent.budget
+            spent = account.spent(budget.per, day=day)
+            found.append(
+                {
+                    "team": name,
+                    "running": account.running,
+                    "spent": {"requests": spent.requests, "tokens": spent.tokens, "usd": round(spent.usd, 9)},
+                    "budget": {"usd": budget.usd, "tokens": budget.tokens, "per": budget.per},
+                }
+            )
+        return found
+
     def budgets_left(self) -> Iterator[tuple[str, str, str, float, float]]:
         """Agent, unit, period, what is left, and the whole of each budget. It changes nothing, so
         another thread may call it.
         """
         day = datetime.fromtimestamp(self._wall(), UTC).date().isoformat()
-        for account in tuple(self._accounts.values()):
+        for account in (*tuple(self._accounts.values()), *tuple(self._teams.values())):
             budget = account.agent.budget
             spent = account.spent(budget.per, day=day)
             for unit, limit, used in (
@@ -295,9 +338,11 @@ class AgentLimits:
 
     def _check(self, account: Account) -> None:
         agent, now = account.agent, self._now()
-        spent = account.spent(agent.budget.per, day=self._day())
-        _check_budget(agent.name, agent.budget, spent)
-        _check_reserved(account, spent)
+        for each in (account, account.team):
+            if each is not None and each.has_budget:
+                spent = each.spent(each.agent.budget.per, day=self._day())
+                _check_budget(each.agent.name, each.agent.budget, spent)
+                _check_reserved(each, spent)
         if agent.concurrent is not None and account.running >= agent.concurrent:
             raise AgentLimited(
                 f"The agent {agent.name!r} has {account.running} requests running, and may have {agent.concurrent} at once.",
@@ -337,9 +382,17 @@ def _check_budget(name: str, budget: BudgetConfig, spent: AgentUsage) -> None:
         used, limit = f"{spent.tokens} tokens", str(budget.tokens)
     else:
         return
+    whose, table = _whose(name)
     raise BudgetExceeded(
-        f"Policy: the budget of the agent {name!r} is used up: {used} of {limit} {per}. Its setting is budget under [[agents]]."
+        f"Policy: the budget of {whose} is used up: {used} of {limit} {per}. Its setting is budget under [[{table}]]."
     )
+
+
+def _whose(name: str) -> tuple[str, str]:
+    """An account's owner in words, and its table of the config."""
+    if name.startswith(TEAM):
+        return f"the team {name.removeprefix(TEAM)!r}", "teams"
+    return f"the agent {name!r}", "agents"
 
 
 def _check_reserved(account: Account, spent: AgentUsage) -> None:
@@ -355,7 +408,7 @@ def _check_reserved(account: Account, spent: AgentUsage) -> None:
     ):
         if limit is not None and used + account.running * total / whole.requests >= limit:
             raise AgentLimited(
-                f"What is left of the budget of the agent {account.agent.name!r} is reserved by its {account.running} running requests. Try again when one of them has ended.",
+                f"What is left of the budget of {_whose(account.agent.name)[0]} is reserved by its {account.running} running requests. Try again when one of them has ended.",
                 code="agent_budget_reserved",
             )
 
@@ -366,6 +419,7 @@ def _view(account: Account, *, now: float, day: str) -> dict[str, object]:
     spent = account.spent(budget.per, day=day)
     return {
         "agent": agent.name,
+        "team": agent.team,
         "models": list(agent.models),
         "tools": list(agent.tools),
         "running": account.running,

@@ -31,7 +31,7 @@ class Budgets:
     async def open(self, config: Config) -> None:
         """Open the file, if an agent has a budget. Raises BudgetStoreError."""
         async with self._lock:
-            needed = any(agent.budget != BudgetConfig() for agent in config.agents)
+            needed = bool(config.teams) or any(agent.budget != BudgetConfig() for agent in config.agents)
             if self._store is not None or not needed:
                 return
             from modelplex.limits.budget_store import BudgetStore

@@ -144,7 +144,7 @@ class GatewayProcess:
         self._heap_trim = HeapTrim(trim_heap, is_working=lambda: self._state.offload.is_working)
         self._gateway = self._build(config)
         self._admin = self._new_admin(config, metrics)
-        self.limits = AgentLimits(config.agents, now=perf_counter, wall=time)
+        self.limits = AgentLimits(config.agents, config.teams, now=perf_counter, wall=time)
         self._budgets = Budgets(self.limits, report_error=self._log.events.error)
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
         self.app = App(
@@ -349,7 +349,7 @@ class GatewayProcess:
         self._log.secrets = Secrets(from_config.secrets_of(config))
         self._admin.config, self._admin.token = config, config.server.internal_token
         self.callers.configure(config)
-        self.limits.configure(config.agents)
+        self.limits.configure(config.agents, config.teams)
         self._store.configure(config)
         self.runs.config_changed()
         self._telemetry.configure(config)
@@ -431,6 +431,7 @@ def agents_view(callers: CallerResolver, limits: AgentLimits, budgets: Budgets) 
     seen = callers.last_seen
     return {
         "agents": [{**one, "attested": seen.get(str(one["agent"]))} for one in limits.view()],
+        "teams": limits.teams_view(),
         "others": {"attested": seen.get("")},
         "ledger": budgets.status(),
     }

@@ -123,6 +123,7 @@ def _agents(views: Views, workers: Workers) -> object:
     ledgers = [view["ledger"] for view in _answered(views).values() if view["ledger"] is not None]
     return {
         "agents": rows,
+        "teams": views[workers.asked].get("teams", []),
         "others": {"attested": next((one for one in seen if one is not None), None)},
         "ledger": {
             **ledgers[0],
