@@ -126,7 +126,7 @@ def _scraped(port: int, folder: Path) -> set[str]:
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         try:
-            kinds = get(port, "/api/v1/metadata")
+            kinds: dict[str, Any] = get(port, "/api/v1/metadata")
         except OSError:
             kinds = {}
         if kinds:
