@@ -394,7 +394,7 @@ def test_every_option_has_a_help_text(arguments: list[str], capsys: pytest.Captu
     options = re.findall(r"^  (?:-h, )?(--[a-z]+)(?: [A-Z]+)?\s+(\w.*|\S.*)$", output, re.MULTILINE)
     expected = {"--help", "--config", "--http", "--socket", "--vsock", "--verbose"}
     assert {name for name, _ in options} == expected | (
-        {"--reach", "--all", "--strict", "--json"} if "check" in arguments else {"--version"}
+        {"--reach", "--confine", "--all", "--strict", "--json"} if "check" in arguments else {"--version"}
     )
     assert all(text.strip() for _, text in options)
     assert "examples:\n  modelplex " in output

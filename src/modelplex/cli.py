@@ -222,6 +222,10 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
         sys.stdout.writelines(f"{line}\n" for line in summary(config, whole=arguments.all))
         sys.stdout.flush()
         _print_findings(findings, most=len(findings) if arguments.all else LISTED_FINDINGS)
+    if arguments.confine:
+        from modelplex.server.confined import print_check
+
+        failed = not print_check(config) or failed
     results: Sequence[ReachResult] | None = None
     if arguments.reach:
         import asyncio

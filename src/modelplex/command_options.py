@@ -304,6 +304,7 @@ def build_parser() -> Parser:
     )
     for flag, text in (
         ("--reach", "request each provider's list of models, and show which ones answer"),
+        ("--confine", "confine a process as the gateway does, and show what it can still do"),
         ("--all", "list each agent and each finding, where there are many"),
         ("--strict", "fail for warnings too"),
         ("--json", "print the findings as JSON"),

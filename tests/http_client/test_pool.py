@@ -1,6 +1,7 @@
 """Which connection carries a request, and how connections are made and kept."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,25 @@ def test_a_unix_socket_is_connected_by_its_path(run: Run, tmp_path: Path) -> Non
                 await send(pool, parse_origin(f"unix:{tmp_path}/missing.sock")[0])
 
     run(scenario)
+
+
+def test_a_unix_socket_may_be_connected_by_somebody_else(run: Run, tmp_path: Path) -> None:
+    connected: list[str] = []
+
+    def connect(path: str) -> socket.socket:
+        connected.append(path)
+        made = socket.socket(socket.AF_UNIX)
+        made.connect(path)
+        made.setblocking(False)
+        return made
+
+    async def scenario() -> None:
+        async with upstream(respond_with(OK), unix=tmp_path / "up.sock") as up, client() as pool:
+            pool.connect_unix = connect
+            assert await fetch(pool, up.origin) == b"hello"
+
+    run(scenario)
+    assert connected == [str(tmp_path / "up.sock")]
 
 
 def test_tls_with_a_private_authority_is_kept_alive(run: Run, authority: tuple[trustme.CA, str]) -> None:

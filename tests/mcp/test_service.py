@@ -23,7 +23,7 @@ from modelplex.mcp.approvals import LockedServer
 from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.calls import admit_all
 from modelplex.mcp.lockfile import lock_path, write_lock
-from modelplex.mcp.service import ToolService
+from modelplex.mcp.service import ServerMachine, ToolService
 from modelplex.records.tool_call import ToolRecord
 from tests.mcp.harness import ScriptedClient, error, result, text
 
@@ -79,7 +79,7 @@ class Running:
         numbers = count(1)
         self.service = ToolService(
             config,
-            environ={"PATH": "/usr/bin:/bin"},
+            machine=ServerMachine({"PATH": "/usr/bin:/bin"}),
             client=self.client,
             events=self.said,
             recording=CallRecording(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-import struct
 
 import pytest
 
-from modelplex.sandbox.seccomp import ALLOW, ERRNO, KILL, MACHINES, NOTIFY, Machine, program
+from modelplex.confinement.bpf import ALLOW, ERRNO, KILL, NOTIFY
+from modelplex.sandbox.seccomp import MACHINES, Machine, program
+from tests.bpf import verdict as run
 
 X86, ARM = MACHINES["x86_64"], MACHINES["aarch64"]
 BOTH = pytest.mark.parametrize("machine", [X86, ARM], ids=["x86_64", "aarch64"])
@@ -24,34 +25,7 @@ def verdict(
 ) -> int:
     """The filter's action for a system call."""
     code = program(machine, netlink=netlink, users=users)
-    lines = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
-    words = struct.pack(
-        "=iIQ6Q",
-        number - (1 << 32) if number >> 31 else number,
-        machine.arch if arch is None else arch,
-        0,
-        *arguments,
-        *[0] * (6 - len(arguments)),
-    )
-    at = accumulator = 0
-    while True:
-        operation, if_true, if_false, value = lines[at]
-        at += 1
-        match operation:
-            case 0x20:
-                (accumulator,) = struct.unpack_from("=I", words, value)
-            case 0x54:
-                accumulator &= value
-            case 0x15:
-                at += if_true if accumulator == value else if_false
-            case 0x45:
-                at += if_true if accumulator & value else if_false
-            case 0x35:
-                at += if_true if accumulator >= value else if_false
-            case 0x06:
-                return int(value)
-            case _:
-                raise AssertionError(operation)
+    return run(code, number, *arguments, arch=machine.arch if arch is None else arch)
 
 
 def refused(code: int) -> int:

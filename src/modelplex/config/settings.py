@@ -28,6 +28,7 @@ and the process stays below 200 MB.
 
 PolicyName = Literal["sealed", "open"]
 Attest = Literal["off", "warn", "require"]
+Confine = Literal["off", "auto", "require"]
 McpProtocol = Literal["auto", "legacy", "modern"]
 
 
@@ -98,6 +99,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     state_folder     of counters, catalogs and locks; None is the user's state folder
     allow_unauthenticated  serve MCP beyond loopback to callers without an agent's token
     workers          processes that serve; each socket belongs to one of them
+    confine          give up files, programs and system calls that are not needed, as far as this
+                     system can; "require" does not start where it cannot
     """
 
     http: tuple[str, ...] = (DEFAULT_HTTP,)
@@ -133,6 +136,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     state_folder: str | None = None
     allow_unauthenticated: bool = False
     workers: int = 1
+    confine: Confine = "auto"
 
     @property
     def body_share(self) -> int:

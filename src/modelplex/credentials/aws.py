@@ -23,7 +23,7 @@ import msgspec
 
 from modelplex.credentials.aws_machine import container_keys, is_container, machine_keys, read_keys
 from modelplex.credentials.aws_sts import RoleKeys, dns_suffix
-from modelplex.credentials.key_command import run_command
+from modelplex.credentials.key_command import RunCommand, run_command
 from modelplex.credentials.key_file import read_key
 from modelplex.credentials.source import CredentialError, Expiring
 from modelplex.credentials.token_request import Answered, ask, read
@@ -71,12 +71,14 @@ class AwsCredentials:
         *,
         environ: Mapping[str, str] | None = None,
         failed: Callable[[str], None] = lambda _: None,
+        run: RunCommand | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
         self._settings = settings
         self._client = client
         self._environ = os.environ if environ is None else environ
         self._failed = failed
+        self._run = run_command if run is None else run
         self._clock = clock
         self._roles = RoleKeys(client, region=settings.region, environ=self._environ, clock=clock)
 
@@ -127,35 +129,10 @@ class AwsCredentials:
     # --- profiles ---------------------------------------------------------------------------------
 
     def _config_file(self) -> Path:
-        return self._file("AWS_CONFIG_FILE", "config")
-
-    def _file(self, variable: str, name: str) -> Path:
-        named = self._environ.get(variable, "")
-        return Path(named).expanduser() if named else self._home() / ".aws" / name
-
-    def _home(self) -> Path:
-        return Path(self._environ.get("HOME") or "/")
+        return _file(self._environ, "AWS_CONFIG_FILE", "config")
 
     def _profiles(self) -> dict[str, Section]:
-        """The profiles by name, and the SSO sessions as `sso-session NAME`. Keys of the credentials
-        file come before those of the config file.
-        """
-        found: dict[str, Section] = {}
-        for path, prefix in (
-            (self._config_file(), "profile "),
-            (self._file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ""),
-        ):
-            parser = configparser.RawConfigParser()
-            try:
-                parser.read_string(path.read_text())
-            except OSError:
-                continue
-            except (configparser.Error, UnicodeDecodeError):
-                raise CredentialError(f"{path} is no file of AWS profiles") from None
-            for section in parser.sections():
-                name = section.removeprefix(prefix).strip() if prefix else section
-                found[name] = {**found.get(name, {}), **dict(parser.items(section))}
-        return found
+        return read_profiles(self._environ)
 
     async def _of_profile(self, name: str, depth: int = 0) -> Keys:
         profiles = await asyncio.to_thread(self._profiles)
@@ -184,7 +161,7 @@ class AwsCredentials:
         if profile.get("sso_account_id"):
             return await self._of_sso(name, profile, profiles)
         if process := profile.get("credential_process", ""):
-            output = await run_command(shlex.split(process), failed=self._failed)
+            output = await self._run(shlex.split(process), failed=self._failed)
             return read_keys(Answered(200, output), f"the credential_process of {name!r}")
         raise CredentialError(
             f"the AWS profile {name!r} has no keys, role_arn, SSO account or credential_process"
@@ -212,7 +189,7 @@ class AwsCredentials:
         settings = {**profiles.get(f"sso-session {session}", {}), **profile} if session else profile
         start, region = settings.get("sso_start_url", ""), settings.get("sso_region", "")
         cached = hashlib.sha1((session or start).encode(), usedforsecurity=False).hexdigest()
-        path = self._home() / ".aws" / "sso" / "cache" / f"{cached}.json"
+        path = aws_home(self._environ) / "sso" / "cache" / f"{cached}.json"
         login = f"run: aws sso login --profile {name}"
         try:
             token = msgspec.json.decode(await asyncio.to_thread(path.read_bytes), type=_SsoToken)
@@ -247,3 +224,51 @@ def _static(profile: Section) -> Keys | None:
     if not (access and secret):
         return None
     return Expiring(AwsKeys(access, secret, profile.get("aws_session_token", "")))
+
+
+def aws_files(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """The config file and the credentials file."""
+    return (
+        _file(environ, "AWS_CONFIG_FILE", "config"),
+        _file(environ, "AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+    )
+
+
+def _file(environ: Mapping[str, str], variable: str, name: str) -> Path:
+    named = environ.get(variable, "")
+    return Path(named).expanduser() if named else aws_home(environ) / name
+
+
+def aws_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or "/") / ".aws"
+
+
+def read_profiles(environ: Mapping[str, str]) -> dict[str, Section]:
+    """The profiles by name, and the SSO sessions as `sso-session NAME`. Keys of the credentials
+    file come before those of the config file. Blocks. Raises CredentialError.
+    """
+    found: dict[str, Section] = {}
+    for path, prefix in zip(aws_files(environ), ("profile ", ""), strict=True):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(path.read_text())
+        except OSError:
+            continue
+        except (configparser.Error, UnicodeDecodeError):
+            raise CredentialError(f"{path} is no file of AWS profiles") from None
+        for section in parser.sections():
+            name = section.removeprefix(prefix).strip() if prefix else section
+            found[name] = {**found.get(name, {}), **dict(parser.items(section))}
+    return found
+
+
+def process_commands(environ: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """The commands that the profiles name as `credential_process`. Blocks. Empty where the files
+    cannot be read.
+    """
+    try:
+        profiles = read_profiles(environ)
+    except CredentialError:
+        return []
+    found = (profile.get("credential_process", "") for profile in profiles.values())
+    return [tuple(shlex.split(command)) for command in found if command]

@@ -16,6 +16,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from time import time
+from typing import Protocol
 
 import msgspec
 
@@ -38,6 +39,12 @@ class _ExecCredential(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
+class RunCommand(Protocol):
+    """See run_command."""
+
+    async def __call__(self, command: Sequence[str], *, failed: Callable[[str], None]) -> bytes: ...
+
+
 class KeyCommand:
     """Runs `command`, without a shell, as the gateway's user. `ttl` is the seconds for which a key
     without a time of its own holds. `failed` gets what a command that failed wrote to stderr, for
@@ -50,8 +57,10 @@ class KeyCommand:
         *,
         ttl: float = HOLDS_S,
         failed: Callable[[str], None] = lambda _: None,
+        run: RunCommand | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
+        self._run = run_command if run is None else run
         self._command = command
         self._ttl = ttl
         self._failed = failed
@@ -66,7 +75,7 @@ class KeyCommand:
         return Path(self._command[0]).name
 
     async def fetch(self) -> Expiring[str]:
-        output = await run_command(self._command, failed=self._failed)
+        output = await self._run(self._command, failed=self._failed)
         place = f"the output of the key command {self.program}"
         if output.lstrip().startswith(b"{"):
             return self._exec_credential(output, place)
@@ -103,13 +112,12 @@ async def run_command(command: Sequence[str], *, failed: Callable[[str], None]) 
             start_new_session=True,
         )
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise CredentialError(f"the key command {program} cannot be started: {reason}") from None
+        raise not_started(program, error) from None
     assert process.stdout is not None
     assert process.stderr is not None
     try:
         output, said = await asyncio.gather(
-            _bounded(process.stdout, MAX_SIZE + 1), _bounded(process.stderr, MAX_SIZE)
+            bounded(process.stdout, MAX_SIZE + 1), bounded(process.stderr, MAX_SIZE)
         )
         status = await process.wait()
     finally:
@@ -117,13 +125,23 @@ async def run_command(command: Sequence[str], *, failed: Callable[[str], None]) 
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, 9)
             await process.wait()
+    return printed(program, status, output, said, failed=failed)
+
+
+def not_started(program: str, error: OSError) -> CredentialError:
+    reason = os.strerror(error.errno or 0)
+    return CredentialError(f"the key command {program} cannot be started: {reason}")
+
+
+def printed(program: str, status: int, output: bytes, said: bytes, *, failed: Callable[[str], None]) -> bytes:
+    """What a command that has ended has printed. Raises CredentialError if it failed."""
     if status != 0:
         failed(said.decode("utf-8", "replace").strip()[-SHOWN:])
         raise CredentialError(f"the key command {program} ended with the status {status}")
     return output
 
 
-async def _bounded(stream: asyncio.StreamReader, limit: int) -> bytes:
+async def bounded(stream: asyncio.StreamReader, limit: int) -> bytes:
     """The first `limit` bytes; the rest is read and dropped, so that the command can end."""
     kept = bytearray()
     while chunk := await stream.read(65_536):

@@ -20,7 +20,7 @@ from modelplex.config.settings import (
 from modelplex.credentials.aws import AwsCredentials, AwsSettings
 from modelplex.credentials.entra import EntraSettings, entra_source
 from modelplex.credentials.google import GoogleCredentials
-from modelplex.credentials.key_command import KeyCommand
+from modelplex.credentials.key_command import KeyCommand, RunCommand
 from modelplex.credentials.key_file import KeyFile
 from modelplex.credentials.oauth import ClientCredentials, OAuthClient
 from modelplex.credentials.signers import AwsSigner, ExpiringKey
@@ -33,7 +33,7 @@ from modelplex.providers.specs import ProviderSpec
 
 class Credentials:
     """What the sources of credentials need of the process. `failed` gets what a command wrote to
-    stderr before it failed.
+    stderr before it failed; `run` runs a command, by default as a child of this process.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class Credentials:
         *,
         clock: Callable[[], float] = time,
         failed: Callable[[str], None] = lambda _: None,
+        run: RunCommand | None = None,
     ) -> None:
+        self.run = run
         self.client = client
         self.environ = environ
         self.clock = clock
@@ -70,7 +72,7 @@ class Credentials:
             source = KeyFile(key.path, clock=self.clock)
             return self._expiring(config.name, source.fetch, write), account(f"file:{key.path}")
         words = tuple(word.reveal() for word in key.words)
-        command = KeyCommand(words, failed=self.failed, clock=self.clock)
+        command = KeyCommand(words, failed=self.failed, run=self.run, clock=self.clock)
         return self._expiring(config.name, command.fetch, write), account("\0".join(words))
 
     def _for_auth(self, config: ProviderConfig, auth: Auth, spec: ProviderSpec) -> Signer:
@@ -79,7 +81,12 @@ class Credentials:
                 region=config.region, profile=auth.profile, role=auth.role, external_id=auth.external_id
             )
             aws = AwsCredentials(
-                settings, self.client, environ=self.environ, failed=self.failed, clock=self.clock
+                settings,
+                self.client,
+                environ=self.environ,
+                failed=self.failed,
+                run=self.run,
+                clock=self.clock,
             )
             return AwsSigner(
                 config.name,
@@ -91,7 +98,7 @@ class Credentials:
         extra = {name: value.reveal() for name, value in config.headers.items()}
         if isinstance(auth, CommandAuth):
             words = tuple(word.reveal() for word in auth.command)
-            command = KeyCommand(words, ttl=auth.ttl, failed=self.failed, clock=self.clock)
+            command = KeyCommand(words, ttl=auth.ttl, failed=self.failed, run=self.run, clock=self.clock)
             return self._expiring(config.name, command.fetch, partial(_line, spec, extra))
         return self._expiring(config.name, self._token_source(auth, spec), _bearer)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -55,6 +56,8 @@ class HttpClient:
         self._pools: dict[Origin, ConnectionPool] = {}
         self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
         self._closed = False
+        self.connect_unix: Callable[[str], socket.socket] | None = None
+        """Connects to a Unix socket where this process may not; it blocks."""
         self._all_gone: asyncio.Future[None] | None = None
 
     async def send(
@@ -152,9 +155,7 @@ class HttpClient:
                 context = await self._context(origin) if origin.tls else None
                 name = origin.host if origin.tls else None
                 if origin.unix is not None:
-                    _, connection = await loop.create_unix_connection(
-                        make, origin.unix, ssl=context, server_hostname=name
-                    )
+                    connection = await self._connect_unix(make, origin.unix, context, name)
                 else:
                     _, connection = await loop.create_connection(
                         make, origin.host, origin.port, ssl=context, server_hostname=name
@@ -166,6 +167,23 @@ class HttpClient:
         if self._closed:
             connection.fail(closed_early(origin))
             raise ConnectFailed(f"The connection to {origin} was closed: the client is closed.")
+        return connection
+
+    async def _connect_unix(
+        self,
+        make: Callable[[], UpstreamConnection],
+        path: str,
+        context: ssl.SSLContext | None,
+        name: str | None,
+    ) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        if self.connect_unix is None:
+            _, connection = await loop.create_unix_connection(make, path, ssl=context, server_hostname=name)
+        else:
+            sock = await asyncio.to_thread(self.connect_unix, path)
+            _, connection = await loop.create_unix_connection(
+                make, sock=sock, ssl=context, server_hostname=name
+            )
         return connection
 
     async def _context(self, origin: Origin) -> ssl.SSLContext:

@@ -47,6 +47,7 @@ from modelplex.mcp.servers import (
     ServerEvent,
     ServerRuntime,
 )
+from modelplex.mcp.servers.process_host import LocalProcesses, ProcessHost
 from modelplex.mcp.tool_server import ToolServers
 from modelplex.records.log import EventLog
 from modelplex.replay.source import RecordingSource
@@ -61,16 +62,23 @@ LEVELS: Final = {
 """The log level of each kind of server event."""
 
 
-class ToolService:
-    """`gateway` stays the same object. `environ` is the gateway's environment; servers get an
-    allow-list of it. `record_place` says where the record store of a config is.
+class ServerMachine(msgspec.Struct, frozen=True):
+    """What processes of tool servers need: the gateway's environment, of which they get an
+    allow-list, and what makes that which starts them.
     """
+
+    environ: Mapping[str, str]
+    new_host: Callable[[str], ProcessHost] = LocalProcesses
+
+
+class ToolService:
+    """`gateway` stays the same object. `record_place` says where the record store of a config is."""
 
     def __init__(
         self,
         config: Config,
         *,
-        environ: Mapping[str, str],
+        machine: ServerMachine,
         client: HttpClient,
         events: EventLog,
         recording: CallRecording,
@@ -79,9 +87,9 @@ class ToolService:
         record_place: Callable[[Config], str],
     ) -> None:
         self._config = config
-        self._environ = environ
+        environ = self._environ = machine.environ
         self._events = events
-        self._children = ProcessTable(config.mcp.max_processes)
+        self._children = ProcessTable(config.mcp.max_processes, new_host=machine.new_host)
         self._runtime = ServerRuntime(
             environ=environ, children=self._children, client=client, on_event=self._log_event
         )

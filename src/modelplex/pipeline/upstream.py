@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from time import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -48,6 +48,9 @@ from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest, acco
 from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
 from modelplex.records.price import Seller, seller_of
+
+if TYPE_CHECKING:
+    from modelplex.credentials.key_command import RunCommand
 
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
@@ -144,6 +147,7 @@ class HttpUpstream:
         *,
         clock: Callable[[], float] = time,
         failed_command: Callable[[str], None] = lambda _: None,
+        run_command: RunCommand | None = None,
     ) -> None:
         self.name = config.name
         self.type = config.type
@@ -170,7 +174,8 @@ class HttpUpstream:
         )
         extra = {name: value.reveal() for name, value in config.headers.items()}
         self._headers = request_head.request_headers(row, extra=extra, api_version=config.api_version)
-        signers = _signers(config, row, client, extra=extra, clock=clock, failed_command=failed_command)
+        commands = (failed_command, run_command)
+        signers = _signers(config, row, client, extra=extra, clock=clock, commands=commands)
         self.signers: list[Signer] = [signer for signer, _ in signers]
         """One for each key, by the index that an Attempt has."""
         self._attempts: dict[tuple[str, Endpoint], list[Attempt]] = {}
@@ -425,9 +430,11 @@ def _signers(
     *,
     extra: Mapping[str, str],
     clock: Callable[[], float],
-    failed_command: Callable[[str], None],
+    commands: tuple[Callable[[str], None], RunCommand | None],
 ) -> list[tuple[Signer, str]]:
-    """The signers of a provider, with their accounts."""
+    """The signers of a provider, with their accounts. `commands` has what reports one that failed,
+    and what runs one.
+    """
     if config.auth is None and all(isinstance(key, Secret) for key in config.api_key):
         keys: list[str | None] = [key.reveal() for key in config.api_key if isinstance(key, Secret)]
         return [
@@ -436,7 +443,8 @@ def _signers(
         ]
     from modelplex.credentials.provider_signers import Credentials  # most configs need none
 
-    return Credentials(client, os.environ, clock=clock, failed=failed_command).signers(config, row)
+    failed, run = commands
+    return Credentials(client, os.environ, clock=clock, failed=failed, run=run).signers(config, row)
 
 
 class DemoUpstream:

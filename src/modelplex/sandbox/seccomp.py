@@ -32,16 +32,24 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import struct
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
+from modelplex.confinement.bpf import (
+    ALLOW,
+    AND,
+    ANY_OF,
+    NOTIFY,
+    Instruction,
+    argument,
+    encode,
+    if_equal,
+    prologue,
+    refuse,
+    return_,
+)
 from modelplex.sandbox.errors import UnknownMachine
 
-ALLOW, KILL, NOTIFY, ERRNO = 0x7FFF_0000, 0x8000_0000, 0x7FC0_0000, 0x0005_0000
-LOAD, EQUAL, AT_LEAST, ANY_OF, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
-NUMBER_AT, ARCH_AT = 0, 4
-X32_BIT: Final = 0x4000_0000
 TYPE_MASK: Final = 0xF
 """The type of a socket without SOCK_CLOEXEC and SOCK_NONBLOCK."""
 STREAM, DATAGRAM, SEQPACKET = 1, 2, 5
@@ -61,10 +69,6 @@ libraries fall back to clone.
 
 SET_MODE_FILTER: Final = 1
 NEW_LISTENER, WAIT_KILLABLE = 1 << 3, 1 << 5
-
-
-Instruction: TypeAlias = tuple[int, int, int, int]
-"""Opcode, jump if true, jump if false, operand."""
 
 
 class Machine(NamedTuple):
@@ -124,94 +128,69 @@ def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
     """The filter in BPF: 8 bytes an instruction. `users` allows new user namespaces, for all but
     root.
     """
-    lines: list[Instruction] = [
-        _load(ARCH_AT),
-        (EQUAL, 1, 0, of.arch),
-        _return(KILL),
-        _load(NUMBER_AT),
-    ]
-    if of.has_x32:
-        lines += [(AT_LEAST, 0, 1, X32_BIT), _refuse(errno.ENOSYS)]
+    lines = prologue(of.arch, has_x32=of.has_x32)
     for number in of.missing:
-        lines += _if(number, [_refuse(errno.ENOSYS)])
+        lines += if_equal(number, [refuse(errno.ENOSYS)])
     if not users:
-        lines += _if(CLONE3, [_refuse(errno.ENOSYS)])
+        lines += if_equal(CLONE3, [refuse(errno.ENOSYS)])
         for number in (of.clone, of.unshare):
-            lines += _if(number, _no_users())
+            lines += if_equal(number, _no_users())
         for number in of.owners:
-            lines += _if(number, [_refuse(0)])
+            lines += if_equal(number, [refuse(0)])
     for number in (of.connect, of.listen):
-        lines += _if(number, [_return(NOTIFY)])
-    lines += _if(of.kill, [_argument(0), *_if(OWN_GROUP, [_return(NOTIFY)]), _return(ALLOW)])
+        lines += if_equal(number, [return_(NOTIFY)])
+    lines += if_equal(of.kill, [argument(0), *if_equal(OWN_GROUP, [return_(NOTIFY)]), return_(ALLOW)])
     for number, at in of.modes.items():
-        lines += _if(number, _without_setuid(at))
+        lines += if_equal(number, _without_setuid(at))
     for number, at in of.opens.items():
-        lines += _if(
-            number, [_argument(at), (ANY_OF, 1, 0, MAKES_FILE), _return(ALLOW), *_without_setuid(at + 1)]
+        lines += if_equal(
+            number, [argument(at), (ANY_OF, 1, 0, MAKES_FILE), return_(ALLOW), *_without_setuid(at + 1)]
         )
-    lines += _if(of.ioctl, _typing())
-    lines += _if(of.socketpair, _pairs())
-    lines += _if(of.socket, _families(netlink=netlink))
-    lines.append(_return(ALLOW))
-    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+    lines += if_equal(of.ioctl, _typing())
+    lines += if_equal(of.socketpair, _pairs())
+    lines += if_equal(of.socket, _families(netlink=netlink))
+    lines.append(return_(ALLOW))
+    return encode(lines)
 
 
 def _families(*, netlink: bool) -> list[Instruction]:
-    lines = [_argument(0), *_if(UNIX, [*_kinds(STREAM, SEQPACKET), _refuse(errno.EPROTONOSUPPORT)])]
+    lines = [argument(0), *if_equal(UNIX, [*_kinds(STREAM, SEQPACKET), refuse(errno.EPROTONOSUPPORT)])]
     for family in (INET, INET6):
-        lines += _if(family, [*_kinds(STREAM, DATAGRAM), _refuse(errno.EPERM)])
-    allowed = _if(ROUTE, [_return(ALLOW if netlink else NOTIFY)])
-    lines += _if(NETLINK, [_argument(2), *allowed, _refuse(errno.EPROTONOSUPPORT)])
-    return [*lines, _refuse(errno.EAFNOSUPPORT)]
+        lines += if_equal(family, [*_kinds(STREAM, DATAGRAM), refuse(errno.EPERM)])
+    allowed = if_equal(ROUTE, [return_(ALLOW if netlink else NOTIFY)])
+    lines += if_equal(NETLINK, [argument(2), *allowed, refuse(errno.EPROTONOSUPPORT)])
+    return [*lines, refuse(errno.EAFNOSUPPORT)]
 
 
 def _pairs() -> list[Instruction]:
-    kinds = [*_kinds(STREAM, SEQPACKET), *_if(DATAGRAM, [_return(NOTIFY)]), _refuse(errno.EPROTONOSUPPORT)]
-    return [_argument(0), *_if(UNIX, kinds), _refuse(errno.EAFNOSUPPORT)]
+    kinds = [
+        *_kinds(STREAM, SEQPACKET),
+        *if_equal(DATAGRAM, [return_(NOTIFY)]),
+        refuse(errno.EPROTONOSUPPORT),
+    ]
+    return [argument(0), *if_equal(UNIX, kinds), refuse(errno.EAFNOSUPPORT)]
 
 
 def _kinds(*allowed: int) -> list[Instruction]:
-    lines = [_argument(1), (AND, 0, 0, TYPE_MASK)]
+    lines = [argument(1), (AND, 0, 0, TYPE_MASK)]
     for kind in allowed:
-        lines += _if(kind, [_return(ALLOW)])
+        lines += if_equal(kind, [return_(ALLOW)])
     return lines
 
 
 def _without_setuid(at: int) -> list[Instruction]:
-    return [_argument(at), (ANY_OF, 0, 1, SETUID), _refuse(errno.EPERM), _return(ALLOW)]
+    return [argument(at), (ANY_OF, 0, 1, SETUID), refuse(errno.EPERM), return_(ALLOW)]
 
 
 def _no_users() -> list[Instruction]:
-    return [_argument(0), (ANY_OF, 0, 1, NEW_USER), _refuse(errno.EPERM), _return(ALLOW)]
+    return [argument(0), (ANY_OF, 0, 1, NEW_USER), refuse(errno.EPERM), return_(ALLOW)]
 
 
 def _typing() -> list[Instruction]:
-    lines = [_argument(1)]
+    lines = [argument(1)]
     for request in (TIOCSTI, TIOCLINUX):
-        lines += _if(request, [_refuse(errno.EPERM)])
-    return [*lines, _return(ALLOW)]
-
-
-def _load(offset: int) -> Instruction:
-    return LOAD, 0, 0, offset
-
-
-def _argument(index: int) -> Instruction:
-    """The low half of an argument, which is what the kernel reads of an int."""
-    return _load(16 + 8 * index)
-
-
-def _return(action: int) -> Instruction:
-    return RETURN, 0, 0, action
-
-
-def _refuse(code: int) -> Instruction:
-    return _return(ERRNO | code)
-
-
-def _if(value: int, then: list[Instruction]) -> list[Instruction]:
-    """These lines, which end in a return, where the loaded value is this one."""
-    return [(EQUAL, 0, len(then), value), *then]
+        lines += if_equal(request, [refuse(errno.EPERM)])
+    return [*lines, return_(ALLOW)]
 
 
 class _Program(ctypes.Structure):

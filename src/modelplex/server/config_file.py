@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from modelplex.config import Config, ConfigError, load
+from modelplex.confinement.launcher_client import LauncherClient, LauncherGone
 from modelplex.records.log import EventLog
 from modelplex.server import from_config
 
@@ -17,13 +18,20 @@ WATCH_SECONDS = 1.0
 
 
 class ConfigFile:
-    """`path` is None where nothing is reloaded. `adapt` changes a config that was loaded."""
+    """`path` is None where nothing is reloaded. `adapt` changes a config that was loaded.
+    `launcher` loads it for a gateway that is confined.
+    """
 
     def __init__(
-        self, path: str | None, *, adapt: Callable[[Config], Config] = lambda config: config
+        self,
+        path: str | None,
+        *,
+        adapt: Callable[[Config], Config] = lambda config: config,
+        launcher: LauncherClient | None = None,
     ) -> None:
         self.path = path
         self._adapt = adapt
+        self._launcher = launcher
         self._seen = _file_version(path)
 
     def __repr__(self) -> str:
@@ -45,7 +53,13 @@ class ConfigFile:
             events.warning("reload refused", reason="there is no config file")
             return None
         try:
-            config = self._adapt(load(self.path, environ=os.environ))
+            if self._launcher is None:
+                config = self._adapt(load(self.path, environ=os.environ))
+            else:
+                config = self._launcher.load()
+        except LauncherGone as error:
+            events.error("reload refused, the old config stays", faults=[error.strerror])
+            return None
         except ConfigError as error:
             events.error("reload refused, the old config stays", faults=error.sentence.splitlines())
             return None

@@ -12,6 +12,7 @@ import msgspec
 
 from modelplex.config import Config, ConfigError
 from modelplex.config.api_agents import JoinedAgents, read_agent
+from modelplex.confinement.launcher_client import LauncherClient
 from modelplex.core.errors import BadRequest, Conflict, NotFound
 from modelplex.records.log import EventLog
 from modelplex.server.config_file import ConfigFile
@@ -111,10 +112,16 @@ class ConfigSource:
 
 
 def open_source(
-    config: Config, path: str | None, *, adapt: Callable[[Config], Config] = lambda config: config
+    config: Config,
+    path: str | None,
+    *,
+    adapt: Callable[[Config], Config] = lambda config: config,
+    launcher: LauncherClient | None = None,
 ) -> ConfigSource:
     """`config` is adapted already. Blocks. Raises StoredAgentsError."""
-    return ConfigSource(config, ConfigFile(path, adapt=adapt), load_stored(config, environ=os.environ))
+    return ConfigSource(
+        config, ConfigFile(path, adapt=adapt, launcher=launcher), load_stored(config, environ=os.environ)
+    )
 
 
 def _members(body: bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from modelplex.config.credentials import auth_secrets
 from modelplex.config.settings import ServerConfig
 from modelplex.config.summary import LISTED, agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
+from modelplex.confinement.confine import word_of
 from modelplex.http_client import HttpClient
 from modelplex.pipeline.attempt import ErrorRules
 from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
@@ -30,6 +31,7 @@ from modelplex.server.origin import Hosts
 from modelplex.server.record_store import store_place, store_secrets
 
 if TYPE_CHECKING:
+    from modelplex.credentials.key_command import RunCommand
     from modelplex.pipeline.exact_cache import ExactCache
 
 MACHINE_ID = Path("/etc/machine-id")
@@ -92,9 +94,15 @@ def by_priority(config: Config) -> Sequence[ProviderConfig]:
 
 
 def build_upstreams(
-    config: Config, client: HttpClient, *, failed_command: Callable[[str, str], None] | None = None
+    config: Config,
+    client: HttpClient,
+    *,
+    failed_command: Callable[[str, str], None] | None = None,
+    run_command: RunCommand | None = None,
 ) -> dict[str, Upstream]:
-    """`failed_command` gets a provider's name and what its key command wrote to stderr."""
+    """`failed_command` gets a provider's name and what its key command wrote to stderr;
+    `run_command` runs one, by default as a child of this process.
+    """
     failed = failed_command or _nowhere
     built: dict[str, Upstream] = {}
     for provider in by_priority(config):
@@ -108,7 +116,12 @@ def build_upstreams(
                 built[provider.name] = ReplayUpstream(provider, store=partial(record_place, config))
             case _:
                 built[provider.name] = HttpUpstream(
-                    provider, row, client, clock=time, failed_command=partial(failed, provider.name)
+                    provider,
+                    row,
+                    client,
+                    clock=time,
+                    failed_command=partial(failed, provider.name),
+                    run_command=run_command,
                 )
     return built
 
@@ -224,6 +237,7 @@ def start_log_fields(config: Config, *, addresses: Sequence[str], path: str | No
         "tool_servers": [each.name for each in config.mcp.servers] if config.mcp.enabled else [],
         "config": path,
         "policy": {"sockets": config.policy.socket, "http": config.policy.http},
+        "confined": word_of(config),
     }
     if opened := open_rules(config):
         fields["open_rules"] = [f"{rule}: {whom}" for rule, whom in opened]

@@ -19,7 +19,7 @@ from modelplex.mcp.call_recording import CallRecording
 from modelplex.mcp.clients.http import McpHttp
 from modelplex.mcp.clients.stdio import StdioConnections
 from modelplex.mcp.constants import Unavailable
-from modelplex.mcp.service import ToolService
+from modelplex.mcp.service import ServerMachine, ToolService
 from modelplex.server import from_config
 from modelplex.server.mcp_stdio import McpStdioListener
 from modelplex.server.tool_endpoints import ToolParts, request_ids
@@ -78,7 +78,7 @@ class OpenTools:
 def _new_service(config: Config, parts: ToolParts) -> ToolService:
     return ToolService(
         config,
-        environ=os.environ,
+        machine=ServerMachine(os.environ, parts.new_host),
         client=parts.client,
         events=parts.reports.log.events,
         recording=CallRecording(

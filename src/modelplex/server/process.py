@@ -23,6 +23,7 @@ import uvloop
 import modelplex
 from modelplex.config import Config
 from modelplex.config.workers import assign
+from modelplex.confinement.confine import UNCONFINED, Confinement
 from modelplex.dialects import registry
 from modelplex.http_client import HttpClient
 from modelplex.limits.agent_limits import AgentLimits
@@ -49,6 +50,7 @@ from modelplex.server.callers import CallerResolver
 from modelplex.server.config_changes import AgentChanges, ConfigChanges
 from modelplex.server.config_file import WATCH_SECONDS
 from modelplex.server.config_source import open_source
+from modelplex.server.confined import confine_process, new_client, report_lacking
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.heap_trim import HeapTrim, trim_heap
@@ -65,6 +67,7 @@ from modelplex.server.telemetry import Telemetry
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
 if TYPE_CHECKING:
+    from modelplex.credentials.key_command import RunCommand
     from modelplex.pipeline.response_store import ResponseStore
 
 
@@ -84,9 +87,10 @@ def run(
         from modelplex.server.workers import supervisor
 
         return supervisor.run(config, config_path=config_path, verbose=verbose, adapt=adapt)
-    process_setup.set_up()
     is_service = control is None or not control.is_of_runs
     manager = service_manager(os.environ) if is_service else ServiceManager()
+    confinement = confine_process(config, config_path=config_path, adapt=adapt)
+    process_setup.set_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = GatewayProcess(
             config,
@@ -95,6 +99,7 @@ def run(
             adapt=adapt,
             control=control,
             manager=manager,
+            confinement=confinement,
         )
         return runner.run(process.serve())
 
@@ -114,8 +119,10 @@ class GatewayProcess:
         adapt: Callable[[Config], Config] = lambda config: config,
         control: RunControl | None = None,
         manager: ServiceManager | None = None,
+        confinement: Confinement = UNCONFINED,
     ) -> None:
-        self._source = self.open_source(config, config_path, adapt=adapt)
+        self._confinement = confinement
+        self._source = self.open_source(config, config_path, adapt=adapt, launcher=confinement.launcher)
         self._config = config = self._source.config
         self._control = control
         self._manager = manager or ServiceManager()
@@ -127,7 +134,7 @@ class GatewayProcess:
         self._life = self._log.events.info
         """Reports the start, a reload and the end."""
         self._store = RecordStore(config, environ=os.environ, log=self._log)
-        self._client = HttpClient()
+        self._client = new_client(confinement)
         self._telemetry = Telemetry(config, log=self._log, client=self._client, store=self._store)
         metrics = Metrics(
             breakers=lambda: breakers_of(self._gateway, self._state.circuits),
@@ -168,6 +175,7 @@ class GatewayProcess:
                 shares=lambda: self.traffic.shares,
                 store=self._store,
                 bind_stdio=self._bind_stdio,
+                new_host=confinement.new_host,
             )
         )
         parts = (self.app, self.callers, self.limits, self._store, self._telemetry)
@@ -205,6 +213,7 @@ class GatewayProcess:
             agents=lambda: agents_view(self.callers, self.limits, self._budgets),
             tools=lambda: self.tools.status(),  # noqa: PLW0108 - made later
             records=self._store.status,
+            confinement=self._confinement.status,
         )
 
     async def serve(self) -> int:
@@ -262,6 +271,7 @@ class GatewayProcess:
         await self.tools.open(config)
         if self._control is not None:
             await self._control.open(self.runs)
+        self._confinement.seal()
         fields = from_config.start_log_fields(config, addresses=self.addresses, path=self._source.file.path)
         self._life("started", **fields)
         self._open_page(config)
@@ -328,6 +338,7 @@ class GatewayProcess:
         return self._changes.reload()
 
     def _apply(self, config: Config) -> None:
+        report_lacking(self._confinement, config, self._log.events)
         self._state.circuits.keep_only(from_config.unchanged_providers(self._config, config))
         if not self._verbose:
             self._log.level = config.server.log_level
@@ -357,17 +368,8 @@ class GatewayProcess:
         self.tools.reload(config)
 
     def _build(self, config: Config) -> Gateway:
-        failed = self._reports.key_command_failed
-        upstreams = from_config.build_upstreams(config, self._client, failed_command=failed)
-        return Gateway(
-            upstreams,
-            catalog=ModelCatalog(config, upstreams, now=perf_counter, report=self._reports.listing_failed),
-            rules=from_config.error_rules(config),
-            prices=Prices(config.prices),
-            egress=egress_of(config, machine=from_config.machine_id()),
-            state=self._state,
-            chance=random.random,
-            cache=from_config.exact_cache(config),
+        return build_gateway(
+            config, self._client, self._state, self._reports, run_command=self._confinement.run_command
         )
 
     async def _watch(self) -> None:
@@ -422,6 +424,29 @@ async def bind_listeners(config: Config, *, may_be_none: bool) -> list[BoundSock
     passed = passed_sockets(config, os.environ)
     addresses = not_passed(from_config.configured_addresses(config), passed)
     return [*passed, *await bind_all(addresses, may_be_none=may_be_none or bool(passed))]
+
+
+def build_gateway(
+    config: Config,
+    client: HttpClient,
+    state: SharedState,
+    reports: Reports,
+    *,
+    run_command: RunCommand | None,
+) -> Gateway:
+    upstreams = from_config.build_upstreams(
+        config, client, failed_command=reports.key_command_failed, run_command=run_command
+    )
+    return Gateway(
+        upstreams,
+        catalog=ModelCatalog(config, upstreams, now=perf_counter, report=reports.listing_failed),
+        rules=from_config.error_rules(config),
+        prices=Prices(config.prices),
+        egress=egress_of(config, machine=from_config.machine_id()),
+        state=state,
+        chance=random.random,
+        cache=from_config.exact_cache(config),
+    )
 
 
 def agents_view(callers: CallerResolver, limits: AgentLimits, budgets: Budgets) -> dict[str, object]:

@@ -26,7 +26,7 @@ import struct
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from modelplex.server.address import ListenError, Unix
 
@@ -65,6 +65,29 @@ Identity = tuple[int, int]
 """Device and inode."""
 
 
+class SocketHost(Protocol):
+    """Does what a confined process may not. Each raises OSError, the first three ListenError."""
+
+    def check_not_live(self, path: str) -> None: ...
+    def lock(self, path: str) -> int: ...
+    def bind(self, address: Unix) -> tuple[socket.socket, str, Identity]:
+        """A socket that listens, its hidden name, and its file."""
+        ...
+
+    def rename(self, hidden: str, path: str) -> None: ...
+    def unlink(self, path: str, identity: Identity) -> None: ...
+
+
+_host: SocketHost | None = None
+"""Of the process, as the confinement itself."""
+
+
+def use_host(host: SocketHost | None) -> None:
+    """From now on `host` makes and removes the socket files of this process."""
+    global _host  # noqa: PLW0603 - see _host
+    _host = host
+
+
 class SocketFile:
     """A listening socket. `publish` renames it to its path; `remove` removes it, if it is still
     ours.
@@ -74,7 +97,7 @@ class SocketFile:
         self.address = address
         self.lock = lock
         try:
-            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket = new_socket()
         except OSError as fault:
             self.release()
             raise listen_error(address.path, fault) from None
@@ -100,17 +123,18 @@ class SocketFile:
                 f"something was put at {path} while this process was starting; it was left as it is."
             )
         with listen_errors(path):
-            Path(hidden).rename(path)
+            if _host is None:
+                Path(hidden).rename(path)
+            else:
+                _host.rename(hidden, path)
         self.hidden = None
         if (former := self.follows) is not None:
             self.lock, former.lock, self.follows = former.lock, -1, None
 
     def remove(self) -> None:
         """Remove the file, if it is still the one that this object made. Idempotent."""
-        file = Path(self.hidden or self.address.path)
-        with contextlib.suppress(OSError):
-            if self.identity is not None and identity_of(file.lstat()) == self.identity:
-                file.unlink()
+        if self.identity is not None:
+            unlink(self.hidden or self.address.path, self.identity)
         self.hidden = self.identity = None
 
     def release(self) -> None:
@@ -193,6 +217,9 @@ def check_not_live(path: str) -> None:
     """Raises ListenError for a live socket. Only a refused connection means that it is dead; after
     a full backlog, a missing permission or another type of socket it may be live.
     """
+    if _host is not None:
+        _host.check_not_live(path)
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
@@ -213,6 +240,8 @@ def holder(probe: socket.socket) -> str:
 
 def take_lock(path: str) -> int:
     """A descriptor that holds the lock file. Raises ListenError if another process holds it."""
+    if _host is not None:
+        return _host.lock(path)
     name = f"{path}.lock"
     for _ in range(LOCK_TRIES):
         lock = open_lock(name)
@@ -240,15 +269,37 @@ def open_lock(name: str) -> int:
 
 
 def unlock(name: str, *, lock: int) -> None:
-    with contextlib.suppress(OSError):
-        # Removed while it is held: a process that opened it before notices, and opens a new one.
-        if identity_at(name) == identity_of(os.fstat(lock)):
-            Path(name).unlink()
+    # Removed while it is held: a process that opened it before notices, and opens a new one.
+    unlink(name, identity_of(os.fstat(lock)))
     os.close(lock)
+
+
+def unlink(path: str, identity: Identity) -> None:
+    """Remove the file, if it is this one."""
+    with contextlib.suppress(OSError):
+        if identity_at(path) != identity:
+            return
+        if _host is None:
+            Path(path).unlink()
+        else:
+            _host.unlink(path, identity)
+
+
+def new_socket() -> socket.socket:
+    """One that `bind_hidden` binds; with a host a placeholder, which it replaces."""
+    if _host is None:
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    one, other = socket.socketpair()
+    other.close()
+    return one
 
 
 def bind_hidden(file: SocketFile) -> None:
     address = file.address
+    if _host is not None:
+        file.socket.close()
+        file.socket, file.hidden, file.identity = _host.bind(address)
+        return
     # By the umask the file has its mode from the start; between bind and chmod it would not.
     mask = os.umask(0o777 & ~address.mode)
     try:

@@ -24,6 +24,7 @@ from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
 
 if TYPE_CHECKING:
+    from modelplex.mcp.servers.process_host import ProcessHost
     from modelplex.mcp.service import ToolService
     from modelplex.server.open_tools import OpenTools
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     """What the tools share with the rest of the process. `shares` may be called once the
     process listens. `bind_stdio` gives the stdio socket, or None where this process does
-    not serve it; it raises ListenError.
+    not serve it; it raises ListenError. `new_host` makes what starts the processes of tool
+    servers.
     """
 
     app: App
@@ -42,6 +44,7 @@ class ToolParts(msgspec.Struct, frozen=True, kw_only=True):
     shares: Callable[[], ConnectionShares]
     store: RecordStore
     bind_stdio: Callable[[Unix], BoundSocket | None]
+    new_host: Callable[[str], ProcessHost]
 
 
 class ToolEndpoints:

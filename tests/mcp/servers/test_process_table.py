@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import pytest
 
 from modelplex.config.secret import Secret
 from modelplex.mcp.servers import ProcessTable, process_table
-from modelplex.mcp.servers.process_table import Spawned
+from modelplex.mcp.servers.process_host import ChildProcess, Spawned
 from modelplex.mcp.servers.server_process import ServerProcess
 
 from .conftest import Start, text_of
@@ -32,7 +31,7 @@ class Held(ProcessTable):
     def __init__(self) -> None:
         super().__init__()
         self.reached, self.may = threading.Event(), threading.Event()
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[ChildProcess] = []
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None) -> Spawned:
         self.reached.set()
@@ -68,9 +67,7 @@ async def test_a_process_whose_start_was_cancelled_is_killed_before_aclose_retur
     children = Held()
     argv = [sys.executable, "-S", "-c", "input()"]
     starting = asyncio.create_task(
-        ServerProcess.start(
-            argv, env={}, cwd=None, network=True, children=children, listener=Silent(), limit=1000
-        )
+        ServerProcess.start(argv, env={}, cwd=None, children=children, listener=Silent(), limit=1000)
     )
     assert await asyncio.to_thread(children.reached.wait, WAIT_S)
     starting.cancel()

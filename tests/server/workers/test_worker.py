@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from modelplex.config import Config, parse, provider_types
 from modelplex.config.api_agents import JoinedAgents
 from modelplex.config.workers import assign
+from modelplex.confinement.confine import UNCONFINED
 from modelplex.core.errors import ClientError
 from modelplex.core.request import Attempt
 from modelplex.records.log_lock import OutputLock
@@ -188,6 +190,8 @@ async def test_workers_tell_each_other_who_made_opaque_state(tmp_path: Path) -> 
 
 def test_it_says_why_it_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").write_text("not a folder")
+    # It would confine the process of the tests, for good.
+    monkeypatch.setattr(worker, "confine_process", mock.Mock(return_value=UNCONFINED))
     ours, theirs = socket.socketpair()
     config = read(
         tmp_path, more='[[agents]]\nname = "a"\nsocket = "FOLDER/a.sock"\nbudget = { tokens = 1 }\n'

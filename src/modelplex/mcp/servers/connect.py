@@ -38,6 +38,20 @@ async def open_session(
     return session
 
 
+def server_command(config: McpServer, environ: Mapping[str, str]) -> ServerCommand | None:
+    """How a server is started; None if it has no command, or there is no such program. Blocks for a
+    few `stat`s.
+    """
+    if config.command is None:
+        return None
+    env = environment(environ, {name: value.reveal() for name, value in config.env.items()})
+    program = resolved(config.command, environ=env)
+    if program is None:
+        return None
+    argv = (program, *(arg.reveal() for arg in config.args))
+    return ServerCommand(argv=argv, env=env, cwd=config.cwd, network=config.network)
+
+
 async def stdio_channel(
     config: McpServer,
     messages: MessageReader,
@@ -49,18 +63,10 @@ async def stdio_channel(
     """A channel to a new process, not started yet. Raises ConnectionLost if there is no such
     program.
     """
-    assert config.command is not None
-    env = environment(environ, {name: value.reveal() for name, value in config.env.items()})
-    program = await asyncio.to_thread(resolved, config.command, environ=env)
-    if program is None:
+    command = await asyncio.to_thread(server_command, config, environ)
+    if command is None:
         raise ConnectionLost("There is no such program, or it is not executable.")
-    argv = (program, *(arg.reveal() for arg in config.args))
-    return StdioChannel(
-        ServerCommand(argv=argv, env=env, cwd=config.cwd, network=config.network),
-        children=children,
-        messages=messages,
-        write_line=write_line,
-    )
+    return StdioChannel(command, children=children, messages=messages, write_line=write_line)
 
 
 def http_channel(config: McpServer, messages: MessageReader, *, client: HttpClient, sse: bool) -> Channel:

@@ -12,14 +12,12 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-from modelplex.mcp.servers import process_reaper
+from modelplex.mcp.servers.process_host import LocalProcesses, ProcessHost, Spawned
 
 INHERITED: Final = ("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG")
 """Variables that a process gets of the gateway's environment: enough to find programs and a home,
@@ -61,27 +59,17 @@ class NoRoom(Exception):
     """The process limit is reached, and all processes are in use."""
 
 
-class Spawned(NamedTuple):
-    """A new process, its mark, and this side of its pipes."""
-
-    child: subprocess.Popen[bytes]
-    mark: str
-    stdin: int
-    stdout: int
-    stderr: int
-
-
 class ProcessTable:
-    """Limits the processes of all servers, and runs the reaper that ends them if the gateway dies.
-    One for the gateway.
+    """Limits the processes of all servers. `new_host` makes what starts them, for a mark that all
+    of them have. One for the gateway.
     """
 
-    def __init__(self, limit: int = 64) -> None:
+    def __init__(self, limit: int = 64, *, new_host: Callable[[str], ProcessHost] = LocalProcesses) -> None:
         self.limit = limit
         self.mark = secrets.token_hex(8)
+        self.host = new_host(self.mark)
         self._spawned = 0
         self._holders: set[IdleHolder] = set()
-        self._reaper: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
         self.start_slots = (os.cpu_count() or 1) * STARTS_PER_CORE
         """Starts that may begin now."""
@@ -152,73 +140,25 @@ class ProcessTable:
         Raises: OSError if there is no such program or folder, or too many processes or descriptors.
         """
         with self._spawn_lock:
-            self._start_reaper()
             self._spawned += 1
             mark = f"{self.mark}-{self._spawned}-"
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            their_in, our_in = _pipe(ours)
-            our_out, their_out = _pipe(ours)
-            our_err, their_err = _pipe(ours)
-            child = subprocess.Popen(  # noqa: S603
-                argv,
-                stdin=their_in, stdout=their_out, stderr=their_err,
-                env={**env, process_reaper.VARIABLE: mark}, cwd=cwd, start_new_session=True,
-            )  # fmt: skip
-            ours.pop_all()
-            for end in (their_in, their_out, their_err):
-                theirs.callback(os.close, end)
-        self._inform_reaper(b"+", child.pid)
-        return Spawned(child, mark, our_in, our_out, our_err)
+        return self.host.spawn(argv, env=env, cwd=cwd, mark=mark)
 
     def _kill_unwanted(self, starting: asyncio.Future[Spawned]) -> None:
         """Kill a process whose caller was cancelled."""
         if starting.cancelled() or starting.exception() is not None:
             return
         spawned = starting.result()
-        with contextlib.suppress(OSError):
-            os.killpg(spawned.child.pid, signal.SIGKILL)
-        for end in spawned[2:]:
-            os.close(end)
+        spawned.child.signal_group(signal.SIGKILL)
+        for end in (*spawned[2:5], spawned.ended):
+            if end is not None:
+                os.close(end)
         spawned.child.wait()
-        self.ended(spawned.child.pid)
-
-    def _start_reaper(self) -> None:
-        """Start the reaper, again if it was killed. It finds earlier processes by their marks."""
-        reaper = self._reaper
-        if reaper is not None and reaper.poll() is not None:
-            if reaper.stdin is not None:
-                reaper.stdin.close()
-            reaper = None
-        if reaper is None and sys.executable:
-            reaper = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", process_reaper.__file__, self.mark],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env={}, cwd="/", start_new_session=True, bufsize=0,
-            )  # fmt: skip
-        self._reaper = reaper
-
-    def ended(self, pid: int) -> None:
-        self._inform_reaper(b"-", pid)
-
-    def _inform_reaper(self, sign: bytes, pid: int) -> None:
-        if self._reaper is not None and self._reaper.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._reaper.stdin.write(b"%b%d\n" % (sign, pid))
+        self.host.ended(spawned.child.pid)
 
     async def aclose(self) -> None:
-        """End the reaper, which kills every process that still has a mark."""
+        """Kill every process that still has a mark."""
         while self._starting:
             await asyncio.wait(self._starting)
             await asyncio.sleep(0)  # `_kill_unwanted` runs
-        reaper, self._reaper = self._reaper, None
-        if reaper is not None and reaper.stdin is not None:
-            reaper.stdin.close()
-            await asyncio.to_thread(reaper.wait)
-
-
-def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe to read from and to write to; the stack closes both unless it is emptied before."""
-    ends = os.pipe()
-    for end in ends:
-        stack.callback(os.close, end)
-    return ends
+        await asyncio.to_thread(self.host.close)

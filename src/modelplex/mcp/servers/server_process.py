@@ -15,8 +15,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import IO, Final, Literal, Protocol
 
-from modelplex.mcp.servers import network_namespace, process_reaper
-from modelplex.mcp.servers.process_table import ProcessTable, Spawned
+from modelplex.mcp.servers import network_namespace
+from modelplex.mcp.servers.process_host import Processes, Spawned
+from modelplex.mcp.servers.process_table import ProcessTable
 
 GRACE_SECONDS: Final = 2.0
 """Seconds that a server has to exit after the end of its input, and again after SIGTERM."""
@@ -33,6 +34,11 @@ MAX_ERROR_LINE: Final = 8_192
 """Bytes of a line of stderr that are read. The log gets fewer, so that no secret is cut before it
 is masked.
 """
+
+
+def isolated(argv: Sequence[str]) -> tuple[str, ...]:
+    """The command that starts this one in an empty network namespace."""
+    return (sys.executable, "-I", "-S", network_namespace.__file__, *argv)
 
 
 class ProcessListener(Protocol):
@@ -123,11 +129,11 @@ class ServerProcess:
     def __init__(self, spawned: Spawned, *, children: ProcessTable, listener: ProcessListener) -> None:
         self._child = spawned.child
         self._mark = spawned.mark
-        self._unconnected = list(spawned[2:])
-        self._children = children
+        self._unconnected = [spawned.stdin, spawned.stdout, spawned.stderr]
+        self._ended = spawned.ended
+        self._host = children.host
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._pidfd: int | None = None
         self._exit_reported = False
         self._input = _Input()
         self._stdin: asyncio.WriteTransport | None = None
@@ -152,14 +158,11 @@ class ServerProcess:
         *,
         env: Mapping[str, str],
         cwd: str | None,
-        network: bool,
         children: ProcessTable,
         listener: ProcessListener,
         limit: int,
     ) -> ServerProcess:
         """`limit` in bytes of a line of stdout. Raises OSError if it cannot be started."""
-        if not network:
-            argv = [sys.executable, "-I", "-S", network_namespace.__file__, *argv]
         spawned = await children.start(argv, env=env, cwd=cwd)
         process = cls(spawned, children=children, listener=listener)
         try:
@@ -196,20 +199,19 @@ class ServerProcess:
         return open(self._unconnected.pop(0), mode, buffering=0, closefd=not twice)
 
     def _watch(self) -> None:
-        try:
-            self._pidfd = os.pidfd_open(self.pid)
-        except (AttributeError, OSError):  # not Linux, or an old one: a thread waits
+        if self._ended is not None:
+            self._loop.add_reader(self._ended, self._exited)
+        else:
             waiting = asyncio.ensure_future(asyncio.to_thread(self._child.wait))
             waiting.add_done_callback(lambda _: self._exited())
-        else:
-            self._loop.add_reader(self._pidfd, self._exited)
 
     def _exited(self) -> None:
-        if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = None
+        if self._ended is not None:
+            self._loop.remove_reader(self._ended)
         self._child.poll()
+        if self._ended is not None:
+            os.close(self._ended)
+            self._ended = None
         self.exited.set()
         self._after_exit = self._loop.create_task(self._read_last_output())
 
@@ -257,7 +259,7 @@ class ServerProcess:
             await self._end_tree()
         finally:
             await self._close_pipes()
-            self._children.ended(self.pid)
+            self._host.ended(self.pid)
 
     async def _close_pipes(self) -> None:
         """Close all three, connected or not. The transports close theirs in the loop's next
@@ -274,42 +276,38 @@ class ServerProcess:
         await asyncio.sleep(0)
 
     async def _end_tree(self) -> None:
-        found = await asyncio.to_thread(self._find, {})
+        found = await self._find({})
         if self._stdin is not None:
             self._stdin.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.exited.wait(), self.grace)
-        found = await asyncio.to_thread(self._find, found)
+        found = await self._find(found)
         for number, seconds in ((signal.SIGTERM, self.grace), (signal.SIGKILL, KILL_SECONDS)):
             if not found and self.exited.is_set():
                 return
             found = await self._end_with(number, found, seconds=seconds)
 
-    async def _end_with(
-        self, number: signal.Signals, found: dict[int, str], *, seconds: float
-    ) -> dict[int, str]:
+    async def _end_with(self, number: signal.Signals, found: Processes, *, seconds: float) -> Processes:
         """Signal the process tree until none is left or the time is over. Returns those left."""
         deadline, pause = self._loop.time() + seconds, FIRST_POLL
-        self._signal(found, number)
+        await self._signal(found, number)
         while self._loop.time() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 2, MAX_POLL)
-            if (await asyncio.to_thread(process_reaper.alive, found)) or not self.exited.is_set():
+            if (await asyncio.to_thread(self._host.alive, found)) or not self.exited.is_set():
                 if number == signal.SIGKILL:
-                    self._signal(found, number)
+                    await self._signal(found, number)
                 continue
             # These processes are gone; new ones may have started.
-            found = await asyncio.to_thread(self._find, {})
+            found = await self._find({})
             if not found:
                 break
-            self._signal(found, number)
+            await self._signal(found, number)
         return found
 
-    def _find(self, found: dict[int, str]) -> dict[int, str]:
-        return {**process_reaper.alive(found), **process_reaper.find(self._mark, frozenset({self.pid}))}
+    async def _find(self, found: Processes) -> Processes:
+        return await asyncio.to_thread(self._host.find, self._mark, self.pid, found)
 
-    def _signal(self, found: Mapping[int, str], number: signal.Signals) -> None:
-        if not self.exited.is_set():  # its pid is still its own, and so is its group
-            with contextlib.suppress(OSError):
-                os.killpg(self.pid, number)
-        process_reaper.kill(found, number)
+    async def _signal(self, found: Processes, number: signal.Signals) -> None:
+        await asyncio.to_thread(self._child.signal_group, number)
+        await asyncio.to_thread(self._host.signal, number, found)

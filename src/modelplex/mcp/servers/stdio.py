@@ -17,7 +17,7 @@ from modelplex.mcp.servers.channel import ConnectionLost, DuplexChannel
 from modelplex.mcp.servers.messages import MessageReader
 from modelplex.mcp.servers.network_namespace import EXIT_NO_NAMESPACE
 from modelplex.mcp.servers.process_table import ProcessTable
-from modelplex.mcp.servers.server_process import ServerProcess
+from modelplex.mcp.servers.server_process import ServerProcess, isolated
 
 EXIT_SECONDS: Final = 1.0
 """Seconds that a process which reads no input has to exit."""
@@ -62,10 +62,9 @@ class StdioChannel(DuplexChannel):
         command = self._command
         try:
             self._process = await ServerProcess.start(
-                command.argv,
+                command.argv if command.network else isolated(command.argv),
                 env=command.env,
                 cwd=command.cwd,
-                network=command.network,
                 children=self._children,
                 listener=self,
                 limit=self._messages.max_read,

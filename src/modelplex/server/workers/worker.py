@@ -14,6 +14,8 @@ import uvloop
 from modelplex.config import Config
 from modelplex.config.api_agents import JoinedAgents
 from modelplex.config.workers import Assignment
+from modelplex.confinement.confine import UNCONFINED, Confinement
+from modelplex.confinement.launcher_client import LauncherClient
 from modelplex.records.log import Log
 from modelplex.records.log_lock import OutputLock
 from modelplex.records.metrics import Metrics
@@ -23,6 +25,7 @@ from modelplex.server.agent_sockets import agent_sockets
 from modelplex.server.config_changes import AgentChanges
 from modelplex.server.config_file import WATCH_SECONDS, ConfigFile
 from modelplex.server.config_source import ConfigSource
+from modelplex.server.confined import confine_process
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.listeners import BoundSocket, Listening, serve_all
 from modelplex.server.process import GatewayProcess
@@ -91,9 +94,12 @@ class ConfigUpdate(msgspec.Struct, frozen=True):
 
 def run(config: Config, place: WorkerPlace, *, verbose: bool) -> int:
     """Serve until the supervisor says stop, or ends. Returns the exit status."""
-    with place.channel.dup() as spare, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with place.channel.dup() as spare:
         try:
-            return runner.run(WorkerProcess(config, place, verbose=verbose).serve())
+            confinement = confine_process(config, config_path=config.path, adapt=lambda config: config)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                worker = WorkerProcess(config, place, verbose=verbose, confinement=confinement)
+                return runner.run(worker.serve())
         except Exception as error:
             # The outermost loop: the supervisor gets a sentence.
             sentence = getattr(error, "sentence", None) or f"{type(error).__name__}: {error}"
@@ -108,12 +114,14 @@ class WorkerProcess(GatewayProcess):
 
     admin_class = CollectedAdmin
 
-    def __init__(self, config: Config, place: WorkerPlace, *, verbose: bool) -> None:
+    def __init__(
+        self, config: Config, place: WorkerPlace, *, verbose: bool, confinement: Confinement = UNCONFINED
+    ) -> None:
         self._place = place
         self._link = SupervisorLink(receive=self._receive, lost=self._supervisor_ended)
         self._agents = SupervisorAgents(place.number, place.added, send=self._link.send)
         self._applying: asyncio.Task[None] | None = None
-        super().__init__(config, config_path=None, verbose=verbose)
+        super().__init__(config, config_path=None, verbose=verbose, confinement=confinement)
         self._life = self._log.events.debug
         self._page_share: PageShare | None = None
         self.page.sources = self._page_sources
@@ -122,10 +130,14 @@ class WorkerProcess(GatewayProcess):
 
     @staticmethod
     def open_source(
-        config: Config, path: str | None, *, adapt: Callable[[Config], Config] = lambda config: config
+        config: Config,
+        path: str | None,
+        *,
+        adapt: Callable[[Config], Config] = lambda config: config,
+        launcher: LauncherClient | None = None,
     ) -> ConfigSource:
         """The supervisor has the file, and the agents of the API."""
-        return ConfigSource(config, ConfigFile(path, adapt=adapt), StoredAgents(None))
+        return ConfigSource(config, ConfigFile(path, adapt=adapt, launcher=launcher), StoredAgents(None))
 
     def _agent_changes(self) -> AgentChanges:
         return self._agents
@@ -198,6 +210,8 @@ class WorkerProcess(GatewayProcess):
     def _receive(self, message: Message) -> None:
         match message:
             case NewConfig(pickled):
+                if self._confinement.launcher is not None:
+                    self._confinement.launcher.reread()
                 update = pickle.loads(pickled)  # noqa: S301 - only the supervisor sends one
                 sockets = receive_sockets(self._place.descriptors, len(update.opened))
                 bound = list(map(BoundSocket, update.opened, sockets))

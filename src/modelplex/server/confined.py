@@ -1,0 +1,178 @@
+"""The confinement of this process: its launcher, and what it does in place of the gateway."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelplex.config import Config, load
+from modelplex.confinement.confine import Confinement, ConfinementError, confine, word_of
+from modelplex.confinement.launcher_client import LauncherClient, SocketRefused
+from modelplex.confinement.messages import (
+    BindSocket,
+    CheckSocket,
+    LauncherDone,
+    LauncherRefused,
+    LauncherReply,
+    LockSocket,
+    RenameSocket,
+    SocketBound,
+    SocketRequest,
+    UnlinkSocket,
+)
+from modelplex.http_client import HttpClient
+from modelplex.records.log import EventLog
+from modelplex.server import socket_file
+from modelplex.server.address import ListenError, Unix
+
+if TYPE_CHECKING:
+    from modelplex.confinement.launcher import Launcher
+
+
+def confine_process(
+    config: Config, *, config_path: str | None, adapt: Callable[[Config], Config]
+) -> Confinement:
+    """Confine this process, before it has threads or sockets. Raises ConfinementError, OSError."""
+
+    def new_launcher() -> Launcher:
+        from modelplex.confinement.launcher import Launcher
+
+        def load_again() -> Config:
+            assert config_path is not None
+            return adapt(load(config_path, environ=os.environ))
+
+        return Launcher(
+            config,
+            environ=os.environ,
+            load=None if config_path is None else load_again,
+            do_socket=SocketMaker(),
+        )
+
+    confinement = confine(config, environ=os.environ, new_launcher=new_launcher)
+    if confinement.launcher is not None:
+        socket_file.use_host(LauncherSockets(confinement.launcher))
+    return confinement
+
+
+def print_check(config: Config) -> bool:
+    """`modelplex check --confine`: print what a process that is confined for this config can still
+    do of what a gateway gives up. False where something holds that should not.
+    """
+    from modelplex.confinement.check import attempts
+
+    try:
+        status, found = attempts(
+            lambda: confine_process(config, config_path=config.path, adapt=lambda same: same)
+        )
+    except ConfinementError as error:
+        sys.stdout.write(f"confined: no: {error.sentence}\n")
+        return False
+    sys.stdout.write(f"confined: {word_of(config)}\n")
+    for each in found:
+        verdict = "refused" if each.failed else "POSSIBLE"
+        sys.stdout.write(f"  {verdict:9} {each.what}: {each.outcome}\n")
+    return all(each.failed or not _holds(status, each.needs) for each in found)
+
+
+def _holds(status: Mapping[str, object], needs: str) -> bool:
+    """Whether this kernel has what refuses an attempt."""
+    key = {"calls": "system_calls"}.get(needs, needs)
+    return status[key] not in {False, "all"}
+
+
+def new_client(confinement: Confinement) -> HttpClient:
+    """The client of this process. A Unix socket is connected to by the launcher."""
+    client = HttpClient()
+    if confinement.launcher is not None:
+        client.connect_unix = confinement.launcher.connect
+    return client
+
+
+def report_lacking(confinement: Confinement, config: Config, events: EventLog) -> None:
+    """Log what another config needs that this process has given up."""
+    if needs := confinement.lacking(config, environ=os.environ):
+        events.warning("the new config needs a restart: the gateway is confined to less", needs=needs)
+
+
+class SocketMaker:
+    """In the launcher: makes, renames and removes socket files, its own alone."""
+
+    def __init__(self) -> None:
+        self._made: set[tuple[int, int]] = set()
+        """Sockets and locks, by device and inode."""
+
+    def __repr__(self) -> str:
+        return f"<SocketMaker of {len(self._made)} files>"
+
+    def __call__(self, request: SocketRequest) -> tuple[LauncherReply, tuple[int, ...]]:
+        """Raises OSError."""
+        try:
+            return self._do(request)
+        except ListenError as error:
+            return LauncherRefused(error.sentence), ()
+
+    def _do(self, request: SocketRequest) -> tuple[LauncherReply, tuple[int, ...]]:
+        match request:
+            case CheckSocket(path):
+                socket_file.check_not_live(path)
+            case LockSocket(path):
+                lock = socket_file.take_lock(path)
+                self._made.add(socket_file.identity_of(os.fstat(lock)))
+                return LauncherDone(), (lock,)
+            case BindSocket(path, mode, group):
+                file = socket_file.SocketFile(Unix(path, mode=mode, group=group), lock=-1)
+                socket_file.bind_hidden(file)
+                assert file.hidden is not None
+                assert file.identity is not None
+                self._made.add(file.identity)
+                return SocketBound(file.hidden, file.identity), (file.socket.detach(),)
+            case RenameSocket(hidden, path):
+                socket_file.check_kind(path)
+                if socket_file.identity_at(hidden) not in self._made:
+                    raise PermissionError(errno.EPERM, "the launcher has not made this socket")
+                Path(hidden).rename(path)
+            case UnlinkSocket(path, identity):
+                if identity in self._made:
+                    socket_file.unlink(path, identity)
+                    self._made.discard(identity)
+        return LauncherDone(), ()
+
+
+class LauncherSockets:
+    """A SocketHost."""
+
+    def __init__(self, launcher: LauncherClient) -> None:
+        self._launcher = launcher
+
+    def __repr__(self) -> str:
+        return "<LauncherSockets>"
+
+    def check_not_live(self, path: str) -> None:
+        self._ask(CheckSocket(path))
+
+    def lock(self, path: str) -> int:
+        _, (number,) = self._ask(LockSocket(path))
+        return number
+
+    def bind(self, address: Unix) -> tuple[socket.socket, str, tuple[int, int]]:
+        reply, (number,) = self._ask(BindSocket(address.path, address.mode, address.group))
+        assert isinstance(reply, SocketBound)
+        return socket.socket(fileno=number), reply.hidden, reply.identity
+
+    def rename(self, hidden: str, path: str) -> None:
+        self._ask(RenameSocket(hidden, path))
+
+    def unlink(self, path: str, identity: tuple[int, int]) -> None:
+        self._ask(UnlinkSocket(path, identity))
+
+    def _ask(self, request: SocketRequest) -> tuple[LauncherReply, list[int]]:
+        """Raises ListenError, OSError."""
+        try:
+            return self._launcher.ask(request)
+        except SocketRefused as refused:
+            raise ListenError(refused.sentence) from None
