@@ -35,13 +35,13 @@ class ServiceManager:
     def __init__(self, address: str = "", *, watchdog_seconds: float = 0.0) -> None:
         self._address = address
         self.watchdog_seconds = watchdog_seconds
-        self._sender: socket.socket | None = None
-        """One for all: a gateway that is confined cannot make another."""
+        self._sender: int | None = None
+        """A descriptor for as long as the process lives: one that is confined cannot make another."""
         if address:
-            with suppress(OSError):
-                self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._sender.setblocking(False)
-                self._sender.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+                self._sender = sender.detach()
 
     def __repr__(self) -> str:
         return f"<ServiceManager {self._address!r}>"
@@ -72,7 +72,7 @@ class ServiceManager:
         # A manager that is gone, or does not read, must not stop the gateway.
         with suppress(OSError):
             if self._sender is not None:
-                self._sender.send(state.encode())
+                os.write(self._sender, state.encode())
 
 
 def service_manager(environ: MutableMapping[str, str]) -> ServiceManager:
