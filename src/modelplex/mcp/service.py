@@ -72,7 +72,7 @@ class ServerMachine(msgspec.Struct, frozen=True):
 
 
 class ToolService:
-    """`gateway` stays the same object. `record_place` says where the record store of a config is."""
+    """`gateway` stays the same object. `record_place` finds the record store of a config."""
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class ServiceManager:
         self._address = address
         self.watchdog_seconds = watchdog_seconds
         self._sender: int | None = None
-        """A descriptor for as long as the process lives: one that is confined cannot make another."""
+        """A descriptor, for as long as the process lives: a confined one cannot make another."""
         if address:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.setblocking(False)
