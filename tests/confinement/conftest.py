@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def confined(tmp_path: Path) -> Confined:
         confines: bool = True,
         seals: bool = True,
         status: int = 0,
+        home: Path | None = None,
     ) -> list[Any]:
         """`later` is what the config file holds once the gateway has loaded it."""
         config.write_text(
@@ -69,6 +71,7 @@ def confined(tmp_path: Path) -> Confined:
             timeout=60,
             check=False,
             cwd=tmp_path,
+            env=os.environ if home is None else {**os.environ, "HOME": str(home)},
         )
         assert done.returncode == status, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]

@@ -167,6 +167,30 @@ tell([
     assert told == [True, True, True]
 
 
+def test_a_log_in_a_home_leaves_files_open_and_is_named(confined: Confined, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (told,) = confined(
+        f"""
+tell([
+    refused(lambda: open({str(tmp_path / "secret")!r}).read()),
+    refused(os.fork),
+    refused(lambda: socket.socket().bind(("127.0.0.1", 61999))),
+    confinement.status()["files"],
+    *confinement.held.missing,
+])
+""",
+        text=f'[log]\nfile = "{tmp_path / "log"}"\n',
+        home=tmp_path,
+    )
+    assert told == [
+        "done",
+        "EPERM",
+        "EACCES",
+        "all",
+        f"it writes to {tmp_path}, which holds much else, so that files are open to it",
+    ]
+
+
 def test_without_what_it_needs_a_gateway_that_requires_it_does_not_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -74,6 +74,19 @@ def test_a_kernel_without_landlock_is_asked_for_nothing(kernel: Kernel) -> None:
     assert kernel.restricted == 0
 
 
+def test_where_a_home_is_written_to_files_are_open_and_ports_are_not(kernel: Kernel) -> None:
+    rights = Rights(
+        read=frozenset({"/etc"}),
+        write=frozenset(),
+        connect=frozenset({443}),
+        bind=frozenset(),
+        shared=frozenset({"/home/a"}),
+    )
+    assert restrict(rights, version=7) == 7
+    assert kernel.handled == {"files": 0, "ports": 3, "scopes": 3}
+    assert (kernel.paths, kernel.ports) == ([], {443: 2})
+
+
 def test_what_another_config_needs_beyond_is_named() -> None:
     old = Rights(read=frozenset({"/a"}), write=frozenset({"/w"}), connect=frozenset({80}), bind=frozenset())
     new = Rights(

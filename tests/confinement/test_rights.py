@@ -74,6 +74,14 @@ api_key = "file:{secrets / "key"}"
     assert "/proc" not in rights.read
 
 
+def test_a_home_that_is_written_to_is_named(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    config = config_of(tmp_path, f'[log]\nfile = "{home / "log"}"\n{DEMO}')
+    assert rights_of(config, environ={"HOME": str(home)}).shared == {str(home)}
+    assert rights_of(config, environ={"HOME": "/other"}).shared == frozenset()
+
+
 def test_a_home_is_never_allowed_as_a_whole(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -101,7 +101,7 @@ class Confinement:
 
     def lacking(self, config: Config, *, environ: Mapping[str, str]) -> list[str]:
         """What another config needs that the process has given up, as text."""
-        if self._rights is None or not self.held.landlock:
+        if self._rights is None or not (self.held.landlock or self.held.ports):
             return []
         return beyond(self._rights, rights_of(config, environ=environ))
 
@@ -141,17 +141,18 @@ def confine(
     wanted = config.server.confine
     if wanted == "off":
         return UNCONFINED
-    missing = _missing()
+    with suppress(RuntimeError, OSError):  # who needs the folder reports that it cannot be made
+        folder = state_folder(config.server.state_folder, environ=environ)
+        make_state_folder(folder)
+        os.environ.setdefault(SQLITE_FOLDER, str(folder))
+    rights = rights_of(config, environ=environ)
+    missing = _missing(rights)
     if wanted == "require" and missing:
         raise ConfinementError(f'[server] confine is "require", and {"; ".join(missing)}.')
     of, version = call_filter.machine(), _landlock_version()
     if of is None or (version == 0 and not _has_seccomp()):
         return Confinement(Held(missing=missing))
-    with suppress(RuntimeError, OSError):  # who needs the folder reports that it cannot be made
-        make_state_folder(state_folder(config.server.state_folder, environ=environ))
-    rights = rights_of(config, environ=environ)
     client = LauncherClient(fork(new_launcher))
-    os.environ.setdefault(SQLITE_FOLDER, next(iter(sorted(rights.write)), ""))
     system_calls.forbid_new_privileges()
     restrict(rights, version=version)
     calls = _has_seccomp()
@@ -160,7 +161,7 @@ def confine(
     held = Held(
         privileges=True,
         calls=calls,
-        landlock=version,
+        landlock=0 if rights.shared else version,
         ports=version >= PORTS_SINCE,
         signals=version >= SCOPES_SINCE,
         missing=missing,
@@ -172,12 +173,12 @@ def word_of(config: Config) -> str:
     """For the log: whether a gateway of this config is confined."""
     if config.server.confine == "off":
         return "off"
-    missing = _missing()
+    missing = _missing(rights_of(config, environ=os.environ))
     return f"partly: {'; '.join(missing)}" if missing else "whole"
 
 
-def _missing() -> tuple[str, ...]:
-    """Why this system cannot confine a gateway wholly."""
+def _missing(rights: Rights) -> tuple[str, ...]:
+    """Why a gateway cannot be confined wholly, on this system and with this config."""
     if sys.platform != "linux":
         return ("only Linux has what it needs",)
     found: list[str] = []
@@ -192,6 +193,9 @@ def _missing() -> tuple[str, ...]:
         found.append("the kernel's Landlock has no rules for TCP ports (Linux 6.7)")
     elif version < SCOPES_SINCE:
         found.append("the kernel's Landlock has no rules for signals (Linux 6.12)")
+    if version and rights.shared:
+        folders = ", ".join(sorted(rights.shared))
+        found.append(f"it writes to {folders}, which holds much else, so that files are open to it")
     return tuple(found)
 
 

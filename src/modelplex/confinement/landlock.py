@@ -49,6 +49,8 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
     devices   files that are written to as well
     connect   TCP ports of other hosts
     bind      TCP ports of this host; 0 is any free one
+    shared    folders that are written to, and hold much else: while there are any, all files are
+              open
     """
 
     read: frozenset[str]
@@ -56,6 +58,7 @@ class Rights(msgspec.Struct, frozen=True, kw_only=True):
     devices: frozenset[str] = frozenset()
     connect: frozenset[int]
     bind: frozenset[int]
+    shared: frozenset[str] = frozenset()
 
 
 def beyond(rights: Rights, more: Rights) -> list[str]:
@@ -81,15 +84,20 @@ def restrict(rights: Rights, *, version: int | None = None) -> int:
     known = 0
     for since, bits in SINCE:
         known |= bits if version >= since else 0
+    if rights.shared:
+        known = 0
+        if version < PORTS_SINCE:
+            return version
     ruleset = system_calls.new_ruleset(
         files=known,
         ports=BIND | CONNECT if version >= PORTS_SINCE else 0,
         scopes=ABSTRACT_SOCKETS | SIGNALS if version >= SCOPES_SINCE else 0,
     )
     try:
-        _allow_paths(ruleset, rights.read, READING & known)
-        _allow_paths(ruleset, rights.devices, (READ | WRITE) & known)
-        _allow_paths(ruleset, rights.write, WRITING & known)
+        if known:
+            _allow_paths(ruleset, rights.read, READING & known)
+            _allow_paths(ruleset, rights.devices, (READ | WRITE) & known)
+            _allow_paths(ruleset, rights.write, WRITING & known)
         if version >= PORTS_SINCE:
             for port in rights.connect | rights.bind:
                 allowed = (CONNECT if port in rights.connect else 0) | (BIND if port in rights.bind else 0)

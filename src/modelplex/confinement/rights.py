@@ -65,6 +65,7 @@ def rights_of(config: Config, *, environ: Mapping[str, str]) -> Rights:
         devices=frozenset(DEVICES),
         connect=frozenset({*USUAL_PORTS, *urls_ports(config, environ)}),
         bind=frozenset(int(address.rpartition(":")[2]) for address in config.server.http),
+        shared=frozenset(path for path in write if Path(path).is_dir()) - set(_allowed(write, home)),
     )
 
 
