@@ -65,7 +65,7 @@ def test_the_greatest_output_is_known(model: str, limit: int) -> None:
         ("claude-opus-5-5", False, False, True),
         ("claude-fable-5", False, True, True),
         ("claude-fable-5-2", False, False, True),
-        ("claude-sonnet-5-5", True, True, True),
+        ("claude-sonnet-5-5", False, False, True),
         ("claude-of-a-later-day-9", False, False, False),
     ],
 )
@@ -78,6 +78,20 @@ def test_what_the_newest_refuse_is_known(
         can_force,
         later_system,
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "between_tools"),
+    [
+        ("claude-opus-5", "high", False),
+        ("claude-haiku-5-5", "high", False),
+        ("claude-sonnet-5-5", "high", True),
+        ("claude-opus-4-8", "max", False),
+    ],
+)
+def test_the_effort_without_thinking_is_known(model: str, effort: str, *, between_tools: bool) -> None:
+    known = model_facts(model, "anthropic_messages")
+    assert (known.effort_without_thinking, known.thinks_between_tools) == (effort, between_tools)
 
 
 @pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-opus-4-1", "claude-opus-4-6"])

@@ -525,6 +525,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     """Facts about a model that a request writer needs. The defaults are for an unknown model.
 
     `levels` are the efforts that it accepts, where they differ by model at its service; () for all.
+    `thinks_between_tools`: its least thinking is between tools, where it cannot be disabled.
+    `effort_without_thinking` is the highest effort that it takes with no or the least thinking.
     `schema_with_tools`: it takes a schema of its answer beside functions. `deferred_tools`: its
     service loads a tool when a result or an item of the conversation names it. `needs_responses`:
     with tools and an effort it answers at /responses alone.
@@ -534,6 +536,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     thinking: Literal["none", "manual", "both", "adaptive"] = "manual"
     levels: tuple[Effort, ...] = ()
     can_disable_thinking: bool = True
+    thinks_between_tools: bool = False
+    effort_without_thinking: Effort = "max"
     sampling: bool = True
     temperature_and_top_p: bool = True
     prefill: bool = True

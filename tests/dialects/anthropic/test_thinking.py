@@ -58,10 +58,35 @@ def test_a_model_gets_what_it_has(reasoning: Any, facts: Any, expected: Any) -> 
             ["lower"],
         ),
         (ReasoningOptions(mode="between_tools"), {"thinking": "manual"}, (None, None), ["drop"]),
+        (
+            ReasoningOptions(mode="disabled", effort="xhigh"),
+            {"thinking": "adaptive", "effort_without_thinking": "high"},
+            ({"type": "disabled"}, "high"),
+            ["clamp"],
+        ),
+        (
+            ReasoningOptions(mode="between_tools", effort="max"),
+            {"thinking": "adaptive", "effort_without_thinking": "high"},
+            ({"type": "between_tools"}, "high"),
+            ["clamp"],
+        ),
+        (
+            ReasoningOptions(effort="none"),
+            {"thinking": "adaptive", "can_disable_thinking": False, "thinks_between_tools": True},
+            ({"type": "between_tools"}, None),
+            ["lower"],
+        ),
     ],
 )
 def test_what_it_does_not_have_is_reported(reasoning: Any, facts: Any, expected: Any, ops: Any) -> None:
     assert decided(reasoning, **facts) == (expected, ops)
+
+
+@pytest.mark.parametrize(("mode", "effort"), [("disabled", "high"), ("adaptive", "max"), (None, "xhigh")])
+def test_an_effort_stays_where_it_is_taken(mode: Any, effort: Any) -> None:
+    reasoning = ReasoningOptions(mode=mode, effort=effort)
+    (_, found), ops = decided(reasoning, thinking="adaptive", effort_without_thinking="high")
+    assert (found, ops) == (effort, [])
 
 
 @pytest.mark.parametrize("max_tokens", [LEAST_BUDGET + 1, 2000, 4000, 100_000])

@@ -48,10 +48,22 @@ class ThinkingWriter:
         show = self._show(self._reasoning.show)
         if show is not None and thinking is not None and thinking["type"] in {"enabled", "adaptive"}:
             thinking = {**thinking, "display": show}
-        return thinking, effort
+        return thinking, self._beside(thinking, effort)
+
+    def _beside(self, thinking: Thinking, effort: str | None) -> str | None:
+        """The effort that the model takes beside this thinking."""
+        most = self._facts.effort_without_thinking
+        if thinking is None or thinking["type"] not in {"disabled", "between_tools"}:
+            return effort
+        if effort not in BUDGETS or BUDGETS[effort] <= BUDGETS[most]:
+            return effort
+        self._ledger.clamp("reasoning", f"without thinking this model takes an effort of {most} at most")
+        return most
 
     def _disabled(self) -> Thinking:
-        return {"type": "disabled"} if self._facts.can_disable_thinking else None
+        if self._facts.can_disable_thinking:
+            return {"type": "disabled"}
+        return {"type": "between_tools"} if self._facts.thinks_between_tools else None
 
     def _show(self, show: str | None) -> str | None:
         if show in {"concise", "detailed"}:
@@ -91,7 +103,9 @@ class ThinkingWriter:
     def _turn_off(self) -> Thinking:
         if self._facts.thinking == "none":
             return None  # nothing is lost: it does not think
-        if not self._facts.can_disable_thinking:
+        if self._facts.thinks_between_tools:
+            self._ledger.lower("reasoning", "the least thinking of this model is between tools")
+        elif not self._facts.can_disable_thinking:
             self._ledger.drop("reasoning", "this model always thinks")
         return self._disabled()
 
