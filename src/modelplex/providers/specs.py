@@ -49,7 +49,8 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     docs         the page with these facts
     refusals     where it says what `quirks.refuses` has: pages, reports, types of its SDK
     note         what was read of `docs` and when, and what was not
-    local        runs on the user's machine, needs no key, has no price
+    local        runs on the user's machine, needs no key, is not in the price list
+    free         its calls cost nothing, which is known: no model answers them
     price_service  the service's name in the price list, if it is not the type's
     prices_by_address  many services have this API: another base URL selects the service
     egress       what the sealed policy must know about its models
@@ -81,6 +82,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     refusals: tuple[str, ...] = ()
     note: str = ""
     local: bool = False
+    free: bool = False
     price_service: str = ""
     prices_by_address: bool = False
     egress: EgressFacts = EgressFacts()

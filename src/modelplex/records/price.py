@@ -21,8 +21,6 @@ from modelplex.core.events import Iteration, Usage
 from modelplex.providers.types import TYPES
 from modelplex.records.price_list import Price, PriceQuery, PriceRow, PriceTable, bundled, fixed_prices
 
-DEMO = "demo"
-"""The type of provider that no model answers for, and nobody pays."""
 COST = b'"cost"'
 """The member of a usage object with the cost that the provider reports."""
 CACHE_LIMIT = 4_096
@@ -74,7 +72,7 @@ class Prices:
 
     def table(self, seller: Seller, model: str) -> PriceTable | None:
         """A model's prices: of the first entry of the config that matches, else of the list, and
-        zero for a demo; None if there are none.
+        zero if the type of provider is free; None if there are none.
         """
         key = (seller, model)
         if key in self._cache:
@@ -82,8 +80,8 @@ class Prices:
         table = self._own_table(seller, model)
         if table is None and (query := price_query(seller.type, model, seller.base_url)) is not None:
             table = (self._find or bundled().find)(query)
-        if table is None and seller.type == DEMO:
-            table = fixed_prices({"input": 0.0, "output": 0.0}, service=DEMO, model=model)
+        if table is None and (row := TYPES.get(seller.type)) is not None and row.free:
+            table = fixed_prices({"input": 0.0, "output": 0.0}, service=seller.type, model=model)
         while len(self._cache) >= CACHE_LIMIT:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = table

@@ -124,8 +124,8 @@ class Recording:
         if not self._is_recorded:
             return None
         from modelplex.config import ConfigError, load
+        from modelplex.config.detected import DEMO
         from modelplex.config.settings import Config
-        from modelplex.records.price import DEMO
         from modelplex.records.store.database import StoreError
         from modelplex.records.store.queries import CallFilter, one_run, usage
         from modelplex.server.record_store import open_to_read, store_place
