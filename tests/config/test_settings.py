@@ -36,7 +36,7 @@ from modelplex.config.otel import OTEL
 from modelplex.config.providers import PROVIDER, QUIRKS
 from modelplex.config.read import CACHE, FAILOVER, LOG, PACKAGES, RECORD
 from modelplex.config.server import SERVER
-from modelplex.config.settings import OtelConfig
+from modelplex.config.settings import OtelConfig, TeamConfig
 from modelplex.core.request import Quirks
 from tests.config.configs import KEY, TYPES
 
@@ -55,6 +55,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (PolicyConfig, agents.POLICY),
     (AllowConfig, agents.ALLOW),
     (AgentConfig, agents.AGENT),
+    (TeamConfig, agents.TEAM),
     (RateConfig, agents.RATE),
     (BudgetConfig, agents.BUDGET),
     (PriceConfig, prices.PRICE),
@@ -102,6 +103,7 @@ def test_the_example_shows_every_key() -> None:
         PolicyConfig: tree["policy"],
         AllowConfig: tree["policy"]["allow"],
         AgentConfig: tree["agents"][0],
+        TeamConfig: tree["teams"][0],
         RateConfig: tree["agents"][0]["rate"],
         BudgetConfig: tree["agents"][0]["budget"],
         PriceConfig: tree["prices"][0],
