@@ -3,11 +3,9 @@ accept, read and passed however they are cut.
 """
 
 import json
-import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import pytest
 from google.genai.types import GenerateContentResponse
 
@@ -28,28 +26,15 @@ from modelplex.core.events import (
 from modelplex.core.request import Attempt, ProviderRequest
 from modelplex.dialects.core.sse import SseReader
 from modelplex.dialects.gemini import dialect
+from tests.dialects.event_json import event_json, expect
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "gemini"
 STREAMS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/stream.sse"))
 ANSWERS = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/answer.json"))
-# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/gemini/test_response_in.py` writes what is read today;
-# read the diff.
-UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 FAILING = {"broken_off", "overloaded_inside_200", "error_after_output", "malformed_call", "empty"}
 
 ATTEMPT = Attempt(provider="google", model="gemini-3-pro", dialect="gemini", account="k1")
 NOTHING = ProviderRequest(body=b"")
-
-
-def _told(event: Event) -> dict[str, Any]:
-    """An event as JSON, without the fields that say nothing."""
-    if isinstance(event, ResponseFailed):
-        error = event.error
-        told = {"code": error.code, "type": error.upstream.type, "message": error.message}
-        return {"ResponseFailed": {type(error).__name__: told}}
-    default = {field.name: field.default for field in msgspec.structs.fields(event)}
-    fields = {name: value for name, value in msgspec.structs.asdict(event).items() if value != default[name]}
-    return {type(event).__name__: cast("dict[str, Any]", json.loads(msgspec.json.encode(fields)))}
 
 
 def _written(case: str) -> ProviderRequest:
@@ -64,12 +49,6 @@ def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> lis
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])
     return [*events, *reader.end()]
-
-
-def _expect(told: list[dict[str, Any]], file: Path) -> None:
-    if UPDATE:
-        file.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in told))
-    assert told == [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def _stream(case: str) -> bytes:
@@ -96,20 +75,20 @@ def test_there_are_transcripts() -> None:
 @pytest.mark.parametrize("case", STREAMS)
 def test_a_stream_gives_the_same_events_whole_and_byte_by_byte(case: str) -> None:
     data, written = _stream(case), _written(case)
-    events = [_told(event) for event in _read(data, piece=max(1, len(data)), written=written)]
-    _expect(events, TRANSCRIPTS / case / "events.jsonl")
+    events = [event_json(event) for event in _read(data, piece=max(1, len(data)), written=written)]
+    expect(events, TRANSCRIPTS / case / "events.jsonl")
     for piece in (1, 7):
-        assert [_told(event) for event in _read(data, piece=piece, written=written)] == events
+        assert [event_json(event) for event in _read(data, piece=piece, written=written)] == events
     lines = data.replace(b"\r\n", b"\n")
-    assert [_told(event) for event in _read(lines, piece=1, written=written)] == events
+    assert [event_json(event) for event in _read(lines, piece=1, written=written)] == events
 
 
 @pytest.mark.parametrize("case", ANSWERS)
 def test_a_whole_answer_gives_its_events(case: str) -> None:
     body = (TRANSCRIPTS / case / "answer.json").read_bytes()
     GenerateContentResponse.model_validate_json(body)
-    events = [_told(event) for event in dialect.read_response(body, ATTEMPT, _written(case))]
-    _expect(events, TRANSCRIPTS / case / "answer.jsonl")
+    events = [event_json(event) for event in dialect.read_response(body, ATTEMPT, _written(case))]
+    expect(events, TRANSCRIPTS / case / "answer.jsonl")
 
 
 @pytest.mark.parametrize("case", [case for case in STREAMS if case != "empty"])

@@ -1,7 +1,5 @@
 """Ollama's responses against transcripts, however they are cut."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,31 +29,16 @@ from modelplex.core.events import (
 from modelplex.core.request import Attempt, ProviderRequest
 from modelplex.dialects.ollama import dialect
 from modelplex.dialects.ollama.response_in import OllamaStreamReader
+from tests.dialects.event_json import event_json, expect
 
 TRANSCRIPTS = Path(__file__).resolve().parents[2] / "transcripts" / "ollama"
 
 CASES = sorted(path.parent.name for path in TRANSCRIPTS.glob("*/response.ndjson"))
 
-# `UPDATE_TRANSCRIPTS=1 pytest tests/dialects/ollama/test_response_in.py` writes what is read
-# today; read the diff.
-UPDATE = bool(os.environ.get("UPDATE_TRANSCRIPTS"))
 
 ATTEMPT = Attempt(provider="local", model="llama3.2", dialect="ollama")
 
 NOTHING = ProviderRequest(body=b"")
-
-
-def _told(event: Event) -> dict[str, Any]:
-    """An event as JSON, without the fields that say nothing."""
-    if isinstance(event, ResponseFailed):
-        return {"ResponseFailed": {"code": event.error.code, "message": event.error.message}}
-    default = {field.name: field.default for field in msgspec.structs.fields(event)}
-    fields = {
-        name: msgspec.json.decode(msgspec.json.encode(value))
-        for name, value in msgspec.structs.asdict(event).items()
-        if value != default[name]
-    }
-    return {type(event).__name__: fields}
 
 
 def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> list[dict[str, Any]]:
@@ -63,7 +46,7 @@ def _read(data: bytes, *, piece: int, written: ProviderRequest = NOTHING) -> lis
     events: list[Event] = []
     for start in range(0, len(data), piece):
         events += reader.feed(data[start : start + piece])
-    return [_told(event) for event in [*events, *reader.end()]]
+    return [event_json(event) for event in [*events, *reader.end()]]
 
 
 def test_there_are_transcripts() -> None:
@@ -74,10 +57,7 @@ def test_there_are_transcripts() -> None:
 def test_a_stream_gives_the_same_events_whole_and_byte_by_byte(case: str) -> None:
     data = (TRANSCRIPTS / case / "response.ndjson").read_bytes()
     events = _read(data, piece=len(data))
-    expected = TRANSCRIPTS / case / "events.jsonl"
-    if UPDATE:
-        expected.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events))
-    assert events == [json.loads(line) for line in expected.read_text().splitlines()]
+    expect(events, TRANSCRIPTS / case / "events.jsonl")
     assert _read(data, piece=1) == events
     assert _read(data, piece=7) == events
 
@@ -138,7 +118,7 @@ def test_a_whole_answer_is_the_same_events() -> None:
       "message": {"role": "assistant", "content": "Hi", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
       "prompt_eval_count": 3, "eval_count": 2
     }"""
-    told = [_told(event) for event in dialect.read_response(body, ATTEMPT, NOTHING)]
+    told = [event_json(event) for event in dialect.read_response(body, ATTEMPT, NOTHING)]
     assert told == [
         {"ResponseStarted": {"model": "qwen3", "created": 1787306400}},
         {"TextDelta": {"part": 0, "text": "Hi"}},
