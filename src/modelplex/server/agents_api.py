@@ -13,7 +13,6 @@ from modelplex.server.config_changes import AgentChanges
 
 MAX_BODY = 1_048_576
 """Bytes of an agent. One with many models and tags takes a few thousand."""
-METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 
 _encode = msgspec.json.Encoder().encode
 

@@ -7,6 +7,7 @@ import msgspec
 from modelplex.core.caller import Peer, PeerNetwork
 from modelplex.core.events import Iteration, Usage
 from modelplex.core.request import Change, StrippedValue
+from modelplex.core.trace_context import TraceContext
 from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.store import packed
 from modelplex.records.store.packed import Turns
@@ -33,6 +34,7 @@ def _full() -> Record:
         blame="provider",
         error="gone",
         code="lost",
+        rule="web-search",
         finish_reason="stop",
         usage=usage,
         attempts=(
@@ -46,6 +48,7 @@ def _full() -> Record:
         headers=(("a", "b"),),
         response_id="resp-1",
         previous_response="resp-0",
+        trace=TraceContext("1" * 32, "2" * 16, 1, "a=b"),
     )
     defaults = {each.name: each.default for each in msgspec.structs.fields(Record)}
     assert not [name for name, value in msgspec.structs.asdict(made).items() if value == defaults[name]]
