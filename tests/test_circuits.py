@@ -8,10 +8,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
 
+from modelplex.pipeline import attempt as attempt_module
+from modelplex.pipeline import gateway as gateway_module
 from tests.gateways import WAIT_S, Answer, Running, gateway, one
 from tests.upstreams import (
     Act,
@@ -29,6 +32,16 @@ from tests.upstreams import (
 
 POISON = "poison"
 DOWN = {"error": {"message": "Down.", "type": "server_error", "param": None, "code": None}}
+MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [{"type": "text", "text": "back"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 1, "output_tokens": 1},
+}
 RULES = "\n[failover]\nretries = 0\nbreaker_failures = 2\nbreaker_cooldown = 600\n"
 
 
@@ -280,3 +293,98 @@ async def test_disconnects_and_client_errors_are_no_health_signal(tmp_path: Path
             await two.gw.record(2 * number + 2)
         assert await two.breakers() == []
         assert await two.served("evil") == "first"
+
+
+QUOTA_RESETS: dict[str, tuple[str, dict[str, Any], int, dict[str, str]]] = {
+    "a body of ChatGPT's": ("openai", {"error": {"type": "usage_limit_reached", "message": "The usage limit has been reached", "resets_in_seconds": 3600}}, 429, {}),
+    "a header": ("openai", {"error": {"type": "insufficient_quota", "code": "insufficient_quota", "message": "You exceeded your current quota"}}, 429, {"retry_after": "3600"}),
+    "a sentence of Anthropic's": ("anthropic", {"type": "error", "error": {"type": "invalid_request_error", "message": "You have reached your specified API usage limits. You will regain access on 2026-12-02 at 01:00 UTC."}}, 400, {"date": "Wed, 02 Dec 2026 00:00:00 GMT"}),
+    "a header of Anthropic's": ("anthropic", {"type": "error", "error": {"type": "rate_limit_error", "message": "Extra usage is required for long context requests."}}, 429, {"date": "Wed, 02 Dec 2026 00:00:00 GMT", "anthropic_ratelimit_unified_reset": "1796173200"}),
+}  # fmt: skip
+"""How a provider tells that its quota is back in an hour: its type, its answer, the status and
+headers.
+"""
+
+
+class LaterClock:
+    """The clock of the gateway's calls, which a test sets forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.later = 0.0
+        for module in (attempt_module, gateway_module):
+            monkeypatch.setattr(module, "perf_counter", lambda: perf_counter() + self.later)
+
+
+@pytest.mark.parametrize("told", QUOTA_RESETS)
+async def test_a_used_up_quota_closes_the_provider_until_its_reset(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, body, status, headers = QUOTA_RESETS[told]
+    clock = LaterClock(monkeypatch)
+    good = answer(chat_answer("back") if kind == "openai" else MESSAGE)
+    async with (
+        provider(answer(body, status=status, **headers), good) as first,
+        provider(answer(chat_answer("second"))) as second,
+    ):
+        config = one(
+            first.url.removesuffix("/v1") if kind == "anthropic" else first.url, type=kind, api_key="k"
+        )
+        config += one(second.url, name="second", priority=2)
+        async with gateway(config, folder=tmp_path) as gw:
+            told_so = await gw.chat()
+            assert (told_so.status, told_so.headers["x-modelplex-exhausted"]) == (200, "up")
+            clock.later = 3500.0
+            for _ in range(2):
+                got = await gw.chat()
+                assert (got.status, got.headers["x-modelplex-provider"]) == (200, "second")
+                assert "x-modelplex-exhausted" not in got.headers
+            assert len(first.seen) == 1
+            clock.later = 3700.0
+            for _ in range(2):
+                assert (await gw.chat()).headers["x-modelplex-provider"] == "up"
+            assert (len(first.seen), len(second.seen)) == (3, 3)
+
+
+async def test_a_quota_still_used_up_at_its_reset_closes_the_provider_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, body, status, headers = QUOTA_RESETS["a header"]
+    clock = LaterClock(monkeypatch)
+    used_up = answer(body, status=status, **headers)
+    async with provider(used_up, used_up, answer(chat_answer("back"))) as up:
+        async with gateway(one(up.url, type=kind, api_key="k"), folder=tmp_path) as gw:
+            first = await gw.chat()
+            assert (first.status, first.error["code"]) == (429, "insufficient_quota")
+            clock.later = 3000.0
+            closed = await gw.chat()
+            assert (closed.status, len(up.seen)) == (429, 1)
+            assert 500 <= int(closed.headers["retry-after"]) <= 600
+            clock.later = 3700.0
+            assert ((await gw.chat()).status, len(up.seen)) == (429, 2)
+            clock.later = 7200.0
+            assert ((await gw.chat()).status, len(up.seen)) == (429, 2)
+            clock.later = 7400.0
+            assert ((await gw.chat()).status, len(up.seen)) == (200, 3)
+
+
+async def test_a_used_up_quota_closes_one_key_until_its_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, body, status, headers = QUOTA_RESETS["a header"]
+    clock = LaterClock(monkeypatch)
+
+    def decide(seen: Seen) -> Act:
+        used_up = "one" if clock.later == 0.0 else "two"
+        is_used_up = seen.headers["authorization"] == f"Bearer {used_up}"
+        return answer(body, status=status, **headers) if is_used_up else answer(chat_answer())
+
+    async with provider() as up:
+        up.scripts.append(responding(decide)(up))
+        async with gateway(one(up.url, api_key=["one", "two"]), folder=tmp_path) as gw:
+            for _ in range(3):
+                assert (await gw.chat()).status == 200
+            clock.later = 3700.0
+            for _ in range(2):
+                assert (await gw.chat()).status == 200
+        keys = [each.headers["authorization"].removeprefix("Bearer ") for each in up.seen]
+        assert keys == ["one", "two", "two", "two", "two", "one", "one"]
