@@ -111,6 +111,79 @@ async def test_a_template_that_wants_alternating_roles_gets_them(
         assert len(up.seen) == tries + 1, "it is remembered"
 
 
+NO_SYSTEM = {
+    "openai": "System role not supported",
+    "gemini": "Developer instruction is not enabled for models/gemma-3-12b-it",
+}
+"""Gemma 2's template at vLLM (https://github.com/vllm-project/vllm/pull/2964), and Gemma 3 at
+Google (https://github.com/google/adk-python/issues/3900).
+"""
+WITH_SYSTEM: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "system", "content": "Be brief."}, *WORDS]}),
+    "codex": ("/v1/responses", {"instructions": "Be brief.", "input": [*WORDS, {"role": "developer", "content": "d"}]}),
+    "claude code": ("/v1/messages", {"max_tokens": 9, "system": "Be brief.", "messages": WORDS}),
+    "gemini": ("/v1beta/models/m:generateContent", {"systemInstruction": {"parts": [{"text": "Be brief."}]}, "contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}),
+    "ollama": ("/api/chat", {"stream": False, "messages": [{"role": "system", "content": "Be brief."}, *WORDS]}),
+}  # fmt: skip
+GEMINI_ANSWER = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "ok"}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
+}
+
+
+def without_system_role(seen: Scripted) -> Act:
+    """Answers as a server does whose model has no system role, and whose turns alternate."""
+
+    async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = seen.seen[-1].json
+        is_gemini = "contents" in body
+        roles = [each["role"] for each in body["contents" if is_gemini else "messages"]]
+        said = NO_SYSTEM["gemini" if is_gemini else "openai"]
+        if "systemInstruction" in body or "system" in roles or "developer" in roles:
+            refused = {"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}
+            await answer(refused, status=400)(reader, writer)
+        elif roles != ["user"]:
+            error = {"error": {"code": 400, "message": ALTERNATE, "type": "BadRequestError"}}
+            await answer(error, status=400)(reader, writer)
+        else:
+            await answer(GEMINI_ANSWER if is_gemini else chat_answer("ok"))(reader, writer)
+
+    return act
+
+
+@pytest.mark.parametrize("client", WITH_SYSTEM)
+@pytest.mark.parametrize("name", ["vllm", "llamacpp", "openai", "gemini"])
+async def test_a_model_without_a_system_role_reads_the_instructions_in_the_first_message(
+    name: str, client: str, tmp_path: Path
+) -> None:
+    path, body = WITH_SYSTEM[client]
+    async with provider() as up:
+        up.scripts.append(without_system_role(up))
+        row = one(up.url, type=name, api_key="k", lacks=["responses"])
+        async with gateway(row, folder=tmp_path) as gw:
+            first = await gw.ask("POST", path, {"model": "m", **body})
+            tries = len(up.seen)
+            then = await gw.ask("POST", path, {"model": "m", **body})
+        assert (first.status, then.status) == (200, 200), first.body
+        assert "move=" in then.headers["x-modelplex-changes"]
+        assert len(up.seen) == tries + 1, "it is remembered"
+        sent = up.seen[-1].json
+        text = str(sent["contents"] if name == "gemini" else sent["messages"])
+        assert text.index("Be brief.") < text.index("Hi")
+
+
+@pytest.mark.parametrize("client", WITH_SYSTEM)
+async def test_the_config_says_that_a_model_has_no_system_role(client: str, tmp_path: Path) -> None:
+    path, body = WITH_SYSTEM[client]
+    async with provider() as up:
+        up.scripts.append(without_system_role(up))
+        row = one(up.url, api_key="k", lacks=["responses"])
+        row += '[providers.quirks]\nsystem_messages = "nowhere"\nroles = "alternate"\n'
+        async with gateway(row, folder=tmp_path) as gw:
+            got = await gw.ask("POST", path, {"model": "m", **body})
+        assert (got.status, len(up.seen)) == (200, 1), got.body
+
+
 async def test_groq_gets_no_names_and_one_choice(tmp_path: Path) -> None:
     """https://console.groq.com/docs/openai (2026-12-01): both "will result in a 400 error"."""
     named = [{"role": "user", "content": "Hi", "name": "zoe"}]

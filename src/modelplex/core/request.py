@@ -554,7 +554,8 @@ class Quirks(msgspec.Struct, frozen=True):
 
     output_limit     the field that carries the output limit (OpenAI forms)
     system_role      the role of leading instructions
-    system_messages  where it takes system messages: "anywhere", or one, "first"
+    system_messages  where it takes system messages: "anywhere", or one, "first", or "nowhere":
+                     they begin the first user message
     roles            of messages in a row: "any", or user and assistant "alternate"
     message_names    accepts `name` on messages
     one_choice       refuses `n` above 1
@@ -585,7 +586,7 @@ class Quirks(msgspec.Struct, frozen=True):
 
     output_limit: str = "max_completion_tokens"
     system_role: Literal["system", "developer"] = "system"
-    system_messages: Literal["anywhere", "first"] = "anywhere"
+    system_messages: Literal["anywhere", "first", "nowhere"] = "anywhere"
     roles: Literal["any", "alternate"] = "any"
     message_names: bool = True
     one_choice: bool = False

@@ -16,7 +16,7 @@ from modelplex.core.request import Attempt, ChatRequest, ProviderRequest
 from modelplex.dialects.core import cross_dialect
 from modelplex.dialects.core.alternating_roles import with_alternating_roles
 from modelplex.dialects.core.deferred_tools import presented
-from modelplex.dialects.core.system_messages import with_system_first
+from modelplex.dialects.core.system_messages import with_system_first, without_system
 from modelplex.dialects.form import Form
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def write_request(call: ChatRequest, attempt: Attempt) -> ProviderRequest:
             call = presented(call)
     if attempt.quirks.system_messages == "first":
         call = with_system_first(call)
+    elif attempt.quirks.system_messages == "nowhere":
+        call = without_system(call)
     if attempt.quirks.roles == "alternate":
         call = with_alternating_roles(call)
     return writer.write_call(call, attempt)

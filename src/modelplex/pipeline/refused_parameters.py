@@ -40,7 +40,9 @@ class RefusedParameters:
         if told := _told(error.message, attempt):
             if key not in self._strict:
                 _make_room(self._strict)
-            self._strict[key] = self._strict.get(key, {}) | dict.fromkeys(told, now + REMEMBERED_S)
+            # What is told last decides (`adapted`), so it stands last.
+            known = {rule: until for rule, until in self._strict.get(key, {}).items() if rule not in told}
+            self._strict[key] = known | dict.fromkeys(told, now + REMEMBERED_S)
             return True
         found = refused_parameters(error, body)
         if found:
@@ -70,13 +72,15 @@ class RefusedParameters:
 
 
 def _told(message: str, attempt: Attempt) -> dict[tuple[str, str], None]:
-    """The quirks that a chat template tells and that the attempt did not have."""
+    """The quirks that a chat template tells and that the attempt did not have. A service without
+    system messages stays one: none is first there.
+    """
     return {
         (name, value): None
         for said, rule in TEMPLATE_RULES.items()
         if said.search(message)
         for name, value in rule.items()
-        if getattr(attempt.quirks, name) != value
+        if getattr(attempt.quirks, name) not in {value, "nowhere"}
     }
 
 

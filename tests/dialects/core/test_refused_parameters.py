@@ -100,6 +100,9 @@ def test_a_body_without_what_is_refused() -> None:
         ("Jinja Exception: System message must be at the beginning.", "system_messages"),
         ("Conversation roles must alternate user/assistant/user/assistant/...", "roles"),
         ("After the optional system message, conversation roles must alternate", "roles"),
+        # https://github.com/vllm-project/vllm/pull/2964, https://github.com/google/adk-python/issues/3900
+        ("System role not supported", "system_messages"),
+        ("Developer instruction is not enabled for models/gemma-3-27b-it", "system_messages"),
     ],
 )
 def test_a_strict_template_is_recognised(status: int, message: str, quirk: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelplex.core.request import Attempt, ChatRequest, Quirks
-from modelplex.dialects.core.system_messages import JOINED, NOTED, with_system_first
+from modelplex.dialects.core.system_messages import BEGUN, JOINED, NOTED, with_system_first
 from modelplex.dialects.core.turns import SYSTEM_NOTE
 from modelplex.dialects.registry import write_request
 from modelplex.providers import all_specs
@@ -41,7 +41,9 @@ CLAUDE = make_messages(
 def sent(call: ChatRequest, dialect: str, quirks: Quirks = STRICT) -> tuple[list[Any], list[tuple[str, str]]]:
     written = write_request(call, Attempt(provider="acme", model="m", dialect=dialect, quirks=quirks))
     messages = [(each["role"], each["content"]) for each in json.loads(written.body)["messages"]]
-    return messages, [(each.op, each.path) for each in written.changes if each.reason in {JOINED, NOTED}]
+    return messages, [
+        (each.op, each.path) for each in written.changes if each.reason in {BEGUN, JOINED, NOTED}
+    ]
 
 
 @pytest.mark.parametrize("dialect", ["openai_chat", "ollama"])
@@ -77,3 +79,43 @@ def test_what_a_joined_message_loses_is_reported() -> None:
 def test_servers_that_render_chat_templates_are_strict() -> None:
     strict = {name for name, row in all_specs().items() if row.quirks.system_messages == "first"}
     assert strict == {"llamacpp", "lmstudio", "ollama", "sglang", "vllm"}
+
+
+NOWHERE = Quirks(system_messages="nowhere", roles="alternate")
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "ollama"])
+def test_without_a_system_role_the_instructions_begin_the_users_message(dialect: str) -> None:
+    messages, changes = sent(CODEX, dialect, Quirks(system_messages="nowhere"))
+    begun = ("user", "You are Codex.\n\npermissions\n\nenv")
+    assert messages == [begun, ("user", SYSTEM_NOTE + "later")]
+    assert [op for op, _ in changes] == ["move", "lower", "move"]
+
+
+def test_a_conversation_without_a_user_gets_one() -> None:
+    assistant = {"role": "assistant", "content": "yo"}
+    system = {"role": "system", "content": "s", "name": "zoe"}
+    call = make_chat(messages=[system, assistant])
+    messages, changes = sent(call, "openai_chat", NOWHERE)
+    assert messages == [("user", "s"), ("assistant", "yo")]
+    assert changes == [("move", "messages[0]"), ("drop", "messages[0].name")]
+    alone, _ = sent(make_chat(messages=[{"role": "developer", "content": "d"}]), "openai_chat", NOWHERE)
+    assert alone == [("user", "d")]
+    plain = make_chat(messages=[{"role": "user", "content": "u"}])
+    assert sent(plain, "openai_chat", NOWHERE) == ([("user", "u")], [])
+
+
+def test_a_picture_stays_behind_the_instructions() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    call = make_chat(
+        messages=[{"role": "system", "content": "s"}, {"role": "user", "content": [picture]}],
+    )
+    messages, _ = sent(call, "openai_chat", NOWHERE)
+    assert messages == [("user", [{"type": "text", "text": "s"}, picture])]
+
+
+def test_gemini_gets_no_instruction_where_the_model_takes_none() -> None:
+    attempt = Attempt(provider="acme", model="m", dialect="gemini", quirks=NOWHERE)
+    body = json.loads(write_request(CLAUDE, attempt).body)
+    assert "systemInstruction" not in body
+    assert body["contents"][0] == {"role": "user", "parts": [{"text": "a\n\nhi"}]}

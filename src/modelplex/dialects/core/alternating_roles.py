@@ -44,15 +44,16 @@ def _joined(first: Message, second: Message, changes: list[Change]) -> Message:
     lost = [name for name, value in second.extra.items() if not is_empty(value)]
     lost += ["name"] if second.name is not None else []
     changes += [Change("drop", second.member(name), MERGED) for name in lost]
-    return msgspec.structs.replace(first, parts=_joined_parts(first.parts, second.parts))
+    return msgspec.structs.replace(first, parts=joined_parts(first.parts, second.parts))
 
 
-def _joined_parts(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts of both. Two plain texts become one: not every template takes a list."""
-    if len(first) == len(second) == 1 and _is_plain(first[0]) and _is_plain(second[0]):
-        text = "\n\n".join(part.text for part in (*first, *second) if isinstance(part, TextPart))
+def joined_parts(first: tuple[Part, ...], second: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts of both. Plain texts become one: not every template takes a list."""
+    parts = (*first, *second)
+    if first and second and all(map(_is_plain, parts)):
+        text = "\n\n".join(part.text for part in parts if isinstance(part, TextPart))
         return (msgspec.structs.replace(first[0], text=text),)
-    return (*first, *second)
+    return parts
 
 
 def _is_plain(part: Part) -> bool:

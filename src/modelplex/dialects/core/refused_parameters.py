@@ -40,6 +40,12 @@ TEMPLATE_RULES: Mapping[re.Pattern[str], Mapping[str, str]] = {
     re.compile(r"system message must be (?:at the beginning|the first)", re.IGNORECASE): {
         "system_messages": "first"
     },
+    # The template of Gemma 2 raises for both.
+    re.compile(r"system role (?:is )?not supported", re.IGNORECASE): {
+        "system_messages": "nowhere",
+        "roles": "alternate",
+    },
+    re.compile(r"developer instruction is not enabled", re.IGNORECASE): {"system_messages": "nowhere"},
     re.compile(r"roles must alternate", re.IGNORECASE): {
         "system_messages": "first",
         "roles": "alternate",

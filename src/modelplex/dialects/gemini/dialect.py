@@ -198,6 +198,7 @@ def write_embedded(embedded: EmbeddingResponse, raw_request: RawRequest) -> byte
 
 # --- passthrough
 
+INSTRUCTIONS = ("systemInstruction", "system_instruction")
 REPEATS = ("generateContentRequest", "generate_content_request")
 """Members that hold a whole request, and in it the model's name."""
 _encode = msgspec.json.Encoder().encode
@@ -211,6 +212,12 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     """
     changed = _names_repeated(raw_request.fields, attempt.model)
     return Amendment(changed) if changed else None
+
+
+def needs_hub(raw_request: RawRequest, attempt: Attempt) -> bool:
+    """Whether the body has instructions for a model that takes none."""
+    is_refused = attempt.quirks.system_messages == "nowhere"
+    return is_refused and not raw_request.fields.keys().isdisjoint(INSTRUCTIONS)
 
 
 def _names_repeated(fields: Mapping[str, msgspec.Raw], model: str) -> dict[str, msgspec.Raw]:
@@ -254,6 +261,7 @@ GEMINI = Dialect(
     policy=_POLICY,
     lists=_LISTS,
     amend=amend,
+    needs_hub=needs_hub,
     opaque_members=(b'"thoughtSignature"', b'"thought_signature"'),
     stored_members=(b'"fileData"', b'"file_data"'),
     stored_context=frozenset({"cachedContent"}),

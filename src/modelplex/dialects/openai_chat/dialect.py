@@ -141,7 +141,7 @@ def needs_hub(raw_request: RawRequest, attempt: Attempt) -> bool:
     """Whether messages may have to be joined for a template, or several choices are asked of a
     service that gives one.
     """
-    if attempt.quirks.roles == "alternate":
+    if attempt.quirks.roles == "alternate" or attempt.quirks.system_messages == "nowhere":
         return True
     choices = raw_request.fields.get("n")
     return attempt.quirks.one_choice and choices is not None and bytes(choices) not in {b"1", b"null"}

@@ -195,7 +195,7 @@ def needs_hub(raw_request: RawRequest, attempt: Attempt) -> bool:
     """Whether messages may have to be joined for a template, or the body ends with a trigger of a
     compaction that this provider does not have.
     """
-    if attempt.quirks.roles == "alternate":
+    if attempt.quirks.roles == "alternate" or attempt.quirks.system_messages == "nowhere":
         return True
     return not attempt.quirks.compacts and holds_any(raw_request.body, (_TRIGGER,))
 
