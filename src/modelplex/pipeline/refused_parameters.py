@@ -41,8 +41,9 @@ class RefusedParameters:
             if key not in self._strict:
                 _make_room(self._strict)
             # What is told last decides (`adapted`), so it stands last.
-            known = {rule: until for rule, until in self._strict.get(key, {}).items() if rule not in told}
-            self._strict[key] = known | dict.fromkeys(told, now + REMEMBERED_S)
+            rules = self._strict.get(key, {})
+            others = {rule: until for rule, until in rules.items() if rule not in told}
+            self._strict[key] = others | dict.fromkeys(told, now + REMEMBERED_S)
             return True
         found = refused_parameters(error, body)
         if found:
