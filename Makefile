@@ -14,7 +14,7 @@
 #   make site    the documents as a site, in .cache/site; a dead link is an error
 #   make pictures  write the pictures of the page that the documents show: docs/images; needs chromium, fonts-inter
 #   make prices  write the price list of the package from the installed genai-prices: src/modelplex/records/prices.json
-#   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md and clients.md
+#   make matrix  write what becomes of each request between dialects: docs/reference/dialects.md, clients.md, providers-verified.md
 #   make fmt     write the format that `make check` asks for
 #   make release build the last commit into dist: sdist, wheel, the client alone, SBOM (CycloneDX), checksums; the same commit gives the same bytes
 #   make lock    write the lock files after a change of what we depend on; ARGS=--upgrade takes newer versions

@@ -10,10 +10,12 @@ from modelplex.core.request import Attempt, ChatRequest, ProviderRequest, Sampli
 from modelplex.dialects.ollama import dialect as ollama
 from modelplex.dialects.openai_responses.compaction import read_compaction
 from modelplex.dialects.registry import DIALECTS, provider_dialect
+from modelplex.providers import all_specs
 from tests.dialects.sides import all_dialects
 from tests.matrix.members import MEMBERS_PAGE, members_page
 from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, markdown, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
+from tests.matrix.providers import PROVIDERS_PAGE, UNSENT, providers_page
 from tests.matrix.verdicts import CARRIED, MEANT, UNTOLD, answer_verdict, verdict
 
 pytestmark = pytest.mark.docs
@@ -26,6 +28,11 @@ def test_the_page_says_what_the_code_does() -> None:
 def test_the_page_of_clients_says_what_becomes_of_each_member_of_the_newest() -> None:
     """A new release of a client changes the page: its names are in the difference."""
     assert MEMBERS_PAGE.read_text() == members_page(TARGETS, reached, markdown), "run `make matrix`"
+
+
+def test_the_page_of_providers_says_what_was_read_of_each() -> None:
+    assert PROVIDERS_PAGE.read_text() == providers_page(markdown), "run `make matrix`"
+    assert [name for name, row in all_specs().items() if not row.note and name not in UNSENT] == []
 
 
 def test_every_form_of_client_and_provider_is_on_the_page() -> None:
