@@ -86,6 +86,7 @@ def calls() -> list[Record]:
             stripped=(StrippedValue("/tools/1", "web-search"),),
             changes=(Change("drop", "top_k", "no such parameter"),),
             headers=(("user-agent", "agent/1"), ("x-api-key", "(not kept)")),
+            tokens=b'{"choices":[{"index":0,"token_ids":[7]}]}',
         ),
         chat(3, b"no json", None, status=403, outcome="error", blame="policy", code="policy", error="Policy: no.", attempts=(), usage=None, cost=None, declared=70),
         chat(4, request(FIRST), b"", status=502, outcome="error", blame="provider", code="upstream", error="It broke.", usage=None, cost=None),

@@ -26,6 +26,8 @@ def test_each_call_is_a_line_with_its_bodies(modelplex: Run) -> None:
     assert calls[1]["headers"] == [["user-agent", "agent/1"], ["x-api-key", "(not kept)"]]
     assert calls[1]["sent"] == [json.loads(OTHER), None]
     assert [each["sent"] for each in calls[1]["detail"]["attempts"]] == ["stored", "same"]
+    tokens = {"choices": [{"index": 0, "token_ids": [7]}]}
+    assert [each["tokens"] for each in calls] == [None, tokens, None, None, None]
     assert calls[2]["request"] == "no json"
     assert calls[2]["response"] is None
     assert calls[4]["request"] == {"a": 1}

@@ -25,7 +25,7 @@ from modelplex.server.record_store import sign_with
 from tests.gateways import WAIT_S, Running, gateway, one
 from tests.records.store import full_disk
 from tests.records.store.stored import contents
-from tests.upstreams import answer, provider
+from tests.upstreams import DONE, USAGE, answer, chat_answer, chunk, provider, stream
 
 DEMO = '[[providers]]\ntype = "demo"\nname = "demo"\n'
 
@@ -318,3 +318,172 @@ def test_a_file_that_is_no_key_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"short")
     with pytest.raises(StoreUnavailable, match="is no key of 32 bytes"):
         sign_with(path, b"message")
+
+
+# --- token ids ------------------------------------------------------------------------------------
+
+ENTRIES: list[dict[str, Any]] = [
+    {"token": text, "logprob": -0.5, "bytes": None, "top_logprobs": []} for text in ("He", "llo")
+]
+KEPT: dict[str, Any] = {
+    "prompt_token_ids": [1, 2, 3],
+    "choices": [{"index": 0, "token_ids": [7, 8], "logprobs": ENTRIES}],
+}
+
+
+def _whole() -> dict[str, Any]:
+    body = chat_answer() | {"prompt_token_ids": [1, 2, 3]}
+    (choice,) = chat_answer()["choices"]
+    return body | {"choices": [choice | {"token_ids": [7, 8], "logprobs": {"content": ENTRIES}}]}
+
+
+def _token(text: str, token: int, entry: Any) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return chunk(choices=[choice | {"token_ids": [token], "logprobs": {"content": [entry]}}])
+
+
+STREAM = (
+    chunk({"role": "assistant", "content": ""}, prompt_token_ids=[1, 2, 3]),
+    _token("Hello", 7, ENTRIES[0]),
+    _token("", 8, ENTRIES[1]),  # a token of which no text comes yet
+    chunk({}, finish="stop"),
+    chunk(usage=USAGE),
+    DONE,
+)
+ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
+    "anthropic": ("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}),
+    "ollama": ("/api/chat", {"messages": [{"role": "user", "content": "Hi"}]}),
+    "gemini": ("/v1beta/models/m:{}", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("form", ROUTES)
+async def test_token_ids_are_asked_for_and_kept_with_the_call(
+    tmp_path: Path, form: str, *, streamed: bool
+) -> None:
+    path, body = ROUTES[form]
+    path = path.format("streamGenerateContent" if streamed else "generateContent")
+    reply = stream(*STREAM) if streamed else answer(_whole())
+    async with provider(reply) as up:
+        config = one(up.url, type="vllm") + recorded(tmp_path, content="full", tokens=True)
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.ask("POST", path, {"model": "m", "stream": streamed, **body})
+            record = await gw.record()
+    assert (got.status, b"Hello" in got.body) == (200, True)
+    assert (up.seen[0].json["return_token_ids"], up.seen[0].json["logprobs"]) == (True, True)
+    added = {(change.op, change.path) for change in record.changes}
+    assert added >= {("add", "return_token_ids"), ("add", "logprobs")}
+    db = opened(tmp_path)
+    stored = queries.response_tokens(db, record.id)
+    assert stored is not None
+    assert json.loads(stored) == KEPT
+    # The client gets them where the bytes pass; a translated response has none.
+    assert (b"token_ids" in got.body) == (form == "chat")
+    assert (b"-0.5" in got.body) == (form == "chat")
+
+
+async def test_log_probabilities_that_a_translated_client_asked_for_come(tmp_path: Path) -> None:
+    path, body = ROUTES["ollama"]
+    async with provider(answer(_whole())) as up:
+        config = one(up.url, type="vllm") + recorded(tmp_path, content="full", tokens=True)
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.ask("POST", path, {"model": "m", "stream": False, "logprobs": True, **body})
+    assert [each["token"] for each in got.json["logprobs"]] == ["He", "llo"]
+
+
+@pytest.mark.parametrize("settings", [{"content": "full"}, {"content": "metadata", "tokens": True}])
+async def test_without_the_setting_or_bodies_nothing_is_asked(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    async with provider(answer(_whole())) as up:
+        config = one(up.url, type="vllm") + recorded(tmp_path, **settings)
+        async with gateway(config, folder=tmp_path) as gw:
+            await gw.chat()
+            record = await gw.record()
+    assert not {"return_token_ids", "logprobs"} & set(up.seen[0].json)
+    assert (record.changes, record.tokens) == ((), None)
+    assert queries.response_tokens(opened(tmp_path), record.id) is None
+
+
+async def test_a_provider_that_refuses_them_is_asked_without(tmp_path: Path) -> None:
+    message = "Unsupported parameter: 'logprobs' is not supported with this model."
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": "logprobs",
+        "code": "unsupported_parameter",
+    }
+    async with provider(answer({"error": error}, status=400), answer(_whole())) as up:
+        config = one(up.url, type="vllm") + recorded(tmp_path, content="full", tokens=True)
+        async with gateway(config, folder=tmp_path) as gw:
+            got = await gw.chat()
+            record = await gw.record()
+    assert (got.status, len(up.seen)) == (200, 2)
+    assert ("logprobs" in up.seen[1].json, up.seen[1].json["return_token_ids"]) == (False, True)
+    assert [change.path for change in record.changes] == ["return_token_ids"]
+
+
+async def test_what_a_client_asks_for_itself_is_not_taken_out(tmp_path: Path) -> None:
+    """Also after the provider refused it of the gateway."""
+    error = {"message": "Unsupported parameter: 'logprobs' is not supported with this model."}
+    async with provider(answer({"error": error}, status=400), answer(_whole())) as up:
+        config = one(up.url, type="vllm") + recorded(tmp_path, content="full", tokens=True)
+        async with gateway(config, folder=tmp_path) as gw:
+            await gw.chat()
+            await gw.chat(logprobs=True)
+    assert ["logprobs" in seen.json for seen in up.seen] == [True, False, True]
+
+
+@pytest.mark.parametrize(("type", "tools", "sent"), [
+    ("llamacpp", False, {"n_probs": 1}),
+    ("llamacpp", True, {}),
+    ("sglang", True, {"logprobs": True}),
+])  # fmt: skip
+async def test_a_stream_is_asked_as_its_provider_takes_it(
+    tmp_path: Path, type: str, *, tools: bool, sent: dict[str, object]
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    async with provider(stream(*STREAM)) as up:
+        config = one(up.url, type=type) + recorded(tmp_path, content="full", tokens=True)
+        async with gateway(config, folder=tmp_path) as gw:
+            await gw.chat(stream=True, tools=[tool] if tools else [])
+            record = await gw.record()
+    names = ("n_probs", "logprobs", "return_token_ids")
+    assert {name: up.seen[0].json[name] for name in names if name in up.seen[0].json} == sent
+    assert [change.op for change in record.changes if change.path in {*names, "tokens"}] == [
+        "add" if sent else "drop"
+    ]
+
+
+async def test_a_reload_turns_token_ids_on(tmp_path: Path) -> None:
+    async with provider(answer(_whole())) as up:
+        config = one(up.url, type="vllm") + recorded(tmp_path, content="full")
+        async with gateway(config, folder=tmp_path) as gw:
+            await gw.chat()
+            file = tmp_path / "config.toml"
+            file.write_text(file.read_text().replace('"full"', '"full"\ntokens = true'))
+            await gw.process.reload()
+            await gw.chat()
+            record = await gw.record(2)
+    assert ["return_token_ids" in seen.json for seen in up.seen] == [False, True]
+    assert json.loads(record.tokens or b"") == KEPT
+    assert "need a restart" not in (tmp_path / "log.json").read_text()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_real_llama_server_returns_them(llama: str, tmp_path: Path, *, streamed: bool) -> None:
+    path, body = ROUTES["anthropic"]
+    config = one(llama, type="llamacpp", models='["gemma-3-270m"]')
+    config += recorded(tmp_path, content="full", tokens=True)
+    async with gateway(config, folder=tmp_path) as gw:
+        got = await gw.ask("POST", path, {**body, "model": "gemma-3-270m", "stream": streamed})
+        record = await gw.record()
+    assert got.status == 200
+    (choice,) = json.loads(record.tokens or b"")["choices"]
+    assert all(token > 0 for token in choice["token_ids"])
+    assert len(choice["token_ids"]) == len(choice["logprobs"]) > 1
+    assert all(entry["logprob"] <= 0 for entry in choice["logprobs"])

@@ -1,7 +1,8 @@
 """`modelplex export`: a run in a format that other programs read.
 
 "jsonl" is ours: an object for each call, with its bodies as they were sent, where they are JSON:
-the client's, what went to the provider of each attempt where that is another one, the response.
+the client's, what went to the provider of each attempt where that is another one, the response;
+and its token ids where they are kept.
 "otlp" (otlp.py) and "inspect" (inspect_log.py) are those of others.
 """
 
@@ -26,6 +27,7 @@ from modelplex.records.store.queries import (
     request_body,
     request_headers,
     response_body,
+    response_tokens,
     sent_body,
 )
 
@@ -91,6 +93,7 @@ def jsonl(database: Database, run: RunSummary) -> Iterator[bytes]:
                     for number, each in enumerate(stored.detail.attempts, 1)
                 ],
                 "response": _json_or_text(response_body(database, call.id)),
+                "tokens": _json_or_text(response_tokens(database, call.id)),
             }
             yield _encode(document) + b"\n"
 

@@ -317,12 +317,14 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[record]`: the store of records. `content` None is "full" in `modelplex run`, else
     "metadata". Without `store` it is a file in the state folder; an
     address of PostgreSQL may have a password. `max_age` and `max_size` bound what is kept.
+    `tokens`: token ids and log probabilities too, where bodies are stored.
     """
 
     content: Literal["metadata", "full", "off"] | None = None
     store: Secret | None = None
     max_age: float = 2_592_000.0
     max_size: int = 1_073_741_824
+    tokens: bool = False
 
 
 AgentTelemetry = Literal["keep", "relay"]

@@ -581,6 +581,7 @@ class Quirks(msgspec.Struct, frozen=True):
                      that is one
     refuses          top-level request fields that it answers with an error; they are dropped and
                      reported
+    tokens           the server in whose way it returns token ids (token_members.py), if any
     api_version      the value of anthropic-version
     """
 
@@ -604,6 +605,7 @@ class Quirks(msgspec.Struct, frozen=True):
     compacts: bool = False
     loads_tools: bool = False
     refuses: tuple[str, ...] = ()
+    tokens: Literal["", "vllm", "sglang", "llamacpp"] = ""
     api_version: str = "2023-06-01"
 
 

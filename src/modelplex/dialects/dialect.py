@@ -102,6 +102,17 @@ class ResponseReader(Protocol):
         ...
 
 
+class TokenReader(Protocol):
+    """Keeps the token ids and log probabilities of a response, for the record. `feed` takes the
+    bytes of a stream, `whole` a complete body. `kept` is called once, at the end: JSON, or None
+    where the provider returned none. Nothing raises: what cannot be read is left out.
+    """
+
+    def feed(self, data: bytes) -> None: ...
+    def whole(self, body: bytes) -> None: ...
+    def kept(self) -> bytes | None: ...
+
+
 class EventWriter(Protocol):
     """Writes events as the client's stream.
 
@@ -234,6 +245,7 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
     read_error   a response with a status of 300 or more (status, headers, body), as an error of our
                  tree with `upstream` and `retry_after`. Header names are lower case
     read_models  a page of the list of models. Raises UpstreamBroken
+    token_reader  of token ids; None for a dialect without a form for them
     """
 
     write_call: Callable[[ChatRequest, Attempt], ProviderRequest]
@@ -241,6 +253,7 @@ class ProviderDialect(msgspec.Struct, frozen=True, kw_only=True):
     reader: Callable[[Attempt, ProviderRequest], ResponseReader]
     read_error: Callable[[int, Mapping[str, str], bytes], ModelplexError]
     read_models: Callable[[bytes], list[ListedModel]]
+    token_reader: Callable[[], TokenReader] | None = None
 
 
 class MakeObserver(Protocol):

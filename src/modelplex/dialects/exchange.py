@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -47,6 +48,7 @@ from modelplex.dialects.dialect import (
     PassthroughDialect,
     PassthroughObserver,
     ResponseReader,
+    TokenReader,
 )
 from modelplex.dialects.raw_request import amend_body
 
@@ -346,6 +348,13 @@ class Translation(_NewExchange):
         self._usage: Usage | None = None
         self._finish: str | None = None
 
+    def withhold_logprobs(self) -> None:
+        """The client did not ask for the log probabilities that the provider returns."""
+        if self._reader is not None:
+            self._reader = _WithoutLogprobs(self._reader)
+        if self._read is not None:
+            self._read = partial(_read_without_logprobs, self._read)
+
     @property
     def observed(self) -> ObservedResponse:
         usage = self._usage
@@ -477,6 +486,34 @@ class Translation(_NewExchange):
         return self._writer.send(ResponseFailed(error)) if self._writer is not None else b""
 
 
+class _WithoutLogprobs:
+    """A ResponseReader without log probabilities."""
+
+    def __init__(self, reader: ResponseReader) -> None:
+        self._reader = reader
+        self.quota = reader.quota
+
+    def feed(self, data: bytes) -> list[Event]:
+        return _without_logprobs(self._reader.feed(data))
+
+    def end(self) -> list[Event]:
+        return _without_logprobs(self._reader.end())
+
+
+def _read_without_logprobs(read: Callable[[bytes], list[Event]], body: bytes) -> list[Event]:
+    return _without_logprobs(read(body))
+
+
+def _without_logprobs(events: list[Event]) -> list[Event]:
+    found: list[Event] = []
+    for event in events:
+        if not isinstance(event, TextDelta) or event.logprobs is None:
+            found.append(event)
+        elif event.text:  # else it had nothing but them
+            found.append(msgspec.structs.replace(event, logprobs=None))
+    return found
+
+
 def collected(
     raw_request: RawRequest,
     written: ProviderRequest,
@@ -522,16 +559,19 @@ def is_stream_body(body: bytes) -> bool:
     return _EVENT_STREAM.match(body) is not None or _JSON_LINES.search(body) is not None
 
 
-class ReframedExchange:
-    """An exchange whose stream is written in another framing."""
+class WrappedExchange:
+    """An exchange that leaves everything to another one."""
 
-    is_passthrough = False
-
-    def __init__(self, inner: Exchange, framing: Framing) -> None:
+    def __init__(self, inner: Exchange) -> None:
         self._inner = inner
-        self._framing = framing
         self.body = inner.body
-        self.media_type = framing.media_type
+        self.is_passthrough = inner.is_passthrough
+        self.media_type = inner.media_type
+
+    def withhold_logprobs(self) -> None:
+        """The client gets no log probabilities in a response that is translated."""
+        if isinstance(self._inner, WrappedExchange | Translation):
+            self._inner.withhold_logprobs()
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -563,6 +603,42 @@ class ReframedExchange:
 
     def whole(self, body: bytes) -> bytes:
         return self._inner.whole(body)
+
+    def feed(self, data: bytes) -> bytes:
+        return self._inner.feed(data)
+
+    def end(self) -> bytes:
+        return self._inner.end()
+
+    def ping(self) -> bytes:
+        return self._inner.ping()
+
+    def in_stream_error(self, error: ModelplexError, request_id: str) -> bytes:
+        return self._inner.in_stream_error(error, request_id)
+
+
+class TokenExchange(WrappedExchange):
+    """An exchange of whose stream the token ids are kept. A whole body goes to `tokens` by whoever
+    reads it.
+    """
+
+    def __init__(self, inner: Exchange, tokens: TokenReader) -> None:
+        super().__init__(inner)
+        self.tokens = tokens
+
+    def feed(self, data: bytes) -> bytes:
+        self.tokens.feed(data)
+        return self._inner.feed(data)
+
+
+class ReframedExchange(WrappedExchange):
+    """An exchange whose stream is written in another framing."""
+
+    def __init__(self, inner: Exchange, framing: Framing) -> None:
+        super().__init__(inner)
+        self._framing = framing
+        self.is_passthrough = False
+        self.media_type = framing.media_type
 
     def feed(self, data: bytes) -> bytes:
         return self._framing.feed(self._inner.feed(data))

@@ -31,9 +31,12 @@ from modelplex.core.errors import (
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest, StrippedValue
 from modelplex.dialects.core.estimate import estimated
-from modelplex.dialects.core.refused_parameters import without
+from modelplex.dialects.core.refused_parameters import may_take_out, without
+from modelplex.dialects.core.token_members import REASON as TOKENS_REASON
+from modelplex.dialects.core.token_members import SERVERS, with_token_members
+from modelplex.dialects.dialect import TokenReader
 from modelplex.dialects.endpoints import is_free
-from modelplex.dialects.exchange import Exchange
+from modelplex.dialects.exchange import Exchange, TokenExchange
 from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import price_dimensions
@@ -78,7 +81,8 @@ Result = TypeVar("Result")
 class ErrorRules(msgspec.Struct, frozen=True):
     """What the config decides about the data path. `ping_interval` is seconds of silence after
     which a committed stream gets a keep-alive, and a held one is committed. `traces`: the
-    gateway sends spans, and so begins a trace where the client has none.
+    gateway sends spans, and so begins a trace where the client has none. `tokens`: token ids and
+    log probabilities of responses are recorded, and asked for.
     """
 
     failover: FailoverRules = FailoverRules()
@@ -86,6 +90,7 @@ class ErrorRules(msgspec.Struct, frozen=True):
     refuse_losses: bool = False
     drop_pinned_state: bool = False
     ping_interval: float = 15.0
+    tokens: bool = False
     traces: bool = False
 
 
@@ -104,7 +109,7 @@ class RequestContext(msgspec.Struct, frozen=True):
 class _SentRequest(msgspec.Struct):
     """What was sent to a provider; `started` is a reading of the monotonic clock. `call` is set
     where the body was written from it. `exchange` is another one once the provider answered in
-    another framing.
+    another framing. `tokens` is set where token ids are recorded.
     """
 
     parsed: ParsedRequest
@@ -112,6 +117,7 @@ class _SentRequest(msgspec.Struct):
     exchange: Exchange
     started: float
     call: ChatRequest | None = None
+    tokens: TokenReader | None = None
 
 
 class AttemptRunner:
@@ -168,9 +174,11 @@ class AttemptRunner:
         self, context: RequestContext, attempt: Attempt, failure: ModelplexError, sent: bytes
     ) -> bool:
         """Whether the error names a parameter without which the request is asked again."""
-        owner = context.record.caller.owner
+        record = context.record
+        # What the gateway asks for its record must not cost the client the answer.
+        added = {change.path for change in record.changes if change.reason == TOKENS_REASON}
         return not self._rules.refuse_losses and self._refused.learn(
-            failure, attempt, sent, caller=owner, now=perf_counter()
+            failure, attempt, sent, caller=record.caller.owner, now=perf_counter(), added=added
         )
 
     async def _once(
@@ -197,7 +205,8 @@ class AttemptRunner:
         upstream = self._upstreams[attempt.provider]
         record.upstream_sent = started = perf_counter()
         self._circuits.attempt_started(attempt, record.caller.owner, now=started)
-        sent = _SentRequest(parsed, attempt, exchange, started, request)
+        tokens = exchange.tokens if isinstance(exchange, TokenExchange) else None
+        sent = _SentRequest(parsed, attempt, exchange, started, request, tokens)
         response: UpstreamResponse | None = None
         failure: ModelplexError | None = HUNG_UP
         try:
@@ -262,6 +271,7 @@ class AttemptRunner:
             sent=sent.exchange.body,
         )
         record.changes = sent.exchange.changes
+        record.tokens = sent.tokens.kept() if sent.tokens is not None else None
         record.finish_reason = observed.finish if failure is None else None
         if context.stored is not None:
             record.response_id = context.stored.response_id
@@ -289,8 +299,10 @@ class AttemptRunner:
         if dropped:
             exchange.changes = dropped + exchange.changes
         owner = context.record.caller.owner
-        if refused := self._refused.of(attempt, caller=owner, now=perf_counter()):
-            exchange.body, taken_out = without(exchange.body, refused)
+        refused = self._refused.of(attempt, caller=owner, now=perf_counter())
+        if refused:
+            own = [each for each in refused if may_take_out(each.path)]
+            exchange.body, taken_out = without(exchange.body, own)
             exchange.changes += tuple(
                 msgspec.structs.replace(change, path=parsed.client_path(change.path, attempt))
                 for change in taken_out
@@ -310,6 +322,10 @@ class AttemptRunner:
             )
             stripped += more
         context.record.stripped = stripped
+        if self._rules.tokens and context.record.keeps_bodies:
+            exchange = _with_tokens(
+                exchange, attempt, stream=parsed.raw_request.stream, refused={each.path for each in refused}
+            )
         return parsed, exchange
 
     def _permitted(
@@ -397,7 +413,7 @@ class AttemptRunner:
         """
         record, stored, exchange = context.record, context.stored, sent.exchange
         body = await response.body(limit=self._upstreams[sent.attempt.provider].max_response_size)
-        whole = partial(sent.parsed.whole, exchange, sent.attempt, body, call=sent.call)
+        whole = partial(_read_whole, sent, body)
         if is_large(body) or (not exchange.is_passthrough and is_heavy(body)):
             sent.exchange, out = await self._offload.run(whole, body=body, owner=record.caller.owner)
         else:
@@ -451,6 +467,28 @@ def _set_seed(exchange: Exchange, attempt: Attempt, seed: int) -> None:
     exchange.body, change = with_seed(exchange.body, provider.form.seed, seed, refused=refused)
     if change is not None:
         exchange.changes += (change,)
+
+
+def _with_tokens(exchange: Exchange, attempt: Attempt, *, stream: bool, refused: set[str]) -> Exchange:
+    """The exchange that asks for token ids and keeps them, where the provider knows how."""
+    dialect = find(attempt.dialect)
+    reader = dialect.provider.token_reader if dialect is not None and dialect.provider is not None else None
+    if not attempt.quirks.tokens or reader is None:
+        return exchange
+    members = SERVERS[attempt.quirks.tokens]
+    asked = with_token_members(exchange.body, members, stream=stream, refused=frozenset(refused))
+    wrapped = TokenExchange(exchange, reader())
+    wrapped.body = asked.body
+    wrapped.changes += asked.changes
+    if asked.withholds:
+        wrapped.withhold_logprobs()
+    return wrapped
+
+
+def _read_whole(sent: _SentRequest, body: bytes) -> tuple[Exchange, bytes]:
+    if sent.tokens is not None:
+        sent.tokens.whole(body)
+    return sent.parsed.whole(sent.exchange, sent.attempt, body, call=sent.call)
 
 
 def _first_loss(changes: tuple[Change, ...]) -> Change | None:

@@ -6,6 +6,8 @@ change.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from modelplex.core.errors import ModelplexError
@@ -32,9 +34,18 @@ class RefusedParameters:
     def __repr__(self) -> str:
         return f"<RefusedParameters {len(self._refusals)} models, {len(self._strict)} strict>"
 
-    def learn(self, error: ModelplexError, attempt: Attempt, body: bytes, *, caller: str, now: float) -> bool:
-        """Remember what the error says of `body`, which was sent. Returns whether another attempt
-        would send something else.
+    def learn(
+        self,
+        error: ModelplexError,
+        attempt: Attempt,
+        body: bytes,
+        *,
+        caller: str,
+        now: float,
+        added: Collection[str] = (),
+    ) -> bool:
+        """Remember what the error says of `body`, which was sent; `added` are members that the
+        gateway added. Returns whether another attempt would send something else.
         """
         key = _key(attempt, caller)
         if told := _told(error.message, attempt):
@@ -45,7 +56,7 @@ class RefusedParameters:
             others = {rule: until for rule, until in rules.items() if rule not in told}
             self._strict[key] = others | dict.fromkeys(told, now + REMEMBERED_S)
             return True
-        found = refused_parameters(error, body)
+        found = refused_parameters(error, body, added=added)
         if found:
             if key not in self._refusals:
                 _make_room(self._refusals)

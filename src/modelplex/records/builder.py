@@ -67,6 +67,8 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
     cost: float | None = None
     bytes_out: int = 0
     keeps_bodies: bool = False
+    tokens: bytes | None = None
+    """Of the last attempt."""
     body_chunks: list[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -211,4 +213,5 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
             trace=self.trace,
             request_body=body if self.body_chunks is not None else None,
             response_body=b"".join(self.body_chunks) if self.body_chunks is not None else None,
+            tokens=self.tokens,
         )

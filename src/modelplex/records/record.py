@@ -84,6 +84,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     response_id         by which a later request may go on from this response
     previous_response   the one from which this request goes on
     trace               of the client, if it sent a traceparent
+    tokens              token ids and log probabilities of the response as JSON, where they are kept
     """
 
     id: str
@@ -123,3 +124,4 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     trace: TraceContext | None = None
     request_body: bytes | None = None
     response_body: bytes | None = None
+    tokens: bytes | None = None

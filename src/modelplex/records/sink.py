@@ -39,7 +39,9 @@ def without_bodies(record: Record | ToolRecord) -> Record | ToolRecord:
     if isinstance(record, ToolRecord):
         return msgspec.structs.replace(record, request_body=None, response_body=None)
     attempts = tuple(msgspec.structs.replace(each, sent=None) for each in record.attempts)
-    return msgspec.structs.replace(record, attempts=attempts, request_body=None, response_body=None)
+    return msgspec.structs.replace(
+        record, attempts=attempts, request_body=None, response_body=None, tokens=None
+    )
 
 
 class QueuedSink:

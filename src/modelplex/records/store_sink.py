@@ -411,6 +411,7 @@ def _body_size(record: Stored) -> int:
         return 0
     size = len(record.request_body or b"") + len(record.response_body or b"")
     if isinstance(record, Record):
+        size += len(record.tokens or b"")
         for attempt in record.attempts:
             if attempt.sent is not None and attempt.sent is not record.request_body:
                 size += len(attempt.sent)

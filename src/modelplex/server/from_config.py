@@ -155,7 +155,8 @@ def dialects_of(config: Config) -> frozenset[str]:
     return frozenset(TYPES[provider.type].dialect for provider in config.providers)
 
 
-def error_rules(config: Config) -> ErrorRules:
+def error_rules(config: Config, *, tokens: bool = False) -> ErrorRules:
+    """`tokens`: the record store keeps token ids."""
     failover = config.failover
     return ErrorRules(
         failover=msgspec.convert(failover, FailoverRules, from_attributes=True),
@@ -163,6 +164,7 @@ def error_rules(config: Config) -> ErrorRules:
         refuse_losses=config.server.on_loss == "refuse",
         drop_pinned_state=config.server.on_pinned_state == "drop",
         ping_interval=config.server.ping_interval,
+        tokens=tokens,
         traces=bool(config.otel.endpoint),
     )
 
@@ -223,7 +225,7 @@ def restart_settings(config: Config) -> object:
         stdio_address(config),
         config.log,
         config.otel,
-        msgspec.structs.replace(config.record, max_age=0.0, max_size=0),
+        msgspec.structs.replace(config.record, max_age=0.0, max_size=0, tokens=False),
     )
 
 

@@ -369,7 +369,12 @@ class GatewayProcess:
 
     def _build(self, config: Config) -> Gateway:
         return build_gateway(
-            config, self._client, self._state, self._reports, run_command=self._confinement.run_command
+            config,
+            self._client,
+            self._state,
+            self._reports,
+            run_command=self._confinement.run_command,
+            tokens=self._store.keeps_tokens(config),
         )
 
     async def _watch(self) -> None:
@@ -433,6 +438,7 @@ def build_gateway(
     reports: Reports,
     *,
     run_command: RunCommand | None,
+    tokens: bool,
 ) -> Gateway:
     upstreams = from_config.build_upstreams(
         config, client, failed_command=reports.key_command_failed, run_command=run_command
@@ -440,7 +446,7 @@ def build_gateway(
     return Gateway(
         upstreams,
         catalog=ModelCatalog(config, upstreams, now=perf_counter, report=reports.listing_failed),
-        rules=from_config.error_rules(config),
+        rules=from_config.error_rules(config, tokens=tokens),
         prices=Prices(config.prices),
         egress=egress_of(config, machine=from_config.machine_id()),
         state=state,

@@ -194,6 +194,10 @@ class RecordStore:
         logged = config.log.max_body if self._log.bodies else None
         return max((each for each in (logged, self._kept) if each is not None), default=None)
 
+    def keeps_tokens(self, config: Config) -> bool:
+        """Whether token ids are stored: what they say is what bodies say."""
+        return config.record.tokens and self._kept == MAX_RESPONSE
+
     async def start(self) -> None:
         """Start writing. Raises StoreError where the config names a store that cannot be used."""
         if self.sink is None:

@@ -20,6 +20,8 @@ from modelplex.records.tool_call import ToolRecord
 from tests.records.store import stored
 from tests.records.store.stored import NOW
 
+HEADERS = (("accept", "*/*"),)
+
 
 def _made(db: Database, *, name: str = "a", using: StoreOptions | None = None) -> Backlog:
     return Backlog(db, RecordWriter(db, using or stored.options()), name=name)
@@ -30,7 +32,7 @@ def _records() -> list[Record | ToolRecord]:
     return [
         *stored.conversation(12),
         stored.tool_record(50),
-        stored.record(60, b"x" * 3_000, b"y", attempts=(sent,), headers=(("accept", "*/*"),)),
+        stored.record(60, b"x" * 3_000, b"y", attempts=(sent,), headers=HEADERS, tokens=b'{"choices":[]}'),
     ]
 
 

@@ -22,8 +22,9 @@ def test_a_digest_covers_each_body_and_not_its_compression() -> None:
         StoredRecord(["a"], None, packed).digest,
         StoredRecord(["a"], sent=[packed]).digest,
         StoredRecord(["b"], packed).digest,
+        StoredRecord(["a"], packed, tokens=packed).digest,
     }
-    assert len(found) == 4
+    assert len(found) == 5
 
 
 def test_a_link_depends_on_run_place_and_record() -> None:

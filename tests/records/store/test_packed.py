@@ -49,6 +49,7 @@ def _full() -> Record:
         response_id="resp-1",
         previous_response="resp-0",
         trace=TraceContext("1" * 32, "2" * 16, 1, "a=b"),
+        tokens=b'{"choices":[]}',
     )
     defaults = {each.name: each.default for each in msgspec.structs.fields(Record)}
     assert not [name for name, value in msgspec.structs.asdict(made).items() if value == defaults[name]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelplex.records.ed25519 import public_key, sign
@@ -32,7 +33,7 @@ def store(folder: Path, *, ended: bool = True) -> Path:
     )
     writer = RecordWriter(database, options)
     writer.write([record(1), record(2)], now=1000.0)
-    writer.write([record(3)], now=1001.0)
+    writer.write([msgspec.structs.replace(record(3), tokens=b'{"choices":[]}')], now=1001.0)
     if ended:
         writer.end_run(1002.0)
     database.close()
@@ -59,6 +60,8 @@ def test_a_run_as_it_was_written_is_whole(tmp_path: Path) -> None:
         ("UPDATE calls SET cost = 1.5 WHERE id = 'mpx-1'", "record 1 (mpx-1) was edited"),
         ("UPDATE calls SET detail = '{}' WHERE id = 'mpx-1'", "record 1 (mpx-1) was edited"),
         ("UPDATE bodies SET response = x'0061' WHERE call = 'mpx-3'", "record 3 (mpx-3) was edited"),
+        ("UPDATE bodies SET tokens = NULL WHERE call = 'mpx-3'", "record 3 (mpx-3) was edited"),
+        ("UPDATE bodies SET tokens = x'0061' WHERE call = 'mpx-3'", "record 3 (mpx-3) was edited"),
         ("UPDATE bodies SET request = NULL WHERE call = 'mpx-3'", "record 3 (mpx-3) was edited"),
         ("UPDATE parts SET encoding = 0, content = x'61'", "record 1 (mpx-1) was edited: the text of a part"),
         ("DELETE FROM parts", "record 1 (mpx-1) was edited: a part is missing"),

@@ -14,6 +14,7 @@ from modelplex.config.lint.bounds import disjoint_bounds, unused_bounds
 from modelplex.config.lint.finding import Check, ConfigFinding, LintContext
 from modelplex.config.lint.keys import file_mode, placeholders, unexpanded_variables
 from modelplex.config.lint.models import aliases, models_of_agents, prices_of_budgets
+from modelplex.config.lint.record import tokens_without_bodies
 from modelplex.config.lint.system import commands_of_tools, disabled_tools, folders, open_listeners, sockets
 from modelplex.config.lint.workers import workers
 
@@ -22,6 +23,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *(aliases, models_of_agents, prices_of_budgets),
     *(disjoint_bounds, unused_bounds),
     *(open_listeners, sockets, folders, disabled_tools, commands_of_tools, workers),
+    tokens_without_bodies,
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 import msgspec
@@ -109,8 +109,12 @@ def _known() -> tuple[frozenset[str], frozenset[str], tuple[_Phrase, ...]]:
     return codes, frozenset(code for table in tables for code in table.value_codes), tuple(phrases)
 
 
-def refused_parameters(error: ModelplexError, body: bytes) -> tuple[Refusal, ...]:
-    """The parameters of `body`, which was sent, that the error names and that may be taken out."""
+def refused_parameters(
+    error: ModelplexError, body: bytes, *, added: Collection[str] = ()
+) -> tuple[Refusal, ...]:
+    """The parameters of `body`, which was sent, that the error names and that may be taken out;
+    those that the gateway `added` always may.
+    """
     if error.upstream.status not in STATUSES or not isinstance(error, ClientError):
         return ()
     named = list(_named(error))
@@ -120,7 +124,7 @@ def refused_parameters(error: ModelplexError, body: bytes) -> tuple[Refusal, ...
         members = _decode(body)
     except MALFORMED:
         return ()
-    found = (_in_body(each, members) for each in named)
+    found = (_in_body(each, members) for each in named if each.path in added or may_take_out(each.path))
     return tuple({each.path: each for each in found if each is not None}.values())
 
 
@@ -157,8 +161,6 @@ def may_take_out(path: str) -> bool:
 
 def _in_body(named: _Named, members: Mapping[str, msgspec.Raw]) -> Refusal | None:
     """The refusal with the path as the body has it; None where that has no such parameter."""
-    if not may_take_out(named.path):
-        return None
     names: list[str] = []
     raw = msgspec.Raw(b"")
     for step in named.path.split("."):

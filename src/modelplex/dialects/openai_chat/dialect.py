@@ -36,6 +36,7 @@ from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
 from modelplex.dialects.openai_chat.response_in import ChatReader, read_response
 from modelplex.dialects.openai_chat.response_out import ChatWriter, write_response
+from modelplex.dialects.openai_chat.token_ids import ChatTokens
 from modelplex.policy.judge import PolicyTable
 
 __all__ = [
@@ -172,6 +173,7 @@ CHAT = Dialect(
         reader=ChatReader,
         read_error=read_error,
         read_models=read_models,
+        token_reader=ChatTokens,
     ),
     passthrough=PassthroughDialect(observer=observer, observe=observe, framing=_FRAMING),
     write_error=write_error,

@@ -29,11 +29,14 @@ class StoredRecord(msgspec.Struct, frozen=True):
     request: bytes | None = None
     response: bytes | None = None
     sent: Sequence[bytes] = ()
+    tokens: bytes | None = None
 
     @property
     def digest(self) -> bytes:
         """Over the contents of blobs, not over their compression."""
         bodies = [None if blob is None else parts.unpack(blob) for blob in (self.request, self.response)]
+        if self.tokens is not None:  # a record without them has the digest of earlier versions
+            bodies.append(parts.unpack(self.tokens))
         return sha256(
             _encode([[_plain(each) for each in self.row], bodies, [parts.unpack(each) for each in self.sent]])
         ).digest()

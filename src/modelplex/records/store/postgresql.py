@@ -136,7 +136,10 @@ class PostgresqlDatabase:
 
 _SIZES: Final = (
     "SELECT sum(pg_column_size(detail) + 500) FROM calls",
-    "SELECT sum(coalesce(pg_column_size(request), 0) + coalesce(pg_column_size(response), 0) + 120) FROM bodies",
+    (
+        "SELECT sum(coalesce(pg_column_size(request), 0) + coalesce(pg_column_size(response), 0) "
+        "+ coalesce(pg_column_size(tokens), 0) + 120) FROM bodies"
+    ),
     "SELECT sum(pg_column_size(body) + 120) FROM sent",
     "SELECT sum(pg_column_size(content) + 120) FROM parts",
     "SELECT sum(pg_column_size(records) + 120) FROM put_off",

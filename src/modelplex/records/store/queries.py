@@ -217,6 +217,12 @@ def response_body(db: Database, id: str) -> bytes | None:
     return parts.unpack(bytes(found[0][0])) if found else None
 
 
+def response_tokens(db: Database, id: str) -> bytes | None:
+    """Token ids and log probabilities of the response as JSON; None where none are stored."""
+    found = db.query("SELECT tokens FROM bodies WHERE call = ? AND tokens IS NOT NULL", (id,))
+    return parts.unpack(bytes(found[0][0])) if found else None
+
+
 def last_message(db: Database, id: str) -> bytes | None:
     """The last message of a request, without marks of caches; None where the body is not stored, or
     in one piece.

@@ -9,7 +9,8 @@ calls   one row per call; `kind` is "model", "tool", "session" or "facts" (rows.
         stripped values, all of the usage. `node` is the hash of the conversation up to its last
         message, `context` that of its system prompt; NULL where there is none. `response_id` is the
         id by which a request may go on from the response
-bodies  the request and the response of a call, as parts.py writes them
+bodies  the request and the response of a call, as parts.py writes them; `tokens` are those of the
+        response, JSON packed alike
 sent    the request that went to a provider, by the number of the attempt from 0, where it differs
 parts   pieces of request bodies by their hash
 nodes   conversations as a tree: a message after `parent`, with the part that holds it
@@ -89,6 +90,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE TABLE asked (writer TEXT NOT NULL, number {int} NOT NULL, PRIMARY KEY (writer, number))",
     ),
+    ("ALTER TABLE bodies ADD COLUMN tokens {blob}",),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.
 """

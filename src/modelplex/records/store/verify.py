@@ -74,14 +74,15 @@ def stored_record(database: Database, call: str) -> StoredRecord | None:
     found = database.query(f"SELECT {columns} FROM calls WHERE id = ?", (call,))  # noqa: S608 - our own names
     if not found:
         return None
-    bodies = database.query("SELECT request, response FROM bodies WHERE call = ?", (call,))
-    request, response = bodies[0] if bodies else (None, None)
+    bodies = database.query("SELECT request, response, tokens FROM bodies WHERE call = ?", (call,))
+    request, response, tokens = bodies[0] if bodies else (None, None, None)
     sent = database.query("SELECT body FROM sent WHERE call = ? ORDER BY attempt", (call,))
     return StoredRecord(
         found[0],
         None if request is None else bytes(request),
         None if response is None else bytes(response),
         [bytes(body) for (body,) in sent],
+        None if tokens is None else bytes(tokens),
     )
 
 

@@ -37,7 +37,9 @@ MAX_LOOKUP: Final = 500
 FEW: Final = 4
 """Unknown parts that are written without a query whether they exist: a turn adds two."""
 
-_INSERT_BODY = "INSERT INTO bodies (call, request, response) VALUES (?, ?, ?) ON CONFLICT (call) DO NOTHING"
+_INSERT_BODY = (
+    "INSERT INTO bodies (call, request, response, tokens) VALUES (?, ?, ?, ?) ON CONFLICT (call) DO NOTHING"
+)
 _INSERT_SENT = (
     "INSERT INTO sent (call, attempt, body) VALUES (?, ?, ?) ON CONFLICT (call, attempt) DO NOTHING"
 )
@@ -201,8 +203,8 @@ class RecordWriter:
         number, head = seal.number, seal.head
         for row in batch.rows[rows.INSERT_CALL]:
             call = row[0]
-            _, request, response = bodies.get(call, (call, None, None))
-            digest = chain.StoredRecord(row, request, response, sent.get(call, ())).digest
+            _, request, response, tokens = bodies.get(call, (call, None, None, None))
+            digest = chain.StoredRecord(row, request, response, sent.get(call, ()), tokens).digest
             number += 1
             head = chain.next_link(head, number, digest)
             batch.add(_INSERT_LINK, (seal.run, number, call, digest))
@@ -252,7 +254,8 @@ class RecordWriter:
         if self.options.content:
             if body or response:
                 request = self._stored_request(batch, split, body) if body else None
-                self._add_body(batch, record, request, response)
+                tokens, _ = self._masked(record.tokens)
+                self._add_body(batch, record, request, response, tokens)
             sent = tuple(self._add_sent(batch, record, number) for number in range(len(record.attempts)))
             headers = self._add_headers(batch, record)
         bodies = Bodies(
@@ -296,9 +299,15 @@ class RecordWriter:
             self._add_body(batch, record, request, response)
 
     def _add_body(
-        self, batch: _Batch, record: Record | ToolRecord, request: bytes | None, response: bytes
+        self,
+        batch: _Batch,
+        record: Record | ToolRecord,
+        request: bytes | None,
+        response: bytes,
+        tokens: bytes = b"",
     ) -> None:
-        batch.add(_INSERT_BODY, (record.id, request, parts.pack(response) if response else None))
+        packed = (parts.pack(each) if each else None for each in (response, tokens))
+        batch.add(_INSERT_BODY, (record.id, request, *packed))
 
     def _add_sent(self, batch: _Batch, record: Record, number: int) -> SentBody:
         """What went to the provider of one attempt, where it is not the client's body."""
