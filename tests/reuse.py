@@ -128,7 +128,7 @@ def neutral_record(record: Record) -> str:
     """A Record without its id, its times and the folder of its socket. How much of a body that is
     too large had come when it was refused depends on the time as well.
     """
-    attempts = tuple(msgspec.structs.replace(each, seconds=0.0) for each in record.attempts)
+    attempts = tuple(msgspec.structs.replace(each, seconds=0.0, started=0.0) for each in record.attempts)
     plain = msgspec.structs.replace(record, id="", started=0.0, times=Times(), attempts=attempts)
     if record.status == 413:
         plain = msgspec.structs.replace(plain, bytes_in=0, request_body=None)

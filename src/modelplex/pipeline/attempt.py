@@ -31,7 +31,7 @@ from modelplex.core.errors import (
 from modelplex.core.events import Usage
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest, StrippedValue
 from modelplex.dialects.core.estimate import estimated
-from modelplex.dialects.core.refused_parameters import may_take_out, without
+from modelplex.dialects.core.refused_parameters import Refusal, may_take_out, without
 from modelplex.dialects.core.token_members import REASON as TOKENS_REASON
 from modelplex.dialects.core.token_members import SERVERS, with_token_members
 from modelplex.dialects.dialect import TokenReader
@@ -175,7 +175,6 @@ class AttemptRunner:
     ) -> bool:
         """Whether the error names a parameter without which the request is asked again."""
         record = context.record
-        # What the gateway asks for its record must not cost the client the answer.
         added = {change.path for change in record.changes if change.reason == TOKENS_REASON}
         return not self._rules.refuse_losses and self._refused.learn(
             failure, attempt, sent, caller=record.caller.owner, now=perf_counter(), added=added
@@ -301,12 +300,7 @@ class AttemptRunner:
         owner = context.record.caller.owner
         refused = self._refused.of(attempt, caller=owner, now=perf_counter())
         if refused:
-            own = [each for each in refused if may_take_out(each.path)]
-            exchange.body, taken_out = without(exchange.body, own)
-            exchange.changes += tuple(
-                msgspec.structs.replace(change, path=parsed.client_path(change.path, attempt))
-                for change in taken_out
-            )
+            _take_out(refused, exchange, parsed, attempt)
         if (seed := context.record.caller.seed) is not None:
             _set_seed(exchange, attempt, seed)
         if self._rules.refuse_losses and (lost := _first_loss(exchange.changes)) is not None:
@@ -323,9 +317,8 @@ class AttemptRunner:
             stripped += more
         context.record.stripped = stripped
         if self._rules.tokens and context.record.keeps_bodies:
-            exchange = _with_tokens(
-                exchange, attempt, stream=parsed.raw_request.stream, refused={each.path for each in refused}
-            )
+            names = {each.path for each in refused}
+            exchange = _with_tokens(exchange, attempt, stream=parsed.raw_request.stream, refused=names)
         return parsed, exchange
 
     def _permitted(
@@ -467,6 +460,15 @@ def _set_seed(exchange: Exchange, attempt: Attempt, seed: int) -> None:
     exchange.body, change = with_seed(exchange.body, provider.form.seed, seed, refused=refused)
     if change is not None:
         exchange.changes += (change,)
+
+
+def _take_out(refused: list[Refusal], exchange: Exchange, parsed: ParsedRequest, attempt: Attempt) -> None:
+    """Take what the provider refused out of the body."""
+    own = [each for each in refused if may_take_out(each.path)]
+    exchange.body, taken_out = without(exchange.body, own)
+    exchange.changes += tuple(
+        msgspec.structs.replace(change, path=parsed.client_path(change.path, attempt)) for change in taken_out
+    )
 
 
 def _with_tokens(exchange: Exchange, attempt: Attempt, *, stream: bool, refused: set[str]) -> Exchange:

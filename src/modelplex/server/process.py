@@ -368,14 +368,8 @@ class GatewayProcess:
         self.tools.reload(config)
 
     def _build(self, config: Config) -> Gateway:
-        return build_gateway(
-            config,
-            self._client,
-            self._state,
-            self._reports,
-            run_command=self._confinement.run_command,
-            tokens=self._store.keeps_tokens(config),
-        )
+        run = self._confinement.run_command
+        return build_gateway(config, self._client, self._state, (self._reports, self._store), run_command=run)
 
     async def _watch(self) -> None:
         """Reload when the config file changes."""
@@ -435,18 +429,18 @@ def build_gateway(
     config: Config,
     client: HttpClient,
     state: SharedState,
-    reports: Reports,
+    reporting: tuple[Reports, RecordStore],
     *,
     run_command: RunCommand | None,
-    tokens: bool,
 ) -> Gateway:
+    reports, store = reporting
     upstreams = from_config.build_upstreams(
         config, client, failed_command=reports.key_command_failed, run_command=run_command
     )
     return Gateway(
         upstreams,
         catalog=ModelCatalog(config, upstreams, now=perf_counter, report=reports.listing_failed),
-        rules=from_config.error_rules(config, tokens=tokens),
+        rules=from_config.error_rules(config, tokens=store.keeps_tokens(config)),
         prices=Prices(config.prices),
         egress=egress_of(config, machine=from_config.machine_id()),
         state=state,

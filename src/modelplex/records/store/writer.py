@@ -255,7 +255,7 @@ class RecordWriter:
             if body or response:
                 request = self._stored_request(batch, split, body) if body else None
                 tokens, _ = self._masked(record.tokens)
-                self._add_body(batch, record, request, response, tokens)
+                batch.add(_INSERT_BODY, _body_row(record.id, request, response, tokens))
             sent = tuple(self._add_sent(batch, record, number) for number in range(len(record.attempts)))
             headers = self._add_headers(batch, record)
         bodies = Bodies(
@@ -296,18 +296,7 @@ class RecordWriter:
         batch.add(rows.INSERT_CALL, self._masked_row(row))
         if self.options.content and (body or response):
             request = parts.stored_body(parts.SplitBody((body,))) if body else None
-            self._add_body(batch, record, request, response)
-
-    def _add_body(
-        self,
-        batch: _Batch,
-        record: Record | ToolRecord,
-        request: bytes | None,
-        response: bytes,
-        tokens: bytes = b"",
-    ) -> None:
-        packed = (parts.pack(each) if each else None for each in (response, tokens))
-        batch.add(_INSERT_BODY, (record.id, request, *packed))
+            batch.add(_INSERT_BODY, _body_row(record.id, request, response))
 
     def _add_sent(self, batch: _Batch, record: Record, number: int) -> SentBody:
         """What went to the provider of one attempt, where it is not the client's body."""
@@ -403,6 +392,10 @@ class RecordWriter:
         if self.options.mask(whole) == whole:
             return row
         return tuple(self._masked_text(each) if isinstance(each, str) else each for each in row)
+
+
+def _body_row(call: str, request: bytes | None, response: bytes, tokens: bytes = b"") -> Row:
+    return call, request, *(parts.pack(each) if each else None for each in (response, tokens))
 
 
 def _stored_parts(database: Database, hashes: list[bytes]) -> frozenset[bytes]:
