@@ -605,7 +605,7 @@ class Quirks(msgspec.Struct, frozen=True):
     compacts: bool = False
     loads_tools: bool = False
     refuses: tuple[str, ...] = ()
-    tokens: Literal["", "vllm", "sglang", "llamacpp"] = ""
+    tokens: Literal["none", "vllm", "sglang", "llamacpp"] = "none"
     api_version: str = "2023-06-01"
 
 

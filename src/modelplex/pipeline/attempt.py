@@ -475,7 +475,7 @@ def _with_tokens(exchange: Exchange, attempt: Attempt, *, stream: bool, refused:
     """The exchange that asks for token ids and keeps them, where the provider knows how."""
     dialect = find(attempt.dialect)
     reader = dialect.provider.token_reader if dialect is not None and dialect.provider is not None else None
-    if not attempt.quirks.tokens or reader is None:
+    if attempt.quirks.tokens == "none" or reader is None:
         return exchange
     members = SERVERS[attempt.quirks.tokens]
     asked = with_token_members(exchange.body, members, stream=stream, refused=frozenset(refused))
