@@ -71,7 +71,6 @@ api_key = "file:{secrets / "key"}"
     assert {str(secrets), str(secrets / "key"), "/etc", sys.prefix} <= rights.read
     assert {str(state), str(tmp_path / "logs")} <= rights.write
     assert str(tmp_path) not in rights.read | rights.write
-    assert "/proc" not in rights.read
 
 
 def test_a_home_that_is_written_to_is_named(tmp_path: Path) -> None:
@@ -90,14 +89,6 @@ def test_a_home_is_never_allowed_as_a_whole(tmp_path: Path) -> None:
     rights = rights_of(config_of(tmp_path, text), environ={"HOME": str(home)})
     assert str(home / "key") in rights.read
     assert not {str(home), str(tmp_path), "/", "/tmp"} & (rights.read | rights.write)
-
-
-@pytest.mark.parametrize(
-    "where", ["[server]\nattest = 'warn'", "[[agents]]\nname = 'a'\nsocket = 'a.sock'\nattest = 'warn'"]
-)
-def test_processes_are_read_where_callers_are_attested(tmp_path: Path, where: str) -> None:
-    text = f"{where}\n{DEMO}".replace("[server]", '[server]\nsocket = "m.sock"')
-    assert "/proc" in rights_of(config_of(tmp_path, text), environ={}).read
 
 
 @pytest.mark.parametrize(

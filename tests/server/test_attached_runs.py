@@ -81,9 +81,9 @@ async def test_runs_of_an_agent_share_a_budget(tmp_path: Path) -> None:
 
 
 async def test_a_budget_in_dollars_needs_a_price(tmp_path: Path) -> None:
-    async with gateway(DEMO, folder=tmp_path) as gw, control(gw) as runs:
+    async with gateway(one("http://127.0.0.1:9/v1"), folder=tmp_path) as gw, control(gw) as runs:
         run = await runs.attach(usd=5.0)
-        refused = await run.ask("demo")
+        refused = await run.ask("m")
         assert (refused.status, refused.error["code"]) == (402, "no_price_known")
         assert "this run has a budget in dollars (--budget)" in refused.error["message"]
 

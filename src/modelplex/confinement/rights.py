@@ -27,12 +27,12 @@ from modelplex.confinement.landlock import Rights
 
 SYSTEM: Final = (
     "/etc /lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /usr/share/zoneinfo /usr/share/ca-certificates"
-    " /usr/local/share/ca-certificates /var/lib/ca-certificates /proc/self /sys/devices/system/cpu"
+    " /usr/local/share/ca-certificates /var/lib/ca-certificates /proc /sys/devices/system/cpu"
     " /run/systemd/resolve /run/NetworkManager /run/resolvconf /run/secrets /var/run/secrets"
 ).split()
-"""Libraries, names and addresses, time zones, certificates, and secrets that a container mounts."""
-PROCESSES: Final = "/proc"
-"""Read for the network of a caller, with `attest`. What it has of other processes' memory and
+"""Libraries, names and addresses, time zones, certificates, and secrets that a container mounts.
+/proc is read for metrics and for the network of a caller; its folder of this process alone would
+not do, since the kernel makes its files anew. What it has of other processes' memory and
 environment stays closed.
 """
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -46,6 +46,10 @@ FILES_OF_ENVIRONMENT: Final = (
     "PGPASSFILE",
     "PGSSLROOTCERT",
     "CREDENTIALS_DIRECTORY",
+    "REQUESTS_CA_BUNDLE",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CLIENT_KEY",
 )
 """Variables with the path of a file that is read while the gateway runs."""
 USUAL_PORTS: Final = frozenset({53, 80, 443})
@@ -56,8 +60,6 @@ PORTS: Final = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, 
 def rights_of(config: Config, *, environ: Mapping[str, str]) -> Rights:
     home = _home(environ)
     read = {path for path in [*SYSTEM, *_python(), *_read_files(config, environ)] if path}
-    if config.server.attest != "off" or any(agent.attest not in {None, "off"} for agent in config.agents):
-        read.add(PROCESSES)
     write = set(_write_folders(config, environ))
     return Rights(
         read=frozenset(_allowed(read, home)),
