@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelplex.confinement import system_calls
+from modelplex.confinement.confine import CAPABILITIES
 from modelplex.confinement.messages import (
     BindSocket,
     CheckSocket,
@@ -45,6 +46,7 @@ async def test_each_thread_of_a_gateway_is_confined_and_it_says_so(tmp_path: Pat
         threads = threads_of(gateway)
         assert len(threads) > 1
         for each in threads:
+            assert int(each["CapEff"], 16) & ~CAPABILITIES == int(each["CapPrm"], 16) & ~CAPABILITIES == 0
             assert (each["NoNewPrivs"], each["Seccomp"], each["Seccomp_filters"]) == ("1", "2", "2")
         status = await gateway.ask("GET", "/_internal/status")
         confinement = json.loads(status.body)["confinement"]

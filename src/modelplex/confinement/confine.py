@@ -29,6 +29,12 @@ SQLITE_FOLDER: Final = "SQLITE_TMPDIR"
 """The variable with the folder of SQLite's temporary files, which /tmp would be."""
 
 
+CAPABILITIES: Final = sum(1 << number for number in (0, 1, 2, 3, 4, 10))
+"""What root keeps: CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID and NET_BIND_SERVICE
+(capabilities(7)). With CAP_PERFMON, for one, it could read the environment of other processes.
+"""
+
+
 class ConfinementError(Exception):
     """This system cannot confine the gateway, and the config requires it."""
 
@@ -154,6 +160,7 @@ def confine(
         return Confinement(Held(missing=missing))
     client = LauncherClient(fork(new_launcher))
     system_calls.forbid_new_privileges()
+    system_calls.keep_capabilities(CAPABILITIES)
     restrict(rights, version=version)
     calls = _has_seccomp()
     if calls:

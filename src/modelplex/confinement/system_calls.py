@@ -1,6 +1,7 @@
 """The system calls of seccomp(2) and landlock(7), which Python lacks. Each raises OSError.
 
-Sources: prctl(2), seccomp(2), https://docs.kernel.org/userspace-api/landlock.html (ABI 7).
+Sources: prctl(2), capset(2), seccomp(2),
+https://docs.kernel.org/userspace-api/landlock.html (ABI 7).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 from modelplex.confinement.bpf import ERRNO
 
 PR_SET_NO_NEW_PRIVS: Final = 38
+CAPABILITY_VERSION: Final = 0x2008_0522
+CAPABILITY_BYTES: Final = 24
 SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
 """By machine. Those of Landlock are the same on all."""
 SET_MODE_FILTER: Final = 1
@@ -54,6 +57,21 @@ def forbid_new_privileges() -> None:
     if libc.prctl(PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "prctl")
+
+
+def keep_capabilities(kept: int) -> None:
+    """Give up all capabilities of this thread, and of those it starts later, but these bits."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0), 8)
+    data = ctypes.create_string_buffer(CAPABILITY_BYTES)
+    if libc.capget(header, data) == 0:
+        low, permitted_low, _, high, permitted_high, _ = struct.unpack("=6I", data.raw)
+        masks = (kept & 0xFFFF_FFFF, kept >> 32)
+        words = (low & masks[0], permitted_low & masks[0], 0, high & masks[1], permitted_high & masks[1], 0)
+        if libc.capset(header, struct.pack("=6I", *words)) == 0:
+            return
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code), "capset")
 
 
 def filter_calls(code: bytes) -> None:
