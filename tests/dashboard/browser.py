@@ -15,7 +15,7 @@ from playwright.async_api import Page, Request, async_playwright
 from tests.dashboard.scene import Scene
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-WAIT_MS = 15_000
+WAIT_MS = 45_000
 """How long a test waits for something to be on the page."""
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="not installed: chromium")
