@@ -88,10 +88,11 @@ def test_connect_returns_an_errno(tmp_path: Path) -> None:
 
 HARDENED = """
 import os
+from modelplex.confinement import system_calls
 from modelplex.sandbox import kernel
-kernel.forbid_new_privileges()
+system_calls.forbid_new_privileges()
 kernel.drop_capabilities()
-assert kernel.effective_capabilities() == 0
+assert system_calls.effective_capabilities() == 0
 status = dict(row.split(":\\t", 1) for row in open("/proc/self/status").read().splitlines())
 assert [int(status[name], 16) for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0], status
 assert status["NoNewPrivs"] == "1"
@@ -112,10 +113,11 @@ def test_a_process_gives_up_its_rights() -> None:
 
 def test_one_capability_may_be_kept() -> None:
     code = (
+        "from modelplex.confinement import system_calls\n"
         "from modelplex.sandbox import kernel\n"
-        "had = kernel.effective_capabilities()\n"
+        "had = system_calls.effective_capabilities()\n"
         "kernel.drop_capabilities(keep=(kernel.CAP_SYS_PTRACE,))\n"
-        "print(kernel.effective_capabilities() == had & 1 << kernel.CAP_SYS_PTRACE)"
+        "print(system_calls.effective_capabilities() == had & 1 << kernel.CAP_SYS_PTRACE)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False

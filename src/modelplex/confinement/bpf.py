@@ -15,6 +15,7 @@ LOAD, EQUAL, AT_LEAST, ANY_OF, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 NUMBER_AT, ARCH_AT, ARGUMENTS_AT = 0, 4, 16
 ARGUMENT_BYTES: Final = 8
 X32_BIT: Final = 0x4000_0000
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 
 Instruction: TypeAlias = tuple[int, int, int, int]
 """Opcode, jump if true, jump if false, operand."""
@@ -51,6 +52,14 @@ def prologue(arch: int, *, has_x32: bool) -> list[Instruction]:
     if has_x32:
         lines += [(AT_LEAST, 0, 1, X32_BIT), refuse(errno.ENOSYS)]
     return lines
+
+
+def no_typing() -> list[Instruction]:
+    """For ioctl: nothing can be typed into a terminal, which the user's shell would run."""
+    lines = [argument(1)]
+    for request in (TIOCSTI, TIOCLINUX):
+        lines += if_equal(request, [refuse(errno.EPERM)])
+    return [*lines, return_(ALLOW)]
 
 
 def encode(lines: Sequence[Instruction]) -> bytes:

@@ -27,6 +27,7 @@ from modelplex.confinement.bpf import (
     argument,
     encode,
     if_equal,
+    no_typing,
     prologue,
     refuse,
     return_,
@@ -37,7 +38,6 @@ STREAM, DATAGRAM = 1, 2
 TYPE_MASK: Final = 0xF
 THREAD: Final = 0x0001_0000
 """CLONE_THREAD"""
-TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 CLONE3: Final = 435
 """Its flags are in memory. As missing, libraries fall back to clone."""
 COMMON: Final = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 440, 442, 443)
@@ -113,7 +113,7 @@ def at_start(of: CallNumbers) -> bytes:
         lines += if_equal(number, [refuse(errno.EPERM)])
     lines += if_equal(CLONE3, [refuse(errno.ENOSYS)])
     lines += if_equal(of.clone, [argument(0), (ANY_OF, 1, 0, THREAD), refuse(errno.EPERM), return_(ALLOW)])
-    lines += if_equal(of.ioctl, _no_typing())
+    lines += if_equal(of.ioctl, no_typing())
     lines += if_equal(of.socket, _families(UNIX, INET, INET6, NETLINK, VSOCK))
     return encode([*lines, return_(ALLOW)])
 
@@ -143,10 +143,3 @@ def _streams_and_datagrams() -> list[Instruction]:
     for kind in (STREAM, DATAGRAM):
         lines += if_equal(kind, [return_(ALLOW)])
     return [*lines, refuse(errno.EPERM)]
-
-
-def _no_typing() -> list[Instruction]:
-    lines = [argument(1)]
-    for request in (TIOCSTI, TIOCLINUX):
-        lines += if_equal(request, [refuse(errno.EPERM)])
-    return [*lines, return_(ALLOW)]

@@ -39,7 +39,10 @@ class _Program(ctypes.Structure):
 def _call(name: str, number: int, *arguments: object) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    result = int(libc.syscall(ctypes.c_long(number), *arguments))
+    return _checked(name, int(libc.syscall(ctypes.c_long(number), *arguments)))
+
+
+def _checked(name: str, result: int) -> int:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), name)
@@ -54,35 +57,42 @@ def forbid_new_privileges() -> None:
     """No program that is executed from here gets more rights than its caller. Permanent."""
     libc = ctypes.CDLL(None, use_errno=True)
     one, zero = ctypes.c_ulong(1), ctypes.c_ulong(0)
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, one, zero, zero, zero) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), "prctl")
+    _checked("prctl", libc.prctl(PR_SET_NO_NEW_PRIVS, one, zero, zero, zero))
+
+
+def effective_capabilities() -> int:
+    """The bits of this thread's capabilities."""
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0), 8)
+    data = ctypes.create_string_buffer(CAPABILITY_BYTES)
+    _checked("capget", ctypes.CDLL(None, use_errno=True).capget(header, data))
+    low, _, _, high, _, _ = struct.unpack("=6I", data.raw)
+    return int(low | high << 32)
 
 
 def keep_capabilities(kept: int) -> None:
     """Give up all capabilities of this thread, and of those it starts later, but these bits."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    kept &= effective_capabilities()
+    low, high = kept & 0xFFFF_FFFF, kept >> 32
     header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0), 8)
-    data = ctypes.create_string_buffer(CAPABILITY_BYTES)
-    if libc.capget(header, data) == 0:
-        low, permitted_low, _, high, permitted_high, _ = struct.unpack("=6I", data.raw)
-        masks = (kept & 0xFFFF_FFFF, kept >> 32)
-        words = (low & masks[0], permitted_low & masks[0], 0, high & masks[1], permitted_high & masks[1], 0)
-        if libc.capset(header, struct.pack("=6I", *words)) == 0:
-            return
-    code = ctypes.get_errno()
-    raise OSError(code, os.strerror(code), "capset")
+    data = struct.pack("=6I", low, low, 0, high, high, 0)
+    _checked("capset", ctypes.CDLL(None, use_errno=True).capset(header, data))
 
 
 def filter_calls(code: bytes) -> None:
     """Filter the calls of all threads of this process, and of those it makes later. `code` is a
     filter in BPF, 8 bytes an instruction.
     """
+    if stuck := set_filter(code, ALL_THREADS):
+        raise OSError(0, f"thread {stuck} has another filter", "seccomp")
+
+
+def set_filter(code: bytes, flags: int) -> int:
+    """Filter the calls of this thread, and of those it starts later, and what `flags` say besides
+    (SECCOMP_FILTER_FLAG_*). Returns what seccomp(2) does.
+    """
     program = _Program(len(code) // 8, code)
     number = SECCOMP[os.uname().machine]
-    stuck = _call("seccomp", number, _word(SET_MODE_FILTER), _word(ALL_THREADS), ctypes.byref(program))
-    if stuck:
-        raise OSError(0, f"thread {stuck} has another filter", "seccomp")
+    return _call("seccomp", number, _word(SET_MODE_FILTER), _word(flags), ctypes.byref(program))
 
 
 def can_filter() -> bool:

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
+from modelplex.confinement.system_calls import forbid_new_privileges
 from modelplex.sandbox import kernel, mounts, seccomp
 from modelplex.sandbox.bridge import (
     DEFAULT_LISTEN,
@@ -398,7 +399,7 @@ def _program(plan: SandboxPlan, supervisor: socket.socket) -> NoReturn:
                 continue
             with suppress(OSError):
                 signal.signal(number, signal.SIG_IGN if number in plan.ignored else signal.SIG_DFL)
-        kernel.forbid_new_privileges()
+        forbid_new_privileges()
         _limit(plan)
         kernel.drop_capabilities()
         _change_folder(plan.folder)

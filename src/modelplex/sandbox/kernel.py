@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from modelplex.confinement.system_calls import keep_capabilities
+
 CLONE_NEWNS: Final = 0x0002_0000
 CLONE_NEWIPC: Final = 0x0800_0000
 CLONE_NEWUSER: Final = 0x1000_0000
@@ -25,12 +27,11 @@ MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH: Final = 2
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 1, 4, 24, 28
-PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
+PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 SECUREBITS: Final = 0xEF
 """Every bit and its lock: uid 0 gets no capabilities on exec, and none come back."""
 CAP_NET_ADMIN, CAP_SYS_PTRACE = 12, 19
-CAPABILITY_VERSION: Final = 0x2008_0522
 
 # Numbers from 424 on are the same on all architectures.
 MOUNT_SETATTR, PIDFD_OPEN, PIDFD_GETFD, OPENAT2 = 442, 434, 438, 437
@@ -124,10 +125,6 @@ def make_undumpable() -> None:
     prctl(PR_SET_DUMPABLE, 0)
 
 
-def forbid_new_privileges() -> None:
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-
-
 def drop_capabilities(*, keep: tuple[int, ...] = ()) -> None:
     """All capabilities but these, permanently: a program executed from here gets none either."""
     try:
@@ -143,18 +140,7 @@ def drop_capabilities(*, keep: tuple[int, ...] = ()) -> None:
         prctl(PR_SET_SECUREBITS, SECUREBITS)
     with suppress(OSError):
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    kept = sum(1 << number for number in keep) & effective_capabilities()
-    low, high = kept & 0xFFFF_FFFF, kept >> 32
-    header = struct.pack("=Ii", CAPABILITY_VERSION, 0)
-    _checked("capset", _libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
-
-
-def effective_capabilities() -> int:
-    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0), 8)
-    data = ctypes.create_string_buffer(24)
-    _checked("capget", _libc.capget(header, data))
-    low, _, _, high, _, _ = struct.unpack("=6I", data.raw)
-    return int(low | high << 32)
+    keep_capabilities(sum(1 << number for number in keep))
 
 
 def pidfd_of_thread(tid: int) -> int:

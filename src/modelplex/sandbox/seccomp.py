@@ -29,7 +29,6 @@ The rules, and why:
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Mapping, Sequence
@@ -44,10 +43,12 @@ from modelplex.confinement.bpf import (
     argument,
     encode,
     if_equal,
+    no_typing,
     prologue,
     refuse,
     return_,
 )
+from modelplex.confinement.system_calls import set_filter
 from modelplex.sandbox.errors import UnknownMachine
 
 TYPE_MASK: Final = 0xF
@@ -57,7 +58,6 @@ UNIX, INET, INET6, NETLINK = 1, 2, 10, 16
 ROUTE: Final = 0
 OWN_GROUP: Final = 0
 """In place of a process, for kill(2)."""
-TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 NEW_USER: Final = 0x1000_0000
 SETUID: Final = 0o4000
 MAKES_FILE: Final = 0o100 | 0o20000000
@@ -67,7 +67,6 @@ CLONE3: Final = 435
 libraries fall back to clone.
 """
 
-SET_MODE_FILTER: Final = 1
 NEW_LISTENER, WAIT_KILLABLE = 1 << 3, 1 << 5
 
 
@@ -75,7 +74,6 @@ class Machine(NamedTuple):
     """Numbers of system calls. `missing` fail with ENOSYS."""
 
     arch: int
-    seccomp: int
     socket: int
     socketpair: int
     connect: int
@@ -96,7 +94,7 @@ class Machine(NamedTuple):
 
 MACHINES: Final = {
     "x86_64": Machine(
-        *(0xC000_003E, 317, 41, 53, 42, 50, 62, 16, 56, 272),
+        *(0xC000_003E, 41, 53, 42, 50, 62, 16, 56, 272),
         (425, 426, 427, 248, 249, 250, 321, 298, 323, 103, 437),
         (92, 93, 94, 260),
         {90: 1, 91: 1, 268: 2, 452: 2, 133: 1, 259: 2, 85: 1},
@@ -104,7 +102,7 @@ MACHINES: Final = {
         has_x32=True,
     ),  # io_uring_*, add_key, request_key, keyctl, bpf, perf_event_open, userfaultfd, syslog, openat2
     "aarch64": Machine(
-        *(0xC000_00B7, 277, 198, 199, 203, 201, 129, 29, 220, 97),
+        *(0xC000_00B7, 198, 199, 203, 201, 129, 29, 220, 97),
         (425, 426, 427, 217, 218, 219, 280, 241, 282, 116, 437),
         (54, 55),
         {52: 1, 53: 2, 452: 2, 33: 2},
@@ -146,7 +144,7 @@ def program(of: Machine, *, netlink: bool, users: bool) -> bytes:
         lines += if_equal(
             number, [argument(at), (ANY_OF, 1, 0, MAKES_FILE), return_(ALLOW), *_without_setuid(at + 1)]
         )
-    lines += if_equal(of.ioctl, _typing())
+    lines += if_equal(of.ioctl, no_typing())
     lines += if_equal(of.socketpair, _pairs())
     lines += if_equal(of.socket, _families(netlink=netlink))
     lines.append(return_(ALLOW))
@@ -186,34 +184,15 @@ def _no_users() -> list[Instruction]:
     return [argument(0), (ANY_OF, 0, 1, NEW_USER), refuse(errno.EPERM), return_(ALLOW)]
 
 
-def _typing() -> list[Instruction]:
-    lines = [argument(1)]
-    for request in (TIOCSTI, TIOCLINUX):
-        lines += if_equal(request, [refuse(errno.EPERM)])
-    return [*lines, return_(ALLOW)]
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("lines", ctypes.c_char_p))
-
-
 def install(code: bytes) -> int:
     """Filter all later calls of this thread and its children. Returns the descriptor on which the
     supervisor receives calls. Raises OSError.
     """
-    of = machine()
-    program_ = _Program(len(code) // 8, code)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    fault = 0
     # WAIT_KILLABLE (Linux 5.19): otherwise a signal restarts a call that the supervisor is
     # answering, which makes it twice.
-    for flags in (NEW_LISTENER | WAIT_KILLABLE, NEW_LISTENER):
-        numbers = (ctypes.c_long(each) for each in (of.seccomp, SET_MODE_FILTER, flags))
-        result = int(libc.syscall(*numbers, ctypes.byref(program_)))
-        if result >= 0:
-            return result
-        fault = ctypes.get_errno()
-        if fault != errno.EINVAL:
-            break
-    raise OSError(fault, os.strerror(fault), "seccomp")
+    try:
+        return set_filter(code, NEW_LISTENER | WAIT_KILLABLE)
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+    return set_filter(code, NEW_LISTENER)
