@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "sandbox": "commands config confinement core packages records replay server",
         "first_config": "config imports sandbox",
         "command_options": "commands config mcp sandbox",
-        "cli": "command_options commands config first_config imports mcp sandbox server",
+        "cli": "command_options commands config confinement first_config imports mcp sandbox server",
         "__main__": "cli",
         "__init__": "",
     }.items()

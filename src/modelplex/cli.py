@@ -21,6 +21,7 @@ from modelplex.commands import setup_options
 if TYPE_CHECKING:
     from modelplex.config import Config
     from modelplex.config.lint.finding import ConfigFinding
+    from modelplex.confinement.check import ConfinementCheck
     from modelplex.server.reach import ReachResult
 
 CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
@@ -222,10 +223,12 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
         sys.stdout.writelines(f"{line}\n" for line in summary(config, whole=arguments.all))
         sys.stdout.flush()
         _print_findings(findings, most=len(findings) if arguments.all else LISTED_FINDINGS)
+    confinement: ConfinementCheck | None = None
     if arguments.confine:
-        from modelplex.server.confined import print_check
+        from modelplex.server.confined import check_confinement
 
-        failed = not print_check(config) or failed
+        confinement = check_confinement(config)
+        failed = failed or not confinement.ok
     results: Sequence[ReachResult] | None = None
     if arguments.reach:
         import asyncio
@@ -235,13 +238,28 @@ def _check(config: Config, arguments: argparse.Namespace) -> int:
         results = asyncio.run(check_reach(config))
         failed = failed or not all(result.ok for result in results)
     if arguments.json:
-        _print_json(config.path, findings, failed=failed, results=results)
-    elif results is not None:
-        sys.stdout.write("reach:\n")
-        for result in results:
-            outcome = "ok" if result.ok else "failed" if result.answered else "no answer"
-            sys.stdout.write(f"  {result.provider}: {outcome}: {result.sentence}\n")
+        _print_json(config.path, findings, failed=failed, results=results, confinement=confinement)
+    else:
+        _print_confinement(confinement)
+        _print_reach(results)
     return FAILED if failed else OK
+
+
+def _print_confinement(check: ConfinementCheck | None) -> None:
+    if check is None:
+        return
+    sys.stdout.write(f"confined: {check.confined}\n")
+    for each in check.trials:
+        sys.stdout.write(f"  {'refused' if each.failed else 'POSSIBLE':9} {each.what}: {each.outcome}\n")
+
+
+def _print_reach(results: Sequence[ReachResult] | None) -> None:
+    if results is None:
+        return
+    sys.stdout.write("reach:\n")
+    for result in results:
+        outcome = "ok" if result.ok else "failed" if result.answered else "no answer"
+        sys.stdout.write(f"  {result.provider}: {outcome}: {result.sentence}\n")
 
 
 def _check_written(file: str) -> int:
@@ -270,6 +288,7 @@ def _print_json(
     *,
     failed: bool,
     results: Sequence[ReachResult] | None = None,
+    confinement: ConfinementCheck | None = None,
 ) -> None:
     """docs/reference/cli.md has the members, which are stable."""
     import json
@@ -285,4 +304,12 @@ def _print_json(
         document["reach"] = [
             {"provider": result.provider, "ok": result.ok, "message": result.sentence} for result in results
         ]
+    if confinement is not None:
+        document["confine"] = {
+            "confined": confinement.confined,
+            "attempts": [
+                {"what": each.what, "refused": each.failed, "message": each.outcome}
+                for each in confinement.trials
+            ],
+        }
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_the_command_shows_each_attempt(tmp_path: Path) -> None:
         assert f"  refused   {what}: " in done.stdout
     assert "POSSIBLE" not in done.stdout
     assert errno.errorcode[errno.EPERM] not in done.stdout
+
+
+def test_with_json_the_attempts_are_a_member(tmp_path: Path) -> None:
+    config = tmp_path / "modelplex.toml"
+    config.write_text('[server]\nconfine = "off"\n[[providers]]\ntype = "demo"\n')
+    done = run("check", "--config", str(config), "--confine", "--json", folder=tmp_path)
+    document = json.loads(done.stdout)
+    assert document["confine"]["confined"] == "off"
+    assert [each["what"] for each in document["confine"]["attempts"]] == [what for what, *_ in ATTEMPTS]
+    assert not document["confine"]["attempts"][0]["refused"]
 
 
 def test_a_config_that_turns_it_off_fails_nothing_and_says_so(tmp_path: Path) -> None:

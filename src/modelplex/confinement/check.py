@@ -40,6 +40,16 @@ class ConfinementTrial(msgspec.Struct, frozen=True):
     outcome: str
 
 
+class ConfinementCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """`confined` is "whole", "off", or what is missing. `ok`: nothing was possible that this system
+    can refuse.
+    """
+
+    confined: str
+    ok: bool
+    trials: tuple[ConfinementTrial, ...]
+
+
 def _read_outside(outside: str) -> None:
     Path(outside).read_bytes()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from modelplex.server import socket_file
 from modelplex.server.address import ListenError, Unix
 
 if TYPE_CHECKING:
+    from modelplex.confinement.check import ConfinementCheck
     from modelplex.confinement.launcher import Launcher
 
 
@@ -59,24 +59,20 @@ def confine_process(
     return confinement
 
 
-def print_check(config: Config) -> bool:
-    """`modelplex check --confine`: print what a process that is confined for this config can still
-    do of what a gateway gives up. False where something holds that should not.
+def check_confinement(config: Config) -> ConfinementCheck:
+    """`modelplex check --confine`: what a process that is confined for this config can still do of
+    what a gateway gives up. Raises OSError.
     """
-    from modelplex.confinement.check import attempts
+    from modelplex.confinement.check import ConfinementCheck, attempts
 
     try:
-        status, found = attempts(
+        status, trials = attempts(
             lambda: confine_process(config, config_path=config.path, adapt=lambda same: same)
         )
     except ConfinementError as error:
-        sys.stdout.write(f"confined: no: {error.sentence}\n")
-        return False
-    sys.stdout.write(f"confined: {word_of(config)}\n")
-    for each in found:
-        verdict = "refused" if each.failed else "POSSIBLE"
-        sys.stdout.write(f"  {verdict:9} {each.what}: {each.outcome}\n")
-    return all(each.failed or not _holds(status, each.needs) for each in found)
+        return ConfinementCheck(confined=f"no: {error.sentence}", ok=False, trials=())
+    ok = all(each.failed or not _holds(status, each.needs) for each in trials)
+    return ConfinementCheck(confined=word_of(config), ok=ok, trials=tuple(trials))
 
 
 def _holds(status: Mapping[str, object], needs: str) -> bool:
