@@ -21,7 +21,9 @@ from modelplex.confinement.messages import (
     SocketBound,
     UnlinkSocket,
 )
+from modelplex.server.address import ListenError
 from modelplex.server.confined import SocketMaker
+from modelplex.server.socket_file import LocalSockets
 from tests.processes import Gateway, served, until
 
 DEMO = '[[providers]]\ntype = "demo"\n'
@@ -59,6 +61,20 @@ async def test_off_confines_nothing(tmp_path: Path) -> None:
     async with served(f'[server]\nconfine = "off"\n{DEMO}', folder=tmp_path) as gateway:
         assert {each["Seccomp"] for each in threads_of(gateway)} == {"0"}
         assert Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text() == ""
+
+
+@pytest.mark.parametrize("how", ["at the start", "by the API"])
+async def test_a_socket_in_use_names_the_gateway_and_not_its_launcher(tmp_path: Path, how: str) -> None:
+    text = f'[server]\nadmin_socket = "{tmp_path}/admin.sock"\nhttp = "127.0.0.1:0"\nsocket = "{tmp_path}/m.sock"\n{DEMO}'
+    async with served(text, folder=tmp_path) as gateway:
+        path = str(tmp_path / "m.sock")
+        if how == "by the API":
+            path = str(tmp_path / "new.sock")
+            body = json.dumps({"socket": path}).encode()
+            put = await gateway.ask("PUT", "/_internal/agents/new", body, at=str(tmp_path / "admin.sock"))
+            assert put.status == 200, put.body
+        with pytest.raises(ListenError, match=rf"is in use by process {gateway.pid} \("):
+            LocalSockets().check_not_live(path)
 
 
 async def test_after_a_kill_the_launcher_is_gone_and_the_path_is_free(tmp_path: Path) -> None:

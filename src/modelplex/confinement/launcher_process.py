@@ -11,11 +11,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from modelplex.confinement.launcher import Launcher
 
+NAME: Final = "mplex-launcher"
+"""What `ps -o comm` shows, at most 15 bytes (proc(5), comm): both have the same command line."""
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Ctrl-C reaches the whole process group; the gateway decides."""
 
@@ -35,6 +38,8 @@ def _be_launcher(launcher: Callable[[], Launcher], end: socket.socket) -> NoRetu
     """Nothing of the caller's stack may run here."""
     status = 1
     try:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/comm").write_text(NAME, encoding="ascii")
         signal.set_wakeup_fd(-1)
         for number in IGNORED:
             signal.signal(number, _do_nothing)

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelplex.config import Config, load
@@ -99,6 +98,7 @@ class SocketMaker:
     """In the launcher: makes, renames and removes socket files, its own alone."""
 
     def __init__(self) -> None:
+        self._host = socket_file.LocalSockets()
         self._made: set[tuple[int, int]] = set()
         """Sockets and locks, by device and inode."""
 
@@ -115,26 +115,23 @@ class SocketMaker:
     def _do(self, request: SocketRequest) -> tuple[LauncherReply, tuple[int, ...]]:
         match request:
             case CheckSocket(path):
-                socket_file.check_not_live(path)
+                self._host.check_not_live(path)
             case LockSocket(path):
-                lock = socket_file.take_lock(path)
+                lock = self._host.lock(path)
                 self._made.add(socket_file.identity_of(os.fstat(lock)))
                 return LauncherDone(), (lock,)
             case BindSocket(path, mode, group):
-                file = socket_file.SocketFile(Unix(path, mode=mode, group=group), lock=-1)
-                socket_file.bind_hidden(file)
-                assert file.hidden is not None
-                assert file.identity is not None
-                self._made.add(file.identity)
-                return SocketBound(file.hidden, file.identity), (file.socket.detach(),)
+                bound, name, identity = self._host.bind(Unix(path, mode=mode, group=group))
+                self._made.add(identity)
+                return SocketBound(name, identity), (bound.detach(),)
             case RenameSocket(hidden, path):
                 socket_file.check_kind(path)
                 if socket_file.identity_at(hidden) not in self._made:
                     raise PermissionError(errno.EPERM, "the launcher has not made this socket")
-                Path(hidden).rename(path)
+                self._host.rename(hidden, path)
             case UnlinkSocket(path, identity):
                 if identity in self._made:
-                    socket_file.unlink(path, identity)
+                    self._host.unlink(path, identity)
                     self._made.discard(identity)
         return LauncherDone(), ()
 

@@ -28,6 +28,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from modelplex.confinement.launcher_process import NAME as LAUNCHER
 from modelplex.server.address import ListenError, Unix
 
 PATH_LIMIT = 107
@@ -66,23 +67,92 @@ Identity = tuple[int, int]
 
 
 class SocketHost(Protocol):
-    """Does what a confined process may not. Each raises OSError, the first three ListenError."""
+    """Makes and removes socket files. Each raises OSError, the first three ListenError."""
 
-    def check_not_live(self, path: str) -> None: ...
-    def lock(self, path: str) -> int: ...
+    def check_not_live(self, path: str) -> None:
+        """Raises ListenError for a live socket. Only a refused connection means that it is dead;
+        after a full backlog, a missing permission or another type of socket it may be live.
+        """
+        ...
+
+    def lock(self, path: str) -> int:
+        """A descriptor that holds the lock file. Raises ListenError if another process holds it."""
+        ...
+
     def bind(self, address: Unix) -> tuple[socket.socket, str, Identity]:
         """A socket that listens, its hidden name, and its file."""
         ...
 
     def rename(self, hidden: str, path: str) -> None: ...
-    def unlink(self, path: str, identity: Identity) -> None: ...
+    def unlink(self, path: str, identity: Identity) -> None:
+        """Remove the file, if it is this one."""
+        ...
 
 
-_host: SocketHost | None = None
-"""Of the process, as the confinement itself."""
+class LocalSockets:
+    """Does it in this process."""
+
+    def check_not_live(self, path: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                return
+            except OSError as fault:
+                raise ListenError(f"{path} is in use: connecting to it says {fault.strerror!r}.") from None
+            raise ListenError(f"{path} is in use by {holder(probe)}.")
+
+    def lock(self, path: str) -> int:
+        name = f"{path}.lock"
+        for _ in range(LOCK_TRIES):
+            lock = open_lock(name)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                self.check_not_live(path)
+                raise ListenError(
+                    f"another process is just starting or stopping on {path} and holds {name}."
+                ) from None
+            if identity_at(name) == identity_of(os.fstat(lock)):
+                return lock
+            os.close(lock)
+        raise ListenError(f"{name} is removed again and again by other processes that start and stop.")
+
+    def bind(self, address: Unix) -> tuple[socket.socket, str, Identity]:
+        try:
+            bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as fault:
+            raise listen_error(address.path, fault) from None
+        hidden: str | None = None
+        try:
+            hidden = bind_beside(bound, address)
+            identity = identity_of(os.lstat(hidden))
+            if address.group is not None:
+                give_to_group(hidden, group=address.group, path=address.path)
+            bound.listen(BACKLOG)
+        except BaseException:
+            bound.close()
+            if hidden is not None:
+                with contextlib.suppress(OSError):
+                    Path(hidden).unlink()
+            raise
+        return bound, hidden, identity
+
+    def rename(self, hidden: str, path: str) -> None:
+        Path(hidden).rename(path)
+
+    def unlink(self, path: str, identity: Identity) -> None:
+        if identity_at(path) == identity:
+            Path(path).unlink()
 
 
-def use_host(host: SocketHost | None) -> None:
+_host: SocketHost = LocalSockets()
+"""Of the process, as its confinement: see server/confined.py."""
+
+
+def use_host(host: SocketHost) -> None:
     """From now on `host` makes and removes the socket files of this process."""
     global _host  # noqa: PLW0603 - see _host
     _host = host
@@ -96,11 +166,7 @@ class SocketFile:
     def __init__(self, address: Unix, *, lock: int) -> None:
         self.address = address
         self.lock = lock
-        try:
-            self.socket = new_socket()
-        except OSError as fault:
-            self.release()
-            raise listen_error(address.path, fault) from None
+        self._socket: socket.socket | None = None
         self.hidden: str | None = None
         self.identity: Identity | None = None
         self.replaces: Identity | None = None
@@ -110,6 +176,24 @@ class SocketFile:
     def __repr__(self) -> str:
         stage = "hidden" if self.hidden else "published" if self.identity else "gone"
         return f"<SocketFile {self.address.path} {stage}>"
+
+    @property
+    def socket(self) -> socket.socket:
+        """Once it is bound."""
+        assert self._socket is not None
+        return self._socket
+
+    def bind(self) -> None:
+        """Listen under a hidden name beside the path. Raises ListenError."""
+        with listen_errors(self.address.path):
+            self._socket, self.hidden, self.identity = _host.bind(self.address)
+
+    def close(self) -> None:
+        """Remove the file, close the socket and release the lock."""
+        self.remove()
+        if self._socket is not None:
+            self._socket.close()
+        self.release()
 
     def publish(self) -> None:
         """Rename the finished socket to its path. Raises ListenError if another file was put there
@@ -123,10 +207,7 @@ class SocketFile:
                 f"something was put at {path} while this process was starting; it was left as it is."
             )
         with listen_errors(path):
-            if _host is None:
-                Path(hidden).rename(path)
-            else:
-                _host.rename(hidden, path)
+            _host.rename(hidden, path)
         self.hidden = None
         if (former := self.follows) is not None:
             self.lock, former.lock, self.follows = former.lock, -1, None
@@ -134,7 +215,8 @@ class SocketFile:
     def remove(self) -> None:
         """Remove the file, if it is still the one that this object made. Idempotent."""
         if self.identity is not None:
-            unlink(self.hidden or self.address.path, self.identity)
+            with contextlib.suppress(OSError):
+                _host.unlink(self.hidden or self.address.path, self.identity)
         self.hidden = self.identity = None
 
     def release(self) -> None:
@@ -151,16 +233,16 @@ def claim(address: Unix) -> SocketFile:
     path = address.path
     check_path(path)
     check_kind(path)
-    file = SocketFile(address, lock=take_lock(path))
+    with listen_errors(path):
+        file = SocketFile(address, lock=_host.lock(path))
     try:
         check_kind(path)
-        check_not_live(path)
+        with listen_errors(path):
+            _host.check_not_live(path)
         file.replaces = identity_at(path)
-        bind_hidden(file)
+        file.bind()
     except BaseException:
-        file.remove()
-        file.socket.close()
-        file.release()
+        file.close()
         raise
     return file
 
@@ -175,10 +257,9 @@ def succeed(file: SocketFile, address: Unix) -> SocketFile:
     try:
         with listen_errors(address.path):
             follower.replaces = identity_at(address.path)
-        bind_hidden(follower)
+        follower.bind()
     except BaseException:
-        follower.remove()
-        follower.socket.close()
+        follower.close()
         raise
     return follower
 
@@ -213,50 +294,21 @@ def check_kind(path: str) -> None:
         )
 
 
-def check_not_live(path: str) -> None:
-    """Raises ListenError for a live socket. Only a refused connection means that it is dead; after
-    a full backlog, a missing permission or another type of socket it may be live.
-    """
-    if _host is not None:
-        _host.check_not_live(path)
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return
-        except OSError as fault:
-            raise ListenError(f"{path} is in use: connecting to it says {fault.strerror!r}.") from None
-        raise ListenError(f"{path} is in use by {holder(probe)}.")
-
-
 def holder(probe: socket.socket) -> str:
     """The process that called `listen` on the other end, by SO_PEERCRED (pid, uid, gid)."""
     pid, uid, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid = _gateway_of(pid)
     # A pid of 0 is a process outside of our pid namespace.
     return f"process {pid} (uid {uid})" if pid else f"a process in another pid namespace (uid {uid})"
 
 
-def take_lock(path: str) -> int:
-    """A descriptor that holds the lock file. Raises ListenError if another process holds it."""
-    if _host is not None:
-        return _host.lock(path)
-    name = f"{path}.lock"
-    for _ in range(LOCK_TRIES):
-        lock = open_lock(name)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            check_not_live(path)
-            raise ListenError(
-                f"another process is just starting or stopping on {path} and holds {name}."
-            ) from None
-        if identity_at(name) == identity_of(os.fstat(lock)):
-            return lock
-        os.close(lock)
-    raise ListenError(f"{name} is removed again and again by other processes that start and stop.")
+def _gateway_of(pid: int) -> int:
+    """The process whose launcher this is, or itself: who ends the launcher ends no gateway."""
+    with contextlib.suppress(OSError, ValueError):
+        if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").rstrip("\n") == LAUNCHER:
+            status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+            return int(status.rpartition(")")[2].split()[1])
+    return pid
 
 
 def open_lock(name: str) -> int:
@@ -270,56 +322,27 @@ def open_lock(name: str) -> int:
 
 def unlock(name: str, *, lock: int) -> None:
     # Removed while it is held: a process that opened it before notices, and opens a new one.
-    unlink(name, identity_of(os.fstat(lock)))
+    with contextlib.suppress(OSError):
+        _host.unlink(name, identity_of(os.fstat(lock)))
     os.close(lock)
 
 
-def unlink(path: str, identity: Identity) -> None:
-    """Remove the file, if it is this one."""
-    with contextlib.suppress(OSError):
-        if identity_at(path) != identity:
-            return
-        if _host is None:
-            Path(path).unlink()
-        else:
-            _host.unlink(path, identity)
-
-
-def new_socket() -> socket.socket:
-    """One that `bind_hidden` binds; with a host a placeholder, which it replaces."""
-    if _host is None:
-        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    one, other = socket.socketpair()
-    other.close()
-    return one
-
-
-def bind_hidden(file: SocketFile) -> None:
-    address = file.address
-    if _host is not None:
-        file.socket.close()
-        file.socket, file.hidden, file.identity = _host.bind(address)
-        return
+def bind_beside(bound: socket.socket, address: Unix) -> str:
+    """Bind to a hidden name beside the path, which is returned. Raises ListenError."""
     # By the umask the file has its mode from the start; between bind and chmod it would not.
     mask = os.umask(0o777 & ~address.mode)
     try:
         for name in hidden_names(address.path):
             try:
-                file.socket.bind(name)
+                bound.bind(name)
             except OSError as fault:
                 if fault.errno == errno.EADDRINUSE:
                     continue
                 raise listen_error(address.path, fault) from None
-            file.hidden = name
-            break
-        else:
-            raise ListenError(f"no free name for a temporary socket beside {address.path}.")
+            return name
     finally:
         os.umask(mask)
-    file.identity = identity_of(os.lstat(file.hidden))
-    if address.group is not None:
-        give_to_group(file.hidden, group=address.group, path=address.path)
-    file.socket.listen(BACKLOG)
+    raise ListenError(f"no free name for a temporary socket beside {address.path}.")
 
 
 def hidden_names(path: str) -> Iterator[str]:
