@@ -17,7 +17,7 @@ from modelplex.pipeline.exact_cache import CapturedOutput, ExactCache
 from modelplex.pipeline.response_output import ResponseHead
 from modelplex.records.builder import RecordBuilder
 from tests.gateways import Running, gateway, one
-from tests.pipeline.test_replay import ask, completion
+from tests.pipeline.test_replay import ask, completion, recording_gateway, replaying
 from tests.upstreams import answer, provider, stream
 
 ON = "[cache]\nexact = true\n"
@@ -79,8 +79,9 @@ async def test_streams_are_answered_alike_and_apart_from_whole_answers(tmp_path:
     [
         answer({"error": {"message": "no", "code": "bad"}}, status=400),
         stream(CHUNK.replace(b'"stop"', b"null"), end=False),
+        stream(CHUNK.replace(b'"stop"', b"null"), b'data: {"error":{"message":"no","code":500}}\n\n'),
     ],
-    ids=["failed", "broken"],
+    ids=["failed", "broken", "error in the stream"],
 )
 async def test_what_did_not_end_well_is_not_kept(act: Any, tmp_path: Path) -> None:
     async with provider(act) as up, gateway(one(up.url, type="together") + ON, folder=tmp_path) as gw:
@@ -119,6 +120,15 @@ async def test_another_config_begins_without_answers(tmp_path: Path) -> None:
         first = await ask(gw, "Hi")
         await gw.process.reload()
         assert (await ask(gw, "Hi")).body != first.body
+
+
+async def test_a_recording_answers_in_its_order(tmp_path: Path) -> None:
+    async with provider(counting()) as up:
+        async with recording_gateway(tmp_path / "a", up.url) as gw:
+            recorded = [(await ask(gw, "Hi")).body for _ in range(2)]
+    assert recorded[0] != recorded[1]
+    async with replaying(tmp_path / "b", tmp_path / "a", tail=ON) as gw:
+        assert [(await ask(gw, "Hi")).body for _ in range(2)] == recorded
 
 
 async def test_state_elsewhere_is_not_kept(tmp_path: Path) -> None:

@@ -58,6 +58,29 @@ async def test_an_agent_is_added_read_and_removed(tmp_path: Path) -> None:
         assert running.process._gateway is listed
 
 
+async def test_an_added_agent_has_cached_answers_of_its_own_policy(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    agent = {"socket": str(path), "cache": True}
+
+    async def asked() -> tuple[int, bool]:
+        sent = request("POST", "/v1/chat/completions", chat("demo"))
+        answer = read_response(await exchange(str(path), sent))
+        return answer.status, "x-modelplex-recording" in answer.headers
+
+    async with gateway(config(tmp_path), folder=tmp_path):
+        await ask(tmp_path, "PUT", "a", agent)
+        assert [await asked() for _ in range(2)] == [(200, False), (200, True)]
+        await ask(tmp_path, "PUT", "a", {**agent, "rate": {"requests": 100}})
+        assert await asked() == (200, True)
+        await ask(tmp_path, "PUT", "a", {**agent, "models": ["other"]})
+        assert await asked() == (404, False)
+        await ask(tmp_path, "DELETE", "a")
+        await ask(tmp_path, "PUT", "a", {**agent, "policy": "open"})
+        assert await asked() == (200, False)
+        await ask(tmp_path, "PUT", "a", {**agent, "cache": False})
+        assert await asked() == (200, False)
+
+
 async def test_an_agent_outlives_a_restart_and_the_config_file_wins(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     async with gateway(config(tmp_path), folder=tmp_path):

@@ -1,8 +1,8 @@
 """Answers equal requests from memory: `[cache] exact = true`.
 
-Equal are requests of one caller with the same bytes at the same endpoint. Only whole answers are
-kept, and for the config with which they were made: a changed one begins without answers. Policy and
-limits apply before it, as to any call.
+Equal are requests of one caller, under the same policy, with the same bytes at the same endpoint.
+Only whole answers are kept, and until the config's file changes. Limits apply before it, as to any
+call.
 """
 
 from __future__ import annotations
@@ -117,14 +117,18 @@ class ExactCache:
     """The answers of one config; for the event loop alone."""
 
     def __init__(self, config: Config, *, now: Callable[[], float] = perf_counter) -> None:
-        self._settings = config.cache
-        self._agents = {agent.name: agent.cache for agent in config.agents if agent.cache is not None}
         self._now = now
+        self.configure(config)
         self._answers: OrderedDict[bytes, CachedAnswer] = OrderedDict()
         self._size = 0
 
     def __repr__(self) -> str:
         return f"<ExactCache {len(self._answers)} answers, {self._size} bytes>"
+
+    def configure(self, config: Config) -> None:
+        """Another config of which only agents differ: the answers stay."""
+        self._settings = config.cache
+        self._agents = {agent.name: agent.cache for agent in config.agents if agent.cache is not None}
 
     async def answer(
         self, request: RawRequest, output: ResponseOutput, record: RecordBuilder, otherwise: Answer
@@ -164,6 +168,8 @@ class ExactCache:
         """The first of several answers to requests at the same time stays."""
         if key in self._answers or captured.head is None:
             return
+        if captured.head.recording:  # a recording may have another answer to an equal request
+            return
         body = b"".join(captured.pieces)
         self._answers[key] = CachedAnswer(
             record.id,
@@ -185,9 +191,10 @@ class ExactCache:
 
 
 def _key(request: RawRequest, caller: Caller) -> bytes:
-    """A caller's kind decides its policy."""
+    """With the caller's policy: an agent that was removed and added again may have another."""
     facts = (
-        (caller.owner, caller.kind, caller.seed),
+        (caller.owner, caller.kind, caller.sealed, caller.models, caller.priced_only, caller.seed),
+        (sorted(caller.allowed), sorted(map(repr, caller.bounds))),
         (request.dialect, request.endpoint, request.model, request.stream, request.include_usage),
         request.headers,
     )

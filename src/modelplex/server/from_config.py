@@ -126,10 +126,13 @@ def build_upstreams(
     return built
 
 
-def exact_cache(config: Config) -> ExactCache | None:
-    """None where no caller has one."""
+def exact_cache(config: Config, last: ExactCache | None = None) -> ExactCache | None:
+    """None where no caller has one. `last` is that of a config of which only agents differ."""
     if not config.cache.exact and not any(agent.cache for agent in config.agents):
         return None
+    if last is not None:
+        last.configure(config)
+        return last
     from modelplex.pipeline.exact_cache import ExactCache
 
     return ExactCache(config)

@@ -357,6 +357,7 @@ class GatewayProcess:
     def _apply_agents(self, config: Config) -> None:
         """What of the config concerns agents: providers and their lists of models stay."""
         self._config = config
+        self._gateway.cache = from_config.exact_cache(config, self._gateway.cache)
         self._log.secrets = Secrets(from_config.secrets_of(config))
         self._admin.config, self._admin.token = config, config.server.internal_token
         self.callers.configure(config)
