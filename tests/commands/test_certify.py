@@ -118,6 +118,16 @@ def test_a_policy_that_was_opened_later_did_not_hold(tmp_path: Path) -> None:
     assert made.config == ["ab", "cd"]
 
 
+def test_the_policy_of_an_agent_that_a_token_named_was_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = msgspec.structs.replace(asked(2), agent="other")
+    assert shown(store(tmp_path, FACTS, asked(1), other)) == 1
+    out = capsys.readouterr().out
+    assert "policy    not measured: for calls of other, by its token" in out
+    assert out.endswith("run-1: not certified: policy\n")
+
+
 def test_rules_that_are_open_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(store(tmp_path, msgspec.structs.replace(FACTS, allowed=("web-search",)))) == 0
     assert "policy    held: sealed, with web-search allowed\n" in capsys.readouterr().out

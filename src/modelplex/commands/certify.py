@@ -73,7 +73,7 @@ def certify(arguments: argparse.Namespace, database: Database) -> int:
 def certificate(database: Database, run: str) -> RunCertificate:
     """Raises StoreUnavailable."""
     facts, calls = facts_of_run(database, run), calls_of_run(database, run)
-    checks = [*_of_facts(facts), _chain(database, run)]
+    checks = [*_of_facts(facts, calls), _chain(database, run)]
     models = Counter(
         f"{each.model} of {each.provider}" for each in calls if each.kind == "model" and each.provider
     )
@@ -93,7 +93,7 @@ def certificate(database: Database, run: str) -> RunCertificate:
 # --- checks ---
 
 
-def _of_facts(facts: Sequence[RunFacts]) -> Iterator[Check]:
+def _of_facts(facts: Sequence[RunFacts], calls: Sequence[CallSummary]) -> Iterator[Check]:
     if not facts:
         for name in ("network", "openings", "policy"):
             yield Check(name, None, NOT_MEASURED)
@@ -105,14 +105,21 @@ def _of_facts(facts: Sequence[RunFacts]) -> Iterator[Check]:
         not opened,
         f"opened besides the gateway: {line(', '.join(opened))}" if opened else "nothing besides the gateway",
     )
+    yield _policy(facts, calls)
+
+
+def _policy(facts: Sequence[RunFacts], calls: Sequence[CallSummary]) -> Check:
     open_for = [each for each in facts if not each.sealed]
     allowed = sorted({rule for each in facts for rule in each.allowed})
     if open_for:
         when = "" if len(facts) == 1 else f", in {len(open_for)} of {len(facts)} versions of the config"
-        yield Check("policy", False, f"not sealed{when}")
-    else:
-        rules = f", with {line(', '.join(allowed))} allowed" if allowed else ""
-        yield Check("policy", True, f"sealed{rules}")
+        return Check("policy", False, f"not sealed{when}")
+    others = sorted({call.agent for call in calls}.difference(each.agent for each in facts))
+    if others:
+        named = line(", ".join(each or "no agent" for each in others))
+        return Check("policy", None, f"for calls of {named}, by its token")
+    rules = f", with {line(', '.join(allowed))} allowed" if allowed else ""
+    return Check("policy", True, f"sealed{rules}")
 
 
 def _network(facts: RunFacts) -> Check:
