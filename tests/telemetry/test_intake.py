@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 
@@ -121,6 +122,24 @@ async def test_a_flood_of_bytes_is_limited_until_they_are_paid() -> None:
     assert caught.value.retry_after is not None
     clock.at += caught.value.retry_after
     await send(taken)
+
+
+async def test_large_bodies_at_the_same_time_are_limited_by_the_first() -> None:
+    kept = Kept()
+    taken, _ = made(kept)
+    big = gzip.compress(b'{"resourceLogs":[{"scopeLogs":["' + b"x" * 9_000_000 + b'"]}]}', 1)
+    sent = await asyncio.gather(*(send(taken, big, packed=True) for _ in range(5)), return_exceptions=True)
+    assert [isinstance(each, AgentLimited) for each in sent] == [False, True, True, True, True]
+    assert len(kept.items) == 1
+    assert taken.counts() == {("coder", "logs", "accepted"): 1, ("coder", "logs", "limited"): 4}
+
+
+async def test_large_bodies_that_are_no_telemetry_count_with_their_decompressed_size() -> None:
+    taken, _ = made(Kept())
+    with pytest.raises(BadRequest):
+        await send(taken, gzip.compress(b"[" * 9_000_000), packed=True)
+    with pytest.raises(AgentLimited):
+        await send(taken)
 
 
 async def test_where_nobody_has_room_the_agent_is_told() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -44,11 +43,14 @@ class TelemetryTarget(Protocol):
 
 
 class _Bucket(msgspec.Struct):
-    """What an owner may still send, at a time of the monotonic clock."""
+    """What an owner may still send, at a time of the monotonic clock. Its large bodies have their
+    `turn` one after the other, so that the size of one limits the next.
+    """
 
     at: float
     requests: float = BURST_REQUESTS
     size: float = BURST_BYTES
+    turn: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
     def fill(self, now: float) -> None:
         passed = max(0.0, now - self.at)
@@ -86,8 +88,7 @@ class TelemetryIntake:
         """Before the body is read. Raises AgentLimited."""
         bucket = self._bucket(sender)
         if (wait := bucket.wait()) > 0.0:
-            self._count(sender, signal, "limited")
-            raise _limited(f"telemetry of more than {BYTES_A_SECOND} bytes a second", wait)
+            raise self._limited(sender, signal, wait)
         bucket.requests -= 1.0
 
     async def take(
@@ -105,20 +106,16 @@ class TelemetryIntake:
         bucket = self._bucket(sender)
         try:
             if gzip or len(body) > SMALL:
-                size, stamped = await asyncio.to_thread(
-                    partial(_prepared, body, sender, signal, encoding, gzip=gzip)
-                )
+                stamped = await self._in_turn(bucket, body, sender, signal, encoding, gzip=gzip)
             else:
-                size, stamped = _prepared(body, sender, signal, encoding, gzip=gzip)
+                bucket.size -= len(body)
+                stamped = _stamped(body, sender, signal, encoding)
         except BadTelemetry as error:
-            bucket.size -= len(body)
             self._count(sender, signal, "invalid")
             raise BadRequest(f"This is no telemetry of OTLP: {error}.", code="invalid_telemetry") from None
         except TooLarge:
-            bucket.size -= MAX_INFLATED
             self._count(sender, signal, "invalid")
             raise
-        bucket.size -= size
         item = Item(self._now(), sender, signal, encoding, stamped)
         taken = [target.add(item) for target in self._targets]
         if not any(taken):
@@ -126,6 +123,26 @@ class TelemetryIntake:
             raise _limited("more telemetry than can be kept or relayed now", 5.0)
         self._count(sender, signal, "accepted")
         return encoding
+
+    async def _in_turn(
+        self, bucket: _Bucket, body: bytes, sender: Sender, signal: Signal, encoding: Encoding, *, gzip: bool
+    ) -> bytes:
+        async with bucket.turn:
+            bucket.fill(self._clock())
+            if bucket.size <= 0.0:
+                raise self._limited(sender, signal, bucket.wait())
+            size = MAX_INFLATED if gzip else len(body)
+            try:
+                if gzip:
+                    body = await asyncio.to_thread(_inflated, body)
+                    size = len(body)
+                return await asyncio.to_thread(_stamped, body, sender, signal, encoding)
+            finally:
+                bucket.size -= size
+
+    def _limited(self, sender: Sender, signal: Signal, wait: float) -> AgentLimited:
+        self._count(sender, signal, "limited")
+        return _limited(f"telemetry of more than {BYTES_A_SECOND} bytes a second", wait)
 
     def _bucket(self, sender: Sender) -> _Bucket:
         now = self._clock()
@@ -151,14 +168,10 @@ def _limited(what: str, wait: float) -> AgentLimited:
     )
 
 
-def _prepared(
-    body: bytes, sender: Sender, signal: Signal, encoding: Encoding, *, gzip: bool
-) -> tuple[int, bytes]:
-    """The size once it is decompressed, and the stamped body."""
-    plain = _inflated(body) if gzip else body
+def _stamped(body: bytes, sender: Sender, signal: Signal, encoding: Encoding) -> bytes:
     if encoding == "json":
-        return len(plain), stamp_json.stamp(plain, signal, sender.attributes)
-    return len(plain), stamp_protobuf.stamp(plain, sender.attributes)
+        return stamp_json.stamp(body, signal, sender.attributes)
+    return stamp_protobuf.stamp(body, sender.attributes)
 
 
 def _inflated(body: bytes) -> bytes:
