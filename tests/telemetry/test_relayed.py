@@ -88,6 +88,16 @@ async def test_what_it_refuses_is_not_repeated(client: HttpClient) -> None:
     assert reports == ["the collector answered 400", ""]
 
 
+async def test_what_was_taken_is_not_repeated(client: HttpClient) -> None:
+    long = {"partialSuccess": {"errorMessage": "x" * relayed.MAX_ANSWER}}
+    async with provider(answer(long), answer({})) as up:
+        made = relay(client, up.url, [])
+        made.add(item(b"1"))
+        await until_sent(made)
+    assert len(up.seen) == 1
+    assert made.counts() == {"relayed": 1, "lost": 0}
+
+
 async def test_each_owner_has_a_share_and_a_turn(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relayed, "QUEUED_SHARE", 3)
     async with provider(*[answer({})] * 4) as up:

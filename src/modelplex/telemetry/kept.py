@@ -36,6 +36,8 @@ RETAIN_S: Final = 3_600.0
 DELETE_ROWS: Final = 100
 """Rows of one step of the deletion."""
 DELETE_STEPS: Final = 1_000
+WRITE_ROWS: Final = 100
+"""Rows of one transaction."""
 CLOSE_LIMIT_S: Final = 5.0
 BUSY_S: Final = 5.0
 VERSION: Final = 1
@@ -171,7 +173,7 @@ class KeptTelemetry:
             database.close()
 
     def _write_batch(self, database: sqlite3.Connection) -> None:
-        batch = list(self._queue)[:DELETE_ROWS]
+        batch = [self._queue[place] for place in range(min(WRITE_ROWS, len(self._queue)))]
         rows = [_row(each) for each in batch]
         with database:
             database.executemany(_INSERT, rows)

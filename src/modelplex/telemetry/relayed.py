@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from modelplex.core.fair_queue import FairQueue
@@ -125,7 +126,8 @@ class RelayedTelemetry:
         )
         try:
             if reply.status < 300:
-                await reply.body(limit=MAX_ANSWER)  # so that the connection is kept
+                with suppress(SendError):  # it was taken: sent again, it would be there twice
+                    await reply.body(limit=MAX_ANSWER)  # so that the connection is kept
         finally:
             reply.close()
         return reply.status
