@@ -159,6 +159,21 @@ def test_secrets_are_masked() -> None:
     assert b"canary" not in msgspec.json.encode(collector.spans)
 
 
+def test_a_record_of_which_no_span_can_be_made_does_not_end_the_sink() -> None:
+    def mask(text: bytes) -> bytes:
+        if b"mpx-0001" in text:
+            raise ValueError("cannot be read")
+        return text
+
+    collector, reports = Collector(), Reports()
+    with running(collector, reports, mask=mask) as made:
+        made.record(record(1))
+        until(lambda: made.counts()["failed"] == 1)
+        made.record(record(2))
+        until(lambda: made.counts()["sent"] > 0)
+    assert reports.lines[0][1]["reason"] == "ValueError: cannot be read"
+
+
 def test_bodies_do_not_wait_in_memory() -> None:
     collector = Collector()
     collector.held.clear()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,27 @@ def until(true: Callable[[], bool]) -> None:
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_sink, "GATHER_S", 0.01)
     monkeypatch.setattr(store_sink, "RETRY_S", 0.01)
+
+
+def test_a_record_that_comes_while_a_batch_is_taken_does_not_end_the_sink(tmp_path: Path) -> None:
+    made = StoreSink(lambda: stored.database(tmp_path), stored.options(), report=Reports(), now=lambda: NOW)
+
+    class Meanwhile(tuple[Record, int]):
+        """The event loop appends between two steps of the thread."""
+
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Any]:
+            made.record(record(9))
+            return super().__iter__()
+
+    made._queue.extend([Meanwhile((record(1), 0)), (record(2), 0)])
+    made._write_batch()
+    assert (made.status().written, made.status().waiting) == (2, 1)
+    made._write_batch()
+    assert made._database is not None
+    assert made._database.query("SELECT COUNT(*) FROM calls") == [(3,)]
+    made._database.close()
 
 
 def test_records_are_in_the_database_within_a_batch_and_at_the_end(tmp_path: Path) -> None:

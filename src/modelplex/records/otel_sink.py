@@ -139,16 +139,17 @@ class OtelSink:
 
     def _send_batch(self) -> None:
         spans: list[Span] = []
-        for _ in range(min(BATCH_LIMIT, len(self._queue))):
-            spans += self._spans(self._queue.popleft())
+        items = [self._queue.popleft() for _ in range(min(BATCH_LIMIT, len(self._queue)))]
         try:
+            for item in items:
+                spans += self._spans(item)
             if self._export is None:
                 self._export = self._open_export()
             failure = self._export.send(spans)
         except Exception as error:  # noqa: BLE001 - the thread's outermost loop: no batch may end the sink
             failure = f"{type(error).__name__}: {error}"
         if failure:
-            self._failed += len(spans)
+            self._failed += max(len(spans), len(items))
         else:
             self._sent += len(spans)
         self._tell(failure)

@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -374,7 +373,9 @@ class StoreSink:
         writer, now = self._opened(), self._now()
         is_put_off = self._is_busy or self._is_behind
         limit = PUT_OFF_LIMIT if is_put_off else BATCH_LIMIT
-        for record, bytes_ in islice(self._queue, limit):
+        # By index: an iterator of the queue fails where the event loop appends meanwhile.
+        for place in range(min(limit, len(self._queue))):
+            record, bytes_ = self._queue[place]
             batch.append(record)
             size += bytes_
             if size >= BATCH_BYTES:

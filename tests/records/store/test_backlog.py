@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.store import backlog, queries
 from modelplex.records.store.backlog import Backlog, ReadDatabase
-from modelplex.records.store.database import Database, StoreUnavailable, open_database
+from modelplex.records.store.database import Database, Statement, StoreUnavailable, open_database
 from modelplex.records.store.writer import RecordWriter
 from modelplex.records.store_sink import RunInfo, StoreOptions
 from modelplex.records.tool_call import ToolRecord
@@ -93,6 +93,29 @@ def test_what_is_signed_is_not_put_off(db: Database) -> None:
     run = RunInfo(id="run-1", started=NOW)
     made = _made(db, using=stored.options(run=run, sign=sign))
     assert not made.put_off(_records(), now=NOW)
+
+
+def test_a_batch_that_was_written_although_it_failed_is_neither_lost_nor_doubled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = stored.database(tmp_path)
+    made, write = _made(db), db.write
+
+    def cut(statements: Sequence[Statement], /) -> None:
+        write(statements)
+        raise StoreUnavailable("the connection was cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(db, "write", cut)
+        with pytest.raises(StoreUnavailable):
+            made.put_off([stored.record(1)], now=NOW)
+    assert made.put_off([stored.record(1), stored.record(2)], now=NOW)
+    made.settle(now=NOW)
+    monkeypatch.setattr(backlog, "ANSWER_S", 0.0)
+    read = ReadDatabase(db, open_store=partial(stored.database, tmp_path), conversation=lambda _: ())
+    assert read.query("SELECT id FROM calls ORDER BY id") == [("mpx-0001",), ("mpx-0002",)]
+    assert db.query("SELECT number FROM put_off") == []
+    db.close()
 
 
 def test_a_run_is_named_before_its_calls_are_rows(db: Database) -> None:

@@ -77,10 +77,12 @@ class Backlog:
         if packed is None or any(options.mask(each) != each for each in (packed.blob, packed.seams)):
             return False
         runs = self._writer.name_runs({record.run for record in records if record.run})
-        row = (self._name, self._number, now, len(records), packed.blob)
+        # Each attempt has a number of its own. One that failed may have been written all the same;
+        # the next one has more records, and a row is made of each once.
+        number, self._number = self._number, self._number + 1
+        row = (self._name, number, now, len(records), packed.blob)
         self._database.write([*runs, (_PUT_OFF, [row])])
-        self._batches.append((self._number, len(records), len(packed.blob)))
-        self._number += 1
+        self._batches.append((number, len(records), len(packed.blob)))
         self.calls += len(records)
         self._bytes += len(packed.blob)
         return True
