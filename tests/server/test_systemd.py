@@ -88,12 +88,15 @@ os.execv(sys.executable, [sys.executable, "-m", "modelplex"])
 """
 
 
-async def test_sockets_that_systemd_has_bound_are_served(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sockets_that_systemd_has_bound_are_served_until_their_agent_is_gone(
+    tmp_path: Path, workers: int
+) -> None:
     """One by its address, one by its name alone; started as systemd does: descriptors from 3 on."""
-    own, named = tmp_path / "own.sock", tmp_path / "named.sock"
-    (tmp_path / "config.toml").write_text(
-        f'[server]\nhttp = []\nsocket = "{own}"\n{DEMO}[[agents]]\nname = "a"\nsocket = "{tmp_path / "a.sock"}"\n'
-    )
+    own, named, file = tmp_path / "own.sock", tmp_path / "named.sock", tmp_path / "config.toml"
+    head = f'[server]\nhttp = []\nsocket = "{own}"\nworkers = {workers}\n{DEMO}'
+    other = f'[[agents]]\nname = "b"\nsocket = "{tmp_path / "b.sock"}"\n'
+    file.write_text(f'{head}{other}[[agents]]\nname = "a"\nsocket = "{tmp_path / "a.sock"}"\n')
     bound: list[socket.socket] = []
     for path in (own, named):
         each = socket.socket(socket.AF_UNIX)
@@ -119,7 +122,13 @@ async def test_sockets_that_systemd_has_bound_are_served(tmp_path: Path) -> None
             assert read_response(await exchange(str(path), sent)).status == 200, said.read_text()
         await until(lambda: '"started"' in said.read_text(), what="the start")
         assert f"unix:{named}" in said.read_text()
+        popen.send_signal(signal.SIGHUP)
+        await until(lambda: said.read_text().count('"config reloaded"') == 1, what="the reload")
         assert not (tmp_path / "a.sock").exists()
+        assert read_response(await exchange(str(named), sent)).status == 200
+        file.write_text(head + other)
+        await until(lambda: said.read_text().count('"config reloaded"') == 2, what="the second reload")
+        assert read_response(await exchange(str(own), sent)).status == 200
     finally:
         popen.terminate()
         popen.wait(WAIT_S)

@@ -29,6 +29,10 @@ class Assignment(msgspec.Struct, frozen=True):
     def worker_of(self, agent: str) -> int:
         return self.agents.get(agent, 1)
 
+    def worker_of_socket(self, path: str) -> int:
+        """A path that only systemd knows is served by the first."""
+        return self.sockets.get(path, 1)
+
     def served_by(self, number: int, config: Config) -> list[str]:
         """The listeners of one worker."""
         http = config.server.http if not self.tied or number == 1 else ()

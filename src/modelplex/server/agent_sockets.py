@@ -8,7 +8,7 @@ A socket whose address is the same is not touched. A process that serves with an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -58,12 +58,21 @@ def agent_sockets(sockets: Iterable[BoundSocket]) -> dict[str, BoundSocket]:
     }
 
 
+def _of_others(addresses: Mapping[str, Unix], agents: Collection[str]) -> dict[str, Unix]:
+    return {path: each for path, each in addresses.items() if each.agent not in agents}
+
+
 class SocketUpdate:
-    """The sockets of one change: claimed beside their paths, then published, or discarded."""
+    """The sockets of one change: claimed beside their paths, then published, or discarded. A socket
+    that systemd passed stays as it is while its agent is configured, in place of the agent's own.
+    """
 
     def __init__(self, bound: Mapping[str, BoundSocket], config: Config) -> None:
         there = {path: each.address for path, each in bound.items() if isinstance(each.address, Unix)}
-        self.changes = socket_changes(there, from_config.agent_addresses(config))
+        agents = {agent.name for agent in config.agents}
+        passed = {each.agent for path, each in there.items() if bound[path].file is None} & agents
+        wanted = from_config.agent_addresses(config)
+        self.changes = socket_changes(_of_others(there, passed), _of_others(wanted, passed))
         self._bound = bound
         self.claimed: list[BoundSocket] = []
 

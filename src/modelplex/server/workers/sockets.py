@@ -69,8 +69,7 @@ class HeldSockets:
                     self._copies.add(id(shared))
                     self.of_worker[number].append(shared)
             case Unix(path):
-                # A path that only systemd knows is served by the first.
-                self.of_worker[self.assignment.sockets.get(path, 1)].append(bound)
+                self.of_worker[self.assignment.worker_of_socket(path)].append(bound)
             case Vsock():
                 self.of_worker[self.assignment.sockets[bound.address.name]].append(bound)
 
@@ -85,7 +84,7 @@ class HeldSockets:
         shares = {number: SocketShare() for number in self.of_worker}
         former, self.assignment = self.assignment, assignment
         for bound in update.gone:
-            number = former.sockets[str(bound.address)]
+            number = former.worker_of_socket(str(bound.address))
             shares[number].closed.append(str(bound.address))
             self.of_worker[number].remove(bound)
             self._bound.remove(bound)
