@@ -140,9 +140,7 @@ class AgentListeners:
         """Claim the sockets that a config adds. Raises ListenError; then nothing has changed."""
         update = SocketUpdate(agent_sockets(self._listening.sockets), config)
         count = len(self._listening.sockets) + len(update.changes.opened)
-        process_setup.raise_descriptors(
-            process_setup.needed_descriptors(self._listening.traffic.limits.max_connections, listeners=count)
-        )
+        process_setup.allow_listeners(count, connections=self._listening.traffic.limits.max_connections)
         for number, _ in enumerate(update.claim()):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)

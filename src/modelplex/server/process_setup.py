@@ -114,6 +114,11 @@ def within_descriptors(limits: ConnectionLimits, log: EventLog, *, listeners: in
     return msgspec.structs.replace(limits, max_connections=fitting)
 
 
+def allow_listeners(listeners: int, *, connections: int = 0) -> None:
+    """Raise the limit of open files for so many, beside the connections of this process."""
+    raise_descriptors(needed_descriptors(connections, listeners=listeners))
+
+
 def raise_descriptors(needed: int) -> int:
     """Raise this process's limit of open files to `needed`, as far as allowed. Returns the limit;
     it is never lowered.

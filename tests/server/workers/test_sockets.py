@@ -85,3 +85,15 @@ def test_the_stdio_socket_is_held_and_http_has_one_worker(tmp_path: Path) -> Non
     assert (tmp_path / "lines").is_socket()
     sockets.close()
     assert names(tmp_path) == []
+
+
+def test_more_agents_than_open_files_are_allowed_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[int] = []
+    monkeypatch.setattr("modelplex.server.process_setup.raise_descriptors", allowed.append)
+    sockets = held(config(tmp_path))
+    agents = "".join(f'[[agents]]\nname = "a{n}"\nsocket = "{tmp_path}/{n}.sock"\n' for n in range(1000))
+    sockets.update(config(tmp_path, more=agents))
+    assert allowed[-1] > 2000 > allowed[0]
+    sockets.close()

@@ -10,7 +10,7 @@ import msgspec
 
 from modelplex.config import Config
 from modelplex.config.workers import Assignment
-from modelplex.server import from_config
+from modelplex.server import from_config, process_setup
 from modelplex.server.address import Tcp, Unix, Vsock
 from modelplex.server.agent_sockets import SocketUpdate, agent_sockets
 from modelplex.server.listeners import BoundSocket, bind_all, close_all, share_port
@@ -35,6 +35,7 @@ class HeldSockets:
         self.assignment = assignment
         # In a loop of its own, which ends with its threads before the first fork.
         addresses = not_passed(from_config.configured_addresses(config), passed)
+        process_setup.allow_listeners(len(addresses) * assignment.count)
         self._bound = [*passed, *asyncio.run(bind_all(addresses, may_be_none=bool(passed)))]
         self.of_worker: dict[int, list[BoundSocket]] = {n: [] for n in range(1, assignment.count + 1)}
         self.stdio: BoundSocket | None = None
@@ -75,6 +76,7 @@ class HeldSockets:
 
     def update(self, config: Config) -> SocketUpdate:
         """What another config changes of the sockets of agents."""
+        process_setup.allow_listeners(len(self._bound) + len(config.agents))
         return SocketUpdate(agent_sockets(self._bound), config)
 
     def adopt(self, update: SocketUpdate, assignment: Assignment) -> dict[int, SocketShare]:

@@ -20,6 +20,7 @@ from modelplex.records.log import Log
 from modelplex.records.log_lock import OutputLock
 from modelplex.records.metrics import Metrics
 from modelplex.routing.affinity import Origin
+from modelplex.server import from_config, process_setup
 from modelplex.server.address import Address, Unix
 from modelplex.server.agent_sockets import agent_sockets
 from modelplex.server.config_changes import AgentChanges
@@ -215,6 +216,10 @@ class WorkerProcess(GatewayProcess):
                 update = pickle.loads(pickled)  # noqa: S301 - only the supervisor sends one
                 sockets = receive_sockets(self._place.descriptors, len(update.opened))
                 bound = list(map(BoundSocket, update.opened, sockets))
+                process_setup.allow_listeners(
+                    len(update.joined.config.agents),
+                    connections=from_config.connection_limits(update.joined.config).max_connections,
+                )
                 self._applying = asyncio.create_task(self._adopt(update, bound, after=self._applying))
             case Stop(now):
                 if now and self._listening is not None:
