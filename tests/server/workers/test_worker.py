@@ -107,14 +107,19 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncGenerator[Served]:
+async def served(
+    folder: Path, *, more: str = "", first: tuple[Config, list[BoundSocket]] | None = None
+) -> AsyncGenerator[Served]:
+    """`first` is sent before the worker starts."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    config = read(folder)
+    config = read(folder, more=more)
     descriptors, end = channel_pair()
     process = WorkerProcess(config, place(folder, theirs, config, end), verbose=False)
     serving = asyncio.create_task(process.serve())
     there = Served(process, str(folder / "m.sock"), ours, serving, Frames(), descriptors)
+    if first is not None:
+        there.send_config(first[0], opened=first[1])
     try:
         assert await there.message() == Ready()
         yield there
@@ -152,6 +157,20 @@ async def test_sockets_of_agents_come_and_go_with_a_config(tmp_path: Path) -> No
         assert await there.message() == Applied()
         assert f"unix:{path}" not in there.process.addresses
         bound.close()
+
+
+async def test_a_config_that_comes_while_it_starts_is_applied_once_it_serves(tmp_path: Path) -> None:
+    address = Unix(str(tmp_path / "a.sock"), agent="a")
+    bound = BoundSocket(address, claim(address))
+    bound.publish()
+    agent = '[[agents]]\nname = "a"\nsocket = "FOLDER/a.sock"\n'
+    # Its ledger is opened in a thread: meanwhile the config comes.
+    budget = f"{agent}budget = {{ tokens = 9 }}\n"
+    async with served(tmp_path, more=budget, first=(read(tmp_path, more=agent), [bound])) as there:
+        assert await there.message() == Applied()
+        data = request("POST", "/v1/chat/completions", chat("demo"))
+        assert read_response(await exchange(address.path, data)).status == 200
+    bound.close()
 
 
 async def test_an_agent_of_the_api_is_changed_by_the_supervisor(tmp_path: Path) -> None:

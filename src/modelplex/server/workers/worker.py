@@ -122,6 +122,7 @@ class WorkerProcess(GatewayProcess):
         self._link = SupervisorLink(receive=self._receive, lost=self._supervisor_ended)
         self._agents = SupervisorAgents(place.number, place.added, send=self._link.send)
         self._applying: asyncio.Task[None] | None = None
+        self._listens = asyncio.Event()
         super().__init__(config, config_path=None, verbose=verbose, confinement=confinement)
         self._life = self._log.events.debug
         self._page_share: PageShare | None = None
@@ -181,6 +182,7 @@ class WorkerProcess(GatewayProcess):
 
     async def _start(self) -> Listening:
         listening = await super()._start()
+        self._listens.set()
         self._link.send(Ready())
         return listening
 
@@ -214,12 +216,12 @@ class WorkerProcess(GatewayProcess):
                 if self._confinement.launcher is not None:
                     self._confinement.launcher.reread()
                 update = pickle.loads(pickled)  # noqa: S301 - only the supervisor sends one
-                sockets = receive_sockets(self._place.descriptors, len(update.opened))
-                bound = list(map(BoundSocket, update.opened, sockets))
                 process_setup.allow_listeners(
                     len(update.joined.config.agents),
                     connections=from_config.connection_limits(update.joined.config).max_connections,
                 )
+                sockets = receive_sockets(self._place.descriptors, len(update.opened))
+                bound = list(map(BoundSocket, update.opened, sockets))
                 self._applying = asyncio.create_task(self._adopt(update, bound, after=self._applying))
             case Stop(now):
                 if now and self._listening is not None:
@@ -237,6 +239,7 @@ class WorkerProcess(GatewayProcess):
     async def _adopt(
         self, update: ConfigUpdate, opened: list[BoundSocket], *, after: asyncio.Task[None] | None
     ) -> None:
+        await self._listens.wait()  # a config may come while this worker starts
         if after is not None:
             await after
         self._source.use(update.joined)
