@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest import mock
+
+import pytest
 
 from tests.gateways import gateway
 from tests.processes import until
@@ -43,3 +46,16 @@ async def test_a_changed_file_is_loaded_unless_a_program_may_write_it(tmp_path: 
         file.write_text(file.read_text() + "# and more\n")
         changes.look(is_writable=False)
         await until(lambda: "config reloaded" in log(), what="the reload")
+
+
+async def test_a_reload_that_fails_unexpectedly_is_told_to_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd would wait for it, and call the service failed."""
+    async with gateway(config(tmp_path), folder=tmp_path) as running:
+        changes, said = running.process._changes, list[str]()
+        monkeypatch.setattr(changes._manager, "_send", said.append)
+        monkeypatch.setattr(changes._source, "load", mock.Mock(side_effect=RuntimeError("a defect")))
+        with pytest.raises(RuntimeError, match="a defect"):
+            await running.process.reload()
+        assert [each.partition("\n")[0] for each in said] == ["RELOADING=1", "READY=1"]

@@ -85,8 +85,10 @@ class ConfigChanges:
         async with self._one_by_one:
             self._reading = True
             self._manager.reloading()
-            await self._load_file()
-            self._manager.ready()
+            try:
+                await self._load_file()
+            finally:
+                self._manager.ready()
 
     async def _load_file(self) -> None:
         joined = await asyncio.to_thread(self._source.load, events=self._events)
