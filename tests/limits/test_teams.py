@@ -73,6 +73,19 @@ def msgspec_without_team(agent: AgentConfig) -> AgentConfig:
     return AgentConfig(name=agent.name, budget=agent.budget)
 
 
+def test_of_an_agent_that_is_gone_only_what_it_spent_of_a_budget_is_kept() -> None:
+    found = limits(A, ALONE)
+    found.settle(found.admit(caller("a")), tokens=80)
+    running = found.admit(caller("alone"))
+    found.configure([AgentConfig(name="a")], [TEAM])
+    found.configure([], [TEAM])
+    found.settle(running, tokens=1)
+    found.configure([A], [TEAM])
+    with pytest.raises(BudgetExceeded, match="the agent 'a' is used up"):
+        found.admit(caller("a"))
+    assert found._all.keys() == {"a", "team:t"}
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

@@ -105,6 +105,8 @@ class Account:
     """
 
     def __init__(self, agent: AgentConfig, days: Days) -> None:
+        self.had_budget = False
+        """Now or earlier."""
         self.team: Account | None = None
         """Of its team, which is counted like an agent."""
         self.configure(agent)
@@ -121,6 +123,7 @@ class Account:
     def configure(self, agent: AgentConfig) -> None:
         self.agent = agent
         self.has_budget = agent.budget.usd is not None or agent.budget.tokens is not None
+        self.had_budget = self.had_budget or self.has_budget
         self.has_limits = (
             self.has_budget
             or agent.concurrent is not None
@@ -199,14 +202,14 @@ class AgentLimits:
         for team in teams:
             counted = AgentConfig(name=f"{TEAM}{team.name}", budget=team.budget)
             self._teams[team.name] = self._account(counted)
-        before, self._accounts = self._accounts, {}
+        self._accounts = {}
         for agent in agents:
             account = self._accounts[agent.name] = self._account(agent)
             account.team = self._teams.get(agent.team) if agent.team is not None else None
             account.has_limits = account.has_limits or account.team is not None
-        for name in before.keys() - self._accounts.keys():
+        for name in self._all.keys() - self._accounts.keys():
             # Agents may come and go by the thousand: only what was spent of a budget is kept.
-            if not before[name].has_budget and not before[name].running:
+            if not self._all[name].had_budget and not self._all[name].running:
                 del self._all[name]
 
     def _account(self, agent: AgentConfig) -> Account:
