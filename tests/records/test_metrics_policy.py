@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from modelplex.core.request import StrippedValue
 from modelplex.records import metrics as module
 from modelplex.records.metrics import OTHER, BudgetLeft, Metrics
+from modelplex.records.record import AttemptRecord
 from tests.gateways import gateway
 from tests.records.scraping import record, value
 
@@ -33,6 +36,18 @@ def test_agents_that_come_and_go_do_not_fill_the_memory(monkeypatch: object) -> 
     assert len(counts.agents) == module.AGENTS_LIMIT + 1
     assert len({key[4] for key in counts.requests}) == module.AGENTS_LIMIT + 1
     assert counts.stripped["web-search", OTHER] == 3
+
+
+def test_models_of_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some providers serve any number of models, and an agent may ask for all of them."""
+    monkeypatch.setattr(module, "ATTEMPTS_LIMIT", 3)
+    counts = Metrics()
+    for number in range(20):
+        tried = (AttemptRecord("openai", f"m{number}", 0, "ok", 200, 2.0),)
+        for _ in range(2):  # the second one takes the short way of a usual call
+            counts.record(record(model=f"m{number}", attempts=tried))
+    assert len(counts.attempts) == 4
+    assert value(counts, "modelplex_attempts_total", provider=OTHER, model=OTHER, outcome=OTHER) == 34
 
 
 def test_what_is_left_of_a_budget_is_rendered() -> None:

@@ -43,6 +43,9 @@ AGENTS_LIMIT = 2_000
 RULES_LIMIT = 4_000
 """Combinations of agent and policy rule or code."""
 
+ATTEMPTS_LIMIT = 4_000
+"""Combinations of provider, model and outcome of attempts: some outcomes of each model."""
+
 OTHER = "_OTHER"
 """OpenTelemetry's value for what is not distinguished."""
 
@@ -202,7 +205,7 @@ class UsualRow(msgspec.Struct, frozen=True):
 
     kind: str
     request: tuple[str, str, str, str, str, str, str]
-    attempt: tuple[str, str, str]
+    attempt: AttemptKey
     series: ModelSeries
 
 
@@ -210,6 +213,8 @@ ROWS_LIMIT = 1024
 """Usual rows that are remembered."""
 ModelKey = tuple[str, str, str]
 """Provider, model, endpoint."""
+AttemptKey = tuple[str, str, str]
+"""Provider, model, outcome."""
 ToolKey = tuple[str, str, str]
 """Server, method, tool."""
 _LISTED_METHODS = frozenset({"tools/call", "prompts/get"})
@@ -256,7 +261,7 @@ class Metrics:
         self.denied: dict[tuple[str, str], int] = {}
         """Requests that the policy or a limit refused, by rule, else by code, and agent."""
         self.errors: dict[tuple[str, str, str, str], int] = {}
-        self.attempts: dict[tuple[str, str, str], int] = {}
+        self.attempts: dict[AttemptKey, int] = {}
         self.in_flight: dict[str, int] = {}
         self._codes: set[str] = set()
         self.otel_names: dict[str, str] = {}
@@ -315,7 +320,7 @@ class Metrics:
         self._usual[seen] = UsualRow(
             kind,
             (*key, kind, self._agent(record.agent), record.outcome, _class(record.status)),
-            (record.provider, record.attempts[0].model, self._code(record.attempts[0].outcome)),
+            self._attempt_of(record.attempts[0], record, key[1]),
             series,
         )
 
@@ -345,11 +350,7 @@ class Metrics:
         for attempt in record.attempts:
             if attempt.otel_name and len(self.otel_names) < SERIES_LIMIT:
                 self.otel_names[attempt.provider] = attempt.otel_name
-            row = (
-                attempt.provider,
-                attempt.model if attempt.model == record.model else model,
-                self._code(attempt.outcome),
-            )
+            row = self._attempt_of(attempt, record, model)
             self.attempts[row] = self.attempts.get(row, 0) + 1
         for attempt in record.attempts[:-1]:
             if attempt.usage is not None:
@@ -418,6 +419,17 @@ class Metrics:
         if key not in counts and len(counts) >= RULES_LIMIT:
             key = OTHER, OTHER
         counts[key] = counts.get(key, 0) + 1
+
+    def _attempt_of(self, attempt: AttemptRecord, record: Record, model: str) -> AttemptKey:
+        """The row of an attempt. `model` is the label of the record's model."""
+        row = (
+            attempt.provider,
+            attempt.model if attempt.model == record.model else model,
+            self._code(attempt.outcome),
+        )
+        if row not in self.attempts and len(self.attempts) >= ATTEMPTS_LIMIT:
+            return OTHER, OTHER, OTHER
+        return row
 
     def _series_of(self, key: ModelKey) -> tuple[ModelKey, ModelSeries]:
         series = self.series.get(key)
