@@ -271,6 +271,21 @@ async def test_a_reload_applies_to_open_connections(tmp_path: Path) -> None:
             assert (renamed.status, "'renamed' has no model" in renamed.error["message"]) == (404, True)
 
 
+async def test_a_reload_of_allow_uid_applies_to_open_connections(tmp_path: Path) -> None:
+    text = '[[providers]]\ntype = "demo"\n' + coder(tmp_path)
+    async with gateway(text, folder=tmp_path) as running:
+        socket, view = tmp_path / "coder.sock", "/v1/models"
+        assert (await ask(running, socket, view, method="GET")).status == 200
+        opened = list(running.process.traffic.open)
+        file = tmp_path / "config.toml"
+        file.write_text(file.read_text().replace('name = "coder"', 'name = "coder"\nallow_uid = [123456]'))
+        await running.process.reload()
+        refused = await ask(running, socket, view, method="GET")
+        assert (refused.status, refused.error["code"]) == (403, "uid_not_allowed")
+        assert opened
+        assert opened[0] in running.process.traffic.open
+
+
 async def test_agents_without_tokens_disable_http_and_the_summary_names_open_rules(tmp_path: Path) -> None:
     text = coder(tmp_path, 'allow = ["web-search"]') + '[[providers]]\ntype = "demo"\n'
     read = parse(text.encode(), file="c.toml", environ={}, types=provider_types())

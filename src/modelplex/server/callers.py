@@ -172,6 +172,8 @@ class CallerResolver:
             )
         if policy is not connection.policy:
             connection.caller, connection.policy = _with_policy(caller, policy), policy
+            connection.refused = _refusal_after_reload(caller, policy)
+            return self._resolve(connection, headers)
         return connection.caller
 
     def _report_first_request(self, connection: ClientConnection) -> None:
@@ -269,6 +271,16 @@ def _with_policy(caller: Caller, policy: AgentPolicy) -> Caller:
         priced_only=policy.template.priced_only or (caller.run is not None and caller.run.priced_only),
         seed=policy.template.seed if caller.run is None or caller.run.seed is None else caller.run.seed,
     )
+
+
+def _refusal_after_reload(caller: Caller, policy: AgentPolicy) -> Refusal | None:
+    """Of a connection that was not refused before, by what is known of its client."""
+    if caller.kind != "unix":
+        return None
+    refused = _uid_refusal(caller.peer, policy)
+    if refused is None and policy.attest == "require" and caller.attested is not None:
+        refused = _network_refusal(caller.attested, caller.peer)
+    return refused
 
 
 def _uid_refusal(peer: Peer | None, policy: AgentPolicy) -> Refusal | None:
