@@ -212,3 +212,16 @@ def test_the_state_folder_follows_the_config_or_the_desktop(
 ) -> None:
     monkeypatch.setenv("HOME", "/home/a")
     assert state_folder(configured, environ=environ) == Path(folder)
+
+
+def test_what_is_being_written_still_waits(tmp_path: Path) -> None:
+    store = BudgetStore(tmp_path, report_error=quiet)
+    with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store.add("coder", "2026-01-31", AgentUsage(1, 10, 0.5))
+        until(lambda: not store._waiting)
+        assert store.waiting == 1
+        other.execute("ROLLBACK")
+    other.close()
+    until(lambda: store.waiting == 0)
+    assert store.close()

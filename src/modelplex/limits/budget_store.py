@@ -81,6 +81,8 @@ class BudgetStore:
         self._report_error = report_error
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], AgentUsage] = {}
+        self._writing: dict[tuple[str, str], AgentUsage] = {}
+        """Taken of those, until they are committed."""
         self._wake = threading.Event()
         self._closing = threading.Event()
         try:
@@ -101,7 +103,8 @@ class BudgetStore:
     @property
     def waiting(self) -> int:
         """Days of agents whose additions are not written yet."""
-        return len(self._waiting)
+        with self._lock:
+            return len(self._waiting.keys() | self._writing.keys())
 
     def add(self, agent: str, day: str, spent: AgentUsage) -> None:
         """Add what was spent. Does not block."""
@@ -167,6 +170,7 @@ class BudgetStore:
     def _write(self) -> Exception | None:
         with self._lock:
             taken, self._waiting = self._waiting, {}
+            self._writing = taken
         rows = [(agent, day, s.requests, s.tokens, s.usd) for (agent, day), s in taken.items()]
         try:
             self._database.execute("BEGIN IMMEDIATE")
@@ -178,7 +182,9 @@ class BudgetStore:
             with self._lock:
                 for key, spent in taken.items():
                     self._waiting[key] = spent.plus(self._waiting.get(key, NOTHING))
+                self._writing = {}
             return error
+        self._writing = {}
         for (agent, day), spent in taken.items():
             self._last_read[agent, day] = self._last_read.get((agent, day), NOTHING).plus(spent)
         return None
