@@ -46,7 +46,10 @@ class WorkerChanges:
         self._children = children
         self._log = log
         self._manager = manager
-        self._unapplied: set[int] = set()
+        self._unapplied: dict[int, int] = {}
+        """How many configs a worker has still to apply, by its number."""
+        self._is_reload = False
+        """Whether one of them is a reload, which is reported; a change by the API has an answer."""
         self._apply_until = 0.0
 
     def __repr__(self) -> str:
@@ -67,9 +70,16 @@ class WorkerChanges:
         self._manager.ready()
 
     def applied(self, child: Child) -> None:
-        """This worker uses what was sent last, or has ended."""
-        if child.number in self._unapplied:
-            self._unapplied.discard(child.number)
+        """This worker uses the first config that it had still to apply."""
+        left = self._unapplied.get(child.number, 0) - 1
+        if left > 0:
+            self._unapplied[child.number] = left
+        else:
+            self.ended(child)
+
+    def ended(self, child: Child) -> None:
+        """This worker has nothing more to apply: the next one begins with what is now."""
+        if self._unapplied.pop(child.number, None) is not None:
             self._sockets.listen_again(child.number)
             self._report_applied()
 
@@ -78,10 +88,12 @@ class WorkerChanges:
         if self._unapplied and now > self._apply_until:
             self._log.error("the new config is not applied by all workers", workers=sorted(self._unapplied))
             self._unapplied.clear()
+            self._is_reload = False
             self._manager.ready()
 
     def _report_applied(self) -> None:
-        if not self._unapplied:
+        if self._is_reload and not self._unapplied:
+            self._is_reload = False
             providers = [each.name for each in by_priority(self._source.config)]
             self._log.info("config reloaded", providers=providers)
             self._manager.ready()
@@ -126,7 +138,10 @@ class WorkerChanges:
         for fault in update.publish():
             self._log.error(fault.sentence)
         shares = self._sockets.adopt(update, assignment)
-        self._unapplied = {child.number for child in self._children if child.pid}
+        self._is_reload = self._is_reload or stored is None
+        for child in self._children:
+            if child.pid:
+                self._unapplied[child.number] = self._unapplied.get(child.number, 0) + 1
         self._apply_until = time.monotonic() + APPLY_SECONDS
         for child in self._children:
             self._send(child, joined, shares[child.number], only_agents=stored is not None)

@@ -321,7 +321,7 @@ class Supervisor:
             restart_in_seconds=delay,
             **fields,
         )
-        self._changes.applied(child)
+        self._changes.ended(child)
 
     def _kill_all(self) -> None:
         for child in self._children:
