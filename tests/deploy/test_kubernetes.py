@@ -91,6 +91,14 @@ def test_the_pod_of_a_sandbox_is_valid(tmp_path: Path) -> None:
     assert template["spec"]["runtimeClassName"] == "gvisor"
 
 
+def test_a_sidecar_is_not_restarted_for_what_a_provider_does() -> None:
+    """Kubernetes ends a container whose startup probe fails, and its agent would never start."""
+    pods = [each for m in MANIFESTS for each in documents(m.read_text()) if each["kind"] == "Pod"]
+    gateways = [each for pod in pods for each in pod["spec"].get("initContainers", ())]
+    assert len(gateways) == 2
+    assert all("GET /health/live " in each["startupProbe"]["exec"]["command"][2] for each in gateways)
+
+
 def test_the_policy_denies_agents_all() -> None:
     (policy,) = documents((ROOT / "deploy" / "kubernetes" / "networkpolicy.yaml").read_text())
     assert (policy["spec"]["ingress"], policy["spec"]["egress"]) == ([], [])
