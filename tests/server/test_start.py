@@ -29,7 +29,7 @@ async def main():
         await asyncio.sleep(0.005)
     assert await ask(b"GET /health", b"") == 200
     for task in asyncio.all_tasks():
-        if "_load_dialects" in repr(task):
+        if "load_dialects" in repr(task):
             await task
     seen = [sorted(sys.modules)]
     if len(sys.argv) > 3:

@@ -125,6 +125,7 @@ class GatewayProcess:
         self._source = self.open_source(config, config_path, adapt=adapt, launcher=confinement.launcher)
         self._config = config = self._source.config
         self._control = control
+        self._is_of_runs = control is not None and control.is_of_runs
         self._manager = manager or ServiceManager()
         self._verbose = verbose
         self._listening: Listening | None = None
@@ -136,15 +137,7 @@ class GatewayProcess:
         self._store = RecordStore(config, environ=os.environ, log=self._log)
         self._client = new_client(confinement)
         self._telemetry = Telemetry(config, log=self._log, client=self._client, store=self._store)
-        metrics = Metrics(
-            breakers=lambda: breakers_of(self._gateway, self._state.circuits),
-            lost_lines=self._log.lost,
-            budgets=lambda: starmap(BudgetLeft, self.limits.budgets_left()),
-            omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
-            record_store=self._store,
-            telemetry=self._telemetry,
-            version=modelplex.__version__,
-        )
+        metrics = self._new_metrics()
         self._reports = Reports(self._log, metrics, config, more=[*self._store.sinks, *self._telemetry.sinks])
         circuits = Circuits(report=self._reports.circuit_opened)
         self._state = SharedState(circuits, StateOrigins(), Offload(), _response_store(config))
@@ -154,30 +147,8 @@ class GatewayProcess:
         self.limits = AgentLimits(config.agents, config.teams, now=perf_counter, wall=time)
         self._budgets = Budgets(self.limits, report_error=self._log.events.error)
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
-        self.app = App(
-            self._gateway,
-            self._admin,
-            callers=self.callers,
-            limits=self.limits,
-            hosts=from_config.allowed_hosts_of(config),
-            ids=request_ids(),
-            bodies=_body_settings(config, keep=self._store.kept_body(config), heap_trim=self._heap_trim),
-            observer=self._reports,
-        )
-        self.app.telemetry = self._telemetry.intake
-        self.tools = ToolEndpoints(
-            ToolParts(
-                app=self.app,
-                limits=self.limits,
-                reports=self._reports,
-                client=self._client,
-                offload=self._state.offload,
-                shares=lambda: self.traffic.shares,
-                store=self._store,
-                bind_stdio=self._bind_stdio,
-                new_host=confinement.new_host,
-            )
-        )
+        self.app = self._new_app(config)
+        self.tools = self._new_tools()
         parts = (self.app, self.callers, self.limits, self._store, self._telemetry)
         self.runs = AttachedRuns(RunParts(*parts, self._serving, self._look_at_config))
         self._reports.sinks.append(self.runs)
@@ -204,6 +175,45 @@ class GatewayProcess:
     def _open_log(self, config: Config) -> Log:
         return from_config.open_log(config, verbose=self._verbose)
 
+    def _new_metrics(self) -> Metrics:
+        return Metrics(
+            breakers=lambda: breakers_of(self._gateway, self._state.circuits),
+            lost_lines=self._log.lost,
+            budgets=lambda: starmap(BudgetLeft, self.limits.budgets_left()),
+            omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
+            record_store=self._store,
+            telemetry=self._telemetry,
+            version=modelplex.__version__,
+        )
+
+    def _new_app(self, config: Config) -> App:
+        app = App(
+            self._gateway,
+            self._admin,
+            callers=self.callers,
+            limits=self.limits,
+            hosts=from_config.allowed_hosts_of(config),
+            ids=request_ids(),
+            bodies=_body_settings(config, keep=self._store.kept_body(config), heap_trim=self._heap_trim),
+            observer=self._reports,
+        )
+        app.telemetry = self._telemetry.intake
+        return app
+
+    def _new_tools(self) -> ToolEndpoints:
+        parts = ToolParts(
+            app=self.app,
+            limits=self.limits,
+            reports=self._reports,
+            client=self._client,
+            offload=self._state.offload,
+            shares=lambda: self.traffic.shares,
+            store=self._store,
+            bind_stdio=self._bind_stdio,
+            new_host=self._confinement.new_host,
+        )
+        return ToolEndpoints(parts)
+
     def _new_admin(self, config: Config, metrics: Metrics) -> AdminRoutes:
         return self.admin_class(
             config,
@@ -221,11 +231,11 @@ class GatewayProcess:
         self._handle_signals(asyncio.get_running_loop())
         try:
             listening = await self._start()
-            tasks = (self._watch(), self._load_dialects(), self._manager.keep_alive())
+            tasks = (self._watch(), load_dialects(self._config), self._manager.keep_alive())
             watching = [asyncio.create_task(each) for each in tasks]
             if self._log.is_text:
                 watching.append(asyncio.create_task(report_running(self.app, self._log.events)))
-            if self._control is not None and self._control.is_of_runs:
+            if self._control is not None and self._is_of_runs:
                 watching.append(asyncio.create_task(self._stop_when_unused(self._control)))
             gc.freeze()
             self._manager.ready()
@@ -244,8 +254,7 @@ class GatewayProcess:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
 
     async def _listen(self, limits: ConnectionLimits) -> Listening:
-        may_be_none = self._control is not None and self._control.is_of_runs
-        sockets = await bind_listeners(self._config, may_be_none=may_be_none)
+        sockets = await bind_listeners(self._config, may_be_none=self._is_of_runs)
         return await serve_all(self.app, sockets, limits=limits, callers=self.callers)
 
     def _bind_stdio(self, address: Unix) -> BoundSocket | None:
@@ -281,15 +290,8 @@ class GatewayProcess:
 
     def _open_page(self, config: Config) -> None:
         self.page.open(own_token(config))
-        if self._control is None or not self._control.is_of_runs:
+        if not self._is_of_runs:
             print_links(self.page.links(self.addresses))
-
-    async def _load_dialects(self) -> None:
-        """Load the dialects of the configured providers, before a request does. In a thread, since
-        the listeners serve already.
-        """
-        await asyncio.to_thread(registry.load, from_config.dialects_of(self._config))
-        gc.freeze()
 
     async def _close(self) -> None:
         if self._loading is not None:
@@ -350,7 +352,7 @@ class GatewayProcess:
         self.app.bodies.configure(total=config.server.body_memory, share=config.server.body_share)
         old.catalog.stop()
         self._gateway.catalog.start()
-        self._loading = asyncio.create_task(self._load_dialects())
+        self._loading = asyncio.create_task(load_dialects(config))
         self._reports.unpriced.configure(config)
         self._reports.unpriced.check(self._gateway.catalog.directory)
 
@@ -401,6 +403,14 @@ class GatewayProcess:
     def addresses(self) -> list[str]:
         """Empty before it listens."""
         return self._listening.addresses if self._listening is not None else []
+
+
+async def load_dialects(config: Config) -> None:
+    """Load the dialects of the configured providers, before a request does. In a thread, since the
+    listeners serve already.
+    """
+    await asyncio.to_thread(registry.load, from_config.dialects_of(config))
+    gc.freeze()
 
 
 def breakers_of(gateway: Gateway, circuits: Circuits) -> list[Breaker]:
