@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -16,11 +15,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelplex.mcp.replay import recorded_tools
 from modelplex.records.store_sink import RunInfo
-from modelplex.replay.recording import open_recording
-from modelplex.replay.recording_file import save_recording
+from modelplex.replay.matching import Matcher, VolatileRules
+from modelplex.replay.recording import (
+    RecordedCall,
+    RecordedRun,
+    RecordingError,
+    RunRecording,
+    open_recording,
+)
 from modelplex.server.record_store import RUN_VARIABLE
 from tests.gateways import Answer, Running, gateway
+from tests.pipeline.test_replay import saved
 
 SERVER = """
 import json, sys
@@ -82,14 +89,6 @@ async def recording(folder: Path) -> AsyncGenerator[Running]:
             yield gw
 
 
-def saved(folder: Path) -> Path:
-    found = open_recording(run="run-1", file=None, store=str(folder / "records.sqlite"))
-    number = os.open(folder, os.O_RDONLY)
-    save_recording(found, folder=number, name="recording.jsonl")
-    os.close(number)
-    return folder / "recording.jsonl"
-
-
 def replay(file: Path, more: str = "") -> str:
     return f'[[providers]]\ntype = "replay"\nfile = "{file}"\n{more}\n'
 
@@ -97,12 +96,14 @@ def replay(file: Path, more: str = "") -> str:
 class Session:
     """A client of the older era; `bodies` are the responses, as they came."""
 
-    def __init__(self, gw: Running, path: str = "/mcp/v1") -> None:
+    def __init__(self, gw: Running, path: str = "/mcp/v1", *, token: str = "") -> None:
         self._gw, self._path = gw, path
         self._headers = [
             (b"content-type", b"application/json"),
             (b"accept", b"application/json, text/event-stream"),
         ]
+        if token:
+            self._headers.append((b"authorization", f"Bearer {token}".encode()))
         self._number = 0
         self.bodies: list[bytes] = []
 
@@ -310,6 +311,56 @@ async def test_a_recording_without_tools_leaves_them_to_the_servers(tmp_path: Pa
         session = Session(gw)
         await session.begin()
         assert (await session.call("one__count"))["result"]["content"][0]["text"] == "call 1"
+
+
+async def test_what_an_agent_may_not_use_stays_unknown_to_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    async with recording(tmp_path / "a") as gw:
+        session = Session(gw)
+        await session.begin()
+        await session.call("one__count", path="/secret")
+        await session.ask("resources/read", {"uri": "file:///a"})
+        await session.ask("prompts/get", {"name": "one__greet"})
+        own = Session(gw, "/mcp/v1/servers/one")
+        await own.begin()
+        await own.call("count", path="/b")
+    agents = "".join(
+        f'[[agents]]\nname = "{name}"\ntoken = "token-of-{name}"\ntools = ["{glob}"]\n'
+        for name, glob in (("may", "one__*"), ("no", "other__*"))
+    )
+    (tmp_path / "b").mkdir()
+    text = replay(saved(tmp_path / "a")) + tools_on(tmp_path / "b") + agents
+    async with gateway(text, folder=tmp_path / "b") as gw:
+        for name, is_allowed in (("no", False), ("may", True)):
+            session = Session(gw, token=f"token-of-{name}")
+            await session.begin()
+            own = Session(gw, "/mcp/v1/servers/one", token=f"token-of-{name}")
+            await own.begin()
+            found = [
+                await session.call("one__count", path="/secret"),
+                await session.ask("resources/read", {"uri": "file:///a"}),
+                await session.ask("prompts/get", {"name": "one__greet"}),
+                await own.call("count", path="/b"),
+            ]
+            assert ["result" in each for each in found] == [is_allowed] * 4
+            missed = (await session.call("one__count", path="/other"))["error"]["message"]
+            assert ("/secret" in missed) == is_allowed
+            if not is_allowed:
+                assert found[0]["error"]["message"] == "Unknown tool: one__count"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "said"),
+    [
+        ("tools/run", b"{}", "its call mpx-1 has a method that is not known: tools/run"),
+        ("tools/call", b"{", "the arguments of its call mpx-1 are no JSON"),
+    ],
+)
+def test_a_call_that_cannot_be_read_is_named(method: str, arguments: bytes, said: str) -> None:
+    call = RecordedCall(id="mpx-1", kind="tool", endpoint=method, pieces=(arguments,))
+    recorded = RunRecording("bug.jsonl", RecordedRun(id="run-1"), [call])
+    with pytest.raises(RecordingError, match=said):
+        recorded_tools(recorded, Matcher(VolatileRules()))
 
 
 async def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Answers requests of tool clients from recordings: the providers of the type "replay".
 
 What was recorded are the replies that clients got, so no tool server is started or asked, and lists
-have what they had, also under another config. `ping`, log levels and streams of notifications are
+have what they had, also under another config. What an agent's `tools` do not allow stays unknown to
+it. `ping`, log levels and streams of notifications are
 answered as without a recording; progress and questions of servers are not repeated.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -17,10 +19,11 @@ from modelplex.dialects.core.json import as_object
 from modelplex.mcp import search
 from modelplex.mcp.call_recording import MAX_NAME, session_body
 from modelplex.mcp.constants import INTERNAL_ERROR, Json, McpReply
-from modelplex.mcp.request_context import ToolRequestContext
+from modelplex.mcp.policy import ALLOWED, Decision, decide
+from modelplex.mcp.request_context import ToolRequestContext, unknown, unlisted
 from modelplex.replay.answers import Nearest, RecordedAnswers
 from modelplex.replay.matching import Matcher
-from modelplex.replay.recording import RecordedCall, RunRecording
+from modelplex.replay.recording import RecordedCall, RecordingError, RunRecording
 from modelplex.replay.source import RecordingSource
 
 MISS: Final = "not_recorded"
@@ -71,14 +74,17 @@ class ToolReplay:
                 key = answers.key_of(body, endpoint=context.method, model=context.client.era, stream=False)
                 if (call := answers.take(key, body)) is not None:
                     return _reply(call, context)
-            missed = _miss(answers, context, asked[-1])
+            # It compares many bodies.
+            missed = await asyncio.to_thread(_miss, answers, context, asked[-1])
             if source.config.on_miss == "live":
                 missed = None
         return missed
 
 
 def recorded_tools(recording: RunRecording, matcher: Matcher) -> RecordedAnswers:
-    """The requests of tool clients, with the members by which they are compared."""
+    """The requests of tool clients, with the members by which they are compared. Raises
+    RecordingError.
+    """
     calls = [_comparable(call) for call in recording.calls if call.kind != "model"]
     return RecordedAnswers(
         RunRecording(recording.source, recording.run, calls), matcher, kinds=("tool", "session")
@@ -89,7 +95,12 @@ def _comparable(call: RecordedCall) -> RecordedCall:
     """`model` is the era."""
     body = call.request
     if call.kind == "tool":
-        arguments: object = msgspec.json.decode(body) if body else {}
+        try:
+            arguments: object = msgspec.json.decode(body) if body else {}
+        except msgspec.DecodeError:
+            raise RecordingError(f"the arguments of its call {call.id} are no JSON.") from None
+        if call.endpoint not in _NAMES:
+            raise RecordingError(f"its call {call.id} has a method that is not known: {call.endpoint}.")
         body = _body(call.endpoint, call.model, arguments)
     return msgspec.structs.replace(call, model=call.dialect, pieces=(body,))
 
@@ -128,7 +139,28 @@ def _asked(context: ToolRequestContext) -> Iterator[bytes]:
         yield _body(method, name[:MAX_NAME], arguments or {})
 
 
+def _decision(call: RecordedCall, context: ToolRequestContext) -> Decision:
+    """Whether this caller may use what was called, by the names that the recorded client wrote."""
+    if call.kind != "tool" or not call.server or not context.globs:
+        return ALLOWED
+    members = as_object(msgspec.json.decode(call.request)) if call.request else None
+    name = str((members or {}).get(_NAMES[call.endpoint][0], ""))
+    return decide(context.client.caller, server=call.server, method=call.endpoint, name=name, shown=name)
+
+
+def _refusal(call: RecordedCall, decision: Decision, context: ToolRequestContext) -> McpReply:
+    builder = context.builder
+    builder.server, builder.decision, builder.rule = call.server, "deny", decision.rule
+    if context.method == "resources/read":
+        return unlisted(context, builder.tool)
+    kind = {"tools/call": "tool", "prompts/get": "prompt"}.get(context.method, "reference")
+    return unknown(kind, builder.tool)
+
+
 def _reply(call: RecordedCall, context: ToolRequestContext) -> McpReply:
+    decision = _decision(call, context)
+    if not decision.allowed:
+        return _refusal(call, decision, context)
     if call.kind == "tool":
         context.builder.server = call.server
     value = cast("Json", msgspec.json.decode(call.response))
@@ -142,6 +174,8 @@ def _miss(answers: RecordedAnswers, context: ToolRequestContext, body: bytes) ->
     nearest = answers.nearest(body, endpoint=method)
     if nearest is None:
         return _missed(f"The recording {source} has no {method}.", None)
+    if not _decision(nearest.call, context).allowed:
+        return _missed(f"The recording {source} has no answer to this {method}.", None)
     path = nearest.difference.path if nearest.difference is not None else None
     return _missed(f"The recording {source} has no answer to this {method}. {_explained(nearest)}", path)
 
