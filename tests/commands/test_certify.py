@@ -17,7 +17,7 @@ from modelplex.records.run_facts import RunFacts, SandboxFacts
 from modelplex.records.store.database import open_database
 from modelplex.records.store.writer import RecordWriter
 from modelplex.records.store_sink import RunInfo, Stored, StoreOptions
-from modelplex.records.tool_call import ToolRecord
+from tests.records.store import stored
 from tests.records.store.test_verify import KEY, signed
 from tests.replay.test_stored_run import record
 
@@ -25,18 +25,7 @@ ALONE = SandboxFacts(interfaces=("lo",), routes=0, own_network=True)
 FACTS = RunFacts(
     id="mpx-facts", started=1000.0, run="run-1", sandbox=ALONE, sealed=True, version="1.0", config="ab"
 )
-TOOL = ToolRecord(
-    id="mpx-9",
-    started=1009.0,
-    listener="unix",
-    client="",
-    agent="",
-    era="modern",
-    server="git",
-    tool="log",
-    method="tools/call",
-    bytes_in=12,
-)
+TOOL = stored.tool_record(id="mpx-9", started=1009.0, tool="log", bytes_in=12)
 
 
 def asked(number: int) -> Record:

@@ -6,25 +6,13 @@ from modelplex.core.trace_context import TraceContext, span_id_of, trace_id_of
 from modelplex.records.record import AttemptRecord
 from modelplex.records.spans import Span, record_spans, run_span
 from modelplex.records.tool_call import ToolRecord
-from tests.records.store.stored import record
+from tests.records.store.stored import record, tool_record
 
 CLIENT = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1, "a=1")
 
 
 def tool(**more: object) -> ToolRecord:
-    made = ToolRecord(
-        id="mpx-t1",
-        started=10.0,
-        listener="unix:/s",
-        client="",
-        agent="coder",
-        era="modern",
-        server="git",
-        tool="git__status",
-        method="tools/call",
-        seconds=2.0,
-    )
-    return msgspec.structs.replace(made, **more)
+    return tool_record(**{"agent": "coder", "tool": "git__status", "seconds": 2.0, **more})
 
 
 def test_a_call_of_a_run_is_below_its_span() -> None:

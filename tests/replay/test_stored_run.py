@@ -15,6 +15,7 @@ from modelplex.records.store_sink import RunInfo, StoreOptions
 from modelplex.records.tool_call import ToolRecord
 from modelplex.replay.recording import RecordingError
 from modelplex.replay.stored_run import recording_of_run
+from tests.records.store import stored
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 3000 + b'"}]}'
 
@@ -50,16 +51,11 @@ def write(folder: Path, *records: Record | ToolRecord, content: bool = True) -> 
 
 
 def test_calls_have_exactly_what_was_sent_and_received(tmp_path: Path) -> None:
-    tool = ToolRecord(
+    tool = stored.tool_record(
         id="mpx-3",
         started=1003.0,
-        listener="unix",
-        client="",
-        agent="",
         era="modern",
-        server="git",
         tool="log",
-        method="tools/call",
         request_body=b"{}",
         response_body=b'{"content":[]}',
         bytes_in=2,
