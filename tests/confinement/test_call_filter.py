@@ -22,11 +22,13 @@ def test_programs_namespaces_and_tracing_are_refused(machine: CallNumbers) -> No
 
 
 def test_both_architectures_refuse_the_same_calls() -> None:
-    """But for fork, vfork, iopl, ioperm and mknod, which only x86 has."""
+    """But for fork, vfork, iopl, ioperm, mknod, chmod, chown, lchown, utime, utimes and futimesat,
+    which only x86 has.
+    """
     x86, arm = MACHINES["x86_64"], MACHINES["aarch64"]
     assert len(set(x86.refused)) == len(x86.refused)
     assert len(set(arm.refused)) == len(arm.refused)
-    assert len(x86.refused) - len(arm.refused) == 5
+    assert len(x86.refused) - len(arm.refused) == 11
 
 
 @BOTH
@@ -44,7 +46,10 @@ def test_sockets_of_the_gateway_are_made_and_others_are_not(machine: CallNumbers
     for family in (UNIX, INET, INET6, VSOCK):
         assert verdict(code, machine.socket, family, 1 | 0o2004000, arch=machine.arch) == ALLOW
         assert verdict(code, machine.socket, family, 3, arch=machine.arch) == EPERM
+        for protocol, action in {0: ALLOW, 6: ALLOW, 17: ALLOW, 262: EPERM}.items():
+            assert verdict(code, machine.socket, family, 1, protocol, arch=machine.arch) == action
     assert verdict(code, machine.socket, NETLINK, 3, arch=machine.arch) == ALLOW
+    assert verdict(code, machine.socket, NETLINK, 3, 9, arch=machine.arch) == EPERM
     for family in (PACKET, ALG):
         assert verdict(code, machine.socket, family, 1, arch=machine.arch) == EPERM
 
@@ -59,6 +64,23 @@ def test_once_it_serves_it_cannot_listen_or_make_unix_sockets(machine: CallNumbe
         assert verdict(code, machine.socket, family, 1, arch=machine.arch) == ALLOW
     kept = call_filter.once_serving(machine, unix=True)
     assert verdict(kept, machine.socket, UNIX, 1, arch=machine.arch) == ALLOW
+
+
+@BOTH
+def test_nothing_is_sent_that_connects_and_pairs_are_connected(machine: CallNumbers) -> None:
+    code = call_filter.at_start(machine)
+    for number, before in zip(machine.sending, ((3, 0, 1), (3, 0), (3, 0, 1)), strict=True):
+        assert verdict(code, number, *before, 0x4000, arch=machine.arch) == ALLOW
+        assert verdict(code, number, *before, 0x2000_4000, arch=machine.arch) == EPERM
+    for kind, action in {1: ALLOW, 5: ALLOW, 2: EPERM}.items():
+        assert verdict(code, machine.socketpair, UNIX, kind | 0o2004000, arch=machine.arch) == action
+
+
+@BOTH
+def test_limits_are_those_of_the_process_itself(machine: CallNumbers) -> None:
+    code = call_filter.at_start(machine)
+    assert verdict(code, machine.prlimit, 0, 7, arch=machine.arch) == ALLOW
+    assert verdict(code, machine.prlimit, 1, 7, arch=machine.arch) == EPERM
 
 
 @BOTH

@@ -127,6 +127,73 @@ tell([refused(lambda: socket.create_connection(("127.0.0.1", port))) for port in
     assert told == ["done", "EACCES"]
 
 
+def test_a_port_is_not_reached_past_the_rules_for_tcp(confined: Confined) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        (told,) = confined(
+            f"""
+there = ("127.0.0.1", {port})
+tell([
+    refused(lambda: socket.socket().sendto(b"x", socket.MSG_FASTOPEN, there)),
+    refused(lambda: socket.socket().sendmsg([b"x"], [], socket.MSG_FASTOPEN, there)),
+    refused(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).connect(there)),
+])
+"""
+        )
+    assert told == ["EPERM"] * 3
+
+
+def test_no_datagram_reaches_a_unix_socket(confined: Confined, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "journal"))
+        (told,) = confined(
+            f"""
+def pair():
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.sendto(b"forged", {str(tmp_path / "journal")!r})
+tell(refused(pair))
+"""
+        )
+    assert told == "EPERM"
+
+
+def test_nothing_else_of_a_file_outside_is_changed(confined: Confined, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    (told,) = confined(
+        f"""
+path = {str(secret)!r}
+tell([
+    refused(lambda: os.chmod(path, 0o777)),
+    refused(lambda: os.chown(path, os.getuid(), os.getgid())),
+    refused(lambda: os.utime(path, (1, 1))),
+    refused(lambda: os.setxattr(path, "user.a", b"1")),
+])
+"""
+    )
+    assert told == ["EPERM"] * 4
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_other_process_is_limited_or_shares_memory(confined: Confined) -> None:
+    """A limit of processor time of 0 kills."""
+    (told,) = confined(
+        """
+import resource
+from modelplex.confinement.system_calls import call
+shared = {"x86_64": 29, "aarch64": 194}[os.uname().machine]
+tell([
+    refused(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU)),
+    refused(lambda: resource.setrlimit(resource.RLIMIT_CPU, resource.getrlimit(resource.RLIMIT_CPU))),
+    refused(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 0)),
+    refused(lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0))),
+    refused(lambda: call("shmget", shared, 0, 4096, 0o1600)),
+])
+"""
+    )
+    assert told == ["EPERM", "done", "EPERM", "EPERM", "EPERM"]
+
+
 def test_no_other_process_is_signalled_or_traced(confined: Confined) -> None:
     (told,) = confined(
         """

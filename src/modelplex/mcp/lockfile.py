@@ -25,6 +25,7 @@ VERSION: Final = 1
 """The version of both files' formats."""
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of a file. A hash and a name take a hundred; a wrong path must not fill the memory."""
+PRIVATE_MODE: Final = 0o600
 SEEN_FILE: Final = "mcp-seen.json"
 """Below the state folder."""
 
@@ -130,7 +131,9 @@ def read_seen(folder: Path) -> Lock:
 def write_seen(folder: Path, seen: Lock) -> None:
     """Replace the file of first-seen definitions; makes the folder. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _replace(folder / SEEN_FILE, msgspec.json.format(msgspec.json.encode(_Seen(VERSION, seen))), mode=0o600)
+    _replace(
+        folder / SEEN_FILE, msgspec.json.format(msgspec.json.encode(_Seen(VERSION, seen))), mode=PRIVATE_MODE
+    )
 
 
 def record_seen(folder: Path, seen: Lock) -> None:
@@ -211,7 +214,8 @@ def _replace(path: Path, content: bytes, *, mode: int) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), mode)
+            if mode != PRIVATE_MODE:  # which mkstemp gives; a confined gateway changes no modes
+                os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
