@@ -92,3 +92,13 @@ def test_sockets_are_those_of_the_config(permitted: Permitted, tmp_path: Path) -
     assert permitted.may_listen_at(f"{tmp_path}/sockets/other.sock")
     assert not permitted.may_listen_at(f"{tmp_path}/m.sock")
     assert not permitted.may_listen_at(f"{tmp_path}/sockets/../m.sock")
+
+
+def test_a_link_leads_to_no_other_folder(permitted: Permitted, tmp_path: Path) -> None:
+    """For the kernel `sockets/link/..` is the parent of where the link leads."""
+    (tmp_path / "sockets").mkdir()
+    (tmp_path / "elsewhere" / "below").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "sockets"):
+        (folder / "link").symlink_to(tmp_path / "elsewhere" / "below")
+    assert not permitted.may_listen_at(f"{tmp_path}/sockets/link/../a.sock")
+    assert not permitted.may_connect(f"{tmp_path}/link/../model.sock")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -133,3 +134,36 @@ def test_the_launcher_renames_and_removes_what_it_has_made_alone(tmp_path: Path)
     assert not Path(path).exists()
     for each in (lock, number):
         os.close(each)
+
+
+def test_the_launcher_replaces_no_socket_of_another_program(tmp_path: Path) -> None:
+    make = SocketMaker()
+    bound, (number,) = make(BindSocket(str(tmp_path / "a.sock"), 0o600, None))
+    assert isinstance(bound, SocketBound)
+    with socket.socket(socket.AF_UNIX) as docker:
+        docker.bind(str(tmp_path / "docker.sock"))
+        docker.listen()
+        refused, _ = make(RenameSocket(bound.hidden, str(tmp_path / "docker.sock")))
+        assert isinstance(refused, LauncherRefused)
+        assert "is in use by" in refused.sentence
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PermissionError):
+        make(RenameSocket(bound.hidden, str(tmp_path / "folder" / "a.sock")))
+    os.close(number)
+
+
+def test_a_lock_holds_nothing_and_becomes_nothing(tmp_path: Path) -> None:
+    """By its descriptor the gateway could write a file, and by a rename give it any name."""
+    make = SocketMaker()
+    _, (lock,) = make(LockSocket(str(tmp_path / "cron")))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(lock, b"* * * * * root id")
+    with pytest.raises(PermissionError):
+        make(RenameSocket(str(tmp_path / "cron.lock"), str(tmp_path / "cron")))
+    os.close(lock)
+    (tmp_path / "uv.lock").write_text("of another program")
+    file = tmp_path / "uv.lock"
+    assert make(LockSocket(str(tmp_path / "uv"))) == (
+        LauncherRefused(f"{file} is not empty, so it cannot serve as a lock."),
+        (),
+    )

@@ -2,8 +2,8 @@
 it connects to and listens on. All else is refused.
 """
 
-# `..` is resolved by text: pathlib keeps it.
-# ruff: noqa: PTH100, PTH118, PTH120
+# A path is text, with the `..` of the config.
+# ruff: noqa: PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
@@ -37,10 +37,10 @@ class Permitted:
     def __init__(self, config: Config, *, environ: Mapping[str, str]) -> None:
         self.config = config
         self._environ = environ
-        self.socket_folders = {os.path.dirname(os.path.abspath(path)) for path in socket_paths(config)}
+        self.socket_folders = {os.path.dirname(real_place(path)) for path in socket_paths(config)}
         for folder in state_folders(config, environ=environ):
-            self.socket_folders.add(os.path.join(os.path.abspath(folder), RUNS))
-        self.connects = set(map(os.path.abspath, connected_sockets(config)))
+            self.socket_folders.add(os.path.realpath(os.path.join(folder, RUNS)))
+        self.connects = set(map(real_place, connected_sockets(config)))
 
     def __repr__(self) -> str:
         return f"<Permitted {len(self.connects)} sockets>"
@@ -55,10 +55,10 @@ class Permitted:
     def may_listen_at(self, path: str) -> bool:
         """In a folder of the config's sockets; anywhere where agents may be added while it runs."""
         adds_agents = self.config.server.admin_socket is not None
-        return adds_agents or os.path.dirname(os.path.abspath(path)) in self.socket_folders
+        return adds_agents or os.path.dirname(real_place(path)) in self.socket_folders
 
     def may_connect(self, path: str) -> bool:
-        return os.path.abspath(path) in self.connects
+        return real_place(path) in self.connects
 
     def _commands(self) -> Iterator[Command]:
         for server in self.config.mcp.servers:
@@ -74,6 +74,14 @@ class Permitted:
             if isinstance(provider.auth, AwsAuth):
                 for words in process_commands(self._environ):
                     yield Command(words, None, None)
+
+
+def real_place(path: str) -> str:
+    """The path with its folder as the kernel finds it: by text, `FOLDER/LINK/../NAME` would be in
+    FOLDER.
+    """
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def tool_server(server: McpServer, environ: Mapping[str, str]) -> Command | None:

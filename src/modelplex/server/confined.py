@@ -100,7 +100,8 @@ class SocketMaker:
     def __init__(self) -> None:
         self._host = socket_file.LocalSockets()
         self._made: set[tuple[int, int]] = set()
-        """Sockets and locks, by device and inode."""
+        """Sockets, by device and inode."""
+        self._locks: set[tuple[int, int]] = set()
 
     def __repr__(self) -> str:
         return f"<SocketMaker of {len(self._made)} files>"
@@ -118,22 +119,39 @@ class SocketMaker:
                 self._host.check_not_live(path)
             case LockSocket(path):
                 lock = self._host.lock(path)
-                self._made.add(socket_file.identity_of(os.fstat(lock)))
+                self._locks.add(socket_file.identity_of(os.fstat(lock)))
                 return LauncherDone(), (lock,)
             case BindSocket(path, mode, group):
                 bound, name, identity = self._host.bind(Unix(path, mode=mode, group=group))
                 self._made.add(identity)
                 return SocketBound(name, identity), (bound.detach(),)
             case RenameSocket(hidden, path):
-                socket_file.check_kind(path)
-                if socket_file.identity_at(hidden) not in self._made:
-                    raise PermissionError(errno.EPERM, "the launcher has not made this socket")
-                self._host.rename(hidden, path)
+                self._rename(hidden, path)
             case UnlinkSocket(path, identity):
-                if identity in self._made:
+                if self._is_own_socket(path, identity) or self._is_own_lock(path, identity):
                     self._host.unlink(path, identity)
                     self._made.discard(identity)
+                    self._locks.discard(identity)
         return LauncherDone(), ()
+
+    def _rename(self, hidden: str, path: str) -> None:
+        """Within its folder, and in place of a socket that is dead or one of these: another program
+        may listen there.
+        """
+        socket_file.check_kind(path)
+        within = os.path.dirname(hidden) == os.path.dirname(path)  # noqa: PTH120 - text is compared
+        if not within or not self._is_own_socket(hidden, socket_file.identity_at(hidden)):
+            raise PermissionError(errno.EPERM, "the launcher has not made this socket")
+        if socket_file.identity_at(path) not in self._made:
+            self._host.check_not_live(path)
+        self._host.rename(hidden, path)
+
+    def _is_own_socket(self, path: str, identity: tuple[int, int] | None) -> bool:
+        """The inode of one that was removed may be another file's."""
+        return identity in self._made and Path(path).is_socket()
+
+    def _is_own_lock(self, path: str, identity: tuple[int, int]) -> bool:
+        return identity in self._locks and path.endswith(".lock") and Path(path).stat().st_size == 0
 
 
 class LauncherSockets:

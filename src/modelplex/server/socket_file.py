@@ -106,9 +106,17 @@ class LocalSockets:
     def lock(self, path: str) -> int:
         name = f"{path}.lock"
         for _ in range(LOCK_TRIES):
-            lock = open_lock(name)
+            lock = open_lock(name, os.O_RDONLY)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError as error:
+                    if error.errno != errno.EBADF:
+                        raise
+                    # NFS locks only what may be written to (flock(2)).
+                    os.close(lock)
+                    lock = open_lock(name, os.O_RDWR)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(lock)
                 self.check_not_live(path)
@@ -311,13 +319,16 @@ def _gateway_of(pid: int) -> int:
     return pid
 
 
-def open_lock(name: str) -> int:
+def open_lock(name: str, access: int) -> int:
+    """An empty file: a program may have one of this name with something in it."""
     with listen_errors(name):
-        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    if stat.S_ISREG(os.fstat(lock).st_mode):
+        lock = os.open(name, access | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    status = os.fstat(lock)
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         return lock
     os.close(lock)
-    raise ListenError(f"{name} is not a regular file, so it cannot serve as a lock.")
+    what = "not empty" if stat.S_ISREG(status.st_mode) else "not a regular file"
+    raise ListenError(f"{name} is {what}, so it cannot serve as a lock.")
 
 
 def unlock(name: str, *, lock: int) -> None:
