@@ -19,6 +19,7 @@ from modelplex.confinement.landlock import PORTS_SINCE, SCOPES_SINCE, Rights, be
 from modelplex.confinement.launcher_client import LauncherClient, LauncherProcesses
 from modelplex.confinement.launcher_process import fork
 from modelplex.confinement.rights import needs_unix_sockets, rights_of
+from modelplex.confinement.started_files import writable
 
 if TYPE_CHECKING:
     from modelplex.confinement.launcher import Launcher
@@ -152,7 +153,7 @@ def confine(
         make_state_folder(folder)
         os.environ.setdefault(SQLITE_FOLDER, str(folder))
     rights = rights_of(config, environ=environ)
-    missing = _missing(rights)
+    missing = _missing(rights, config, environ)
     if wanted == "require" and missing:
         raise ConfinementError(f'[server] confine is "require", and {"; ".join(missing)}.')
     of, version = call_filter.machine(), _landlock_version()
@@ -180,11 +181,11 @@ def word_of(config: Config) -> str:
     """For the log: whether a gateway of this config is confined."""
     if config.server.confine == "off":
         return "off"
-    missing = _missing(rights_of(config, environ=os.environ))
+    missing = _missing(rights_of(config, environ=os.environ), config, os.environ)
     return f"partly: {'; '.join(missing)}" if missing else "whole"
 
 
-def _missing(rights: Rights) -> tuple[str, ...]:
+def _missing(rights: Rights, config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Why a gateway cannot be confined wholly, on this system and with this config."""
     if sys.platform != "linux":
         return ("only Linux has what it needs",)
@@ -203,6 +204,10 @@ def _missing(rights: Rights) -> tuple[str, ...]:
     if version and rights.shared:
         folders = ", ".join(sorted(rights.shared))
         found.append(f"it writes to {folders}, which holds much else, so that files are open to it")
+    found += [
+        f"it writes to {each}, so that it can change what is started"
+        for each in writable(rights.write, config, environ=environ)
+    ]
     return tuple(found)
 
 

@@ -3,7 +3,7 @@ it connects to and listens on. All else is refused.
 """
 
 # A path is text, with the `..` of the config.
-# ruff: noqa: PTH118, PTH119, PTH120
+# ruff: noqa: PTH118, PTH120
 from __future__ import annotations
 
 import os
@@ -47,7 +47,7 @@ class Permitted:
 
     def command(self, key: str) -> Command | None:
         """Blocks for a few `stat`s."""
-        for command in self._commands():
+        for command in self.commands():
             if command_key(command.argv, command.env, command.cwd) == key:
                 return command
         return None
@@ -60,7 +60,7 @@ class Permitted:
     def may_connect(self, path: str) -> bool:
         return real_place(path) in self.connects
 
-    def _commands(self) -> Iterator[Command]:
+    def commands(self) -> Iterator[Command]:
         for server in self.config.mcp.servers:
             command = tool_server(server, self._environ)
             if command is not None:
