@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from modelplex.config import Config
+from modelplex.confinement.launcher import Launcher
+from modelplex.confinement.launcher_client import LauncherClient
+from modelplex.confinement.messages import MAX_PACKET, CheckSocket, LauncherRefused
 
 from .conftest import Confined
 
@@ -146,3 +153,42 @@ tell([*before, refused(old), refused(new)])
         later='[[providers]]\ntype = "openai"\nname = "a"\napi_key = "command:sleep 2"\n',
     )
     assert told == ["done", "EPERM", "EPERM", "done"]
+
+
+def test_a_gateway_without_descriptors_is_told_so_and_nothing_is_left(confined: Confined) -> None:
+    told = confined(
+        COMMAND
+        + """
+import resource
+def count():
+    return len(os.listdir("/proc/self/fd"))
+first = spawn()
+before = count()
+used = set(map(int, os.listdir("/proc/self/fd")))
+free = [number for number in range(1000) if number not in used or not os.path.exists(f"/proc/self/fd/{number}")]
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+for room in range(5):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[room], most))
+    tell(refused(spawn))
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+tell([count() == before, list(processes.find(first.mark, first.child.pid, {})) == [first.child.pid]])
+""",
+        text=SERVER,
+    )
+    assert set(told[:-1]) == {"EMFILE"}
+    assert told[-1] == [True, True]
+
+
+def test_a_reply_that_cannot_be_sent_is_an_error() -> None:
+    """Otherwise the gateway waits for ever."""
+    config = Config()
+    config = msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, admin_socket="a"))
+    refused = LauncherRefused("x" * MAX_PACKET)
+    launcher = Launcher(config, environ={}, load=None, do_socket=lambda _: (refused, ()))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        thread = threading.Thread(target=launcher.serve, args=(theirs,))
+        thread.start()
+        with ours, pytest.raises(OSError, match="Message too long"):
+            LauncherClient(ours).ask(CheckSocket("b"))
+        thread.join()

@@ -105,8 +105,11 @@ class Launcher:
                 if not data:
                     break
                 reply, passed = self._answer(data)
-                with contextlib.suppress(OSError):
+                try:
                     send(end, reply, passed)
+                except OSError as error:  # it is too large, or too many descriptors are on their way
+                    with contextlib.suppress(OSError):
+                        send(end, LauncherFailed(error.errno or errno.EIO, error.strerror or str(error)))
                 for each in passed:
                     os.close(each)
         finally:

@@ -5,8 +5,10 @@ a thread, except at the start.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
+import signal
 import socket
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from modelplex.confinement.messages import (
     EXIT,
     REPLIES,
     ConnectSocket,
+    DescriptorsLost,
     EndProcesses,
     FindProcesses,
     ForgetProcess,
@@ -109,10 +112,14 @@ class LauncherClient:
 
     def ask(self, request: LauncherRequest) -> tuple[LauncherReply, list[int]]:
         """The reply and its descriptors. Raises OSError, and SocketRefused."""
+        is_lost = False
         with self._lock:
             try:
                 send(self._end, request)
                 data, descriptors = receive(self._end)
+            except DescriptorsLost as lost:
+                data, descriptors = lost.data, []
+                is_lost = True
             except OSError as error:
                 raise LauncherGone(error.errno, f"the launcher does not answer: {error.strerror}") from None
         if not data:
@@ -124,15 +131,32 @@ class LauncherClient:
             case LauncherRefused(sentence):
                 raise SocketRefused(sentence)
             case _:
+                if is_lost:
+                    self._abandon(reply)
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 return reply, descriptors
+
+    def _abandon(self, reply: LauncherReply) -> None:
+        """End what was started, since this process has no descriptors for it."""
+        if isinstance(reply, ProgramStarted):
+            with contextlib.suppress(OSError):
+                self.ask(SignalProcessGroup(reply.pid, signal.SIGKILL))
+                self.ask(ForgetProcess(reply.pid))
 
     def start(self, request: StartProgram | PrintCredential, mark: str) -> Spawned:
         """Raises OSError."""
         from modelplex.mcp.servers.process_host import Spawned
 
-        reply, (stdin, stdout, stderr, life) = self.ask(request)
+        reply, descriptors = self.ask(request)
         assert isinstance(reply, ProgramStarted)
-        child = RemoteChild(reply.pid, os.dup(life), self)
+        stdin, stdout, stderr, life = descriptors
+        try:
+            child = RemoteChild(reply.pid, os.dup(life), self)
+        except OSError:
+            for each in descriptors:
+                os.close(each)
+            self._abandon(reply)
+            raise
         return Spawned(child, mark, stdin, stdout, stderr, life)
 
     def output(self, words: Sequence[str]) -> Spawned:

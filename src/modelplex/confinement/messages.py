@@ -4,6 +4,7 @@ descriptors beside it (unix(7), SCM_RIGHTS).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -194,9 +195,21 @@ def send(
     socket.send_fds(end, [msgspec.json.encode(message)], list(descriptors))
 
 
+class DescriptorsLost(OSError):
+    """This process has no room for the descriptors of a packet. `data` is what it said."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(errno.EMFILE, os.strerror(errno.EMFILE))
+        self.data = data
+
+
 def receive(end: socket.socket) -> tuple[bytes, list[int]]:
     """One packet and its descriptors; empty at the end. Raises OSError."""
-    data, descriptors, _, _ = socket.recv_fds(end, MAX_PACKET, MAX_DESCRIPTORS)
+    data, descriptors, flags, _ = socket.recv_fds(end, MAX_PACKET, MAX_DESCRIPTORS)
+    if flags & socket.MSG_CTRUNC:
+        for each in descriptors:
+            os.close(each)
+        raise DescriptorsLost(data)
     for each in descriptors:  # `recv_fds` drops MSG_CMSG_CLOEXEC
         os.set_inheritable(each, False)
     return data, descriptors
