@@ -159,7 +159,7 @@ def test_a_gateway_without_descriptors_is_told_so_and_nothing_is_left(confined: 
     told = confined(
         COMMAND
         + """
-import resource
+import resource, time
 def count():
     return len(os.listdir("/proc/self/fd"))
 first = spawn()
@@ -171,12 +171,15 @@ for room in range(5):
     resource.setrlimit(resource.RLIMIT_NOFILE, (free[room], most))
     tell(refused(spawn))
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-tell([count() == before, list(processes.find(first.mark, first.child.pid, {})) == [first.child.pid]])
+left = count()
+while list(processes.find(first.mark, first.child.pid, {})) != [first.child.pid]:  # the killed ones end soon
+    time.sleep(0.01)
+tell([left == before])
 """,
         text=SERVER,
     )
     assert set(told[:-1]) == {"EMFILE"}
-    assert told[-1] == [True, True]
+    assert told[-1] == [True]
 
 
 def test_a_reply_that_cannot_be_sent_is_an_error() -> None:

@@ -13,7 +13,9 @@ from modelplex.confinement.started_files import writable
 
 TEXT = """
 [[providers]]
-type = "demo"
+type = "bedrock"
+region = "us-east-1"
+models = ["*"]
 [mcp]
 enabled = true
 [[mcp.servers]]

@@ -12,7 +12,9 @@ CLIENT = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1,
 
 
 def tool(**more: object) -> ToolRecord:
-    return tool_record(**{"agent": "coder", "tool": "git__status", "seconds": 2.0, **more})
+    return msgspec.structs.replace(
+        tool_record(), **{"agent": "coder", "tool": "git__status", "seconds": 2.0, **more}
+    )
 
 
 def test_a_call_of_a_run_is_below_its_span() -> None:

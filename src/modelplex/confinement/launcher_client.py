@@ -121,9 +121,11 @@ class LauncherClient:
                 data, descriptors = lost.data, []
                 is_lost = True
             except OSError as error:
-                raise LauncherGone(error.errno, f"the launcher does not answer, restart the gateway: {error.strerror}") from None
+                raise LauncherGone(
+                    error.errno, f"the launcher does not answer, restart the gateway: {error.strerror}"
+                ) from None
         if not data:
-            raise LauncherGone(0, "the launcher has ended")
+            raise LauncherGone(0, "the launcher has ended, restart the gateway")
         reply = REPLIES.decode(data)
         match reply:
             case LauncherFailed(number, text):

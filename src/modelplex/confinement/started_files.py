@@ -5,15 +5,13 @@ A gateway that runs somebody else's code could change it there, and have it star
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import modelplex
 from modelplex.config import Config
-from modelplex.confinement.permitted import Permitted
-from modelplex.credentials.aws import aws_files
+from modelplex.config.settings import AwsAuth, CommandAuth, KeyFromCommand
 
 
 def writable(folders: Iterable[str], config: Config, *, environ: Mapping[str, str]) -> list[str]:
@@ -35,6 +33,26 @@ def _started(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         yield config.path
     yield from (sys.prefix, sys.base_prefix, str(Path(modelplex.__file__).parent))
     yield from (path for path in sys.path if Path(path).is_absolute() and Path(path) != Path.cwd())
+    if _has_commands(config):
+        yield from _started_by_commands(config, environ)
+
+
+def _has_commands(config: Config) -> bool:
+    """Whether a config may have commands: what knows them is not loaded for others."""
+    keys = (key for provider in config.providers for key in provider.api_key)
+    return bool(
+        config.mcp.servers
+        or any(isinstance(key, KeyFromCommand) for key in keys)
+        or any(isinstance(provider.auth, AwsAuth | CommandAuth) for provider in config.providers)
+    )
+
+
+def _started_by_commands(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
+    import shutil
+
+    from modelplex.confinement.permitted import Permitted
+    from modelplex.credentials.aws import aws_files
+
     for command in Permitted(config, environ=environ).commands():
         program = shutil.which(command.argv[0], path=(command.env or environ).get("PATH"))
         if program is not None:
@@ -43,7 +61,8 @@ def _started(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
         yield from (word for word in command.argv[1:] if Path(word).is_absolute() and _is_file(word))
         if command.cwd is not None:
             yield command.cwd
-    yield from map(str, aws_files(environ))
+    if any(isinstance(provider.auth, AwsAuth) for provider in config.providers):
+        yield from map(str, aws_files(environ))
 
 
 def _is_file(word: str) -> bool:
