@@ -307,9 +307,14 @@ def setting_of_the_host() -> None:
 
 
 def mount_again() -> None:
-    if LIBC.mount(b"tmpfs", b"/tmp", b"tmpfs", ctypes.c_ulong(0), b""):
-        raise OSError(ctypes.get_errno(), "mount")
-    LIBC.umount2(b"/tmp", 2)
+    place = f"/tmp/mounted-{os.getpid()}"  # not /tmp: outside it works, and hides what others do there
+    os.mkdir(place)
+    try:
+        if LIBC.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(0), b""):
+            raise OSError(ctypes.get_errno(), "mount")
+        LIBC.umount2(place.encode(), 2)
+    finally:
+        os.rmdir(place)
 
 
 def device() -> None:
