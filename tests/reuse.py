@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from modelplex.records.metrics import Metrics
 from modelplex.records.record import Record, Times
 from modelplex.server import response_headers
 from modelplex.server.http_exchange import App, HttpExchange
+from modelplex.server.planned_call import PlannedCall
 from modelplex.server.request_head import KnownHeads
 from tests.processes import WAIT_S, Address, connect, request
 
@@ -124,6 +125,11 @@ def neutral(response: Response) -> Response:
     return Response(head, body, response.is_whole)
 
 
+def neutral_head(head: bytes) -> bytes:
+    """A head that a provider got, without the span of the attempt."""
+    return re.sub(rb"\r\ntraceparent: 00-(\w+)-\w{16}-", rb"\r\ntraceparent: 00-\1-SPAN-", head)
+
+
 def neutral_record(record: Record) -> str:
     """A Record without its id, its times and the folder of its socket. How much of a body that is
     too large had come when it was refused depends on the time as well.
@@ -166,6 +172,18 @@ def learn_nothing(patch: pytest.MonkeyPatch) -> None:
         del self, attempt, now
 
     patch.setattr(MissingEndpoints, "add", forget)
+
+
+def count_planned(patch: pytest.MonkeyPatch) -> list[str]:
+    """Gets the ids of calls that were answered by a plan."""
+    respond, planned = PlannedCall._respond, list[str]()
+
+    def counted(self: PlannedCall, *args: Any, **more: Any) -> None:
+        planned.append(self.id)
+        respond(self, *args, **more)
+
+    patch.setattr(PlannedCall, "_respond", counted)
+    return planned
 
 
 def run_as_tasks(patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.gateways import Running, gateway, one
 from tests.processes import until
-from tests.reuse import JSON, Kept, Response, get, post
+from tests.reuse import JSON, Kept, Response, count_planned, get, post
 from tests.sealed import NO_RETRIES
 from tests.upstreams import Scripted, answer, chat_answer, hang_up, provider
 
@@ -24,7 +24,7 @@ BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 def chat(*headers: str, **members: Any) -> bytes:
-    body = json.dumps(BODY | members).encode()
+    body = json.dumps(BODY | members, separators=(",", ":")).encode()
     return post("/v1/chat/completions", body, headers=(JSON, *headers))
 
 
@@ -213,6 +213,74 @@ async def test_a_refused_key_counts_for_the_next_request(status: int, tmp_path: 
         used = [each.headers["authorization"].removeprefix("Bearer ") for each in gw.up.seen]
         first, second = "sk-first-key", "sk-second-key"
         assert used == [first, first, first, second, second]
+
+
+async def test_a_preferred_key_counts_for_the_next_request(tmp_path: Path) -> None:
+    """Also where no circuit is open any more."""
+    config = one("{up}", api_key=["sk-first-key", "sk-second-key"]) + NO_RETRIES
+    async with warm(tmp_path, config) as gw:
+        await gw.twice(chat())
+        gateway, record = gw.gw.process.app.gateway, gw.gw.records[-1]
+        attempt = gateway.upstreams["up"].attempts("m", "chat/completions")[0]
+        gateway.keys.advance(attempt, caller=record.listener, keys=2)
+        await gw.twice(chat())
+        used = [each.headers["authorization"].removeprefix("Bearer ") for each in gw.up.seen]
+        assert used == ["sk-first-key"] * 2 + ["sk-second-key"] * 2
+
+
+async def test_a_refused_parameter_counts_for_the_next_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planned = count_planned(monkeypatch)
+    said = "Unsupported parameter: 'top_k' is not supported with this model."
+    refusal = {"error": {"message": said, "param": "top_k", "code": "unsupported_parameter"}}
+    async with warm(tmp_path, BASE) as gw:
+        await gw.twice(chat(top_k=1))
+        assert len(planned) == 1
+        gw.up.scripts[:] = [
+            *([answer(chat_answer())] * 2),
+            answer(refusal, status=400),
+            answer(chat_answer()),
+        ]
+        for _ in range(3):
+            assert (await gw.tcp.send(chat(top_k=1))).status == 200
+        assert ["top_k" in each.json for each in gw.up.seen] == [True, True, True, False, False, False]
+        assert len(planned) == 1
+
+
+async def test_a_missing_endpoint_counts_for_the_next_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    planned = count_planned(monkeypatch)
+    body = json.dumps({"model": "m", "prompt": "Hi"}, separators=(",", ":")).encode()
+    data = post("/v1/completions", body)
+    said: dict[str, Any] = {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}], "model": "m"}
+    said |= {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
+    async with warm(tmp_path, BASE) as gw:
+        gw.up.scripts[:] = [answer(said), answer(said), answer(b"Not Found", status=404), answer(said)]
+        await gw.twice(data)
+        assert len(planned) == 1
+        for _ in range(2):
+            assert (await gw.tcp.send(data)).status != 200
+        assert len(gw.up.seen) == 3
+        assert len(planned) == 1
+
+
+async def test_state_of_another_provider_counts_for_the_next_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Once another origin has made opaque state, a body that has some may be the other's."""
+    planned = count_planned(monkeypatch)
+    async with warm(tmp_path, BASE) as gw:
+        data = chat(messages=[{"role": "assistant", "content": "", "reasoning_details": [{"data": "S"}]}])
+        await gw.twice(data)
+        assert len(planned) == 1
+        origins = gw.gw.process.app.gateway.origins
+        origins.learn((hash("S"),), ("elsewhere", "account"))
+        await gw.tcp.send(data)
+        assert len(planned) == 1
+        assert (await gw.twice(chat())).status == 200
+        assert len(planned) == 2
 
 
 async def test_a_drain_ends_the_connection_with_the_next_response(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from tests.reuse import (
     JSON,
     Kept,
     Response,
+    count_planned,
     get,
     learn_nothing,
     neutral,
+    neutral_head,
     neutral_record,
     post,
     reuse_nothing,
@@ -51,6 +53,12 @@ FORM = (
     b'content-disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--BOUND--\r\n'
 )
 BETA = ("anthropic-version: 2026-10-21", "anthropic-beta: context-management-2025-06-27, new-2026-11-01")
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACES = (
+    (f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01", "tracestate: rojo=1"),
+    (f"traceparent: 00-{TRACE}-00f067aa0ba902b7-00",),
+    ("traceparent: 00-bad",),
+)
 DEEP = b'{"model": "m-chat", "messages": ' + b"[" * 3000 + b"]" * 3000 + b"}"
 
 
@@ -68,7 +76,7 @@ class Case:
 
 
 def case(name: str, target: str, body: Any, act: Act, *more: str, dialect: str = "chat", at: str = "http", is_call: bool = True) -> Case:  # fmt: skip
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    data = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
     return Case(f"{name} at {at}", post(target, data, headers=(JSON, *more)), act, dialect, at, is_call)
 
 
@@ -122,6 +130,10 @@ def others() -> Iterator[Case]:
         yield case("a token", "/v1/chat/completions", body, said, f"authorization: Bearer {TOKEN}", at=at)
         yield case("another token", "/v1/chat/completions", body, said, "authorization: Bearer x", at=at)
         yield case("an alias", "/v1/chat/completions", plain("chat", "fast"), said, at=at)
+        for number, trace in enumerate(TRACES):
+            yield case(f"trace {number}", "/v1/chat/completions", body, said, *trace, at=at)
+            yield case(f"trace {number} of an agent", "/v1/chat/completions", body, said, *trace, f"authorization: Bearer {TOKEN}", at=at)  # fmt: skip
+        yield case("spaces", "/v1/chat/completions", json.dumps(body | {"user": "u", "top_p": 0.5}).encode(), said, at=at)  # fmt: skip
         yield case("a provider's name", "/v1/chat/completions", plain("chat", "chat/m-chat"), said, at=at)
         yield case("two providers", "/v1/chat/completions", plain("chat", "both"), said, at=at)
         yield case("an unknown model", "/v1/chat/completions", plain("chat", "none"), said, at=at)
@@ -200,7 +212,9 @@ class World:
             up.scripts[:] = [case.act]
         before = len(self.gw.records)
         got = neutral(await client.send(case.data))
-        sent = tuple(seen.head + seen.body for up in self.providers.values() for seen in up.seen)
+        sent = tuple(
+            neutral_head(seen.head) + seen.body for up in self.providers.values() for seen in up.seen
+        )
         record = None
         if case.is_call:
             await self.gw.record(before + 1)
@@ -214,27 +228,35 @@ class World:
         async with Kept(self.addresses["http"]) as client:
             got = await client.send(get("/_internal/metrics"))
         lines = got.body.decode().splitlines()
-        return sorted(line for line in lines if re.match(r"modelplex_(requests|attempts|errors|agent|in_fl)", line))  # fmt: skip
+        return sorted(line for line in lines if re.match(r"modelplex_(requests|attempts|errors|agent|budget|in_fl)", line))  # fmt: skip
 
 
 @asynccontextmanager
 async def serving(folder: Path, providers: Mapping[str, Scripted]) -> AsyncGenerator[World]:
     config = "[server]\nmax_request_size = 200000\n" + "".join(
-        row(name, up.url, models=f'["m-{name}"]' if name != "chat" else '["m-chat", "both"]')
+        row(
+            name,
+            up.url,
+            models=f'["m-{name}"]' if name != "chat" else '["m-chat", "both"]',
+            trace_context=True,
+        )
         for name, up in providers.items()
     )
     config = config.replace('models = ["m-responses"]', 'models = ["m-responses", "both"]')
     sockets = {at: folder / f"{at}.sock" for at in ("open", "strict")}
     config += f'{NO_RETRIES}\n[aliases]\nfast = ["chat/m-chat", "responses/m-responses"]\n'
     config += f'[[agents]]\nname = "open"\nsocket = "{sockets["open"]}"\npolicy = "open"\n'
-    config += f'[[agents]]\nname = "strict"\nsocket = "{sockets["strict"]}"\nbudget = {{ usd = 1000.0, per = "total" }}\n'
-    config += f'[[agents]]\nname = "reader"\ntoken = "{TOKEN}"\nmodels = ["m-*"]\n'
+    config += '[[teams]]\nname = "all"\nbudget = { usd = 9000.0, tokens = 9000000, per = "total" }\n'
+    config += f'[[agents]]\nname = "strict"\nteam = "all"\nsocket = "{sockets["strict"]}"\nbudget = {{ usd = 1000.0, per = "total" }}\n'
+    config += f'[[agents]]\nname = "reader"\ntoken = "{TOKEN}"\nteam = "all"\nmodels = ["m-*"]\n'
     async with gateway(config, folder=folder) as gw:
         host, _, port = gw.base.removeprefix("http://").partition(":")
         addresses: dict[str, Address] = {at: str(path) for at, path in sockets.items()}
         yield World(gw, providers, {"http": (host, int(port)), "sealed": gw.socket, **addresses})
 
 
+PLANNED = {"conversations": 16, "others": 20, "faults": 0}
+"""So many of the calls were answered by a plan, at least."""
 CASES = {"conversations": conversations, "others": others, "faults": faults}
 
 
@@ -249,6 +271,7 @@ async def test_a_request_is_served_alike_with_and_without_what_earlier_ones_left
         wanted, counted = await general(cases, providers, tmp_path / "general")
         with pytest.MonkeyPatch.context() as patch:
             learn_nothing(patch)
+            planned = count_planned(patch)
             if ways == "as tasks":
                 run_as_tasks(patch)
             (tmp_path / "warm").mkdir()
@@ -257,19 +280,20 @@ async def test_a_request_is_served_alike_with_and_without_what_earlier_ones_left
                     at: await kept.enter_async_context(Kept(address))
                     for at, address in world.addresses.items()
                 }
-                for times in (2, 1):  # at once, and again after all the others
+                for times in (2, 2):  # at once, and again after all the others
                     for each in cases:
                         for _ in range(times):
                             got = await world.run(each, clients[each.at])
                             assert got == wanted[each.name], each
                 assert await world.counters() == counted
+            assert len(planned) >= PLANNED[kind]
 
 
 async def general(
     cases: list[Case], providers: Mapping[str, Scripted], folder: Path
 ) -> tuple[dict[str, Outcome], list[str]]:
     """The outcomes where nothing is reused and each request has a new connection, and the metrics
-    after each request came three times.
+    after each request came four times.
     """
     folder.mkdir()
     outcomes: dict[str, Outcome] = {}
@@ -278,7 +302,7 @@ async def general(
         learn_nothing(patch)
         async with serving(folder, providers) as world:
             for each in cases:
-                for _ in range(3):
+                for _ in range(4):
                     async with Kept(world.addresses[each.at]) as client:
                         outcomes[each.name] = await world.run(each, client)
             assert len(outcomes) == len(cases)

@@ -19,12 +19,17 @@ _running: EagerTask | None = None
 """The task whose coroutine runs at this moment, below the current callback."""
 
 
-class Waiter(Protocol):
+class Wakeable(Protocol):
+    """What goes on when it is woken, within a callback of the loop."""
+
+    def wake(self) -> None: ...
+
+
+class Waiter(Wakeable, Protocol):
     """One wait of one coroutine. `wake` ends it; it may be called within any callback of the loop,
     but not by the coroutine itself.
     """
 
-    def wake(self) -> None: ...
     def __await__(self) -> Generator[Any, None, None]: ...
 
 

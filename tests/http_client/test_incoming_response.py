@@ -11,6 +11,7 @@ from modelplex.http_client.incoming_response import (
     HEADER_COUNT_LIMIT,
     IncomingResponse,
     ends_with_connection,
+    read_whole,
 )
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nX-One: 1\r\n\r\n"
@@ -135,7 +136,7 @@ def test_what_is_no_bounded_response_is_a_fault(data: bytes, size: int) -> None:
 def test_a_large_body_behind_a_head_does_not_count_for_the_head() -> None:
     response = incoming()
     body = b"x" * (2 * HEAD_LIMIT)
-    response.feed(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    response.feed(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body, size=16_384)
     assert response.complete
     assert response.paused == len(response.chunks)
     response.read_paused = True
@@ -153,3 +154,66 @@ def test_a_large_body_behind_a_head_does_not_count_for_the_head() -> None:
 )
 def test_which_bodies_end_with_the_connection(headers: list[tuple[bytes, bytes]], ends: bool) -> None:
     assert ends_with_connection(headers) is ends
+
+
+HEADS = [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-One:  two words \t\r\nx-empty:\r\nDate: now",
+    b"HTTP/1.1 200\r\ncontent-length: 5",
+    b"HTTP/1.1 200 \r\ncontent-length:5\r\nconnection: Keep-Alive\r\nkeep-alive: timeout=5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-one: \xe9\x80\xff",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6",
+    b"HTTP/1.1 200 OK\r\ncontent-length: +5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5 5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 0x5",
+    b"HTTP/1.1 200 OK\r\ncontent-length : 5",
+    b"HTTP/1.1 200 OK\r\n content-length: 5",
+    b"HTTP/1.1 200 OK\r\nx: y\r\n folded\r\ncontent-length: 5",
+    b"HTTP/1.1 200 OK\ncontent-length: 5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: a\nb: c",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: a\rb: c",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx: a\0b",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx y: z",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nno colon",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n: no name",
+    b"HTTP/1.1 200 OK\r\nx: y",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999",
+    b"HTTP/1.1 204 No Content\r\ncontent-length: 5",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5",
+    b"HTTP/1.0 200 OK\r\ncontent-length: 5",
+    b"HTTP/1.1 2000 OK\r\ncontent-length: 5",
+    b"HTTP/1.1  200 OK\r\ncontent-length: 5",
+    b"http/1.1 200 OK\r\ncontent-length: 5",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nupgrade: h2c",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nproxy-connection: close",
+]
+
+
+@pytest.mark.parametrize("body", [b"hello", b"hell", b"hello!", b""])
+@pytest.mark.parametrize("head", HEADS)
+def test_what_is_read_without_the_parser_is_read_as_by_it(head: bytes, body: bytes) -> None:
+    data = head + b"\r\n\r\n" + body
+    whole = read_whole(data)
+    if whole is None:
+        return
+    parsed = incoming()
+    for at in range(0, len(data), 16):  # in pieces, which are for the parser
+        parsed.parse(memoryview(data[at : at + 16]))
+    assert (parsed.headers, b"".join(parsed.chunks)) == whole
+    assert (parsed.status, parsed.complete, parsed.keep_alive, parsed.fault) == (200, True, True, None)
+
+
+def test_usual_responses_need_no_parser() -> None:
+    read = [head for head in HEADS if read_whole(head + b"\r\n\r\nhello") is not None]
+    assert read == HEADS[:4]
+
+
+def test_bytes_of_every_kind_in_a_head_are_read_as_by_the_parser() -> None:
+    for byte in range(256):
+        for place in (b"x%by: z", b"x: y%bz"):
+            test_what_is_read_without_the_parser_is_read_as_by_it(
+                b"HTTP/1.1 200 OK\r\n" + place % bytes((byte,)) + b"\r\ncontent-length: 5", b"hello"
+            )

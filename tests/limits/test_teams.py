@@ -55,6 +55,21 @@ def test_running_requests_of_all_agents_are_reserved_of_the_teams_budget() -> No
     found.settle(found.admit(caller("b")), tokens=1)
 
 
+def test_a_request_is_admitted_alike_where_a_refusal_is_no_error() -> None:
+    found = limits(A, B)
+    found.settle(found.admit(caller("a")), tokens=60)
+    running = found.try_admit(caller("a"))
+    assert running is not None
+    assert found.try_admit(caller("b")) is None
+    found.withdraw(running)
+    admitted = found.try_admit(caller("b"))
+    assert admitted is not None
+    found.settle(admitted, tokens=40)
+    (view,) = found.teams_view()
+    assert (view["running"], view["spent"]) == (0, {"requests": 2, "tokens": 100, "usd": 0.0})
+    assert found.try_admit(caller("b")) is None
+
+
 def test_what_a_team_has_spent_outlives_a_reload_and_is_kept() -> None:
     found, kept = limits(A), list[tuple[str, int]]()
     found.use_store(

@@ -14,14 +14,14 @@ class FairQueue(Generic[Item]):
     owner may have an item once.
     """
 
-    __slots__ = ("_queues", "_size")
+    __slots__ = ("_queues", "size")
 
     def __init__(self) -> None:
         self._queues: OrderedDict[str, OrderedDict[Item, None]] = OrderedDict()
-        self._size = 0
+        self.size = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._queues)
@@ -32,7 +32,7 @@ class FairQueue(Generic[Item]):
     def add(self, owner: str, item: Item) -> None:
         """An owner that has no items yet is the last to have its turn."""
         self._queues.setdefault(owner, OrderedDict())[item] = None
-        self._size += 1
+        self.size += 1
 
     def pop(self, owner: str) -> Item:
         """Take the owner's oldest item; all others have their turn before its next. Raises KeyError
@@ -50,6 +50,6 @@ class FairQueue(Generic[Item]):
             self._removed(owner)
 
     def _removed(self, owner: str) -> None:
-        self._size -= 1
+        self.size -= 1
         if not self._queues[owner]:
             del self._queues[owner]

@@ -26,6 +26,7 @@ from modelplex.core.request import (
     CompletionRequest,
     EmbeddingRequest,
     ProviderRequest,
+    Quirks,
     RawRequest,
     StrippedValue,
 )
@@ -355,6 +356,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     usage_on_request  streams carry usage only where `stream_options.include_usage` asks for it
     amend             members that must change in a body that passes, beside `model` and
                       `stream_options`
+    amend_marks       what `amend` and `needs_hub` look for in the values of members: of a body
+                      with none of these marks they read only which members it has, and `n`. None:
+                      more than that
     request_headers   the request headers of the dialect, which go to a provider of it
     sealed_headers    which of those the sealed policy lets pass
     opaque_members    names of members with opaque state; only a body with one is searched for it
@@ -397,6 +401,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stream: Literal["on_request", "by_default", "never"] = "on_request"
     usage_on_request: bool = False
     amend: Callable[[RawRequest, Attempt], Amendment | None] | None = None
+    amend_marks: Callable[[Quirks], tuple[bytes, ...]] | None = None
     request_headers: Callable[[Sequence[tuple[bytes, bytes]]], Headers] | None = None
     sealed_headers: Callable[[Headers, Facts], tuple[Headers, tuple[StrippedValue, ...]]] = _all_headers
     opaque_members: tuple[bytes, ...] = ()

@@ -21,7 +21,7 @@ FORM = "multipart/form-data"
 PRICED = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed"}
 """Members that change the price of a request, and their names in price lists."""
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_str = msgspec.json.Decoder(str).decode
 
 
@@ -77,7 +77,7 @@ def read_request(
         check_values(body)
     changes: tuple[Change, ...] = ()
     try:
-        fields = _decode_fields(body)
+        fields = decode_fields(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         given, body = body, mended(body)
         fields = _fields_of(body)
@@ -103,7 +103,7 @@ def read_request(
 
 def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
     try:
-        return _decode_fields(body)
+        return decode_fields(body)
     except msgspec.DecodeError as error:
         raise BadRequest(f"The body is not a JSON object: {error}.") from None
     except UnicodeDecodeError:
@@ -146,7 +146,7 @@ def _wants_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     try:
         read = _decode_options(options)
         if read is not None:
-            _decode_fields(options)  # it may have to be written anew
+            decode_fields(options)  # it may have to be written anew
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest(
             "'stream_options' must be an object with a boolean 'include_usage'.", param="stream_options"
@@ -180,21 +180,20 @@ def amend_body(raw_request: RawRequest, attempt: Attempt) -> tuple[tuple[Change,
     if dialect.amend is not None and (more := dialect.amend(raw_request, attempt)) is not None:
         changed |= more.members
         changes = more.changes
-    if not changed and (raw_request.judged or not _may_repeat(raw_request)):
+    if not changed and (raw_request.judged or not may_repeat(raw_request.body, raw_request.fields)):
         return changes, raw_request.body, asks_usage
     fields = {**raw_request.fields, **changed}
     return changes, _encode({name: value for name, value in fields.items() if value is not None}), asks_usage
 
 
-def _may_repeat(raw_request: RawRequest) -> bool:
+def may_repeat(body: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
     """Whether the body may hold a member twice. Modelplex reads the last of them and some servers
     the first, so such a body never passes unchanged: the provider could serve what was not judged.
     It makes the body longer than what was decoded of it by SHORTEST_MEMBER at least. A body that is
     longer for its spaces alone is written anew as well, which costs a copy.
     """
-    fields = raw_request.fields
     read = 1 + sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields)
-    return len(raw_request.body) - read >= SHORTEST_MEMBER
+    return len(body) - read >= SHORTEST_MEMBER
 
 
 def _form_with_model(raw_request: RawRequest, model: str) -> bytes:
@@ -207,7 +206,7 @@ def _form_with_model(raw_request: RawRequest, model: str) -> bytes:
 def _with_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     if options is None or bytes(options) == _NULL:
         return msgspec.Raw(b'{"include_usage":true}')
-    return msgspec.Raw(_encode({**_decode_fields(options), "include_usage": msgspec.Raw(_TRUE)}))
+    return msgspec.Raw(_encode({**decode_fields(options), "include_usage": msgspec.Raw(_TRUE)}))
 
 
 def price_dimensions(raw_request: RawRequest) -> dict[str, str]:

@@ -12,6 +12,7 @@ no lock, and one timer per connection.
 Source: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1 framing, keep-alive, incomplete messages).
 """
 
+from modelplex.http_client.connection import UpstreamConnection
 from modelplex.http_client.errors import (
     BadResponse,
     ConnectFailed,
@@ -38,5 +39,6 @@ __all__ = [
     "TimedOut",
     "Timeouts",
     "TlsFailed",
+    "UpstreamConnection",
     "parse_origin",
 ]

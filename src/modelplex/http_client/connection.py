@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from modelplex.eager_task import Waiter, new_waiter
+from modelplex.eager_task import Wakeable, new_waiter
 from modelplex.http_client.errors import (
     ConnectionCut,
     SendError,
@@ -107,7 +107,7 @@ class UpstreamConnection(IncomingResponse):
         self.client = client
         self.loop = loop
         self.gone = self.write_paused = self.wants_head = self.nudged = False
-        self.waiter: Waiter | None = None
+        self.waiter: Wakeable | None = None
         self.deadline = Deadline(loop, self._expired)
         self.deliver: Callable[[bytes], bool] | None = None
         """Takes body bytes as they arrive, in place of a reader that waits for each."""
@@ -122,8 +122,8 @@ class UpstreamConnection(IncomingResponse):
 
     # Called by HttpClient and HttpResponse.
 
-    async def exchange(self, request: EncodedRequest) -> HttpResponse:
-        """Write a request and wait for the head of the response."""
+    def send(self, request: EncodedRequest, waiter: Wakeable) -> None:
+        """Write a request. `waiter` is woken for the head of the response, or a fault."""
         self.begin(is_head_request=request.is_head_request)
         self.nudged = False
         if self.gone:  # between the handshake and now
@@ -134,16 +134,41 @@ class UpstreamConnection(IncomingResponse):
         else:
             self._write(request)
         self.wants_head = True
-        self.waiter = waiter = new_waiter(self.loop)
+        self.waiter = waiter
         self.deadline.set(timeouts.idle if self.unsent or self.write_paused else timeouts.first_byte)
+
+    async def exchange(self, request: EncodedRequest) -> HttpResponse:
+        """Write a request and wait for the head of the response."""
+        waiter = new_waiter(self.loop)
+        self.send(request, waiter)
         try:
             await waiter
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
+        return self._response()
+
+    async def response(self) -> HttpResponse:
+        """Wait for the head of the response to a request that `send` has written, in place of the
+        waiter that it was given.
+        """
+        self.waiter = None
+        self.limit = 0
+        if not self.has_head and self.fault is None:
+            self.wants_head = True
+            await self.wait(None)
+        return self._response()
+
+    def _response(self) -> HttpResponse:
         if not self.has_head:
             raise self.fault or closed_early(self.origin)
         return HttpResponse(self, status=self.status, headers=self.headers)
+
+    def wait_for_rest(self, waiter: Wakeable, *, limit: int) -> None:
+        """Wake for the end of the body, for a fault, or for more than `limit` bytes."""
+        self.waiter = waiter
+        self.limit = limit
+        self.deadline.set(self.timeouts.idle)
 
     async def wait(self, seconds: float | None) -> None:
         """Wait for a head, body bytes, the end or a fault. None keeps the last deadline."""
@@ -156,10 +181,10 @@ class UpstreamConnection(IncomingResponse):
         try:
             await waiter
         except BaseException:
-            self._abandon()
+            self.abandon()
             raise
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """The reader was cancelled, which the server must see now."""
         self.waiter = None
         self.fail(closed_early(self.origin))
@@ -272,7 +297,13 @@ class UpstreamConnection(IncomingResponse):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.parse(self.client.read_buffer[:nbytes])
-        if self.waiter is None:
+        waiter = self.waiter
+        if waiter is None:
+            return
+        if self.complete and self.deliver is None:
+            self.waiter = None
+            self.wants_head = False
+            waiter.wake()
             return
         if self.deliver is not None and self.chunks:
             data = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)

@@ -7,6 +7,7 @@ Source: RFC 9112 (HTTP/1.1 framing).
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import abstractmethod
 
 import httptools
@@ -18,6 +19,7 @@ HEAD_LIMIT = 64 * 1024
 """Bytes of a response head with its interim (1xx) heads; real ones have a few KiB. Also bounds
 chunk extensions and trailers, which carry no body either.
 """
+MAX_LENGTH_DIGITS = 15
 HEADER_COUNT_LIMIT = 256
 """Header lines of a response; a real head has 10 to 40, and each line costs an object."""
 
@@ -42,10 +44,7 @@ class IncomingResponse(asyncio.BufferedProtocol):
         self.chunks: list[bytes] = []
         self.buffered = 0
         self.parser: httptools.HttpResponseParser | None = None
-        self._reset(is_head_request=False)
-
-    def _reset(self, *, is_head_request: bool) -> None:
-        self.is_head_request = is_head_request
+        self.is_head_request = False
         self.headers: list[tuple[bytes, bytes]] = []
         self.status = self.bodiless = 0
         self.started = self.has_head = self.complete = self.keep_alive = False
@@ -53,8 +52,11 @@ class IncomingResponse(asyncio.BufferedProtocol):
 
     def begin(self, *, is_head_request: bool) -> None:
         """A request is about to be sent."""
-        self._reset(is_head_request=is_head_request)
-        self.idle = False
+        self.is_head_request = is_head_request
+        self.headers = []
+        self.status = self.bodiless = 0
+        self.started = self.has_head = self.complete = self.keep_alive = self.idle = False
+        self.fault = None
         if self.parser is None:
             self.parser = httptools.HttpResponseParser(self)
 
@@ -81,6 +83,14 @@ class IncomingResponse(asyncio.BufferedProtocol):
             self.keep_alive = False
             if self.idle:
                 self.unexpected()
+            return
+        if not self.started and not self.is_head_request and (whole := read_whole(bytes(data))) is not None:
+            self.headers, body = whole
+            self.started = self.has_head = self.keep_alive = self.complete = True
+            self.status = 200
+            if body:
+                self.chunks.append(body)
+                self.buffered = len(body)
             return
         parser = self.parser
         assert parser is not None
@@ -149,6 +159,62 @@ class IncomingResponse(asyncio.BufferedProtocol):
     def _fail_as_bad(self, reason: str) -> None:
         if not self.complete:
             self.fail(BadResponse(f"{self.origin} {reason}"))
+
+
+_ALLOWED = bytes(byte for byte in range(256) if byte == 0x09 or 0x20 <= byte != 0x7F)
+"""Bytes of a line (RFC 9110 5.5)."""
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 200(?: [^\r\n]*)?")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset({b"connection", b"transfer-encoding", b"upgrade", b"proxy-connection"})
+"""Headers that are for the parser, but for `connection: keep-alive`. Content-length is read here.
+"""
+_KEEPS = (b"connection", b"keep-alive")
+_names: dict[bytes, bytes] = {}
+"""Names of headers as servers write them, and in lower case."""
+MAX_NAMES = 1024
+Headers = list[tuple[bytes, bytes]]
+
+
+def read_whole(data: bytes) -> tuple[Headers, bytes] | None:
+    """The headers and the body of a response in the usual form, if `data` is all of one: status
+    200, one content-length, no other framing, no odd character. None for any other, which the
+    parser reads. What is read here, the parser reads alike (tests compare both).
+    """
+    end = data.find(b"\r\n\r\n", 0, HEAD_LIMIT)
+    if end < 0:
+        return None
+    head = data[:end]
+    first, *lines = head.split(b"\r\n")
+    if (
+        _STATUS_LINE.fullmatch(first) is None
+        or not 0 < len(lines) <= HEADER_COUNT_LIMIT
+        or head.translate(None, _ALLOWED) != b"\r\n" * len(lines)
+    ):
+        return None
+    headers: Headers = []
+    length = None
+    for line in lines:
+        written, colon, value = line.partition(b":")
+        name = _names.get(written) or _new_name(written)
+        value = value.lstrip(b" \t")
+        if not colon or name is None or (name in _FRAMING and (name, value.lower()) != _KEEPS):
+            return None
+        if name == b"content-length":
+            if length is not None or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+                return None
+            length = int(value)
+        headers.append((name, value))
+    body = data[end + 4 :]
+    return (headers, body) if length == len(body) else None
+
+
+def _new_name(written: bytes) -> bytes | None:
+    if not _TOKEN.fullmatch(written):
+        return None
+    if len(_names) >= MAX_NAMES:
+        _names.clear()
+    name = _names[written] = written.lower()
+    return name
 
 
 def _size(headers: list[tuple[bytes, bytes]]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from modelplex.eager_task import in_asyncio_task
+from modelplex.eager_task import Wakeable, in_asyncio_task
 from modelplex.http_client.connection import READ_SIZE, UpstreamConnection
 from modelplex.http_client.errors import (
     ConnectFailed,
@@ -94,17 +94,40 @@ class HttpClient:
         return post_start(pool.host_line, target, headers)
 
     def post(
-        self, origin: Origin, start: bytes, body: bytes, *, timeouts: Timeouts
+        self,
+        origin: Origin,
+        start: bytes,
+        body: bytes,
+        *,
+        timeouts: Timeouts,
+        begun: UpstreamConnection | None = None,
     ) -> Coroutine[Any, Any, HttpResponse]:
-        """`send` for a POST whose head was prepared by `post_start`."""
+        """`send` for a POST whose head was prepared by `post_start`. `begun` is the connection on
+        which `post_at_once` has written it.
+        """
         pool = self._pools.get(origin) or self._open_pool(origin)
         head = b"%b%d\r\n\r\n" % (start, len(body))
-        return self._send(pool, EncodedRequest(head, body, False, timeouts))
+        return self._send(pool, EncodedRequest(head, body, False, timeouts), begun)
 
-    async def _send(self, pool: ConnectionPool, request: EncodedRequest) -> HttpResponse:
-        if (kept := pool.take()) is not None:
+    def post_at_once(
+        self, origin: Origin, start: bytes, body: bytes, *, timeouts: Timeouts, waiter: Wakeable
+    ) -> UpstreamConnection | None:
+        """Write such a POST on a kept connection, which wakes `waiter` when the head of the
+        response was received, or will not be. Returns None, and writes nothing, where no connection
+        is kept.
+        """
+        pool = self._pools.get(origin)
+        kept = None if pool is None else pool.take()
+        if kept is not None:
+            kept.send(EncodedRequest(b"%b%d\r\n\r\n" % (start, len(body)), body, False, timeouts), waiter)
+        return kept
+
+    async def _send(
+        self, pool: ConnectionPool, request: EncodedRequest, begun: UpstreamConnection | None = None
+    ) -> HttpResponse:
+        if (kept := begun or pool.take()) is not None:
             try:
-                return await kept.exchange(request)
+                return await (kept.exchange(request) if begun is None else kept.response())
             except ConnectionCut as cut:
                 if cut.started:
                     raise

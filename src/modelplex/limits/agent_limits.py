@@ -253,6 +253,24 @@ class AgentLimits:
             if account is not None:
                 account.refused += 1
             raise
+        return self._admitted(account, run)
+
+    def try_admit(self, caller: Caller) -> Ticket | None:
+        """As `admit`; None, with nothing counted, where that would raise."""
+        account = self._accounts.get(caller.agent)
+        if caller.run is None and (account is None or not account.has_limits):
+            return Ticket(None) if account is None else self._admitted(account, None)
+        run = self.runs.find(caller.run.id) if caller.run is not None else None
+        try:
+            if run is not None:
+                check_run(run)
+            if account is not None and account.has_limits:
+                self._check(account)
+        except (AgentLimited, BudgetExceeded):
+            return None
+        return self._admitted(account, run)
+
+    def _admitted(self, account: Account | None, run: RunAccount | None) -> Ticket:
         if run is not None:
             run.spending.running += 1
         if account is None:

@@ -42,6 +42,7 @@ from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import find
 from modelplex.http_client import SendError
+from modelplex.pipeline.call_plans import BegunPost
 from modelplex.pipeline.error_redaction import redact_error
 from modelplex.pipeline.missing_endpoints import MissingEndpoints, is_missing_endpoint
 from modelplex.pipeline.offload import Offload, is_heavy, is_large
@@ -62,6 +63,7 @@ from modelplex.pipeline.upstream import (
     UpstreamResponse,
     forwarded_headers,
     map_send_error,
+    read_headers,
 )
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices
@@ -96,7 +98,7 @@ class ErrorRules(msgspec.Struct, frozen=True):
 
 class RequestContext(msgspec.Struct, frozen=True):
     """One request while it is served. `stored` is set for dialects with stored responses, `policy`
-    for sealed callers.
+    for sealed callers, `begun` where a plan has sent it.
     """
 
     parsed: ParsedRequest
@@ -104,6 +106,7 @@ class RequestContext(msgspec.Struct, frozen=True):
     record: RecordBuilder
     stored: StoredResponses | None = None
     policy: SealedPolicy | None = None
+    begun: BegunPost | None = None
 
 
 class _SentRequest(msgspec.Struct):
@@ -141,8 +144,8 @@ class AttemptRunner:
         self._origins = origins
         self._keys = keys
         self._offload = offload
-        self._missing = MissingEndpoints()
-        self._refused = RefusedParameters()
+        self.missing = MissingEndpoints()
+        self.refused = RefusedParameters()
 
     async def run(
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
@@ -155,7 +158,7 @@ class AttemptRunner:
             await asyncio.sleep(attempt.delay)
             record.queued += attempt.delay
         usual = self._upstreams[attempt.provider].usual(attempt)
-        if self._missing.has(attempt, now=perf_counter()):
+        if self.missing.has(attempt, now=perf_counter()):
             if usual is None:
                 record.attempt = attempt
                 error = no_endpoint(attempt)
@@ -163,7 +166,7 @@ class AttemptRunner:
                 return error
             attempt, usual = usual, None
         failure, sent = await self._once(context, attempt, request)
-        if usual is not None and self._missing.has(attempt, now=perf_counter()):
+        if usual is not None and self.missing.has(attempt, now=perf_counter()):
             attempt = usual
             failure, sent = await self._once(context, attempt, request)
         if failure is not None and sent and self._learns(context, attempt, failure, sent):
@@ -176,7 +179,7 @@ class AttemptRunner:
         """Whether the error names a parameter without which the request is asked again."""
         record = context.record
         added = {change.path for change in record.changes if change.reason == TOKENS_REASON}
-        return not self._rules.refuse_losses and self._refused.learn(
+        return not self._rules.refuse_losses and self.refused.learn(
             failure, attempt, sent, caller=record.caller.owner, now=perf_counter(), added=added
         )
 
@@ -186,7 +189,7 @@ class AttemptRunner:
         """As `run`, without another try; and the body that was sent, b"" where none was."""
         record = context.record
         owner = record.caller.owner
-        attempt = self._refused.adapted(attempt, caller=owner, now=perf_counter())
+        attempt = self.refused.adapted(attempt, caller=owner, now=perf_counter())
         record.attempt = attempt
         try:
             raw = context.parsed.raw_request
@@ -202,7 +205,10 @@ class AttemptRunner:
             return detached(error), b""
         record.changes, record.passthrough = exchange.changes, exchange.is_passthrough
         upstream = self._upstreams[attempt.provider]
-        record.upstream_sent = started = perf_counter()
+        begun = context.begun
+        connection = None if begun is None else begun.take(attempt, exchange.body)
+        started = perf_counter() if begun is None or connection is None else begun.started
+        record.upstream_sent = started
         self._circuits.attempt_started(attempt, record.caller.owner, now=started)
         tokens = exchange.tokens if isinstance(exchange, TokenExchange) else None
         sent = _SentRequest(parsed, attempt, exchange, started, request, tokens)
@@ -210,7 +216,8 @@ class AttemptRunner:
         failure: ModelplexError | None = HUNG_UP
         try:
             trace = record.trace_lines(begin=self._rules.traces) if upstream.trace_context else b""
-            response = await upstream.open(parsed.raw_request, attempt, exchange.body, trace=trace)
+            open_ = upstream.open if begun is None else begun.opener(connection, upstream.open)
+            response = await open_(parsed.raw_request, attempt, exchange.body, trace=trace)
             failure = await self._relay(context, sent, response)
         except SendError as error:
             failure = map_send_error(attempt.provider, error)
@@ -237,7 +244,7 @@ class AttemptRunner:
         """
         if attempt.endpoint == CONVERSATION or not is_missing_endpoint(error, attempt):
             return None
-        self._missing.add(attempt, now=perf_counter())
+        self.missing.add(attempt, now=perf_counter())
         return no_endpoint(attempt, status=error.upstream.status)
 
     def _record(
@@ -263,7 +270,7 @@ class AttemptRunner:
             failure,
             started=sent.started,
             seconds=perf_counter() - sent.started,
-            request_id=_upstream_id(response),
+            request_id=None if response is None else read_headers(response.headers).request_id,
             usage=usage,
             cost=cost,
             charge=charge,
@@ -291,16 +298,13 @@ class AttemptRunner:
         if context.policy is not None:
             parsed, stripped = self._permitted(context, context.policy, attempt)
         dropped: tuple[Change, ...] = ()
-        mended = parsed.raw_request.mended
         if request is not None and self._rules.drop_pinned_state:
             request, dropped = without_foreign_state(request, attempt, self._origins.find)
         exchange = parsed.exchange(attempt, call=request)
-        if dropped:
-            exchange.changes = dropped + exchange.changes
+        exchange.changes = dropped + exchange.changes
         owner = context.record.caller.owner
-        refused = self._refused.of(attempt, caller=owner, now=perf_counter())
-        if refused:
-            _take_out(refused, exchange, parsed, attempt)
+        refused = self.refused.of(attempt, caller=owner, now=perf_counter())
+        _take_out(refused, exchange, parsed, attempt)
         if (seed := context.record.caller.seed) is not None:
             _set_seed(exchange, attempt, seed)
         if self._rules.refuse_losses and (lost := _first_loss(exchange.changes)) is not None:
@@ -308,8 +312,7 @@ class AttemptRunner:
                 f'{attempt.provider} cannot be told {lost.path!r} as it stands ({lost.op}: {lost.reason}), and [server] on_loss is "refuse".',
                 param=lost.path,
             )
-        if mended:
-            exchange.changes = mended + exchange.changes
+        exchange.changes = parsed.raw_request.mended + exchange.changes
         if context.policy is not None:
             exchange.body, more = context.policy.written(
                 exchange.body, attempt, is_passthrough=exchange.is_passthrough
@@ -465,6 +468,8 @@ def _set_seed(exchange: Exchange, attempt: Attempt, seed: int) -> None:
 def _take_out(refused: list[Refusal], exchange: Exchange, parsed: ParsedRequest, attempt: Attempt) -> None:
     """Take what the provider refused out of the body."""
     own = [each for each in refused if may_take_out(each.path)]
+    if not own:
+        return
     exchange.body, taken_out = without(exchange.body, own)
     exchange.changes += tuple(
         msgspec.structs.replace(change, path=parsed.client_path(change.path, attempt)) for change in taken_out
@@ -520,10 +525,3 @@ def _usage_without_output(
 
 def _is_html(response: UpstreamResponse) -> bool:
     return (response.header(b"content-type") or b"").lower().startswith(b"text/html")
-
-
-def _upstream_id(response: UpstreamResponse | None) -> str | None:
-    if response is None:
-        return None
-    found = response.header(b"x-request-id") or response.header(b"request-id")
-    return None if found is None else found.decode("latin-1")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, Unsupported, detached
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
+from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.endpoints import is_count
+from modelplex.dialects.exchange import TokenExchange
 from modelplex.dialects.parsed_request import (
     ParsedRequest,
     answer_locally,
@@ -28,20 +31,31 @@ from modelplex.dialects.parsed_request import (
     may_hold_opaque_state,
     may_name_stored_state,
 )
+from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import DIALECTS, same_family, write_error
 from modelplex.pipeline.attempt import HUNG_UP, AttemptRunner, ErrorRules, RequestContext, parse
+from modelplex.pipeline.call_plans import (
+    READ,
+    BegunPost,
+    CallPlan,
+    CallPlans,
+    PlanBasis,
+    Requester,
+    marks_of,
+    switches_between,
+)
 from modelplex.pipeline.candidates import CandidateSelection
 from modelplex.pipeline.model_catalog import RECORDING, ModelCatalog
 from modelplex.pipeline.offload import Offload
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
-from modelplex.pipeline.sealed_policy import EgressRules
+from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
 from modelplex.pipeline.state_origins import StateOrigins
 from modelplex.pipeline.stored_responses import StoredResponses, open_stored
 from modelplex.pipeline.upstream import Upstream
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Prices
 from modelplex.routing.affinity import attempts_for_state
-from modelplex.routing.circuits import Circuits
+from modelplex.routing.circuits import Circuits, circuits_of
 from modelplex.routing.failover import Exhausted, Outcome, plan
 from modelplex.routing.key_rotation import KeyRotation
 
@@ -49,6 +63,12 @@ if TYPE_CHECKING:
     from modelplex.pipeline.exact_cache import ExactCache
     from modelplex.pipeline.replay import ReplayStage
     from modelplex.pipeline.response_store import ResponseStore
+
+
+PLAN_BASIS: Callable[[Gateway], PlanBasis] = attrgetter(
+    "catalog.directory", "keys.version", "runner.refused.version", "runner.missing.version", "origins.version"
+)
+"""What ends all plans by its change (`call_plans.py`)."""
 
 
 class SharedState(msgspec.Struct, frozen=True):
@@ -83,7 +103,8 @@ class Gateway:
         self.circuits = state.circuits
         self.offload = state.offload
         self.responses = state.responses
-        self._origins = state.origins
+        self.prices = prices
+        self.origins = state.origins
         self._chance = chance
         self.cache = cache
         self._replay: ReplayStage | None = None
@@ -91,7 +112,7 @@ class Gateway:
             from modelplex.pipeline.replay import ReplayStage
 
             self._replay = ReplayStage(upstreams.values(), egress=egress, offload=state.offload)
-        keys = KeyRotation()
+        self.keys = keys = KeyRotation()
         self.selection = CandidateSelection(
             upstreams, catalog=catalog, prices=prices, egress=egress, keys=keys, offload=state.offload
         )
@@ -105,16 +126,27 @@ class Gateway:
             offload=state.offload,
         )
 
+        self.plans = CallPlans(partial(PLAN_BASIS, self))
+
     def __repr__(self) -> str:
         return f"<Gateway {len(self.upstreams)} providers, {self.catalog!r}>"
 
-    async def answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
+    async def answer(
+        self,
+        request: RawRequest,
+        output: ResponseOutput,
+        record: RecordBuilder,
+        *,
+        requester: Requester | None = None,
+        begun: BegunPost | None = None,
+    ) -> None:
         """Answer one request, with an error if it fails; `record` holds what happened. Raises
-        CancelledError where the caller hung up.
+        CancelledError where the caller hung up. `requester` gets a plan for such requests; `begun`
+        is set where a plan has sent this one.
         """
         try:
             if self.cache is None:
-                await self._answer(request, output, record)
+                await self._answer(request, output, record, requester, begun)
             else:
                 await self.cache.answer(request, output, record, self._answer)
         except ModelplexError as error:
@@ -125,7 +157,14 @@ class Gateway:
                 raise
             await _refuse(output.stop_error, output, record)
 
-    async def _answer(self, request: RawRequest, output: ResponseOutput, record: RecordBuilder) -> None:
+    async def _answer(
+        self,
+        request: RawRequest,
+        output: ResponseOutput,
+        record: RecordBuilder,
+        requester: Requester | None = None,
+        begun: BegunPost | None = None,
+    ) -> None:
         caller, dialect = record.caller, DIALECTS[request.dialect]
         only: tuple[str, ...] = ()
         if self._replay is not None:
@@ -133,6 +172,7 @@ class Gateway:
             if found is None:
                 return
             only = found
+            requester = None
         stored: StoredResponses | None = None
         if dialect.storage is not None:
             request, stored = await open_stored(
@@ -157,7 +197,7 @@ class Gateway:
                 await self._estimate(request, output, record, "several providers may have made its state")
                 return
         judged = policy.judged(attempts[0]).raw_request if policy is not None and attempts else request
-        context = RequestContext(parse(judged, record, stored), output, record, stored, policy)
+        context = RequestContext(parse(judged, record, stored), output, record, stored, policy, begun)
         changed: ChatRequest | None = None
         if self._may_pin(request, attempts):
             attempts, changed = await self.runner.offloaded(
@@ -175,11 +215,64 @@ class Gateway:
                     steps = self._plan(attempts, caller.owner, is_begun=True)
                     next(steps)
                 attempt = steps.send(Outcome(error, self._chance()))
+            if requester is not None and judged.body is request.body:
+                self._remember(requester, context, attempts)
         except StopIteration as stop:
             error = stop.value.error
             if not is_count(request.endpoint) or not isinstance(error, Unsupported):
                 raise error from None
             await self._estimate(request, output, record, "no provider of this model counts")
+
+    def _remember(self, requester: Requester, context: RequestContext, attempts: Sequence[Attempt]) -> None:
+        """Keep a plan of a call that was served in the usual way."""
+        record, policy, attempt = context.record, context.policy, attempts[0]
+        request = record.request
+        if (
+            request.stream
+            or record.caller.seed is not None
+            or self._traces(attempt, record)
+            or not record.passthrough
+            or record.failure is not None
+            or record.attempt != attempt
+            or len(record.attempts) != 1
+            or record.changes
+            or record.stripped
+            or request.mended
+            or (policy is not None and not _is_plain(policy, request, attempts))
+            or requester.basis != PLAN_BASIS(self)
+        ):
+            return
+        dialect = DIALECTS[request.dialect]
+        marks = marks_of(dialect, attempt, may_pin=self._pins_by_marks(attempts))
+        if marks is None or dialect.passthrough is None or holds_any(request.body, marks):
+            return
+        _, exchange = self.runner.exchange(context, attempt, None)
+        post = self.upstreams[attempt.provider].prepared(context.parsed.raw_request, attempt)
+        switches = switches_between(request.body, exchange.body)
+        if post is None or switches is None or isinstance(exchange, TokenExchange):
+            return
+        plan = CallPlan(
+            endpoint=request.endpoint,
+            dialect=request.dialect,
+            model=request.model,
+            attempt=attempt,
+            circuits=circuits_of(attempt),
+            post=post,
+            observe=dialect.passthrough.observe,
+            marks=marks,
+            lists=dialect.lists,
+            conditions=price_dimensions(request),
+            table=None if policy is None else dialect.policy,
+            facts=None if policy is None else policy.facts(attempt),
+            switches=switches,
+        )
+        self.plans.remember(requester, request, plan)
+
+    def _traces(self, attempt: Attempt, record: RecordBuilder) -> bool:
+        """Whether such a request goes to the provider with a trace of its own."""
+        if record.trace is not None:
+            return True
+        return self.rules.traces and self.upstreams[attempt.provider].trace_context
 
     async def _estimate(
         self, request: RawRequest, output: ResponseOutput, record: RecordBuilder, reason: str
@@ -210,13 +303,17 @@ class Gateway:
         there is one origin, and no other ever made opaque state, only an envelope would matter: a
         search for every name costs half a millisecond a megabyte.
         """
+        if not self._pins_by_marks(attempts):
+            return holds_envelopes(request)
+        return may_hold_opaque_state(request) or (len(attempts) > 1 and may_name_stored_state(request))
+
+    def _pins_by_marks(self, attempts: Sequence[Attempt]) -> bool:
+        """Whether opaque state outside of envelopes matters."""
         if len(attempts) == 1:
             origins = {(attempts[0].provider, attempts[0].account)}
         else:
             origins = {(each.provider, each.account) for each in attempts}
-        if len(origins) == 1 and self._origins.seen <= origins and not self.rules.drop_pinned_state:
-            return holds_envelopes(request)
-        return may_hold_opaque_state(request) or (len(attempts) > 1 and may_name_stored_state(request))
+        return len(origins) != 1 or not self.origins.seen <= origins or self.rules.drop_pinned_state
 
     def _pinned(
         self, parsed: ParsedRequest, attempts: list[Attempt]
@@ -226,8 +323,16 @@ class Gateway:
         """
         if self.rules.drop_pinned_state:
             return attempts, parsed.call
-        fitting = attempts_for_state(attempts, parsed.call, self._origins.find)
+        fitting = attempts_for_state(attempts, parsed.call, self.origins.find)
         return fitting, parsed.call if holds_envelopes(parsed.raw_request) else None
+
+
+def _is_plain(policy: SealedPolicy, request: RawRequest, attempts: Sequence[Attempt]) -> bool:
+    """Whether the policy decides about one candidate, and its switches follow from what is read of
+    a body.
+    """
+    held = policy.switches(attempts[0])
+    return len(attempts) == 1 and not any(name in request.fields and name not in READ for name in held)
 
 
 async def _refuse(error: ModelplexError, output: ResponseOutput, record: RecordBuilder) -> None:

@@ -58,6 +58,8 @@ class MissingEndpoints:
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, str, str], float] = {}
+        self.version = 0
+        """Of what was learnt: another number after each change."""
 
     def __repr__(self) -> str:
         return f"<MissingEndpoints {sorted(self._until)}>"
@@ -65,6 +67,7 @@ class MissingEndpoints:
     def add(self, attempt: Attempt, *, now: float) -> None:
         if len(self._until) >= MAX_REMEMBERED:
             self._until.clear()
+        self.version += 1
         self._until[attempt.provider, attempt.model, attempt.endpoint] = now + REMEMBERED_S
 
     def has(self, attempt: Attempt, *, now: float) -> bool:

@@ -30,6 +30,8 @@ class RefusedParameters:
         self._refusals: dict[_Key, dict[Refusal, float]] = {}
         self._strict: dict[_Key, dict[tuple[str, str], float]] = {}
         """Quirks of models by name and value, which their chat templates told."""
+        self.version = 0
+        """Of what was learnt: another number after each change."""
 
     def __repr__(self) -> str:
         return f"<RefusedParameters {len(self._refusals)} models, {len(self._strict)} strict>"
@@ -49,6 +51,7 @@ class RefusedParameters:
         """
         key = _key(attempt, caller)
         if told := _told(error.message, attempt):
+            self.version += 1
             if key not in self._strict:
                 _make_room(self._strict)
             # What is told last decides (`adapted`), so it stands last.
@@ -58,6 +61,7 @@ class RefusedParameters:
             return True
         found = refused_parameters(error, body, added=added)
         if found:
+            self.version += 1
             if key not in self._refusals:
                 _make_room(self._refusals)
             known = self._refusals.setdefault(key, {})

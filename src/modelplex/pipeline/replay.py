@@ -28,7 +28,7 @@ from modelplex.dialects.registry import DIALECTS
 from modelplex.pipeline.offload import Offload, is_heavy
 from modelplex.pipeline.response_output import ResponseHead, ResponseOutput
 from modelplex.pipeline.sealed_policy import EgressRules, SealedPolicy
-from modelplex.pipeline.upstream import Upstream, UpstreamResponse
+from modelplex.pipeline.upstream import PreparedPost, Upstream, UpstreamResponse
 from modelplex.providers import all_specs
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.price import Seller, seller_of
@@ -79,6 +79,10 @@ class ReplayUpstream:
 
     def usual(self, attempt: Attempt) -> Attempt | None:
         del attempt
+        return None
+
+    def prepared(self, raw_request: RawRequest, attempt: Attempt) -> PreparedPost | None:
+        del raw_request, attempt
         return None
 
     async def open(

@@ -187,6 +187,10 @@ class SealedPolicy:
             raise verdict
         return verdict
 
+    def facts(self, attempt: Attempt) -> Facts:
+        """By which the caller's request is judged for this candidate."""
+        return self._facts(self._open(attempt))
+
     def written(
         self, body: bytes, attempt: Attempt, *, is_passthrough: bool
     ) -> tuple[bytes, tuple[StrippedValue, ...]]:
@@ -204,6 +208,18 @@ class SealedPolicy:
             if isinstance(verdict, Amend):
                 # Ids were hashed before; hashing them again is not reported.
                 body, stripped = verdict.body, tuple(s for s in verdict.stripped if s.rule != IDENTITY)
+        held = self._switches(attempt, opened)
+        if held:
+            raw_request = self.judged(attempt).raw_request
+            fields = raw_request.fields if body is raw_request.body else None
+            body = with_members(body, held, fields=fields)
+        return body, stripped
+
+    def switches(self, attempt: Attempt) -> Mapping[str, object]:
+        """Members that the body for this candidate must have."""
+        return self._switches(attempt, self._open(attempt))
+
+    def _switches(self, attempt: Attempt, opened: OpenedRules) -> Mapping[str, object]:
         where = (
             attempt.provider,
             attempt.dialect,
@@ -215,11 +231,7 @@ class SealedPolicy:
         held = self._egress.held.get(where)
         if held is None:
             held = self._egress.held[where] = self._held(attempt, opened)
-        if held:
-            raw_request = self.judged(attempt).raw_request
-            fields = raw_request.fields if body is raw_request.body else None
-            body = with_members(body, held, fields=fields)
-        return body, stripped
+        return held
 
     def _denied(self, attempt: Attempt) -> PolicyDenied | None:
         if (attempt.provider, attempt.model) not in self._egress.spelled:

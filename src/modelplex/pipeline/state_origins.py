@@ -21,6 +21,8 @@ class StateOrigins:
         self._by_hash: OrderedDict[int, Origin] = OrderedDict()
         self.seen: set[Origin] = set()
         """Every origin of which a state was ever seen."""
+        self.version = 0
+        """Of `seen`: another number after each change."""
         self.announce: Callable[[tuple[int, ...], Origin], None] | None = None
         """Gets the hashes of states that are remembered: other processes need them too."""
 
@@ -40,7 +42,9 @@ class StateOrigins:
 
     def learn(self, hashes: tuple[int, ...], origin: Origin) -> None:
         """Remember states by their hashes, which forked processes agree on."""
-        self.seen.add(origin)
+        if origin not in self.seen:
+            self.seen.add(origin)
+            self.version += 1
         for each in hashes:
             self._by_hash[each] = origin
         while len(self._by_hash) > REMEMBERED_STATES:

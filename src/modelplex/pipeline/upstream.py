@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from time import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -35,6 +35,7 @@ from modelplex.http_client import (
     SendError,
     TimedOut,
     Timeouts,
+    UpstreamConnection,
     parse_origin,
 )
 from modelplex.pipeline import demo
@@ -123,6 +124,12 @@ class Upstream(Protocol):
         self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""
     ) -> UpstreamResponse:
         """Send the request. Raises ModelplexError for everything but a status below 300."""
+        ...
+
+    def prepared(self, raw_request: RawRequest, attempt: Attempt) -> PreparedPost | None:
+        """What later requests like this one have in common with it; None where they may differ in
+        more than their body.
+        """
         ...
 
     async def models(self) -> list[ListedModel]: ...
@@ -231,17 +238,16 @@ class HttpUpstream:
         ]
 
     async def open(
-        self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""
+        self,
+        raw_request: RawRequest,
+        attempt: Attempt,
+        body: bytes,
+        *,
+        trace: bytes = b"",
+        begun: UpstreamConnection | None = None,
     ) -> UpstreamResponse:
-        given = raw_request.headers if attempt.dialect == raw_request.dialect else ()
-        where = (
-            attempt.endpoint,
-            attempt.model,
-            attempt.key,
-            raw_request.stream,
-            raw_request.content_type,
-            given,
-        )
+        """`begun` is the connection on which `PreparedPost` has sent this request."""
+        where = _start_of(raw_request, attempt)
         start = self._starts.get(where)
         signature = b""
         if start is None:
@@ -252,7 +258,7 @@ class HttpUpstream:
                 if len(self._starts) >= STARTS:
                     self._starts.clear()
                 self._starts[where] = start
-        reply = await self._post(with_lines(start, trace) if trace else start, body)
+        reply = await self._post(with_lines(start, trace) if trace else start, body, begun)
         if reply.status < 300:
             return decoded(reply, provider=self.name)
         if reply.status in REFUSES_KEY and signature and await self.signers[attempt.key].renew(signature):
@@ -263,9 +269,18 @@ class HttpUpstream:
                 return decoded(reply, provider=self.name)
         raise await self._refusal(reply, attempt.dialect)
 
-    async def _post(self, start: bytes, body: bytes) -> HttpResponse:
+    def prepared(self, raw_request: RawRequest, attempt: Attempt) -> PreparedPost | None:
+        """A request like one that was sent, without its body; None where its head or its body
+        depends on more than the config and the request.
+        """
+        start = self._starts.get(_start_of(raw_request, attempt))
+        if start is None or self._row.body:
+            return None
+        return PreparedPost(self, self._client, self._origin, start, self._timeouts)
+
+    async def _post(self, start: bytes, body: bytes, begun: UpstreamConnection | None = None) -> HttpResponse:
         try:
-            return await self._client.post(self._origin, start, body, timeouts=self._timeouts)
+            return await self._client.post(self._origin, start, body, timeouts=self._timeouts, begun=begun)
         except SendError as error:
             raise map_send_error(self.name, error) from None
 
@@ -372,6 +387,56 @@ def with_lines(start: bytes, lines: bytes) -> bytes:
     """The beginning of a head with further header lines, after the request line."""
     line, _, rest = start.partition(b"\r\n")
     return b"%b\r\n%b%b" % (line, lines, rest)
+
+
+class PreparedPost(msgspec.Struct, frozen=True):
+    """What all requests of one kind to a provider have in common: arguments of
+    `HttpClient.post_at_once`.
+    """
+
+    upstream: HttpUpstream
+    client: HttpClient
+    origin: Origin
+    start: bytes
+    timeouts: Timeouts
+
+
+class ReceivedHeaders(NamedTuple):
+    """What is read of the headers of a response: those that are passed on, the provider's id of the
+    request, and whether the body is encoded.
+    """
+
+    forwarded: tuple[tuple[bytes, bytes], ...]
+    request_id: str | None
+    is_encoded: bool
+
+
+def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> ReceivedHeaders:
+    forwarded: list[tuple[bytes, bytes]] = []
+    ids: dict[bytes, bytes] = {}
+    is_encoded = False
+    for name, value in headers:
+        ours = _forwarded_as(name)
+        if ours is not None:
+            forwarded.append((ours, value))
+            if name in UPSTREAM_ID:
+                ids.setdefault(name, value)
+        elif name == b"content-encoding":
+            is_encoded = True
+    found = ids.get(b"x-request-id") or ids.get(b"request-id") if ids else None
+    return ReceivedHeaders(tuple(forwarded), None if found is None else found.decode("latin-1"), is_encoded)
+
+
+def _start_of(raw_request: RawRequest, attempt: Attempt) -> _Start:
+    given = raw_request.headers if attempt.dialect == raw_request.dialect else ()
+    return (
+        attempt.endpoint,
+        attempt.model,
+        attempt.key,
+        raw_request.stream,
+        raw_request.content_type,
+        given,
+    )
 
 
 def forwarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -482,6 +547,10 @@ class DemoUpstream:
     def usual(self, attempt: Attempt) -> Attempt | None:
         del attempt
         return None  # it has one endpoint for conversations
+
+    def prepared(self, raw_request: RawRequest, attempt: Attempt) -> PreparedPost | None:
+        del raw_request, attempt
+        return None  # nothing is sent
 
     async def open(
         self, raw_request: RawRequest, attempt: Attempt, body: bytes, *, trace: bytes = b""

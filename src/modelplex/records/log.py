@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 from urllib.parse import quote
@@ -152,7 +154,8 @@ class Log:
         self._reported_lost = 0
         self._unwritten = 0
         self._signalled = False
-        self._wake = threading.Event()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Has an entry while `_signalled`. Unlike an Event it takes one call of C to wake."""
         self._closing = threading.Event()
         self.events: EventLog = _Events(self, {})
         self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
@@ -189,7 +192,7 @@ class Log:
         self._queue.append(record)
         if not self._signalled:
             self._signalled = True
-            self._wake.set()
+            self._wake.put(None)
 
     def handler(self) -> logging.Handler:
         """A handler for libraries that use `logging` (asyncio)."""
@@ -208,7 +211,7 @@ class Log:
         Later lines are not written.
         """
         self._closing.set()
-        self._wake.set()
+        self._wake.put(None)
         self._writer.join(CLOSE_LIMIT_S)
         return not self._writer.is_alive()
 
@@ -220,7 +223,7 @@ class Log:
         self._queue.append(_Event(time.time(), fields))
         if not self._signalled:
             self._signalled = True
-            self._wake.set()
+            self._wake.put(None)
 
     def is_enabled(self, level: str) -> bool:
         return _RANKS[level] >= _RANKS[self.level]
@@ -229,10 +232,10 @@ class Log:
 
     def _write_all(self) -> None:
         while True:
-            self._wake.wait()
-            self._closing.wait(GATHER_S)
-            # In this order: a line that is queued after the queue was seen empty sets the signal.
-            self._wake.clear()
+            self._wake.get()
+            with suppress(queue.Empty):  # unless it is closed meanwhile
+                self._wake.get(timeout=GATHER_S)
+            # Before the queue is read: a line that is queued after it was seen empty signals again.
             self._signalled = False
             written = True
             while self._queue:

@@ -103,7 +103,7 @@ class Prices:
         if (
             not own
             and usage.raw is not None
-            and COST in usage.raw
+            and usage.raw.find(COST) >= 0  # `in` is slow: core/search.py
             and (reported := reported_cost(usage)) is not None
         ):
             return reported, reported

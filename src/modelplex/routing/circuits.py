@@ -20,7 +20,7 @@ it created itself.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -47,7 +47,7 @@ MAX_CIRCUITS = 8192
 ALL_CALLERS = ""
 ANY_KEY = -1
 SCOPES: tuple[Scope, ...] = ("provider", "key", "operation")
-"""In the order of `_names`."""
+"""In the order of `circuits_of`."""
 
 
 class CircuitName(msgspec.Struct, frozen=True, cache_hash=True):
@@ -192,6 +192,10 @@ class Circuits:
         """No circuit is open, for any caller."""
         return not self._table
 
+    def have_none(self, names: Iterable[CircuitName]) -> bool:
+        """Whether none of these is unhealthy, for any caller."""
+        return self._table.keys().isdisjoint(names)
+
     def may_try(self, attempt: Attempt, caller: str, *, now: float) -> bool:
         return all(circuit.allows(caller, now=now) for circuit in self._of(attempt))
 
@@ -262,7 +266,7 @@ class Circuits:
         a request counts once.
         """
         signal = health_signal(error)
-        names = dict(zip(SCOPES, _names(attempt), strict=True))
+        names = dict(zip(SCOPES, circuits_of(attempt), strict=True))
         if error.upstream.status is not None or (signal is not None and signal.scope != "provider"):
             self._reached(names["provider"], caller)
         about = None if signal is None or (again and not signal.at_once) else names[signal.scope]
@@ -300,7 +304,7 @@ class Circuits:
     def _names(self, attempt: Attempt) -> tuple[CircuitName, ...]:
         if not self._table:
             return ()
-        return _names(attempt)
+        return circuits_of(attempt)
 
     def _reached(self, name: CircuitName, caller: str) -> None:
         """The provider accepted the request, so its address can be reached."""
@@ -338,7 +342,8 @@ class Circuits:
         return circuit
 
 
-def _names(attempt: Attempt) -> tuple[CircuitName, CircuitName, CircuitName]:
+def circuits_of(attempt: Attempt) -> tuple[CircuitName, CircuitName, CircuitName]:
+    """The names of its circuits, in the order of SCOPES."""
     provider, key = attempt.provider, attempt.key
     return (
         CircuitName(provider),

@@ -12,6 +12,8 @@ class KeyRotation:
 
     def __init__(self) -> None:
         self._preferred: dict[tuple[str, str], int] = {}
+        self.version = 0
+        """Of what is preferred: another number after each change."""
 
     @property
     def any_preferred(self) -> bool:
@@ -29,4 +31,5 @@ class KeyRotation:
 
     def advance(self, attempt: Attempt, *, caller: str, keys: int) -> None:
         """Prefer the next of `keys` keys: the attempt's key was rejected or rate limited."""
+        self.version += 1
         self._preferred[caller, attempt.provider] = (attempt.key + 1) % keys

@@ -127,11 +127,11 @@ class HeadMemory:
 class HeadReservation:
     """The bytes of the large heads of one connection."""
 
-    __slots__ = ("_memory", "_size")
+    __slots__ = ("_memory", "size")
 
     def __init__(self, memory: HeadMemory) -> None:
         self._memory = memory
-        self._size = 0
+        self.size = 0
 
     def fits(self, size: int, *, headers: int) -> bool:
         """Count a head of so many bytes and headers, if it is large. False if there is no memory
@@ -139,10 +139,10 @@ class HeadReservation:
         """
         weight = size + HEADER_COST * headers
         if weight > USUAL_HEAD + HEADER_COST * USUAL_HEADERS:
-            self._memory.used += weight - self._size
-            self._size = weight
+            self._memory.used += weight - self.size
+            self.size = weight
         return self._memory.used <= MAX_HEADS
 
     def release(self) -> None:
-        self._memory.used -= self._size
-        self._size = 0
+        self._memory.used -= self.size
+        self.size = 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
@@ -42,6 +42,7 @@ from modelplex.dialects.raw_request import FORM, read_form, read_request
 from modelplex.dialects.registry import DEFAULT, DIALECTS, load, write_error
 from modelplex.eager_task import in_asyncio_task
 from modelplex.limits.agent_limits import AgentLimits
+from modelplex.pipeline.call_plans import CallPlan, Requester
 from modelplex.pipeline.gateway import Gateway
 from modelplex.pipeline.offload import is_large
 from modelplex.pipeline.response_output import ResponseHead
@@ -56,6 +57,7 @@ from modelplex.server.fair_start import FairStart
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.mcp_routes import serve_mcp
 from modelplex.server.origin import Hosts
+from modelplex.server.planned_call import PlannedCall, begin
 from modelplex.server.readiness import PATHS as PROBES
 from modelplex.server.readiness import READY
 from modelplex.server.request_head import HttpHead, RequestHead
@@ -112,6 +114,9 @@ class Admitted(msgspec.Struct, frozen=True):
     owner         whose turn it is and whose limits apply
     memory_owner  whose share of memory its body counts for
     unread        the request as far as the path tells of it
+    trace         of the client, if it has one
+    requester     has the plans for such requests; None where no other has the same head
+    records       what the Records of planned calls have in common, by plan
     """
 
     head: HttpHead
@@ -124,6 +129,8 @@ class Admitted(msgspec.Struct, frozen=True):
     content_type: str
     unread: RawRequest
     trace: TraceContext | None
+    requester: Requester | None
+    records: dict[CallPlan, Record] = {}
 
 
 class RequestObserver(Protocol):
@@ -165,16 +172,17 @@ class App:
         self.max_body = bodies.max_size
         self.keep_bodies = bodies.keep
         self.bodies = bodies.memory
-        self._ids = ids
-        self._started = observer.started
-        self._record = observer.record
-        self.running: dict[ResponseWriter, RecordBuilder | None] = {}
+        self.ids = ids
+        self.started = observer.started
+        self.record = observer.record
+        self.running: dict[ResponseWriter | PlannedCall, RecordBuilder | PlannedCall | None] = {}
         """The calls in flight; None is one of the tool routes."""
-        self._fair_start = FairStart()
+        self.fair_start = FairStart()
         self.telemetry: TelemetryIntake | None = None
         """Takes what agents export; None where it is discarded."""
         self.mcp: McpHttp | None = None
         """What is below /mcp/; None where it is not enabled."""
+        self.begin: Callable[[HttpExchange], bool] = partial(begin, self)
         self.page: PageRoutes | None = None
         self.agents: AgentsApi | None = None
 
@@ -183,33 +191,40 @@ class App:
 
     async def __call__(self, exchange: HttpExchange) -> None:
         response = ResponseWriter(exchange, clock=perf_counter, keep=self.keep_bodies or 0)
-        request_id = next(self._ids)
+        request_id = next(self.ids)
         http = exchange.head
         client = DEFAULT
         connection: ClientConnection = exchange.connection.state["client"]
         caller = connection.caller
         try:
-            admitted = connection.admitted
-            if (
-                not isinstance(admitted, Admitted)
-                or admitted.head is not http
-                or admitted.policies is not self.callers.policies
-                or admitted.hosts is not self.hosts
-            ):
+            admitted = self.admitted_before(exchange)
+            if admitted is None:
                 caller = self.callers.resolve(connection, http.headers)
                 client = http.facts.client
                 admitted = await self._admit(exchange, response, request_id, caller=caller)
                 if admitted is None:
                     return
                 connection.admitted = admitted
-            await self._call(exchange, response, request_id, admitted)
+            await self.serve_call(exchange, response, request_id, admitted)
         except ModelplexError as error:
             dialect = dialect_of(http.path, client=client)
             await _refuse(detached(error), response, request_id, dialect=dialect)
-            self._record_refused(error, exchange, response, request_id, caller=caller)
+            _record_refused(self, error, exchange, response, request_id, caller=caller)
         finally:
             if response.reserved:
                 response.release()
+
+    def admitted_before(self, exchange: HttpExchange) -> Admitted | None:
+        """What was decided about the same head on the same connection, if it still holds."""
+        admitted = exchange.connection.state["client"].admitted
+        if (
+            not isinstance(admitted, Admitted)
+            or admitted.head is not exchange.head
+            or admitted.policies is not self.callers.policies
+            or admitted.hosts is not self.hosts
+        ):
+            return None
+        return admitted
 
     async def _admit(
         self, exchange: HttpExchange, response: ResponseWriter, request_id: str, *, caller: Caller
@@ -223,7 +238,7 @@ class App:
                 "A request of HTTP/1.1 needs the header 'Host' (RFC 9112 3.2).", code="host_missing"
             )
         response.memory, response.owner = self.bodies, _memory_owner(caller)
-        response.fair_start, response.starter = self._fair_start, caller.owner
+        response.fair_start, response.starter = self.fair_start, caller.owner
         if head.path.startswith(MCP) and caller.kind != "admin":
             await self._mcp(exchange, response, caller)
             return None
@@ -257,6 +272,7 @@ class App:
             content_type=head.content_type,
             unread=_unread(operation),
             trace=head.trace,
+            requester=self.gateway.plans.requester(http, caller) if http.is_known else None,
         )
 
     def stop(self) -> None:
@@ -272,26 +288,41 @@ class App:
         finally:
             self.running.pop(response, None)
 
-    async def _call(
-        self, exchange: HttpExchange, response: ResponseWriter, request_id: str, admitted: Admitted
+    async def serve_call(
+        self,
+        exchange: HttpExchange,
+        response: ResponseWriter,
+        request_id: str,
+        admitted: Admitted,
+        *,
+        planned: PlannedCall | None = None,
     ) -> None:
-        """Serve a model call."""
+        """Serve a model call. `planned` is the one that began it, and what it holds."""
         length, caller, operation = exchange.length, admitted.caller, admitted.operation
         response.memory, response.owner = self.bodies, admitted.memory_owner
-        response.fair_start, response.starter = self._fair_start, admitted.owner
+        response.fair_start, response.starter = self.fair_start, admitted.owner
         record = RecordBuilder(
             id=request_id, request=admitted.unread, caller=caller, started=perf_counter(), wall_time=time()
         )
         if admitted.trace is not None:
             record.trace = admitted.trace
         self.running[response] = record
-        self._started(caller.listener)
-        gateway, ticket, dispatched = self.gateway, None, False
+        gateway, ticket, begun, dispatched = self.gateway, None, None, False
+        if planned is None:
+            self.started(caller.listener)
+        else:
+            self.running.pop(planned, None)
+            gateway, ticket, begun = planned.gateway, planned.ticket, planned.begun
+            record.started, record.wall_time = planned.started, planned.wall_time
         try:
-            check_length(length, limit=self.max_body)
-            ticket = self.limits.admit(caller)
-            body = await response.body(limit=self.max_body, declared=length)
-            record.started, record.received = perf_counter(), body
+            if planned is None:
+                check_length(length, limit=self.max_body)
+                ticket = self.limits.admit(caller)
+                body = await response.body(limit=self.max_body, declared=length)
+                record.started = perf_counter()
+            else:
+                body = planned.body
+            record.received = body
             record.keeps_bodies = self.keep_bodies is not None
             if operation.dialect not in DIALECTS:
                 await asyncio.to_thread(load, (operation.dialect,))  # others are served meanwhile
@@ -304,9 +335,13 @@ class App:
             record.request = raw
             if caller.models:
                 check_model_allowed(gateway, caller, raw.model)
-            response.cancel_on_disconnect()
+            if begun is None:
+                response.cancel_on_disconnect()
+            else:  # a disconnect is that of a call that was sent
+                assert exchange.task is not None
+                exchange.on_disconnect = exchange.task.cancel
             dispatched = True
-            await gateway.answer(raw, response, record)
+            await gateway.answer(raw, response, record, requester=admitted.requester, begun=begun)
         except ModelplexError as error:
             await _fail(error, record, response)
         except RecursionError:
@@ -322,6 +357,8 @@ class App:
         finally:
             exchange.on_disconnect = None
             self.running.pop(response, None)
+            if begun is not None:
+                begun.close()
             if ticket is not None:
                 if dispatched:
                     # Also for a call that the client or the provider broke off.
@@ -329,44 +366,7 @@ class App:
                     self.limits.settle(ticket, tokens=tokens, usd=usd)
                 else:
                     self.limits.withdraw(ticket)
-            self._close_record(record, exchange, response)
-
-    def _record_refused(
-        self,
-        error: ModelplexError,
-        exchange: HttpExchange,
-        response: ResponseWriter,
-        request_id: str,
-        *,
-        caller: Caller,
-    ) -> None:
-        """Record a model call that was refused for its caller or its head, before `_call`."""
-        head = exchange.head
-        operation = find_operation(head.path, head.query) if head.method == "POST" else None
-        if operation is None or caller.kind == "admin":
-            return
-        record = RecordBuilder(
-            id=request_id,
-            request=_unread(operation),
-            caller=caller,
-            started=perf_counter(),
-            wall_time=time(),
-        )
-        record.fail(error)
-        self._started(caller.listener)
-        self._close_record(record, exchange, response)
-
-    def _close_record(self, record: RecordBuilder, exchange: HttpExchange, response: ResponseWriter) -> None:
-        if record.received is None:
-            record.read, record.declared = exchange.size, exchange.length
-        record.output_started = response.started and response.status == 200
-        record.status = response.status
-        record.first_output = response.first
-        record.bytes_out = response.sent
-        if self.keep_bodies is not None:
-            record.body_chunks = response.kept
-            record.headers = exchange.head.shown
-        self._record(record.record(now=perf_counter()))
+            _close_record(self, record, exchange, response)
 
     async def _other(
         self, exchange: HttpExchange, response: ResponseWriter, caller: Caller
@@ -419,26 +419,66 @@ class App:
         if path == "/" or is_base(path):  # some clients request their base URL first
             return partial(self.admin.health, detail=False)
         if (rest := below_base(path)) is not None:
-            return self._models_view(rest, DIALECTS[head.client], caller)
+            return _models_view(self.admin, rest, DIALECTS[head.client], caller)
         if (own := below_own_base(path)) is not None:
             dialect, rest = DIALECTS[own[0]], own[1]
             if rest in dialect.views:
                 return partial(self.admin.dialect_view, caller=caller, write=dialect.views[rest])
-            return self._models_view(rest, dialect, caller)
+            return _models_view(self.admin, rest, dialect, caller)
         if path.startswith(ADMIN) and caller.kind in HOST_KINDS:
             if caller.kind == "tcp":
                 check_admin_access(caller.client, head.authorization, self.admin.token)
             return self.admin.view(path.removeprefix(ADMIN))
         return None
 
-    def _models_view(self, rest: str, dialect: Dialect, caller: Caller) -> View | None:
-        """The list of models, or one model."""
-        if rest in {"models", "models/"} and dialect.write_models is not None:
-            return partial(self.admin.dialect_view, caller=caller, write=dialect.write_models)
-        if rest.startswith("models/") and dialect.write_model is not None:
-            name = rest.removeprefix("models/")
-            return partial(self.admin.model, caller=caller, name=name, write=dialect.write_model)
-        return None
+
+def _close_record(app: App, record: RecordBuilder, exchange: HttpExchange, response: ResponseWriter) -> None:
+    if record.received is None:
+        record.read, record.declared = exchange.size, exchange.length
+    record.output_started = response.started and response.status == 200
+    record.status = response.status
+    record.first_output = response.first
+    record.bytes_out = response.sent
+    if app.keep_bodies is not None:
+        record.body_chunks = response.kept
+        record.headers = exchange.head.shown
+    app.record(record.record(now=perf_counter()))
+
+
+def _record_refused(
+    app: App,
+    error: ModelplexError,
+    exchange: HttpExchange,
+    response: ResponseWriter,
+    request_id: str,
+    *,
+    caller: Caller,
+) -> None:
+    """Record a model call that was refused for its caller or its head, before `_call`."""
+    head = exchange.head
+    operation = find_operation(head.path, head.query) if head.method == "POST" else None
+    if operation is None or caller.kind == "admin":
+        return
+    record = RecordBuilder(
+        id=request_id,
+        request=_unread(operation),
+        caller=caller,
+        started=perf_counter(),
+        wall_time=time(),
+    )
+    record.fail(error)
+    app.started(caller.listener)
+    _close_record(app, record, exchange, response)
+
+
+def _models_view(admin: AdminRoutes, rest: str, dialect: Dialect, caller: Caller) -> View | None:
+    """The list of models, or one model."""
+    if rest in {"models", "models/"} and dialect.write_models is not None:
+        return partial(admin.dialect_view, caller=caller, write=dialect.write_models)
+    if rest.startswith("models/") and dialect.write_model is not None:
+        name = rest.removeprefix("models/")
+        return partial(admin.model, caller=caller, name=name, write=dialect.write_model)
+    return None
 
 
 def check_admin_path(head: RequestHead, caller: Caller) -> None:

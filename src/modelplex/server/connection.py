@@ -14,14 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from modelplex.eager_task import EagerTask
 from modelplex.server.connection_input import ConnectionInput
 from modelplex.server.connection_refusals import (
-    MAX_PIPELINED,
     SLOW_BODY,
     SLOW_HEAD,
     ConnectionRefusal,
@@ -54,11 +52,11 @@ class Connection(ConnectionInput):
     ) -> None:
         super().__init__(traffic)
         self.app = app
+        self.begin: Callable[[HttpExchange], bool] = getattr(app, "begin", _never)
         self.limits = traffic.limits
         self.state = state
         self.identify = identify
         """Returns the `client` in the state of each request, and the owner of the share."""
-        self.queue: deque[HttpExchange] = deque()
         self.active: HttpExchange | None = None
         """The exchange that the app serves. Others wait in `queue`."""
         self.to_start: HttpExchange | None = None
@@ -143,19 +141,13 @@ class Connection(ConnectionInput):
 
     def client_disconnected(self) -> None:
         self.queue.clear()
+        self.queue_changed()
         self.to_start = None
         if self.active is not None:
             self.active.disconnect()
         self.resume_writing()
 
-    def exchange_ended(self, exchange: HttpExchange) -> None:
-        self.traffic.ended(exchange)
-
     # Callbacks of the reader.
-
-    @property
-    def queue_is_full(self) -> bool:
-        return len(self.queue) >= MAX_PIPELINED
 
     def head_started(self) -> None:
         self.deadline = self.loop.time() + self.limits.header_timeout
@@ -169,6 +161,7 @@ class Connection(ConnectionInput):
         else:
             self.pause_reading()
             self.queue.append(exchange)
+            self.queue_changed()
 
     def request_received(self, head: HttpHead, body: bytes) -> None:
         """A request has come in one piece."""
@@ -209,16 +202,22 @@ class Connection(ConnectionInput):
         if self.read_paused and exchange.body_complete:
             # To notice a disconnect while the app works, with other requests in the queue too.
             self.resume_reading()
+        if exchange.body_complete and self.begin(exchange):
+            return
         exchange.task = EagerTask(exchange.run(self.app), loop=self.loop, on_end=exchange.ended)
         exchange.task.start()
 
     def start_next(self) -> None:
         if self.queue and self.active is None and not self.closing:
-            self.start(self.queue.popleft())
+            exchange = self.queue.popleft()
+            self.queue_changed()
+            self.start(exchange)
 
     def exchange_complete(self) -> None:
         self.active = None
-        self.reader.heads.release()
+        reader = self.reader
+        if reader.heads.size:
+            reader.heads.release()
         if self.closing:
             return
         if self.read_paused:
@@ -228,10 +227,10 @@ class Connection(ConnectionInput):
             self.loop.call_soon(self.start_next)
         elif self.pending_refusal is not None:
             self.refuse(self.pending_refusal)
-        elif self.reader.stage == "between":
+        elif reader.stage == "between":
             self.place.mark_idle(self)
             self.deadline = self.loop.time() + self.limits.keep_alive
-        elif self.reader.stage == "body":
+        elif reader.stage == "body":
             # Keep reading for a client that reads only after it has sent everything. After
             # `Expect: 100-continue` the next byte may be body or another request.
             self.deadline = self.lingering.restart(unsent=0, now=self.loop.time())
@@ -262,6 +261,7 @@ class Connection(ConnectionInput):
             if reader.stage == "body" and self.queue:
                 # The request was still queued; this is the response to it.
                 self.queue.pop()
+                self.queue_changed()
             reader.stage = "between"
             self.pending_refusal = refusal
             return
@@ -324,6 +324,7 @@ class Connection(ConnectionInput):
     def close_when_idle(self) -> None:
         """The gateway stops: close now or after the running response, and drop queued requests."""
         self.queue.clear()
+        self.queue_changed()
         if self.active is None:
             self.close()
         else:
@@ -338,3 +339,8 @@ class Connection(ConnectionInput):
         self.place.release(self)
         self.transport.abort()
         return True
+
+
+def _never(exchange: HttpExchange) -> bool:
+    del exchange
+    return False

@@ -45,7 +45,7 @@ class FairStart:
         if owner != self._last_owner:
             self._contested_until = now + CONTESTED_S if self._last_owner else 0.0
             self._last_owner = owner
-        if now >= self._contested_until and not self._waiting:
+        if now >= self._contested_until and not self._waiting.size:
             return True
         started = self._started
         if self._waiting.count(owner) or started.get(owner, 0) > BYTES_AT_ONCE:

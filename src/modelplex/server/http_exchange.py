@@ -38,7 +38,9 @@ Headers = list[tuple[bytes, bytes]]
 
 def header_lines(headers: Headers) -> bytes:
     """Raises ValueError for a header with a line break."""
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = b""
+    for header in headers:
+        lines += b"%b: %b\r\n" % header
     # Checks all at once: the number of lines is right, and each ends in CR LF.
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise ValueError("a response header holds a line break")
@@ -54,10 +56,10 @@ class ExchangeConnection(Protocol):
     transport: asyncio.Transport
     state: dict[str, Any]
     write_paused: bool
+    exchange_ended: Callable[[HttpExchange], None]
 
     def close(self) -> None: ...
     def exchange_complete(self) -> None: ...
-    def exchange_ended(self, exchange: HttpExchange) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     async def drain(self) -> None: ...
@@ -70,11 +72,27 @@ class HttpExchange:
     refused        the connection has sent a refusal, since the body was late or invalid
     """
 
-    __slots__ = (
-        "_block", "_check", "_fault", "_pieces", "_view", "_waiter", "asked", "body_complete", "chunked", "connection",
-        "disconnected", "head", "keep_alive", "length", "on_disconnect", "refused", "response_complete", "response_started",
-        "size", "task", "unwritten", "waiting_for_100_continue",
-    )  # fmt: skip
+    # Of an exchange whose request comes in one piece, most of these stay as they are here.
+    task: EagerTask | None = None
+    on_disconnect: Callable[[], object] | None = None
+    disconnected = refused = False
+    response_started = response_complete = False
+    chunked = False
+    waiting_for_100_continue = False
+    unwritten = b""
+    """A head that waits for the first piece of body."""
+    asked = False
+    """The app wants the body."""
+    body_complete = False
+    size = 0
+    """Bytes of the body that were received."""
+    _block: BytesIO | None = None
+    """The body, in pieces after the first of a body that comes in several."""
+    _view: memoryview | None = None
+    """The rest of a large body is read into this view of `_block`."""
+    _check: Callable[[int], None] | None = None
+    _fault: ModelplexError | None = None
+    _waiter: Waiter | None = None
 
     def __init__(
         self,
@@ -88,27 +106,13 @@ class HttpExchange:
         self.connection = connection
         self.length = length
         self.keep_alive = head.keep_alive
-        self.waiting_for_100_continue = head.expects_100
-        self.task: EagerTask | None = None
-        self.on_disconnect: Callable[[], object] | None = None
-        self.disconnected = self.refused = False
-        self.response_started = self.response_complete = False
-        self.chunked = False
-        self.unwritten = b""
-        """A head that waits for the first piece of body."""
-        self.asked = False
-        """The app wants the body."""
-        self.body_complete = whole_body is not None
-        self.size = len(whole_body or b"")
-        """Bytes of the body that were received."""
-        self._pieces: list[bytes] = [] if whole_body is None else [whole_body]
-        self._block: BytesIO | None = None
-        """The body, in pieces after the first of a body that comes in several."""
-        self._view: memoryview | None = None
-        """The rest of a large body is read into this view of `_block`."""
-        self._check: Callable[[int], None] | None = None
-        self._fault: ModelplexError | None = None
-        self._waiter: Waiter | None = None
+        if head.expects_100:
+            self.waiting_for_100_continue = True
+        self._pieces: list[bytes] = []
+        if whole_body is not None:
+            self._pieces.append(whole_body)
+            self.body_complete = True
+            self.size = len(whole_body)
 
     def __repr__(self) -> str:
         state = (
@@ -134,8 +138,8 @@ class HttpExchange:
     def ended(self) -> None:
         """The app has ended. An idle connection keeps its last exchange, but no body."""
         self.task = self.on_disconnect = self._check = None
-        self._pieces.clear()
-        self._block = self._view = None
+        if self._pieces or self._block is not None:
+            self._drop_body()
         self.connection.exchange_ended(self)
 
     # The body.
@@ -290,7 +294,10 @@ class HttpExchange:
             self.connection.transport.writelines((head, body))
         else:
             self.connection.transport.write(head + body)
-        self._complete()
+        self.response_complete = True
+        if not self.keep_alive:
+            self.connection.close()
+        self.connection.exchange_complete()
 
     def start(self, headers: Headers | bytes) -> None:
         """Start a response of status 200 and unknown length. The head is written with the first

@@ -13,6 +13,7 @@ from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, Seen
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.sink import Sink
 from modelplex.server.app import App
+from modelplex.server.planned_call import PlannedCall
 from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
 from modelplex.server.response_writer import ResponseWriter
@@ -142,11 +143,13 @@ class ServerSources:
         except OSError as error:
             raise BadRequest(f"The approval cannot be stored: {error.strerror or error}.") from None
 
-    def _calls(self) -> list[tuple[ResponseWriter, RecordBuilder]]:
+    def _calls(self) -> list[tuple[ResponseWriter | PlannedCall, RecordBuilder | PlannedCall]]:
         return [(response, record) for response, record in self._app.running.items() if record is not None]
 
 
-def _live(response: ResponseWriter, record: RecordBuilder, *, now: float) -> LiveCall:
+def _live(
+    response: ResponseWriter | PlannedCall, record: RecordBuilder | PlannedCall, *, now: float
+) -> LiveCall:
     attempt, request = record.attempt, record.request
     return LiveCall(
         id=record.id,

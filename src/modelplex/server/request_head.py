@@ -64,7 +64,7 @@ class HttpHead:
     in it changes.
     """
 
-    __slots__ = ("_facts", "_forwarded", "_shown", "expects_100", "headers", "keep_alive", "method", "path", "query", "raw_path", "version")  # fmt: skip
+    __slots__ = ("_facts", "_forwarded", "_shown", "expects_100", "headers", "is_known", "keep_alive", "method", "path", "query", "raw_path", "version")  # fmt: skip
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class HttpHead:
         self.headers = headers
         self.expects_100 = expects_100
         self.keep_alive = keep_alive
+        self.is_known = False
+        """Later requests with equal bytes get this one."""
         self._facts: RequestHead | None = None
         self._forwarded: Headers | None = None
         self._shown: ShownHeaders | None = None
@@ -159,6 +161,7 @@ class KnownHeads:
             self._heads.clear()
         start, stop = length.span(1)
         self._heads[data[:start] + data[stop:end]] = head
+        head.is_known = True
 
 
 def read_head(http: HttpHead) -> RequestHead:

@@ -50,8 +50,7 @@ ReadStage = Literal["between", "first bytes", "head", "body"]
 class RequestReceiver(Protocol):
     """What a reader calls. `queue_is_full`: no further request can wait."""
 
-    @property
-    def queue_is_full(self) -> bool: ...
+    queue_is_full: bool
 
     def head_started(self) -> None:
         """The first bytes of a request have come, without its whole head."""
@@ -120,32 +119,27 @@ class RequestReader:
                 self.receiver.body_received(piece)
                 self.body_read(len(piece))
                 continue
-            rest = self.read_known(data) if self.stage == "between" else None
-            if rest is None:
+            found = self.known.find(data) if self.stage == "between" else None
+            if found is None or self.receiver.queue_is_full:
                 return self.parse(data)
-            data = rest
+            head, length, start = found
+            end = start + length
+            if end > len(data):
+                self.start_known(head, data[start:], length=length)
+                return None
+            self.unparsed = 0  # line breaks before this head
+            self.receiver.request_received(head, data[start:end])
+            data = data[end:]
         return None
 
-    def read_known(self, data: bytes) -> bytes | None:
-        """Read a head that is known, and what has come of its body. Returns what follows; None if
-        there is no such head.
-        """
-        found = self.known.find(data)
-        if found is None or self.receiver.queue_is_full:
-            return None
-        head, length, start = found
-        self.unparsed = 0  # line breaks before this head
-        receiver = self.receiver
-        end = start + length
-        if end <= len(data):
-            receiver.request_received(head, data[start:end])
-            return data[end:]
-        receiver.request_started(head, length=length)
-        if start < len(data):
-            receiver.body_received(data[start:])
+    def start_known(self, head: HttpHead, data: bytes, *, length: int) -> None:
+        """A head that is known was read, and the beginning of its body."""
+        self.unparsed = 0
+        self.receiver.request_started(head, length=length)
+        if data:
+            self.receiver.body_received(data)
         self.stage = "body"
-        self.remaining = end - len(data)
-        return b""
+        self.remaining = length - len(data)
 
     def body_read(self, size: int) -> None:
         """So many of the remaining bytes of a body were received."""

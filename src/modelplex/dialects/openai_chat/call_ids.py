@@ -18,6 +18,7 @@ from modelplex.dialects.core.json import MALFORMED
 from modelplex.dialects.core.tool_names import LONGEST, alias
 
 NINE = 9
+_MARK = b'"tool_call'
 _nine = re.compile(r"[A-Za-z0-9]{9}", re.ASCII)
 _decode = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_calls = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None).decode
@@ -39,7 +40,7 @@ def amended_ids(
     where they are.
     """
     raw = fields.get("messages")
-    if quirks.call_ids == "any" or raw is None or b'"tool_call' not in bytes(raw):
+    if quirks.call_ids == "any" or raw is None or _MARK not in bytes(raw):
         return None
     try:
         messages = _decode(raw)
@@ -51,6 +52,11 @@ def amended_ids(
     except MALFORMED:
         return None  # the service names what is wrong with it
     return (msgspec.Raw(msgspec.json.encode(messages)), changes) if changes else None
+
+
+def id_marks(quirks: Quirks) -> tuple[bytes, ...]:
+    """A body without these marks has no id that `amended_ids` changes."""
+    return () if quirks.call_ids == "any" else (_MARK,)
 
 
 def _amend(message: _Members, quirks: Quirks, path: str) -> list[Change]:

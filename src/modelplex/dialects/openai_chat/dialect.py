@@ -13,7 +13,7 @@ import msgspec
 
 from modelplex.core.errors import ModelplexError, UpstreamBroken
 from modelplex.core.events import ListedModel
-from modelplex.core.request import Attempt, Change, RawRequest
+from modelplex.core.request import Attempt, Change, Quirks, RawRequest
 from modelplex.dialects.core import sse
 from modelplex.dialects.core.json import decode_mended, encode
 from modelplex.dialects.dialect import (
@@ -28,9 +28,9 @@ from modelplex.dialects.dialect import (
     StreamFraming,
 )
 from modelplex.dialects.openai_chat import completions, embeddings, fields, forms, policy, policy_endpoints
-from modelplex.dialects.openai_chat.call_ids import amended_ids
+from modelplex.dialects.openai_chat.call_ids import amended_ids, id_marks
 from modelplex.dialects.openai_chat.errors import read_error, write_error
-from modelplex.dialects.openai_chat.instructions import amended_instructions
+from modelplex.dialects.openai_chat.instructions import amended_instructions, instruction_marks
 from modelplex.dialects.openai_chat.passthrough import ChatObserver, observe, observer
 from modelplex.dialects.openai_chat.request_in import read_call
 from modelplex.dialects.openai_chat.request_out import write_call
@@ -119,6 +119,11 @@ def amend(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     return Amendment(members, (*amended.changes, *changes))
 
 
+def amend_marks(quirks: Quirks) -> tuple[bytes, ...]:
+    """What `amend` looks for in messages at such a service."""
+    return instruction_marks(quirks) + id_marks(quirks)
+
+
 def _amend_members(raw_request: RawRequest, attempt: Attempt) -> Amendment | None:
     quirks, fields = attempt.quirks, raw_request.fields
     if quirks.output_limit == "max_tokens" and "max_completion_tokens" in fields:
@@ -163,6 +168,7 @@ CHAT = Dialect(
     policy=PolicyTable(fields.FIELDS.policy, policy.FINISH, store="at_own_address"),
     usage_on_request=True,
     amend=amend,
+    amend_marks=amend_marks,
     needs_hub=needs_hub,
     opaque_members=(b'"reasoning_details"', b'"thought_signature"'),
     stored_members=(b'"file_id"', b'"audio"'),
@@ -186,6 +192,7 @@ COMPLETIONS = Dialect(
     variant_of=CHAT,
     usage_on_request=True,
     amend=amend,
+    amend_marks=amend_marks,
     passthrough=PassthroughDialect(
         observer=completions.observer, observe=completions.observe, framing=_FRAMING
     ),

@@ -66,6 +66,14 @@ def _may_differ(body: bytes, quirks: Quirks) -> bool:
     return first >= 0 and (body.find(_SYSTEM, first + 1) >= 0 or body.count(_ROLE, 0, first) > 1)
 
 
+def instruction_marks(quirks: Quirks) -> tuple[bytes, ...]:
+    """A body without these marks has nothing that `amended_instructions` changes."""
+    developer = () if quirks.developer_role else (_DEVELOPER,)
+    names = () if quirks.message_names else (_NAME,)
+    system = () if quirks.system_messages == "anywhere" else (_SYSTEM,)
+    return developer + names + system
+
+
 def _with_system_first(
     messages: list[_Members], roles: list[object], changes: list[Change]
 ) -> list[_Members]:

@@ -269,7 +269,10 @@ def _choices_in(raw_request: RawRequest) -> int:
 
 def observe(body: bytes) -> ObservedResponse:
     """Reads a whole response."""
-    answer = decode_mended(body, _decode_whole)
+    try:
+        answer: _Whole | None = _decode_whole(body)
+    except MALFORMED:
+        answer = decode_mended(body, _decode_whole)
     if answer is None or bytes(answer.usage)[:1] not in _OBJECT_OR_NOTHING:
         broken = "The provider answered with something that is not an answer in OpenAI's form."
         return ObservedResponse(error=UpstreamBroken(broken))
@@ -287,10 +290,9 @@ def observe(body: bytes) -> ObservedResponse:
             continue
         if message.reasoning_details:
             states += opaque_states_in(message.reasoning_details)
-        extras = [message.extra_content]
-        if message.tool_calls:
-            extras += [call.extra_content for call in message.tool_calls]
-        states += [state for extra in extras if extra is not None and (state := google_signature(extra))]
+        if message.extra_content is not None or message.tool_calls:
+            extras = [message.extra_content, *(call.extra_content for call in message.tool_calls or ())]
+            states += [state for extra in extras if extra is not None and (state := google_signature(extra))]
     length = sum(map(_characters, answer.choices)) if usage is None else 0
     return ObservedResponse(
         answer.model, answer.choices[0].finish_reason, usage, error, tuple(states), length

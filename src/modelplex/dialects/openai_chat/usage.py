@@ -24,9 +24,6 @@ class _In(msgspec.Struct):
     audio_tokens: _Count = None
     image_tokens: _Count = None
 
-    def is_counting(self) -> bool:
-        return bool(self.cached_tokens or self.cache_write_tokens or self.audio_tokens or self.image_tokens)
-
 
 class _Out(msgspec.Struct):
     """Rejected predictions are part of `completion_tokens`, as reasoning is at OpenAI."""
@@ -34,9 +31,6 @@ class _Out(msgspec.Struct):
     reasoning_tokens: _Count = None
     audio_tokens: _Count = None
     image_tokens: _Count = None
-
-    def is_counting(self) -> bool:
-        return bool(self.reasoning_tokens or self.audio_tokens or self.image_tokens)
 
 
 class _Usage(msgspec.Struct):
@@ -66,8 +60,16 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
         return None
     details, out = seen.prompt_tokens_details, seen.completion_tokens_details
     if (
-        (details is None or not details.is_counting())
-        and (out is None or not out.is_counting())
+        not (
+            details is not None
+            and (
+                details.cached_tokens
+                or details.cache_write_tokens
+                or details.audio_tokens
+                or details.image_tokens
+            )
+        )
+        and not (out is not None and (out.reasoning_tokens or out.audio_tokens or out.image_tokens))
         and not (seen.prompt_cache_hit_tokens or seen.cached_tokens)
         and isinstance(given := seen.prompt_tokens, int)
         and isinstance(output := seen.completion_tokens, int)
