@@ -299,7 +299,7 @@ QUOTA_RESETS: dict[str, tuple[str, dict[str, Any], int, dict[str, str]]] = {
     "a body of ChatGPT's": ("openai", {"error": {"type": "usage_limit_reached", "message": "The usage limit has been reached", "resets_in_seconds": 3600}}, 429, {}),
     "a header": ("openai", {"error": {"type": "insufficient_quota", "code": "insufficient_quota", "message": "You exceeded your current quota"}}, 429, {"retry_after": "3600"}),
     "a sentence of Anthropic's": ("anthropic", {"type": "error", "error": {"type": "invalid_request_error", "message": "You have reached your specified API usage limits. You will regain access on 2026-12-02 at 01:00 UTC."}}, 400, {"date": "Wed, 02 Dec 2026 00:00:00 GMT"}),
-    "a header of Anthropic's": ("anthropic", {"type": "error", "error": {"type": "rate_limit_error", "message": "Extra usage is required for long context requests."}}, 429, {"date": "Wed, 02 Dec 2026 00:00:00 GMT", "anthropic_ratelimit_unified_reset": "1796173200"}),
+    "a header of Anthropic's": ("anthropic", {"type": "error", "error": {"type": "rate_limit_error", "message": "You have reached your specified API usage limits."}}, 429, {"date": "Wed, 02 Dec 2026 00:00:00 GMT", "anthropic_ratelimit_unified_reset": "1796173200"}),
 }  # fmt: skip
 """How a provider tells that its quota is back in an hour: its type, its answer, the status and
 headers.

@@ -330,6 +330,11 @@ class Amendment(msgspec.Struct, frozen=True):
     changes: tuple[Change, ...] = ()
 
 
+def _no_headers(error: ModelplexError, headers: Headers) -> Headers:
+    del error, headers
+    return ()
+
+
 def _all_headers(headers: Headers, facts: Facts) -> tuple[Headers, tuple[StrippedValue, ...]]:
     del facts
     return headers, ()
@@ -361,6 +366,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                       more than that
     request_headers   the request headers of the dialect, which go to a provider of it
     sealed_headers    which of those the sealed policy lets pass
+    refused_headers   (error, headers that were sent): those that the error refuses, a comma list's
+                      members one by one
     opaque_members    names of members with opaque state; only a body with one is searched for it
     stored_members    names of members with the id of something stored at a provider
     envelope_mark     how an envelope (`core/envelope.py`) begins in a body
@@ -404,6 +411,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     amend_marks: Callable[[Quirks], tuple[bytes, ...]] | None = None
     request_headers: Callable[[Sequence[tuple[bytes, bytes]]], Headers] | None = None
     sealed_headers: Callable[[Headers, Facts], tuple[Headers, tuple[StrippedValue, ...]]] = _all_headers
+    refused_headers: Callable[[ModelplexError, Headers], Headers] = _no_headers
     opaque_members: tuple[bytes, ...] = ()
     stored_members: tuple[bytes, ...] = ()
     envelope_mark: bytes = MARK.encode()

@@ -34,7 +34,7 @@ from modelplex.dialects.core.estimate import estimated
 from modelplex.dialects.core.refused_parameters import Refusal, may_take_out, without
 from modelplex.dialects.core.token_members import REASON as TOKENS_REASON
 from modelplex.dialects.core.token_members import SERVERS, with_token_members
-from modelplex.dialects.dialect import TokenReader
+from modelplex.dialects.dialect import Headers, TokenReader
 from modelplex.dialects.endpoints import is_free
 from modelplex.dialects.exchange import Exchange, TokenExchange
 from modelplex.dialects.form import CONVERSATION
@@ -123,6 +123,16 @@ class _SentRequest(msgspec.Struct):
     tokens: TokenReader | None = None
 
 
+class _Written(msgspec.Struct, frozen=True):
+    """The body and the dialect's headers of an attempt; empty where nothing was sent."""
+
+    body: bytes = b""
+    headers: Headers = ()
+
+
+NOTHING: Final = _Written()
+
+
 class AttemptRunner:
     """Runs attempts at the providers of one configuration."""
 
@@ -169,24 +179,16 @@ class AttemptRunner:
         if usual is not None and self.missing.has(attempt, now=perf_counter()):
             attempt = usual
             failure, sent = await self._once(context, attempt, request)
-        if failure is not None and sent and self._learns(context, attempt, failure, sent):
+        if failure is None or self._rules.refuse_losses:
+            return failure
+        if _learn(self.refused, context, attempt, failure, sent):
             failure, _ = await self._once(context, attempt, request)
         return failure
 
-    def _learns(
-        self, context: RequestContext, attempt: Attempt, failure: ModelplexError, sent: bytes
-    ) -> bool:
-        """Whether the error names a parameter without which the request is asked again."""
-        record = context.record
-        added = {change.path for change in record.changes if change.reason == TOKENS_REASON}
-        return not self._rules.refuse_losses and self.refused.learn(
-            failure, attempt, sent, caller=record.caller.owner, now=perf_counter(), added=added
-        )
-
     async def _once(
         self, context: RequestContext, attempt: Attempt, request: ChatRequest | None
-    ) -> tuple[ModelplexError | None, bytes]:
-        """As `run`, without another try; and the body that was sent, b"" where none was."""
+    ) -> tuple[ModelplexError | None, _Written]:
+        """As `run`, without another try; and what was sent."""
         record = context.record
         owner = record.caller.owner
         attempt = self.refused.adapted(attempt, caller=owner, now=perf_counter())
@@ -202,7 +204,8 @@ class AttemptRunner:
                 parsed, exchange = self.exchange(context, attempt, request)
         except (Unsupported, PolicyDenied) as error:  # another candidate may be able to serve it
             record.add_attempt(attempt, error, started=perf_counter(), seconds=0.0)
-            return detached(error), b""
+            return detached(error), NOTHING
+        raw_request = _with_headers(self.refused, context, attempt, parsed.raw_request, exchange)
         record.changes, record.passthrough = exchange.changes, exchange.is_passthrough
         upstream = self._upstreams[attempt.provider]
         begun = context.begun
@@ -217,7 +220,7 @@ class AttemptRunner:
         try:
             trace = record.trace_lines(begin=self._rules.traces) if upstream.trace_context else b""
             open_ = upstream.open if begun is None else begun.opener(connection, upstream.open)
-            response = await open_(parsed.raw_request, attempt, exchange.body, trace=trace)
+            response = await open_(raw_request, attempt, exchange.body, trace=trace)
             failure = await self._relay(context, sent, response)
         except SendError as error:
             failure = map_send_error(attempt.provider, error)
@@ -235,8 +238,9 @@ class AttemptRunner:
         if context.output.started:
             if failure is not None:
                 record.fail(failure)
-            return None, b""
-        return failure, exchange.body
+            return None, NOTHING
+        passed = raw_request.headers if attempt.dialect == raw_request.dialect else ()
+        return failure, _Written(exchange.body, passed)
 
     def _missing_endpoint(self, error: ModelplexError, attempt: Attempt) -> Unsupported | None:
         """Unsupported where the provider does not have the endpoint, which is no health signal and
@@ -428,6 +432,42 @@ class AttemptRunner:
 def parse(request: RawRequest, record: RecordBuilder, stored: StoredResponses | None) -> ParsedRequest:
     kept = stored.kept if stored is not None else None
     return ParsedRequest(request, id=record.id, created=int(record.wall_time), kept=kept)
+
+
+def _learn(
+    refused: RefusedParameters,
+    context: RequestContext,
+    attempt: Attempt,
+    failure: ModelplexError,
+    sent: _Written,
+) -> bool:
+    """Whether the error names something without which the request is asked again."""
+    record = context.record
+    added = {change.path for change in record.changes if change.reason == TOKENS_REASON}
+    owner, now = record.caller.owner, perf_counter()
+    return sent is not NOTHING and refused.learn(
+        failure, attempt, sent.body, caller=owner, now=now, added=added, headers=sent.headers
+    )
+
+
+def _with_headers(
+    refused: RefusedParameters,
+    context: RequestContext,
+    attempt: Attempt,
+    raw_request: RawRequest,
+    exchange: Exchange,
+) -> RawRequest:
+    """The request with the headers that go to this candidate: those of its dialect, without what it
+    refused.
+    """
+    if not raw_request.headers or attempt.dialect != raw_request.dialect:
+        return raw_request
+    owner = context.record.caller.owner
+    headers, changes = refused.headers_for(attempt, raw_request.headers, caller=owner, now=perf_counter())
+    if not changes:
+        return raw_request
+    exchange.changes += changes
+    return msgspec.structs.replace(raw_request, headers=headers)
 
 
 def _head(content_type: bytes, response: UpstreamResponse, record: RecordBuilder) -> ResponseHead:

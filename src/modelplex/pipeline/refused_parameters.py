@@ -7,12 +7,20 @@ change.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TypeVar
 
 import msgspec
 
 from modelplex.core.errors import ModelplexError
-from modelplex.core.request import Attempt
-from modelplex.dialects.core.refused_parameters import TEMPLATE_RULES, Refusal, refused_parameters
+from modelplex.core.request import Attempt, Change
+from modelplex.dialects.core.refused_parameters import (
+    TEMPLATE_RULES,
+    Refusal,
+    refused_parameters,
+    without_headers,
+)
+from modelplex.dialects.dialect import Headers
+from modelplex.dialects.registry import DIALECTS
 
 REMEMBERED_S = 3600.0
 """Seconds for which it is remembered; after them a request may fail once and is asked again."""
@@ -21,6 +29,7 @@ MAX_REMEMBERED = 1024
 MAX_REFUSALS = 32
 """Of one caller and model; a request has fewer parameters."""
 _Key = tuple[str, str, str, str]
+Remembered = TypeVar("Remembered")
 
 
 class RefusedParameters:
@@ -30,6 +39,8 @@ class RefusedParameters:
         self._refusals: dict[_Key, dict[Refusal, float]] = {}
         self._strict: dict[_Key, dict[tuple[str, str], float]] = {}
         """Quirks of models by name and value, which their chat templates told."""
+        self._headers: dict[_Key, dict[tuple[bytes, bytes], float]] = {}
+        """Headers, or members of their comma lists."""
         self.version = 0
         """Of what was learnt: another number after each change."""
 
@@ -45,11 +56,21 @@ class RefusedParameters:
         caller: str,
         now: float,
         added: Collection[str] = (),
+        headers: Headers = (),
     ) -> bool:
-        """Remember what the error says of `body`, which was sent; `added` are members that the
-        gateway added. Returns whether another attempt would send something else.
+        """Remember what the error says of `body` and `headers`, which were sent; `added` are
+        members that the gateway added. Returns whether another attempt would send something else.
         """
         key = _key(attempt, caller)
+        if headers and (refused := DIALECTS[attempt.dialect].refused_headers(error, headers)):
+            self.version += 1
+            if key not in self._headers:
+                _make_room(self._headers)
+            known_headers = self._headers.setdefault(key, {})
+            if len(known_headers) > MAX_REFUSALS:
+                known_headers.clear()
+            known_headers |= dict.fromkeys(refused, now + REMEMBERED_S)
+            return True
         if told := _told(error.message, attempt):
             self.version += 1
             if key not in self._strict:
@@ -76,6 +97,14 @@ class RefusedParameters:
             return []
         known = self._refusals.get(_key(attempt, caller), {})
         return [refusal for refusal, until in known.items() if now < until]
+
+    def headers_for(
+        self, attempt: Attempt, headers: Headers, *, caller: str, now: float
+    ) -> tuple[Headers, tuple[Change, ...]]:
+        """The headers that are sent with this attempt, and what is reported of the others."""
+        known = self._headers.get(_key(attempt, caller), {}) if self._headers else {}
+        refused = {header for header, until in known.items() if now < until}
+        return without_headers(headers, refused) if refused else (headers, ())
 
     def adapted(self, attempt: Attempt, *, caller: str, now: float) -> Attempt:
         """The attempt with the quirks that were found out."""
@@ -104,8 +133,6 @@ def _key(attempt: Attempt, caller: str) -> _Key:
     return caller, attempt.provider, attempt.model, attempt.endpoint
 
 
-def _make_room(
-    remembered: dict[_Key, dict[tuple[str, str], float]] | dict[_Key, dict[Refusal, float]],
-) -> None:
+def _make_room(remembered: dict[_Key, dict[Remembered, float]]) -> None:
     if len(remembered) >= MAX_REMEMBERED:
         remembered.clear()

@@ -20,6 +20,7 @@ from modelplex.dialects.anthropic.betas import allowed_betas, sealed_headers
 from modelplex.dialects.anthropic.errors import error_event, read_error, write_error
 from modelplex.dialects.anthropic.listings import read_count, write_count, write_model, write_models
 from modelplex.dialects.anthropic.passthrough import observe, observer
+from modelplex.dialects.anthropic.refused_betas import refused_betas
 from modelplex.dialects.anthropic.request_in import read_call
 from modelplex.dialects.anthropic.request_out import write_call
 from modelplex.dialects.anthropic.response_in import AnthropicStreamReader, read_response
@@ -110,6 +111,7 @@ MESSAGES = Dialect(
     policy=_POLICY,
     request_headers=version_headers,
     sealed_headers=sealed_headers,
+    refused_headers=refused_betas,
     opaque_members=(b'"signature"', b'"redacted_thinking"'),
     stored_members=(b'"file_id"', b'"container"'),
     strip_foreign=strip_foreign.strip,
@@ -143,6 +145,7 @@ COUNT = Dialect(
     stream="never",
     request_headers=version_headers,
     sealed_headers=sealed_headers,
+    refused_headers=refused_betas,
     write_count=lambda tokens: write_count(tokens, estimated=True),
 )
 

@@ -141,7 +141,7 @@ def error_of(
     elif found is BadRequest and any(phrase in lowered for phrase in _OF_OUR_ACCOUNT):
         found = UpstreamAuth
     elif found is not UpstreamAuth and is_overflow(status or 0, error.message, error.type):
-        found, code = BadRequest, OVERFLOW
+        found, code, retry_after = BadRequest, OVERFLOW, None  # no wait helps
         if not any(phrase in lowered for phrase in _OWN_SENTENCES):
             body = None  # written anew, with the words that clients act on
     message = error.message or error.type or "no reason given"

@@ -27,12 +27,15 @@ _ABOUT_RATES = re.compile(r"rate.?limit|too many requests|per (?:minute|day|hour
 
 
 class Sayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one service says, of context_overflow.toml or usage_limits.toml."""
+    """What one service says, of context_overflow.toml or usage_limits.toml. With `statuses` its
+    phrases decide too.
+    """
 
     said: tuple[str, ...]
     source: tuple[str, ...]
     codes: tuple[str, ...] = ()
     phrases: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
 
 
 def read_sayings(file: str) -> Mapping[str, Sayings]:
@@ -49,21 +52,24 @@ def sayings() -> Mapping[str, Sayings]:
 
 
 @cache
-def _known() -> tuple[frozenset[str], re.Pattern[str]]:
-    """All codes and phrases. Read at the first error."""
-    tables = sayings().values()
+def _codes() -> frozenset[str]:
+    return frozenset(code for table in sayings().values() for code in table.codes)
+
+
+@cache
+def _phrases(status: int) -> re.Pattern[str] | None:
+    """The phrases that decide with this status; None for none. Read at the first error."""
+    tables = [table for table in sayings().values() if status in STATUSES or status in table.statuses]
     phrases = "|".join(f"(?:{phrase})" for table in tables for phrase in table.phrases)
-    return frozenset(code for table in tables for code in table.codes), re.compile(phrases)
+    return re.compile(phrases) if phrases else None
 
 
 def is_overflow(status: int, message: str, *names: str | None) -> bool:
     """Whether an error says that the conversation is too long. `names` are its code and type;
     `status` is 0 inside a 200.
     """
-    if status not in STATUSES:
-        return False
-    codes, phrases = _known()
-    if not codes.isdisjoint(names):
+    if status in STATUSES and not _codes().isdisjoint(names):
         return True
+    phrases = _phrases(0 if status in STATUSES else status)
     text = message[:LONGEST].lower()
-    return phrases.search(text) is not None and _ABOUT_RATES.search(text) is None
+    return phrases is not None and phrases.search(text) is not None and _ABOUT_RATES.search(text) is None

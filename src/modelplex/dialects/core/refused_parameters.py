@@ -1,4 +1,5 @@
-"""Reads from a provider's error which parameter it does not take, and takes that out of a body.
+"""Reads from a provider's error which parameter it does not take, and takes that out of a body;
+takes what is refused of headers out of them.
 
 A request is asked once more without a parameter that is a hint, such as `temperature` or
 `reasoning_effort`. What changes the meaning of a request (MEANING) is never taken out: an agent
@@ -10,8 +11,9 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
+from urllib.parse import quote
 
 import msgspec
 
@@ -203,6 +205,24 @@ def _take_out(refusal: Refusal, members: dict[str, msgspec.Raw], steps: list[str
         return Change("rename", refusal.path, f"the provider takes {refusal.instead} instead")
     what = "this value" if refusal.value is not None else "it"
     return Change("drop", refusal.path, f"the provider refused {what}: asked again without")
+
+
+def without_headers(
+    headers: Sequence[tuple[bytes, bytes]], refused: Collection[tuple[bytes, bytes]]
+) -> tuple[tuple[tuple[bytes, bytes], ...], tuple[Change, ...]]:
+    """The headers without what is refused, each value as a comma list, and the changes."""
+    kept: list[tuple[bytes, bytes]] = []
+    changes: list[Change] = []
+    for name, value in headers:
+        members = value.split(b",")
+        left = [each for each in members if (name, each.strip()) not in refused]
+        for each in members:
+            if (name, each.strip()) in refused:
+                path = f"{name.decode('latin-1')}/{quote(each.strip(), safe='')}"
+                changes.append(Change("drop", path, "the provider refused it: asked again without"))
+        if left:
+            kept.append((name, value if len(left) == len(members) else b",".join(left).strip()))
+    return tuple(kept), tuple(changes)
 
 
 def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:

@@ -162,12 +162,14 @@ def error_object(error: ModelplexError, *, request_id: str = "") -> dict[str, st
 
 def _make_error(status: int, details: ErrorDetails, *, body: bytes, delay: float | None) -> ModelplexError:
     kind = _kind_of(status, details)
+    answered = status
     too_long = kind is not UpstreamAuth and is_overflow(
         status, f"{details.message} {details.quoted}", details.code, details.type
     )
     if too_long:
         kind = BadRequest
-        status = status if 400 <= status < 500 else 400
+        status = status if 400 <= status < 500 and status != 429 else 400
+        delay = None  # no wait helps
         body = _with_code(body, OVERFLOW)
     blamed = issubclass(kind, (ClientError, RateLimited))
     return kind(
@@ -177,7 +179,7 @@ def _make_error(status: int, details: ErrorDetails, *, body: bytes, delay: float
         code=OVERFLOW if too_long else _code_of(kind, details),
         param=details.param if blamed else None,
         upstream=UpstreamReply(
-            status=status or None, type=details.type, code=details.code, body=body if details.own else None
+            status=answered or None, type=details.type, code=details.code, body=body if details.own else None
         ),
         retry_after=delay,
     )
