@@ -23,6 +23,9 @@ PEERS_CORE = CORES[-1]  # the upstream and the load
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
 POLL_S = 0.001
+SETTLE_LIMIT_S = 120.0
+IDLE_NS = 20_000_000
+"""Of a second, for a process that does almost nothing."""
 
 
 @contextmanager
@@ -52,6 +55,16 @@ class Service:
     def cpu_ns(self) -> int:
         """Nanoseconds of CPU of the process tree so far, as the scheduler counts them."""
         return sum(map(_cpu_ns, self.tree()))
+
+    def settle(self) -> None:
+        """Wait until it does almost nothing for a second, for at most SETTLE_LIMIT_S."""
+        end, before = time.monotonic() + SETTLE_LIMIT_S, self.cpu_ns()
+        while time.monotonic() < end:
+            time.sleep(1.0)
+            now = self.cpu_ns()
+            if now - before < IDLE_NS:
+                return
+            before = now
 
     def own_cpu_ns(self) -> int:
         """The same without its descendants: tool servers are not measured."""

@@ -1,6 +1,7 @@
 """What recording costs: gateways that record nothing, metadata, and everything, in one run.
 
-CPU time is that of the whole process, with the thread that splits, compresses and writes.
+CPU time is that of the whole process, with the thread that splits, compresses and writes: while
+there is load, and with the rows that are made after it (docs/decisions/0040-put-off.md).
 """
 
 import statistics

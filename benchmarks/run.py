@@ -74,6 +74,8 @@ class Bench:
     targets: list[Target]
     files: Mapping[str, Path]
     seconds: float
+    settles: bool = False
+    """Whether a target works on after the last answer, which is another measure."""
 
     def load(self, target: Target, *, kind: str, options: list[str]) -> dict[str, Any]:
         """Run the load client against one target while all others are stopped; the client's own
@@ -92,6 +94,9 @@ class Bench:
             return {}
         streamed = kind.startswith("stream")
         options = ["-c", str(CONNECTIONS[kind]), "-d", str(self.seconds)]
+        if self.settles and target.service:
+            target.service.resume()
+            target.service.settle()
         before = target.service.cpu_ns() if target.service else 0
         seen = self.load(target, kind=kind, options=[*options, *STREAM_OPTIONS] if streamed else options)
         spent = target.service.cpu_ns() - before if target.service else 0
@@ -103,7 +108,13 @@ class Bench:
             count, what = seen["totch"], f"CPU µs a streamed chunk{kind.removeprefix('stream')}"
         else:
             figures, count, what = {}, seen["tot"], f"CPU µs a request, {kind}"
-        return {**figures, what: spent / count / 1000} if target.service else figures
+        if target.service is None:
+            return figures
+        figures[what] = spent / count / 1000
+        if self.settles:
+            target.service.settle()
+            figures[f"{what}, with all that follows"] = (target.service.cpu_ns() - before) / count / 1000
+        return figures
 
     def latency(self, target: Target, *, measure: str) -> dict[str, float]:
         """Microseconds until the whole response, at a fixed rate, from the scheduled time."""
@@ -356,7 +367,7 @@ def recording(*, count: int, seconds: float) -> str:
             service, _ = server.start()
             stack.callback(service.stop)
             targets += [Target(name, address, service) for name, address in server.addresses.items()]
-        bench = Bench(targets=targets, files=bodies.write(BUILD), seconds=seconds)
+        bench = Bench(targets=targets, files=bodies.write(BUILD), seconds=seconds, settles=True)
         return record.table(bench.rounds(count=count, kinds=record.KINDS, rates=()))
 
 

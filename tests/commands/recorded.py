@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelplex.core.request import Change, StrippedValue
-from modelplex.records.record import AttemptRecord, Record
+from modelplex.records.record import AS_RECEIVED, AttemptRecord, Record
 from modelplex.records.store.database import open_database
 from modelplex.records.store_sink import RunInfo
 from tests.records.store import stored
@@ -74,7 +74,7 @@ def calls() -> list[Record]:
     failed = AttemptRecord(
         "q", "m-2", 0, "overloaded", status=503, seconds=0.1, message="busy \x1b[2J", sent=OTHER
     )
-    ok = AttemptRecord("p", "m-1", 0, "ok", status=200, seconds=0.4, sent=request(SECOND, stream=True))
+    ok = AttemptRecord("p", "m-1", 0, "ok", status=200, seconds=0.4, sent=AS_RECEIVED)
     return [
         chat(1, request(FIRST), completion({"content": None, "tool_calls": [CALL]}, "tool_calls"), finish_reason="tool_calls"),
         chat(

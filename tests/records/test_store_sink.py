@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from modelplex.records import store_sink
-from modelplex.records.record import AttemptRecord, Record
+from modelplex.records.record import AS_RECEIVED, AttemptRecord, Record
 from modelplex.records.store import backlog, queries
 from modelplex.records.store.backlog import ReadDatabase
 from modelplex.records.store.database import Database, Statement, StoreUnavailable, open_database
@@ -158,7 +158,7 @@ def test_bodies_that_went_to_providers_count_where_they_are_others(
     monkeypatch.setattr(store_sink, "QUEUED_BODIES_LIMIT", 1_000)
     made = StoreSink(lambda: stored.database(tmp_path), stored.options(), report=Reports())
     body = b"x" * 600
-    made.record(record(1, body, attempts=(AttemptRecord("p", "m", 0, "ok", sent=body),)))
+    made.record(record(1, body, attempts=(AttemptRecord("p", "m", 0, "ok", sent=AS_RECEIVED),)))
     assert made.status().without_bodies == 0
     made.record(record(2, b"", attempts=(AttemptRecord("p", "m", 0, "ok", sent=b"y" * 600),)))
     assert made.status().without_bodies == 1
@@ -281,6 +281,38 @@ def test_many_calls_are_put_off_and_made_rows_of_once_there_are_few(
         assert database.written[-1] == ("calls", 60)
         assert [call.relation for call in queries.calls_of_run(database, "run-0001")][1:] == ["turn"] * 59
         assert queries.request_body(database, calls[-1].id) == calls[-1].request_body
+
+
+def test_they_stay_put_off_while_many_come_and_bodies_are_in_a_hurry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is written early is followed by few Records, which says nothing of the rate."""
+    monkeypatch.setattr(store_sink, "GATHER_S", 0.3)
+    monkeypatch.setattr(store_sink, "URGENT_BYTES", 5_000)
+    monkeypatch.setattr(store_sink, "BUSY_RATE", 20.0)
+    database = Watched(stored.database(tmp_path))
+    end = time.monotonic() + 3 * 0.3
+    with running(lambda: database, Reports()) as made:
+        number = 0
+        while time.monotonic() < end or made.status().put_off < 20:
+            for _ in range(3):
+                number += 1
+                made.record(record(number, b"x" * 2_000))
+            time.sleep(0.01)
+        at_first = next(place for place, (table, _) in enumerate(database.written) if table == "put_off")
+        assert {table for table, _ in database.written[at_first:]} == {"put_off"}
+
+
+def test_the_rate_is_that_of_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sink, "GATHER_S", 0.5)
+    rate = store_sink._Rate()
+    for at in range(10):
+        rate.begin(at / 10, at * 100)
+        rate.measure(at / 10, at * 100)
+        rate.measure(at / 10 + 0.001, at * 100 + 1)
+        assert rate.is_high == (at >= 3)
+    rate.restart()
+    assert not rate.is_high
 
 
 def test_few_calls_are_rows_at_once(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from modelplex.core.trace_context import (
     trace_id_of,
     traceparent,
 )
-from modelplex.records.record import AttemptRecord, Outcome, Record, Times
+from modelplex.records.record import AS_RECEIVED, AttemptRecord, Outcome, Record, Times
 
 
 class CallFailure(msgspec.Struct, frozen=True):
@@ -115,10 +115,16 @@ class RecordBuilder(msgspec.Struct, kw_only=True, eq=False):
                 charge=charge,
                 dialect=attempt.dialect,
                 otel_name=attempt.otel_name,
-                sent=sent if self.keeps_bodies else None,
+                sent=self._kept(sent),
                 bytes_sent=0 if sent is None else len(sent),
             )
         )
+
+    def _kept(self, sent: bytes | None) -> bytes | None:
+        if sent is None or not self.keeps_bodies:
+            return None
+        received = self.request.body if self.received is None else self.received
+        return AS_RECEIVED if sent == received else sent
 
     def trace_lines(self, *, begin: bool) -> bytes:
         """Header lines by which a provider goes on with the trace of this request, below the span

@@ -4,7 +4,7 @@ bodies and headers only where they are logged or stored.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,6 +17,12 @@ from modelplex.core.trace_context import TraceContext
 Outcome = Literal["ok", "error", "broken", "client_closed"]
 
 
+AS_RECEIVED: Final = b""
+"""In place of a body that is the request's, unchanged: Records that wait are in memory and on the
+disk with all their bodies.
+"""
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt at a provider.
 
@@ -25,7 +31,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     usage, cost  what the provider bills, also for a failed attempt
     charge       US dollars that a budget counts, also for estimated tokens
     dialect      the provider's
-    sent         the body that went to the provider, where bodies are kept; None if none went
+    sent         the body that went to the provider, where bodies are kept: AS_RECEIVED where it is
+                 the request's; None if none went
     bytes_sent   its size, also where it is not kept
     otel_name    of the provider's type
     started      seconds after the start of the request

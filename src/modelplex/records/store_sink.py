@@ -44,6 +44,8 @@ URGENT_BYTES: Final = 4_194_304
 """Bytes of bodies that are written at once, so that they do not stay in memory for GATHER_S."""
 GATHER_S: Final = 0.5
 """Seconds for which Records are gathered before they are written: what a crash can lose."""
+BUSY_GATHER_S: Final = 0.05
+"""The same while they are put off: what is written soon is still in the caches of the processor."""
 BATCH_LIMIT: Final = 2_000
 """Records in one transaction: an index page that many of them change is written once."""
 BATCH_BYTES: Final = 16_777_216
@@ -54,6 +56,8 @@ processor.
 """
 BUSY_LEAST: Final = 16
 """Records that are put off together: a few large ones come in a short time too."""
+RATE_S: Final = 0.25
+"""Seconds over which the rate is measured: the end of a shorter time says nothing of it."""
 PUT_OFF_LIMIT: Final = 500
 """Records that are put off in one transaction, and made rows of in one: some tens of milliseconds.
 """
@@ -167,8 +171,7 @@ class StoreSink:
         self._place = ""
         self._writer: RecordWriter | None = None
         self._backlog: Backlog | None = None
-        self._is_busy = False
-        """Records come so fast that they are put off."""
+        self._rate = _Rate()
         self._database: Database | None = None
         self._is_signalled = False
         self._ended: list[tuple[str, threading.Event]] = []
@@ -248,14 +251,13 @@ class StoreSink:
     def _run(self) -> None:
         while not (self._closing.is_set() and (self._failure or not self._queue)):
             if not self._wake.wait(self._pause()):
-                self._is_busy = False
+                self._rate.restart()
                 self._try(self._settle if self._is_behind else self._retain)
                 continue
             if self._failure:
                 self._closing.wait(RETRY_S)
             else:
                 self._gather()
-            self._hurry.clear()
             # In this order: a Record that is queued after the queue was seen empty sets the signal.
             self._wake.clear()
             self._is_signalled = False
@@ -283,7 +285,7 @@ class StoreSink:
     def _pause(self) -> float | None:
         """Seconds to wait for a Record."""
         if self._is_behind and not self._failure:
-            return GATHER_S if self._is_busy else SETTLE_S
+            return GATHER_S if self._rate.is_high else SETTLE_S
         return self._retention.pause(self._now()) if self._retention is not None else None
 
     def _gather(self) -> None:
@@ -291,20 +293,25 @@ class StoreSink:
         somebody waits for it.
         """
         start = time.monotonic()
+        self._rate.begin(start, self._written)
+        # What was in a hurry may have been written since. In this order: another may be meanwhile.
+        self._hurry.clear()
+        if self._ended or self._closing.is_set() or self._bodies_in - self._bodies_out > URGENT_BYTES:
+            self._hurry.set()
         while self._settles_now() and self._try(self._settle):
             if self._hurry.wait(SETTLE_S) or time.monotonic() >= start + GATHER_S:
                 break
         else:
-            self._hurry.wait(max(0.0, start + GATHER_S - time.monotonic()))
-        waiting, seconds = len(self._queue), time.monotonic() - start
-        self._is_busy = waiting >= BUSY_LEAST and waiting >= BUSY_RATE * seconds
+            gather = BUSY_GATHER_S if self._rate.is_high else GATHER_S
+            self._hurry.wait(max(0.0, start + gather - time.monotonic()))
+        self._rate.measure(time.monotonic(), self._written + len(self._queue))
 
     def _settles_now(self) -> bool:
         backlog = self._backlog
         return (
             backlog is not None
             and self._is_behind
-            and (not self._is_busy or backlog.is_full or backlog.is_asked())
+            and (not self._rate.is_high or backlog.is_full or backlog.is_asked())
         )
 
     def _try(self, work: Callable[[], object]) -> bool:
@@ -371,7 +378,7 @@ class StoreSink:
         batch: list[Stored] = []
         size = 0
         writer, now = self._opened(), self._now()
-        is_put_off = self._is_busy or self._is_behind
+        is_put_off = self._rate.is_high or self._is_behind
         limit = PUT_OFF_LIMIT if is_put_off else BATCH_LIMIT
         # By index: an iterator of the queue fails where the event loop appends meanwhile.
         for place in range(min(limit, len(self._queue))):
@@ -407,6 +414,35 @@ class StoreSink:
                 self._retention.step(self._database, now=self._now())
 
 
+class _Rate:
+    """How fast Records come: over RATE_S or more, since many may come in a moment, and few in the
+    one after it.
+    """
+
+    def __init__(self) -> None:
+        self.is_high = False
+        """They come so fast that they are put off."""
+        self._since: float | None = None
+        self._counted = 0
+
+    def restart(self) -> None:
+        """None came."""
+        self.is_high, self._since = False, None
+
+    def begin(self, now: float, count: int) -> None:
+        """Some came, after `count` that were written before."""
+        if self._since is None or now - self._since > 2 * GATHER_S:
+            self._since, self._counted = now, count
+
+    def measure(self, now: float, count: int) -> None:
+        """`count` have come in all."""
+        if self._since is None or (seconds := now - self._since) < min(RATE_S, GATHER_S):
+            return
+        came = count - self._counted
+        self.is_high = came >= BUSY_LEAST and came >= BUSY_RATE * seconds
+        self._since, self._counted = now, count
+
+
 def _body_size(record: Stored) -> int:
     if isinstance(record, RunFacts):
         return 0
@@ -414,6 +450,6 @@ def _body_size(record: Stored) -> int:
     if isinstance(record, Record):
         size += len(record.tokens or b"")
         for attempt in record.attempts:
-            if attempt.sent is not None and attempt.sent is not record.request_body:
+            if attempt.sent is not None:
                 size += len(attempt.sent)
     return size

@@ -25,7 +25,7 @@ from modelplex.pipeline.call_plans import PLANS, BegunPost, CallPlan
 from modelplex.pipeline.offload import LARGE_FOR_C
 from modelplex.pipeline.response_output import ResponseHead
 from modelplex.pipeline.upstream import ReceivedHeaders, read_headers
-from modelplex.records.record import AttemptRecord, Record, Times
+from modelplex.records.record import AS_RECEIVED, AttemptRecord, Record, Times
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.response_headers import response_headers
 from modelplex.server.response_writer import ResponseWriter
@@ -222,7 +222,7 @@ class PlannedCall:
             charge=charge,
             dialect=attempt.dialect,
             otel_name=attempt.otel_name,
-            sent=None if app.keep_bodies is None else begun.body,
+            sent=None if app.keep_bodies is None else AS_RECEIVED if begun.body is self.body else begun.body,
             bytes_sent=len(begun.body),
         )
         app.record(self._record(plan, attempted, observed.finish, body, overhead=overhead, first=first))

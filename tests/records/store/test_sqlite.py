@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelplex.records.store import schema
+from modelplex.records.store.backlog import _PUT_OFF
 from modelplex.records.store.database import RowRefused, StoreOutdated, StoreUnavailable, open_database
 from modelplex.records.store.sqlite import SqliteDatabase
 from tests.records.store import stored
@@ -19,7 +20,7 @@ def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     db = SqliteDatabase(folder / "records.sqlite")
     stored.write(db, *stored.conversation(2))
     modes = {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()}
-    assert len(modes) == 3  # with the write-ahead log and its index
+    assert len(modes) == 6  # what is put off has a file of its own; both have a log and its index
     assert set(modes.values()) == {0o600}
     assert folder.stat().st_mode & 0o777 == 0o700
     db.close()
@@ -91,3 +92,31 @@ def test_freed_pages_go_back_to_the_system(tmp_path: Path) -> None:
         pass
     db.query("PRAGMA wal_checkpoint(TRUNCATE)")
     assert (tmp_path / "records.sqlite").stat().st_size < before / 4
+
+
+def test_what_is_put_off_is_in_a_file_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    db = SqliteDatabase(path)
+    before = db.size()
+    db.write([(_PUT_OFF, [("gateway", 0, stored.NOW, 1, b"x" * 3_000_000)])])
+    assert db.size() > before + 3_000_000
+    reader = SqliteDatabase(path, read_only=True)
+    assert reader.query("SELECT length(records) FROM put_off") == [(3_000_000,)]
+    reader.close()
+    db.write([("DELETE FROM put_off", [()])])
+    while db.vacuum():
+        pass
+    db.close()
+    assert path.stat().st_size < 1_000_000
+    assert path.with_name("records.sqlite-put-off").stat().st_size < 300_000
+
+
+def test_a_store_without_the_file_beside_it_has_nothing_put_off(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite"
+    SqliteDatabase(path).close()
+    path.with_name("records.sqlite-put-off").unlink()
+    for read_only in (True, False):
+        db = SqliteDatabase(path, read_only=read_only)
+        assert db.query("SELECT * FROM put_off") == []
+        db.close()
+    assert path.with_name("records.sqlite-put-off").exists()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelplex.core.caller import Peer, PeerNetwork
-from modelplex.records.record import AttemptRecord
+from modelplex.records.record import AS_RECEIVED, AttemptRecord
 from modelplex.records.store import queries
 from modelplex.records.store.database import Database, StoreUnavailable
 from modelplex.records.store.writer import FRESH_S, RecordWriter
@@ -191,7 +191,7 @@ def test_what_went_to_providers_is_given_back_exactly(db: Database) -> None:
     for number in range(1, 21):
         texts += [f"{number} asks " + "words " * 100, f"{number} answers " + "words " * 100]
         received, sent = body(*texts), body(*texts, system="translated " * 40, stream_options={"x": 1})
-        call = record(number, received, b"ok", **attempts(None, received, sent))
+        call = record(number, received, b"ok", **attempts(None, AS_RECEIVED, sent))
         write(db, call)
         expected[call.id] = (received, sent)
     for id_, (received, sent) in expected.items():

@@ -1,9 +1,9 @@
 """Records that are put off: written as one blob while calls are many, and made rows of later.
 
-A row of `calls` takes the processor ten times as long as its share of such a blob. Both are in the
-database, so that a process that is killed loses neither, and a batch is in one of them or in the
-other. Whoever reads asks for the rows first (ReadDatabase): the gateway that put them off makes
-them at once, and where that one has ended the reader does.
+A row of `calls` takes the processor ten times as long as its share of such a blob. Both are written
+to the disk, so that a process that is killed loses neither; a batch is deleted after its rows are
+there, and no row is made twice. Whoever reads asks for the rows first (ReadDatabase): the gateway
+that put them off makes them at once, and where that one has ended the reader does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from modelplex.records.run_facts import RunFacts
-from modelplex.records.store.database import Database, Row, Statement, StoreError, StoreUnavailable
+from modelplex.records.store.database import Database, Row, StoreError, StoreUnavailable
 from modelplex.records.store.packed import pack, unpack
 from modelplex.records.store.writer import RecordWriter
 from modelplex.records.store_sink import Stored, StoreOptions
@@ -163,18 +163,14 @@ def _waiting(database: Database) -> set[Batch]:
 def _make_rows(database: Database, writer: RecordWriter, batch: Batch, *, now: float) -> None:
     """Where another one was faster, there is nothing to do."""
     found = database.query("SELECT calls, records FROM put_off WHERE writer = ? AND number = ?", batch)
-    done: list[Statement] = [(sql, [batch]) for sql in _DONE]
     for calls, blob in found:
         try:
             unpacked = unpack(bytes(blob))
         except msgspec.DecodeError:  # another version wrote it, or somebody changed it
             writer.refused += int(calls)
-            database.write(done)
             continue
         writer.options = msgspec.structs.replace(writer.options, tags=unpacked.tags)
-        writer.write(
-            [record for record, _ in unpacked.records],
-            now=now,
-            turns=[turns for _, turns in unpacked.records],
-            then=done,
-        )
+        turns = [turns for _, turns in unpacked.records]
+        writer.write([record for record, _ in unpacked.records], now=now, turns=turns)
+    # After the rows, in a file of its own: whoever finds both makes no row twice.
+    database.write([(sql, [batch]) for sql in _DONE])

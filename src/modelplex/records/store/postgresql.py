@@ -17,7 +17,7 @@ from modelplex.records.store.database import (
     StoreOutdated,
     StoreUnavailable,
 )
-from modelplex.records.store.schema import POSTGRESQL, VERSION, statements_after
+from modelplex.records.store.schema import POSTGRESQL, PUT_OFF, VERSION, statements_after
 
 try:
     import psycopg
@@ -96,7 +96,7 @@ class PostgresqlDatabase:
                 raise StoreOutdated(f"{self.place} was written by a later version of Modelplex.")
             if version == VERSION:
                 return
-            for sql in statements_after(version, POSTGRESQL):
+            for sql in (*statements_after(version, POSTGRESQL), PUT_OFF.format(**POSTGRESQL, file="")):
                 connection.execute(sql.encode())
             if version == 0:
                 connection.execute("CREATE TABLE modelplex_store (version BIGINT NOT NULL)")

@@ -1,7 +1,7 @@
 """The tables of the store, and how a database is brought from one version to the next. Pure.
 
 One text serves both databases: {blob}, {int} and {real} stand for the names of their types, {keyed}
-for a table that is stored in the order of its key.
+for a table that is stored in the order of its key. Of PUT_OFF SQLite has a file of its own.
 Times are Unix seconds, durations seconds, costs US dollars. A hash is 20 bytes of SHA-256.
 
 calls   one row per call; `kind` is "model", "tool", "session" or "facts" (rows.py). `parent` is
@@ -27,6 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+
+PUT_OFF: Final = """
+CREATE TABLE IF NOT EXISTS {file}put_off (
+    writer TEXT NOT NULL, number {int} NOT NULL, at {real} NOT NULL, calls {int} NOT NULL,
+    records {blob} NOT NULL, PRIMARY KEY (writer, number)
+)
+"""
+"""{file} is the name of a database that SQLite attaches, with a dot."""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -81,15 +89,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
-    (
-        """
-        CREATE TABLE put_off (
-            writer TEXT NOT NULL, number {int} NOT NULL, at {real} NOT NULL, calls {int} NOT NULL,
-            records {blob} NOT NULL, PRIMARY KEY (writer, number)
-        )
-        """,
-        "CREATE TABLE asked (writer TEXT NOT NULL, number {int} NOT NULL, PRIMARY KEY (writer, number))",
-    ),
+    ("CREATE TABLE asked (writer TEXT NOT NULL, number {int} NOT NULL, PRIMARY KEY (writer, number))",),
     ("ALTER TABLE bodies ADD COLUMN tokens {blob}",),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.

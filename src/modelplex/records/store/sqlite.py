@@ -19,12 +19,17 @@ from modelplex.records.store.database import (
     StoreOutdated,
     StoreUnavailable,
 )
-from modelplex.records.store.schema import SQLITE, VERSION, statements_after
+from modelplex.records.store.schema import PUT_OFF, SQLITE, VERSION, statements_after
 
+BESIDE: Final = "-put-off"
+"""At the end of the name of the file beside it: what is put off. It is written once and deleted,
+which costs a quarter with large pages, that rows of calls are better without.
+"""
+BESIDE_PAGE_BYTES: Final = 65_536
 BUSY_S: Final = 5.0
 """Seconds to wait for another process that has locked the file."""
-VACUUM_PAGES: Final = 128
-"""Free pages, of PAGE_BYTES, that one step returns to the system: some milliseconds."""
+VACUUM_BYTES: Final = 1_048_576
+"""Of free pages that one step returns to the system: some milliseconds."""
 PAGE_BYTES: Final = 8_192
 """Of a new file. A page takes two of the usual 4 KiB, and half of the calls to write them."""
 CACHE_KIB: Final = 1024
@@ -41,14 +46,15 @@ class SqliteDatabase:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Raises StoreUnavailable and StoreOutdated."""
         self._path = path
+        self._beside = path.with_name(path.name + BESIDE)
         try:
             if not read_only:
                 make_state_folder(path.parent)
-                # With its mode from the start; the files beside it are created with the same one.
-                os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            mode = "ro" if read_only else "rw"
+                for each in (path, self._beside):
+                    # With its mode from the start; SQLite's files beside it are created with it.
+                    os.close(os.open(each, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?mode={mode}",
+                _uri(path, read_only=read_only),
                 uri=True,
                 timeout=BUSY_S,
                 isolation_level=None,
@@ -81,6 +87,7 @@ class SqliteDatabase:
         if read_only:
             if version < VERSION:
                 raise StoreUnavailable(f"{self._path} has no records yet, or those of an earlier version.")
+            self._attach(read_only=True)
             return
         run(f"PRAGMA page_size = {PAGE_BYTES}")  # both have an effect while there are no tables
         run("PRAGMA auto_vacuum = INCREMENTAL")
@@ -97,6 +104,20 @@ class SqliteDatabase:
         except sqlite3.Error:
             self._roll_back()
             raise
+        self._attach(read_only=False)
+
+    def _attach(self, *, read_only: bool) -> None:
+        """Open what is put off. It is made anew where it is missing, and then is empty."""
+        run, there = self._connection.execute, self._beside.exists()
+        run("ATTACH ? AS beside", (_uri(self._beside, read_only=read_only) if there else ":memory:",))
+        if there and not read_only:
+            run(f"PRAGMA beside.page_size = {BESIDE_PAGE_BYTES}")
+            run("PRAGMA beside.auto_vacuum = INCREMENTAL")
+            run("PRAGMA beside.journal_mode = WAL")
+            run("PRAGMA beside.synchronous = NORMAL")
+            run(f"PRAGMA beside.journal_size_limit = {JOURNAL_LIMIT}")
+        if not there or not read_only:
+            run(PUT_OFF.format(**SQLITE, file="beside."))
 
     def query(self, sql: str, values: Sequence[Any] = (), /) -> list[Row]:
         try:
@@ -120,22 +141,30 @@ class SqliteDatabase:
             raise _unavailable(f"{self._path} cannot be written", error) from None
 
     def size(self) -> int:
-        ((pages,),) = self.query("PRAGMA page_count")
-        ((free,),) = self.query("PRAGMA freelist_count")
-        ((size,),) = self.query("PRAGMA page_size")
-        return int((pages - free) * size)
+        pages, free, size = (
+            self._pragma("main", name) for name in ("page_count", "freelist_count", "page_size")
+        )
+        ((put_off,),) = self.query("SELECT coalesce(sum(length(records) + 120), 0) FROM put_off")
+        return (pages - free) * size + int(put_off)
 
     def vacuum(self) -> bool:
-        ((before,),) = self.query("PRAGMA freelist_count")
+        return any(self._vacuum(schema) for schema in ("main", "beside"))
+
+    def _vacuum(self, schema: str) -> bool:
+        before = self._pragma(schema, "freelist_count")
         if not before:
             return False
+        pages = VACUUM_BYTES // self._pragma(schema, "page_size")
         try:
             # A statement without a result is executed to its first page only; a script to its end.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+            self._connection.executescript(f"PRAGMA {schema}.incremental_vacuum({pages})")
         except sqlite3.Error as error:
             raise _unavailable(f"{self._path} cannot be written", error) from None
-        ((after,),) = self.query("PRAGMA freelist_count")
-        return bool(after < before)
+        return self._pragma(schema, "freelist_count") < before
+
+    def _pragma(self, schema: str, name: str) -> int:
+        ((value,),) = self.query(f"PRAGMA {schema}.{name}")
+        return int(value)
 
     def close(self) -> None:
         self._connection.close()
@@ -143,6 +172,10 @@ class SqliteDatabase:
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.rollback()
+
+
+def _uri(path: Path, *, read_only: bool) -> str:
+    return f"file:{quote(str(path.absolute()))}?mode={'ro' if read_only else 'rw'}"
 
 
 def _unavailable(what: str, error: OSError | sqlite3.Error) -> StoreUnavailable:

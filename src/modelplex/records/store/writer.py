@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from modelplex.records.record import Record
+from modelplex.records.record import AS_RECEIVED, Record
 from modelplex.records.request_headers import ShownHeaders
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store import chain, parts, rows
@@ -139,23 +139,21 @@ class RecordWriter:
         *,
         now: float,
         turns: Sequence[Turns | None] = (),
-        then: Sequence[Statement] = (),
     ) -> None:
-        """Write all in one transaction, which `then` ends. A Record that the database refuses is
+        """Write all in one transaction. A Record that the database refuses is
         left out, and counted. `now` is Unix time. `turns` of the Records, where they are known.
         Raises StoreUnavailable, and then nothing was written.
         """
         self._now = now
         known = turns or (None,) * len(records)
         try:
-            self._write(list(zip(records, known, strict=True)), then)
+            self._write(list(zip(records, known, strict=True)))
         except RowRefused:
             for each in zip(records, known, strict=True):
                 try:
-                    self._write([each], ())
+                    self._write([each])
                 except RowRefused:
                     self.refused += 1
-            self._database.write(then)
 
     def name_runs(self, ids: Iterable[str]) -> list[Statement]:
         """The rows of these runs of `modelplex run`, where they are not in the database yet."""
@@ -170,7 +168,7 @@ class RecordWriter:
         _, split = self._split(record.request_body or b"", record.dialect, record.agent)
         return Turns(split.turns, split.context)
 
-    def _write(self, records: Sequence[tuple[Stored, Turns | None]], then: Sequence[Statement]) -> None:
+    def _write(self, records: Sequence[tuple[Stored, Turns | None]]) -> None:
         batch = _Batch()
         try:
             for record, turns in records:
@@ -182,7 +180,7 @@ class RecordWriter:
                 else:
                     self._add_call(batch, record, turns)
             seal = self._add_links(batch)
-            self._database.write([*batch.statements(), *then])
+            self._database.write(batch.statements())
             self._seal = seal
         except BaseException:
             # What was placed and noted as known is not in the database.
@@ -303,7 +301,7 @@ class RecordWriter:
         attempt = record.attempts[number]
         if attempt.sent is None:
             return ""
-        if attempt.sent == record.request_body:
+        if attempt.sent == AS_RECEIVED:
             return "same"
         body, split = self._split(attempt.sent, attempt.dialect, record.agent)
         batch.add(_INSERT_SENT, (record.id, number, self._stored_request(batch, split, body)))
