@@ -88,21 +88,28 @@ def interpreter() -> str:
     return f"{platform.python_implementation()} {platform.python_version()} ({optimised}{lto})"
 
 
-def modelplex(upstream: int) -> Server:
+def modelplex(upstream: int, *, command: Path = MODELPLEX, name: str = "modelplex") -> Server:
     """The gateway as in production, with JSON records into a pipe. An agent's socket is sealed,
-    unless the config says otherwise.
+    unless the config says otherwise. `command` may be another version's, if it knows the config's
+    keys but [record].
     """
-    port, sealed, opened = free_port(), BUILD / "sealed.sock", BUILD / "open.sock"
-    (BUILD / "config.toml").write_text(CONFIG.format(port=upstream, model=MODEL, open=opened))
+    port, sealed, opened = free_port(), BUILD / f"{name}-sealed.sock", BUILD / f"{name}-open.sock"
+    config = BUILD / f"{name}.toml"
+    config.write_text(CONFIG.format(port=upstream, model=MODEL, open=opened))
+    if (
+        command != MODELPLEX
+        and subprocess.run([command, "check", config], capture_output=True, check=False).returncode
+    ):
+        config.write_text(config.read_text().replace(NO_RECORD, ""))
     http = f"127.0.0.1:{port}"
     return Server(
-        name="modelplex",
-        command=[str(MODELPLEX), "--config", "config.toml", "--http", http, "--socket", str(sealed)],
+        name=name,
+        command=[str(command), "--config", config.name, "--http", http, "--socket", str(sealed)],
         health=f"http://{http}/health",
         addresses={
-            "modelplex, sealed socket": f"unix:{sealed}",
-            "modelplex, open socket": f"unix:{opened}",
-            "modelplex, HTTP": http,
+            f"{name}, sealed socket": f"unix:{sealed}",
+            f"{name}, open socket": f"unix:{opened}",
+            f"{name}, HTTP": http,
         },
     )
 

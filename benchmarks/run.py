@@ -90,7 +90,7 @@ class Bench:
 
     def cpu(self, target: Target, *, kind: str) -> dict[str, float]:
         """CPU microseconds per request, or per chunk of a stream."""
-        if kind in bodies.TRANSLATED and not target.name.startswith("modelplex"):
+        if kind in bodies.TRANSLATED and "modelplex" not in target.name:
             return {}
         streamed = kind.startswith("stream")
         options = ["-c", str(CONNECTIONS[kind]), "-d", str(self.seconds)]
@@ -167,7 +167,7 @@ def _or_none(target: Target, step: Callable[[Target], dict[str, float]]) -> dict
     try:
         return step(target)
     except Failed as failed:
-        if target.name.startswith(("modelplex", "nginx", "direct")):
+        if any(each in target.name for each in ("modelplex", "nginx", "direct")):
             raise
         print(failed, file=sys.stderr)
         return {}
@@ -187,7 +187,7 @@ def start_up(server: Server) -> dict[str, float]:
     """
     figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(STARTS):
-        if server.name == "modelplex":
+        if "modelplex" in server.name:
             began = time.perf_counter()
             with on_core(GATEWAY_CORE):
                 subprocess.run(
@@ -382,6 +382,12 @@ def main() -> None:
         "--seconds", type=float, default=3.0, help="seconds under load for each figure (default 3)"
     )
     parser.add_argument("--peers", action="store_true", help="two compiled gateways too (from PyPI)")
+    parser.add_argument(
+        "--other",
+        type=Path,
+        metavar="COMMAND",
+        help="the modelplex command of another version, beside this one",
+    )
     parser.add_argument("--only", action="append", choices=TABLES, help="some tables")
     given = parser.parse_args()
     wanted = given.only or TABLES
@@ -394,6 +400,10 @@ def main() -> None:
         files = bodies.write(BUILD)
         found = [gateways.nginx(upstream), gateways.modelplex(upstream)]
         servers = [server for server in found if server is not None]
+        if given.other is not None:
+            servers.append(
+                gateways.modelplex(upstream, command=given.other.absolute(), name="other modelplex")
+            )
         if given.peers:
             servers += gateways.peers(upstream)
         targets = [Target("direct", f"127.0.0.1:{upstream}", None)]
