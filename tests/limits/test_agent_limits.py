@@ -234,7 +234,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 def test_the_module_does_no_io() -> None:
     assert agent_limits.__file__ is not None
     imported = set(_imported(ast.parse(Path(agent_limits.__file__).read_text())))
-    assert imported <= {"__future__", "math", "collections", "datetime", "msgspec", "modelplex"}
+    assert imported <= {"__future__", "math", "collections", "datetime", "typing", "msgspec", "modelplex"}
 
 
 def test_a_withdrawn_request_counts_nowhere(clocks: Clocks) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any
 
@@ -232,7 +232,7 @@ class Harness:
         self,
         *servers: ScriptedServer,
         approvals: Approvals | None = None,
-        admit: Callable[[Caller], AbstractContextManager[object]] = admit_all,
+        admit: Callable[[Caller], AbstractAsyncContextManager[object]] = admit_all,
         legacy_servers: Iterable[ScriptedServer] = (),
         **config: Any,
     ) -> None:

@@ -1,6 +1,6 @@
 """Calls of tools, prompts, resources and completions."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import pytest
@@ -178,14 +178,14 @@ async def test_a_result_that_is_too_large_is_an_error_that_the_model_can_read() 
 async def test_an_agents_limits_are_entered_and_left_around_a_call() -> None:
     found: list[str] = []
 
-    class Ticket(AbstractContextManager[None]):
-        def __enter__(self) -> None:
+    class Ticket(AbstractAsyncContextManager[None]):
+        async def __aenter__(self) -> None:
             found.append("in")
 
-        def __exit__(self, *_: object) -> None:
+        async def __aexit__(self, *_: object) -> None:
             found.append("out")
 
-    def admit(caller: Caller) -> AbstractContextManager[object]:
+    def admit(caller: Caller) -> AbstractAsyncContextManager[object]:
         if caller.agent == "full":
             raise Unavailable("used up", server="", reason="limit", retry_after=7.0)
         return Ticket()

@@ -15,6 +15,7 @@ from modelplex.limits.agent_limits import AgentLimits
 from modelplex.limits.agent_usage import AgentUsage
 from modelplex.limits.budget_store import FILE, BudgetStore, BudgetStoreError
 from modelplex.server.budgets import Budgets
+from modelplex.server.shared_gateways import SharedGateways
 
 WAIT_S = 20.0
 CODER = Caller(listener="unix:/c.sock", kind="unix", agent="coder")
@@ -34,7 +35,8 @@ class Made:
     def __init__(self, config: Config) -> None:
         self.errors: list[str] = []
         self.limits = AgentLimits(config.agents, now=lambda: 0.0, wall=lambda: 0.0)
-        self.budgets = Budgets(self.limits, report_error=self.errors.append)
+        shared = SharedGateways(self.limits, events=None)  # type: ignore[arg-type]
+        self.budgets = Budgets(self.limits, shared=shared, report_error=self.errors.append)
 
 
 async def until(true: Callable[[], bool]) -> None:

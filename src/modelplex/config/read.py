@@ -48,6 +48,7 @@ from modelplex.config.settings import (
     ServerConfig,
     TypeFacts,
 )
+from modelplex.config.shared import SHARED, read_shared
 from modelplex.config.toml_node import Faulty, TomlDocument, TomlNode, quote
 from modelplex.config.toml_positions import Path, places
 
@@ -102,6 +103,7 @@ HOMES: Final[dict[str, str]] = {
         (PACKAGES, "[packages]"),
         (RECORD, "[record]"),
         (OTEL, "[otel]"),
+        (SHARED, "[shared]"),
         (LOG, "[log]"),
         (FAILOVER, "[failover]"),
         (SERVER, "[server]"),
@@ -169,6 +171,7 @@ def _config(root: TomlNode, *, types: Mapping[str, TypeFacts], find_ollama: Call
             "record": table(RecordConfig, RECORD),
             "cache": table(CacheConfig, CACHE),
             "otel": read_otel,
+            "shared": read_shared,
             "packages": table(PackagesConfig, PACKAGES),
             "mcp": tools.read_mcp,
             "policy": table(PolicyConfig, agents.POLICY),

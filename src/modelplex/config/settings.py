@@ -451,6 +451,20 @@ class TeamConfig(msgspec.Struct, frozen=True, kw_only=True):
     budget: BudgetConfig = BudgetConfig()
 
 
+class SharedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`[shared]`: the limits of agents and teams hold over all gateways with the same engine.
+
+    url      of Redis or Valkey, which may have a password; None: they hold in each gateway
+    on_loss  while the engine is away: refuse requests of agents with limits, or leave them to the
+             limits of this gateway alone
+    lease    seconds without a message after which the requests of a gateway are ended
+    """
+
+    url: Secret | None = None
+    on_loss: Literal["refuse", "open"] = "refuse"
+    lease: float = 15.0
+
+
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     """One of `[mcp] servers`: a `command` to start, or a `url`. Arguments and addresses often
     contain tokens, so they are secrets.
@@ -557,6 +571,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policy: PolicyConfig = PolicyConfig()
     agents: tuple[AgentConfig, ...] = ()
     teams: tuple[TeamConfig, ...] = ()
+    shared: SharedConfig = SharedConfig()
     prices: tuple[PriceConfig, ...] = ()
     path: str | None = None
     digest: str = ""

@@ -34,6 +34,7 @@ candidate may do better.
                              not available
         RecordingUnreadable  a recording of the config cannot be read
         Busy            503  the gateway has no room for another request
+        LimitsUnavailable 503  the limits of the agent cannot be checked
         Stopping        503  the gateway is shutting down
         NotReady        503  requests should not come now: /health/ready
       ClientClosed      499  the caller disconnected; only the Record shows it
@@ -339,6 +340,14 @@ class Busy(GatewayFault):
     default_status = 503
     default_type = "overloaded"
     default_code = "gateway_busy"
+
+
+class LimitsUnavailable(GatewayFault):
+    """The engine of [shared] does not answer, so that the limits of the agent cannot be checked."""
+
+    default_status = 503
+    default_type = "overloaded"
+    default_code = "shared_limits_unavailable"
 
 
 class Stopping(GatewayFault):

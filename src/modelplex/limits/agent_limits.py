@@ -13,14 +13,19 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from modelplex.config.settings import AgentConfig, BudgetConfig, TeamConfig
 from modelplex.core.caller import Caller
-from modelplex.core.errors import AgentLimited, BudgetExceeded
+from modelplex.core.errors import AgentLimited, BudgetExceeded, LimitsUnavailable
 from modelplex.limits.agent_usage import NOTHING, AgentUsage, Days
 from modelplex.limits.run_budgets import RunAccount, RunBudgets, check_run
+
+if TYPE_CHECKING:
+    from modelplex.limits.shared.shared_admission import SharedAdmission
+    from modelplex.limits.shared.shared_limits import SharedLease
 
 MINUTE = 60.0
 """Seconds over which a rate is counted."""
@@ -150,6 +155,11 @@ class Account:
         total = self._totals.get(period)
         return NOTHING if total is None else AgentUsage(total.requests, total.tokens, total.usd)
 
+    def adopt(self, totals: Mapping[str, AgentUsage]) -> None:
+        """What all gateways used, by period: a day, a month, "" for all."""
+        for period, used in totals.items():
+            self._totals[period] = _Total(used.requests, used.tokens, used.usd)
+
     def forget_before(self, day: str) -> None:
         """Drop past days and months. The total includes them."""
         for period in [one for one in self._totals if one and not day.startswith(one)]:
@@ -166,6 +176,8 @@ class Ticket(msgspec.Struct):
     run: RunAccount | None = None
     settled: bool = False
     team: Account | None = None
+    lease: SharedLease | None = None
+    """Of a request that is counted over all gateways."""
 
 
 class AgentLimits:
@@ -191,6 +203,8 @@ class AgentLimits:
         self._today_ends = 0.0
         """In Unix seconds."""
         self.runs = RunBudgets()
+        self.shared: SharedAdmission | None = None
+        """Where the limits hold over several gateways: `admit_shared` is to be called instead."""
         self.configure(agents, teams)
 
     def __repr__(self) -> str:
@@ -226,6 +240,21 @@ class AgentLimits:
         for name, account in self._all.items():
             account.add_days(stored.get(name, {}))
 
+    def use_shared(self, shared: SharedAdmission) -> None:
+        """Ask `shared` about agents with limits. Its clock tells the day."""
+        own = self._wall
+        self._wall = lambda: shared.wall() or own()
+        self._today, self._today_ends = "", 0.0
+        self.shared = shared
+        shared.limits.watched = lambda: [
+            each.agent.name for each in (*self._accounts.values(), *self._teams.values()) if each.has_limits
+        ]
+
+    def adopt(self, name: str, totals: Mapping[str, AgentUsage]) -> None:
+        """What all gateways used for an agent or a team, by period."""
+        if (account := self._all.get(name)) is not None:
+            account.adopt(totals)
+
     def add_foreign(self, agent: str, day: str, spent: AgentUsage) -> None:
         """Count what another process spent for this agent."""
         if (account := self._all.get(agent)) is not None:
@@ -255,11 +284,30 @@ class AgentLimits:
             raise
         return self._admitted(account, run)
 
+    async def admit_shared(self, caller: Caller, shared: SharedAdmission, *, id: str) -> Ticket:
+        """As `admit`, over all gateways of `shared`. Raises LimitsUnavailable too."""
+        account = self._accounts.get(caller.agent)
+        if account is None or not account.has_limits:
+            return self.admit(caller)
+        run = self.runs.find(caller.run.id) if caller.run is not None else None
+        try:
+            if run is not None:
+                check_run(run)
+            lease = await shared.reserve(id, account, check=self._check)
+        except (AgentLimited, BudgetExceeded, LimitsUnavailable):
+            account.refused += 1
+            raise
+        ticket = self._admitted(account, run)
+        ticket.lease = lease
+        return ticket
+
     def try_admit(self, caller: Caller) -> Ticket | None:
-        """As `admit`; None, with nothing counted, where that would raise."""
+        """As `admit`; None, with nothing counted, where that would raise or wait."""
         account = self._accounts.get(caller.agent)
         if caller.run is None and (account is None or not account.has_limits):
             return Ticket(None) if account is None else self._admitted(account, None)
+        if self.shared is not None:
+            return None
         run = self.runs.find(caller.run.id) if caller.run is not None else None
         try:
             if run is not None:
@@ -286,6 +334,8 @@ class AgentLimits:
         if ticket.settled:
             return
         ticket.settled = True
+        if ticket.lease is not None and self.shared is not None:
+            self.shared.withdraw(ticket.lease)
         if ticket.run is not None:
             ticket.run.spending.running -= 1
         if ticket.account is not None:
@@ -308,6 +358,8 @@ class AgentLimits:
         if account is None:
             return
         account.running -= 1
+        if ticket.lease is not None and self.shared is not None:
+            self.shared.settle(ticket.lease, tokens=tokens, usd=usd)
         if tokens:
             account.tokens.add(tokens, now=self._now())
         day = self._day()
@@ -362,24 +414,18 @@ class AgentLimits:
         for each in (account, account.team):
             if each is not None and each.has_budget:
                 spent = each.spent(each.agent.budget.per, day=self._day())
-                _check_budget(each.agent.name, each.agent.budget, spent)
+                if _is_used_up(each.agent.budget, spent):
+                    raise budget_used_up(each.agent.name, each.agent.budget, spent)
                 _check_reserved(each, spent)
         if agent.concurrent is not None and account.running >= agent.concurrent:
-            raise AgentLimited(
-                f"The agent {agent.name!r} has {account.running} requests running, and may have {agent.concurrent} at once.",
-                code="agent_concurrency_limited",
-            )
+            raise too_many_at_once(agent, account.running)
         rate = agent.rate
         for limit, window, what in (
             (rate.requests, account.requests, "requests"),
             (rate.tokens, account.tokens, "tokens"),
         ):
             if limit is not None and (wait := window.wait(limit, now=now)) > 0:
-                raise AgentLimited(
-                    f"The agent {agent.name!r} used {window.sum(now=now)} {what} in the last minute, and may use {limit}. "
-                    f"Try again in {math.ceil(wait)} seconds.",
-                    retry_after=float(math.ceil(wait)),
-                )
+                raise too_fast(agent, window.sum(now=now), limit, what, wait)
 
     def _day(self) -> str:
         """Today in UTC. A clock that is set back does not reset a day."""
@@ -395,17 +441,44 @@ class AgentLimits:
         return self._today
 
 
-def _check_budget(name: str, budget: BudgetConfig, spent: AgentUsage) -> None:
+def too_many_at_once(agent: AgentConfig, running: int) -> AgentLimited:
+    return AgentLimited(
+        f"The agent {agent.name!r} has {running} requests running, and may have {agent.concurrent} at once.",
+        code="agent_concurrency_limited",
+    )
+
+
+def too_fast(agent: AgentConfig, used: int, limit: int | None, what: str, wait: float) -> AgentLimited:
+    """`wait` is in seconds."""
+    return AgentLimited(
+        f"The agent {agent.name!r} used {used} {what} in the last minute, and may use {limit}. "
+        f"Try again in {math.ceil(wait)} seconds.",
+        retry_after=float(math.ceil(wait)),
+    )
+
+
+def reserved(name: str, running: int) -> AgentLimited:
+    return AgentLimited(
+        f"What is left of the budget of {_whose(name)[0]} is reserved by its {running} running requests. Try again when one of them has ended.",
+        code="agent_budget_reserved",
+    )
+
+
+def budget_used_up(name: str, budget: BudgetConfig, spent: AgentUsage) -> BudgetExceeded:
     per = {"day": "today (UTC)", "month": "this month (UTC)", "total": "in all"}[budget.per]
-    if budget.usd is not None and spent.usd >= budget.usd:
-        used, limit = f"${spent.usd:.6g}", f"${budget.usd:g}"
-    elif budget.tokens is not None and spent.tokens >= budget.tokens:
+    if budget.tokens is not None and spent.tokens >= budget.tokens:
         used, limit = f"{spent.tokens} tokens", str(budget.tokens)
     else:
-        return
+        used, limit = f"${spent.usd:.6g}", f"${budget.usd or 0:g}"
     whose, table = _whose(name)
-    raise BudgetExceeded(
+    return BudgetExceeded(
         f"Policy: the budget of {whose} is used up: {used} of {limit} {per}. Its setting is budget under [[{table}]]."
+    )
+
+
+def _is_used_up(budget: BudgetConfig, spent: AgentUsage) -> bool:
+    return (budget.usd is not None and spent.usd >= budget.usd) or (
+        budget.tokens is not None and spent.tokens >= budget.tokens
     )
 
 
@@ -428,10 +501,7 @@ def _check_reserved(account: Account, spent: AgentUsage) -> None:
         (budget.tokens, spent.tokens, whole.tokens),
     ):
         if limit is not None and used + account.running * total / whole.requests >= limit:
-            raise AgentLimited(
-                f"What is left of the budget of {_whose(account.agent.name)[0]} is reserved by its {account.running} running requests. Try again when one of them has ended.",
-                code="agent_budget_reserved",
-            )
+            raise reserved(account.agent.name, account.running)
 
 
 def _view(account: Account, *, now: float, day: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ A name that a caller may not know gets the answer of an unknown name.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, cast
 
 import msgspec
@@ -31,13 +31,13 @@ from modelplex.mcp.task_calls import TaskCalls
 from modelplex.mcp.tasks import offered, only_as_task
 from modelplex.mcp.tool_server import ToolServer
 
-Admit = Callable[[Caller], AbstractContextManager[object]]
+Admit = Callable[[Caller], AbstractAsyncContextManager[object]]
 """The limits of an agent, entered while one of its calls runs. Raises Unavailable with the reason
 "limit".
 """
 
 
-def admit_all(caller: Caller) -> AbstractContextManager[object]:
+def admit_all(caller: Caller) -> AbstractAsyncContextManager[object]:
     """For agents without limits of their own."""
     del caller
     return nullcontext()
@@ -84,10 +84,11 @@ class ToolCalls:
     async def _answer_within_limits(self, context: ToolRequestContext) -> McpReply:
         caller = context.client.caller
         try:
-            with self._parts.relay.running.count_request(caller.owner), self._admit(caller):
-                if self._parts.replay.sources and (reply := await self._recorded(context)) is not None:
-                    return reply
-                return await self.methods[context.method](context)
+            with self._parts.relay.running.count_request(caller.owner):
+                async with self._admit(caller):
+                    if self._parts.replay.sources and (reply := await self._recorded(context)) is not None:
+                        return reply
+                    return await self.methods[context.method](context)
         except Unavailable as error:
             if error.server:
                 context.builder.server = error.server

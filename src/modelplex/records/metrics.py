@@ -104,6 +104,13 @@ class TelemetryCounts(Protocol):
     def passed_on(self) -> Mapping[str, int]: ...
 
 
+class SharedCounts(Protocol):
+    """Of the limits over several gateways: requests by outcome, and whether the engine is away."""
+
+    def counts(self) -> Mapping[str, int]: ...
+    def is_away(self) -> bool: ...
+
+
 class Histogram:
     """Counts by size. Only `add` runs while a request is served."""
 
@@ -231,6 +238,7 @@ class Metrics:
     budgets          what is left of each budget
     record_store     what was lost of the record, and whether it fails
     telemetry        of OpenTelemetry
+    shared           of the limits over several gateways
     """
 
     def __init__(
@@ -242,6 +250,7 @@ class Metrics:
         budgets: Callable[[], Iterable[BudgetLeft]] = tuple,
         record_store: RecordStoreCounts | None = None,
         telemetry: TelemetryCounts | None = None,
+        shared: Callable[[], SharedCounts | None] = lambda: None,
         version: str = "",
     ) -> None:
         self.breakers = breakers
@@ -250,6 +259,7 @@ class Metrics:
         self.budgets = budgets
         self.record_store = record_store
         self.telemetry = telemetry
+        self.shared = shared
         self.version = version
         self.series: dict[ModelKey, ModelSeries] = {}
         self.requests: dict[tuple[str, str, str, str, str, str, str], int] = {}

@@ -21,6 +21,7 @@ from modelplex.records.metrics import (
     Metrics,
     ModelKey,
     ModelSeries,
+    SharedCounts,
     TelemetryCounts,
     ToolKey,
     ToolSeries,
@@ -71,6 +72,8 @@ class _Tables(Collector):
         yield from _process_families(metrics)
         if metrics.telemetry is not None:
             yield from _telemetry_families(metrics.telemetry)
+        if (shared := metrics.shared()) is not None:
+            yield from _shared_families(shared)
         yield from _request_families(metrics)
         series = list(metrics.series.items())
         groups = _by_operation(series, metrics.otel_names)
@@ -144,6 +147,25 @@ def _process_families(metrics: Metrics) -> Iterator[Metric]:
         "Entries of a tool server's lists that are not listed, since clients would reject the list.",
         ["server"],
         _by_label(metrics.omitted_entries()),
+    )
+
+
+def _shared_families(shared: SharedCounts) -> Iterator[Metric]:
+    """Of a gateway whose limits are those of several."""
+    counts = shared.counts()
+    if not counts:
+        return
+    yield _gauge(
+        "modelplex_shared_limits_away",
+        "1 while the engine that counts the limits of several gateways does not answer.",
+        [],
+        [((), int(shared.is_away()))],
+    )
+    yield _counter(
+        "modelplex_shared_limits_requests",
+        "Requests of agents whose limits hold over several gateways.",
+        ["outcome"],
+        _by_label(counts),
     )
 
 

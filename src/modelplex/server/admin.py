@@ -61,7 +61,7 @@ class AdminRoutes:
         agents: Callable[[], Mapping[str, Any]] = dict,
         tools: Callable[[], list[dict[str, object]]] = list,
         records: Callable[[], Mapping[str, object] | None] = lambda: None,
-        confinement: Callable[[], Mapping[str, object]] = dict,
+        state: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self.config = config
         self.token: Secret | None = config.server.internal_token
@@ -72,7 +72,7 @@ class AdminRoutes:
         self._tools = tools
         self._records = records
         self.readiness = Readiness(addresses)
-        self._confinement = confinement
+        self._state = state
         self._started = perf_counter()
         self._views: Mapping[str, Callable[[Gateway], object]] = {
             "status": self._status,
@@ -173,7 +173,7 @@ class AdminRoutes:
             "aliases": dict(catalog.directory.aliases),
             "log_lines_dropped": self._dropped(),
             "records": self._records(),
-            "confinement": self._confinement(),
+            **self._state(),
         }
 
     async def _metrics_view(self, gateway: Gateway) -> tuple[bytes, bytes]:

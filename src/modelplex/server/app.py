@@ -317,7 +317,11 @@ class App:
         try:
             if planned is None:
                 check_length(length, limit=self.max_body)
-                ticket = self.limits.admit(caller)
+                shared = self.limits.shared
+                if shared is None:
+                    ticket = self.limits.admit(caller)
+                else:
+                    ticket = await self.limits.admit_shared(caller, shared, id=request_id)
                 body = await response.body(limit=self.max_body, declared=length)
                 record.started = perf_counter()
             else:

@@ -12,25 +12,31 @@ from typing import TYPE_CHECKING
 from modelplex.config import BudgetConfig, Config
 from modelplex.config.state_folder import state_folder
 from modelplex.limits.agent_limits import AgentLimits
-from modelplex.limits.agent_usage import NOTHING, AgentUsage
+from modelplex.limits.agent_usage import NOTHING, AgentUsagefrom modelplex.server.shared_gateways import SharedGateways
 
 if TYPE_CHECKING:
     from modelplex.limits.budget_store import BudgetStore
 
 
 class Budgets:
-    """`report_error` gets a sentence."""
+    """`report_error` gets a sentence. With [shared] the engine of `shared` keeps what was spent."""
 
-    def __init__(self, limits: AgentLimits, *, report_error: Callable[[str], None]) -> None:
+    def __init__(
+        self, limits: AgentLimits, *, shared: SharedGateways, report_error: Callable[[str], None]
+    ) -> None:
         self._limits = limits
+        self._shared = shared
         self._report_error = report_error
         self._store: BudgetStore | None = None
         self._opening: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     async def open(self, config: Config) -> None:
-        """Open the file, if an agent has a budget. Raises BudgetStoreError."""
+        """Open the file, if an agent has a budget. Raises BudgetStoreError and SharedError."""
         async with self._lock:
+            if config.shared.url is not None:
+                await self._shared.open(config)
+                return
             needed = bool(config.teams) or any(agent.budget != BudgetConfig() for agent in config.agents)
             if self._store is not None or not needed:
                 return
@@ -69,6 +75,7 @@ class Budgets:
     async def close(self) -> None:
         if self._opening is not None:
             await self._opening
+        await self._shared.close()
         if self._store is not None and not await asyncio.to_thread(self._store.close):
             self._report_error(f"what agents spent last could not be written to {self._store.path}")
 

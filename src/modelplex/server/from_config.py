@@ -15,6 +15,7 @@ import modelplex
 from modelplex.config import DEFAULT_HOST, Config, ProviderConfig, Secret
 from modelplex.config.credentials import auth_secrets
 from modelplex.config.settings import ServerConfig
+from modelplex.config.shared import shared_secrets
 from modelplex.config.summary import LISTED, agent_summary, open_rules
 from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.confinement.confine import word_of
@@ -213,6 +214,7 @@ def secrets_of(config: Config) -> Iterator[str]:
     for server in config.mcp.servers:
         yield from secrets_of_tools(server)
     yield from store_secrets(config)
+    yield from shared_secrets(config.shared)
     yield from (value.reveal() for value in config.otel.headers.values())
     yield from (agent.token.reveal() for agent in config.agents if agent.token is not None)
 
@@ -228,6 +230,7 @@ def restart_settings(config: Config) -> object:
         stdio_address(config),
         config.log,
         config.otel,
+        config.shared,
         msgspec.structs.replace(config.record, max_age=0.0, max_size=0, tokens=False),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from time import perf_counter, time
 
 from modelplex.config import Config
@@ -95,11 +95,15 @@ def _new_service(config: Config, parts: ToolParts) -> ToolService:
     )
 
 
-@contextlib.contextmanager
-def _admit(limits: AgentLimits, caller: Caller) -> Generator[None]:
+@contextlib.asynccontextmanager
+async def _admit(limits: AgentLimits, caller: Caller) -> AsyncGenerator[None]:
     """Count a tool call as a request of its agent. Raises Unavailable above a limit."""
     try:
-        ticket = limits.admit(caller)
+        shared = limits.shared
+        if shared is None:
+            ticket = limits.admit(caller)
+        else:
+            ticket = await limits.admit_shared(caller, shared, id=f"tool-{os.urandom(12).hex()}")
     except ModelplexError as error:
         raise Unavailable(error.message, server="", reason="limit", retry_after=error.retry_after) from None
     try:

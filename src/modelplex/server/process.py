@@ -61,6 +61,7 @@ from modelplex.server.refused_requests import refusals_of
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
+from modelplex.server.shared_gateways import SharedGateways
 from modelplex.server.socket_file import claim
 from modelplex.server.systemd import ServiceManager, not_passed, passed_sockets, service_manager
 from modelplex.server.telemetry import Telemetry
@@ -145,7 +146,8 @@ class GatewayProcess:
         self._gateway = self._build(config)
         self._admin = self._new_admin(config, metrics)
         self.limits = AgentLimits(config.agents, config.teams, now=perf_counter, wall=time)
-        self._budgets = Budgets(self.limits, report_error=self._log.events.error)
+        self._shared = SharedGateways(self.limits, events=self._log.events)
+        self._budgets = Budgets(self.limits, shared=self._shared, report_error=self._log.events.error)
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
         self.app = self._new_app(config)
         self.tools = self._new_tools()
@@ -183,6 +185,7 @@ class GatewayProcess:
             omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
             record_store=self._store,
             telemetry=self._telemetry,
+            shared=lambda: self._shared,
             version=modelplex.__version__,
         )
 
@@ -201,18 +204,19 @@ class GatewayProcess:
         return app
 
     def _new_tools(self) -> ToolEndpoints:
-        parts = ToolParts(
-            app=self.app,
-            limits=self.limits,
-            reports=self._reports,
-            client=self._client,
-            offload=self._state.offload,
-            shares=lambda: self.traffic.shares,
-            store=self._store,
-            bind_stdio=self._bind_stdio,
-            new_host=self._confinement.new_host,
+        return ToolEndpoints(
+            ToolParts(
+                app=self.app,
+                limits=self.limits,
+                reports=self._reports,
+                client=self._client,
+                offload=self._state.offload,
+                shares=lambda: self.traffic.shares,
+                store=self._store,
+                bind_stdio=self._bind_stdio,
+                new_host=self._confinement.new_host,
+            )
         )
-        return ToolEndpoints(parts)
 
     def _new_admin(self, config: Config, metrics: Metrics) -> AdminRoutes:
         return self.admin_class(
@@ -223,7 +227,7 @@ class GatewayProcess:
             agents=lambda: agents_view(self.callers, self.limits, self._budgets),
             tools=lambda: self.tools.status(),  # noqa: PLW0108 - made later
             records=self._store.status,
-            confinement=self._confinement.status,
+            state=lambda: {"confinement": self._confinement.status(), "shared": self._shared.status()},
         )
 
     async def serve(self) -> int:

@@ -38,6 +38,7 @@ def status(number: int, **more: Any) -> dict[str, Any]:
             "without_bodies": 0,
             "failure": "full" if number == 2 else "",
         },
+        "shared": None,
         **more,
     }
 
@@ -57,6 +58,11 @@ def test_status() -> None:
         "without_bodies": 0,
     }
     assert merged("status", status(1, records=None), None)["records"] is None
+    several = [status(number, shared={"node": f"n{number}"}) for number in (1, 2)]
+    assert [row.get("shared") for row in merged("status", *several)["workers"]] == [
+        {"node": "n1"},
+        {"node": "n2"},
+    ]
     assert [(one["worker"], one["model"]) for one in found["providers"][0]["breakers"]] == [
         (1, "m1"),
         (2, "m2"),

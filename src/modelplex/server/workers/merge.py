@@ -68,7 +68,8 @@ def _providers(views: Views, asked: int) -> list[dict[str, object]]:
 
 def _status(views: Views, workers: Workers) -> object:
     answered = _answered(views)
-    members = ("pid", "uptime_seconds", "listeners")
+    is_shared = views[workers.asked]["shared"] is not None
+    members = ("pid", "uptime_seconds", "listeners", *(["shared"] if is_shared else []))
     rows = {
         number: None if view is None else {"state": "ok", **{name: view[name] for name in members}}
         for number, view in views.items()
