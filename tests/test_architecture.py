@@ -228,6 +228,7 @@ WITHOUT_A_TEST: dict[str, str] = {
     "providers/types.py": "a constant",
     **dict.fromkeys(("records/record.py", "records/run_facts.py"), "types"),
     "sandbox/errors.py": "types",
+    "limits/shared/problems.py": "types",
 }
 """Modules that need no test of their own, with the reason."""
 

@@ -65,6 +65,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "log": settings.LogConfig,
     "record": settings.RecordConfig,
     "otel": settings.OtelConfig,
+    "shared": settings.SharedConfig,
     "packages": settings.PackagesConfig,
     "mcp": settings.McpConfig,
     "servers": settings.McpServer,

@@ -26,6 +26,7 @@ from modelplex.config import (
     RateConfig,
     RecordConfig,
     ServerConfig,
+    SharedConfig,
     agents,
     parse,
     prices,
@@ -37,6 +38,7 @@ from modelplex.config.providers import PROVIDER, QUIRKS
 from modelplex.config.read import CACHE, FAILOVER, LOG, PACKAGES, RECORD
 from modelplex.config.server import SERVER
 from modelplex.config.settings import OtelConfig, TeamConfig
+from modelplex.config.shared import SHARED
 from modelplex.core.request import Quirks
 from tests.config.configs import KEY, TYPES
 
@@ -48,6 +50,7 @@ SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (RecordConfig, RECORD),
     (CacheConfig, CACHE),
     (OtelConfig, OTEL),
+    (SharedConfig, SHARED),
     (PackagesConfig, PACKAGES),
     (McpConfig, tools.MCP),
     (McpServer, tools.SERVER),
@@ -84,6 +87,7 @@ def _example(*, whole: bool) -> Config:
         "SEARCH_TOKEN": KEY,
         "CODER_TOKEN": f"{KEY}-of-coder",
         "COLLECTOR_TOKEN": KEY,
+        "LIMITS_PASSWORD": KEY,
     }
     return parse(text.encode(), file="config.toml", environ=environ, types=provider_types())
 
@@ -112,6 +116,7 @@ def test_the_example_shows_every_key() -> None:
         RecordConfig: tree["record"],
         CacheConfig: tree["cache"],
         OtelConfig: tree["otel"],
+        SharedConfig: tree["shared"],
         PackagesConfig: tree["packages"],
         McpConfig: tree["mcp"],
         McpServer: {**tree["mcp"]["servers"][0], **tree["mcp"]["servers"][1]},

@@ -28,6 +28,7 @@ from modelplex.config.settings import (
     RateConfig,
     RecordConfig,
     ServerConfig,
+    SharedConfig,
     TypeFacts,
 )
 from modelplex.config.summary import redacted
@@ -55,6 +56,7 @@ __all__ = [
     "RecordConfig",
     "Secret",
     "ServerConfig",
+    "SharedConfig",
     "TypeFacts",
     "config_without_file",
     "default_host",

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from modelplex.config import BudgetConfig, Config
 from modelplex.config.state_folder import state_folder
 from modelplex.limits.agent_limits import AgentLimits
-from modelplex.limits.agent_usage import NOTHING, AgentUsagefrom modelplex.server.shared_gateways import SharedGateways
+from modelplex.limits.agent_usage import NOTHING, AgentUsage
+from modelplex.records.log import EventLog
+from modelplex.server.shared_gateways import SharedGateways
 
 if TYPE_CHECKING:
     from modelplex.limits.budget_store import BudgetStore
@@ -25,7 +27,7 @@ class Budgets:
         self, limits: AgentLimits, *, shared: SharedGateways, report_error: Callable[[str], None]
     ) -> None:
         self._limits = limits
-        self._shared = shared
+        self.shared = shared
         self._report_error = report_error
         self._store: BudgetStore | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -35,7 +37,7 @@ class Budgets:
         """Open the file, if an agent has a budget. Raises BudgetStoreError and SharedError."""
         async with self._lock:
             if config.shared.url is not None:
-                await self._shared.open(config)
+                await self.shared.open(config)
                 return
             needed = bool(config.teams) or any(agent.budget != BudgetConfig() for agent in config.agents)
             if self._store is not None or not needed:
@@ -75,7 +77,7 @@ class Budgets:
     async def close(self) -> None:
         if self._opening is not None:
             await self._opening
-        await self._shared.close()
+        await self.shared.close()
         if self._store is not None and not await asyncio.to_thread(self._store.close):
             self._report_error(f"what agents spent last could not be written to {self._store.path}")
 
@@ -85,3 +87,7 @@ class Budgets:
         if store is None:
             return None
         return {"path": str(store.path), "waiting": store.waiting, "failures": store.failures}
+
+
+def new_budgets(limits: AgentLimits, events: EventLog) -> Budgets:
+    return Budgets(limits, shared=SharedGateways(limits, events=events), report_error=events.error)

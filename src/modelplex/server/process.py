@@ -45,7 +45,7 @@ from modelplex.server.agent_sockets import AgentListeners
 from modelplex.server.agents_api import AgentsApi
 from modelplex.server.app import App, BodySettings
 from modelplex.server.attached_runs import AttachedRuns, RunParts
-from modelplex.server.budgets import Budgets
+from modelplex.server.budgets import Budgets, new_budgets
 from modelplex.server.callers import CallerResolver
 from modelplex.server.config_changes import AgentChanges, ConfigChanges
 from modelplex.server.config_file import WATCH_SECONDS
@@ -61,7 +61,6 @@ from modelplex.server.refused_requests import refusals_of
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
-from modelplex.server.shared_gateways import SharedGateways
 from modelplex.server.socket_file import claim
 from modelplex.server.systemd import ServiceManager, not_passed, passed_sockets, service_manager
 from modelplex.server.telemetry import Telemetry
@@ -146,8 +145,7 @@ class GatewayProcess:
         self._gateway = self._build(config)
         self._admin = self._new_admin(config, metrics)
         self.limits = AgentLimits(config.agents, config.teams, now=perf_counter, wall=time)
-        self._shared = SharedGateways(self.limits, events=self._log.events)
-        self._budgets = Budgets(self.limits, shared=self._shared, report_error=self._log.events.error)
+        self._budgets = new_budgets(self.limits, self._log.events)
         self.callers = CallerResolver(config, report=self._reports.caller_seen)
         self.app = self._new_app(config)
         self.tools = self._new_tools()
@@ -185,7 +183,7 @@ class GatewayProcess:
             omitted_entries=lambda: self.tools.left_out(),  # noqa: PLW0108 - made later
             record_store=self._store,
             telemetry=self._telemetry,
-            shared=lambda: self._shared,
+            shared=lambda: self._budgets.shared,
             version=modelplex.__version__,
         )
 
@@ -204,19 +202,18 @@ class GatewayProcess:
         return app
 
     def _new_tools(self) -> ToolEndpoints:
-        return ToolEndpoints(
-            ToolParts(
-                app=self.app,
-                limits=self.limits,
-                reports=self._reports,
-                client=self._client,
-                offload=self._state.offload,
-                shares=lambda: self.traffic.shares,
-                store=self._store,
-                bind_stdio=self._bind_stdio,
-                new_host=self._confinement.new_host,
-            )
+        parts = ToolParts(
+            app=self.app,
+            limits=self.limits,
+            reports=self._reports,
+            client=self._client,
+            offload=self._state.offload,
+            shares=lambda: self.traffic.shares,
+            store=self._store,
+            bind_stdio=self._bind_stdio,
+            new_host=self._confinement.new_host,
         )
+        return ToolEndpoints(parts)
 
     def _new_admin(self, config: Config, metrics: Metrics) -> AdminRoutes:
         return self.admin_class(
@@ -227,7 +224,7 @@ class GatewayProcess:
             agents=lambda: agents_view(self.callers, self.limits, self._budgets),
             tools=lambda: self.tools.status(),  # noqa: PLW0108 - made later
             records=self._store.status,
-            state=lambda: {"confinement": self._confinement.status(), "shared": self._shared.status()},
+            state=lambda: state_view(self._confinement, self._budgets),
         )
 
     async def serve(self) -> int:
@@ -475,6 +472,11 @@ def agents_view(callers: CallerResolver, limits: AgentLimits, budgets: Budgets) 
         "others": {"attested": seen.get("")},
         "ledger": budgets.status(),
     }
+
+
+def state_view(confinement: Confinement, budgets: Budgets) -> dict[str, object]:
+    """For `/_internal/status`: what the gateway gave up, and the limits over several gateways."""
+    return {"confinement": confinement.status(), "shared": budgets.shared.status()}
 
 
 def _body_settings(config: Config, *, keep: int | None, heap_trim: HeapTrim) -> BodySettings:

@@ -67,7 +67,7 @@ class SharedGateways:
 
     def counts(self) -> Mapping[str, int]:
         """Requests of agents with limits, by what became of them."""
-        return {} if self.shared is None else self.shared.counts
+        return {} if self.shared is None else dict(self.shared.counts)
 
     def is_away(self) -> bool:
         return self.shared is not None and not self.shared.is_connected

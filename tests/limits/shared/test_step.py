@@ -20,6 +20,7 @@ from modelplex.limits.shared.messages import (
 from tests.limits.shared.redis_server import RedisServer
 from tests.limits.shared.scripted import NOON, SetClock, account
 
+
 class Node:
     """A gateway that sends what a test says."""
 
@@ -151,10 +152,10 @@ async def test_a_teams_budget_holds_besides_that_of_its_agents(a: Node, b: Node)
 
 async def test_a_budget_of_a_day_ends_at_midnight_of_the_engines_clock(a: Node, clock: SetClock) -> None:
     limited, monthly = account("x", tokens=10, period="d"), account("y", tokens=10, period="m")
-    for id, each in (("1", limited), ("2", monthly)):
-        await a.ask(id, each)
-        await a.end(id, each.name, tokens=10)
-        assert await a.ask(f"{id}b", each) == ["budget", each.name]
+    for request, each in (("1", limited), ("2", monthly)):
+        await a.ask(request, each)
+        await a.end(request, each.name, tokens=10)
+        assert await a.ask(f"{request}b", each) == ["budget", each.name]
     clock.set(NOON + 12 * 3600)
     await a.tell(first=True)
     assert await a.ask("3", limited) == ["ok"]
@@ -280,9 +281,7 @@ async def test_a_gateway_that_ends_leaves_nothing(a: Node, b: Node) -> None:
     assert (await b.tell()).nodes == 1
 
 
-async def test_many_requests_of_a_dead_gateway_are_ended_in_pieces(
-    a: Node, b: Node, clock: SetClock
-) -> None:
+async def test_many_requests_of_a_dead_gateway_are_ended_in_pieces(a: Node, b: Node, clock: SetClock) -> None:
     limited = account("x", concurrent=2000)
     await a.tell(reserve=tuple((str(number), (limited,)) for number in range(900)))
     clock.forward(14)

@@ -48,7 +48,7 @@ class Engine:
         self._script = script or files("modelplex.limits.shared").joinpath("step.lua").read_text()
         self._sha = ""
         try:
-            self._client: Redis = Redis.from_url(
+            self._client: Redis = Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
                 url,
                 socket_connect_timeout=ANSWER_S,
                 socket_timeout=ANSWER_S,
@@ -71,10 +71,10 @@ class Engine:
             if not self._sha:
                 self._sha = str(await self._client.script_load(self._script))
             try:
-                answer = await self._client.evalsha(self._sha, 1, PREFIX, encode(message))  # type: ignore[arg-type,misc]
+                answer = await self._client.evalsha(self._sha, 1, PREFIX, encode(message))
             except NoScriptError:
                 self._sha = str(await self._client.script_load(self._script))
-                answer = await self._client.evalsha(self._sha, 1, PREFIX, encode(message))  # type: ignore[arg-type,misc]
+                answer = await self._client.evalsha(self._sha, 1, PREFIX, encode(message))
             return decode(answer)
         except (RedisError, OSError, msgspec.DecodeError) as error:
             await self.reset()

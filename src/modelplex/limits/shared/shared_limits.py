@@ -94,7 +94,7 @@ class SharedLimits:
     ) -> None:
         self.node = node
         self.on_loss: OnLoss = on_loss
-        self.counts = dict.fromkeys(OUTCOMES, 0)
+        self.counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
         self.losses = 0
         self.nodes = 0
         self.watched: Callable[[], Iterable[str]] = tuple

@@ -122,7 +122,16 @@ local function add(kind, name, amount, bucket)
   if bucket < found.oldest then return end
   found.sum = found.sum + amount
   if not found.first or bucket < found.first then found.first = bucket end
-  redis.call('HINCRBY', found.key, string.format('%.0f', bucket), string.format('%.0f', amount))
+  found.added = found.added or {}
+  found.added[bucket] = (found.added[bucket] or 0) + amount
+end
+
+local function write_window(found)
+  if not found.added then return end
+  for bucket, amount in pairs(found.added) do
+    redis.call('HINCRBY', found.key, string.format('%.0f', bucket), string.format('%.0f', amount))
+  end
+  found.added = nil
   redis.call('HSET', found.key, 'sum', string.format('%.0f', found.sum), 'first', string.format('%.0f', found.first))
   redis.call('PEXPIRE', found.key, MINUTE + 2 * BUCKET)
 end
@@ -132,6 +141,7 @@ local function wait(kind, name, limit)  -- ms until the sum is below the limit
   local left = found.sum
   if left < limit then return 0 end
   local buckets = {}
+  write_window(found)
   local all = redis.call('HGETALL', found.key)
   for at = 1, #all, 2 do
     local bucket = tonumber(all[at])
@@ -369,6 +379,7 @@ for at, each in ipairs(message.reserve) do outcomes[at] = reserve(node, each[1],
 for at, each in ipairs(message.hold) do held[at] = hold(node, each[1], each[2]) end
 for _, name in ipairs(message.read) do account(name) end
 write_accounts()
+for _, found in pairs(windows) do write_window(found) end
 redis.call('HSET', PREFIX .. ':node:' .. node, 'seq', number(message.seq), 'ends', number(ends))
 redis.call('EXPIRE', PREFIX .. ':node:' .. node, KEPT)
 if message.leave then
