@@ -19,7 +19,7 @@ or unknown.
 """
 
 
-class Peer(msgspec.Struct, frozen=True):
+class Peer(msgspec.Struct, frozen=True, gc=False):
     """The process that connected, from SO_PEERCRED: it may have handed the connection on. `pid` is
     0 where the kernel does not show it to us.
     """
@@ -29,14 +29,14 @@ class Peer(msgspec.Struct, frozen=True):
     gid: int
 
 
-class PeerNetwork(msgspec.Struct, frozen=True):
+class PeerNetwork(msgspec.Struct, frozen=True, gc=False):
     """The network of the connecting process; `interfaces` without `lo`."""
 
     reach: Reach
     interfaces: tuple[str, ...] = ()
 
 
-class Bound(msgspec.Struct, frozen=True):
+class Bound(msgspec.Struct, frozen=True, gc=False):
     """Bounds of an opened policy rule. No `domains`: any domain. `max_uses` None: any number."""
 
     rule: str
@@ -44,7 +44,7 @@ class Bound(msgspec.Struct, frozen=True):
     max_uses: int | None = None
 
 
-class CallerRun(msgspec.Struct, frozen=True):
+class CallerRun(msgspec.Struct, frozen=True, gc=False):
     """The run of `modelplex run` whose socket it is. `priced_only` as in Caller, for the budget of
     the run. `seed` is of its requests.
     """
@@ -54,7 +54,7 @@ class CallerRun(msgspec.Struct, frozen=True):
     seed: int | None = None
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
+class Caller(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`listener` is "tcp:127.0.0.1:11435", "unix:/path" or "vsock:PORT"; `client` an IP address, ""
     on sockets.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class EgressFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EgressFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What the models of one type of provider do by default.
 
     searching_models    regular expression over model names: these search the web by themselves

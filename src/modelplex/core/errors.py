@@ -54,7 +54,7 @@ OVERFLOW = "context_length_exceeded"
 """The code of a BadRequest whose conversation does not fit the model's context window."""
 
 
-class UpstreamReply(msgspec.Struct, frozen=True):
+class UpstreamReply(msgspec.Struct, frozen=True, gc=False):
     """An error as the provider answered it: HTTP status, its own names of the error, the body,
     which passes unchanged to a client of the same dialect, and headers about its limits, which are
     passed on.

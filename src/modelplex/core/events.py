@@ -21,7 +21,7 @@ from modelplex.core.errors import ModelplexError
 from modelplex.core.request import OpaqueState
 
 
-class Iteration(msgspec.Struct, frozen=True):
+class Iteration(msgspec.Struct, frozen=True, gc=False):
     """One of several samplings that a provider bills for one response. `model` is "" for the
     response's own model; the counts are those of Usage.
     """
@@ -34,7 +34,7 @@ class Iteration(msgspec.Struct, frozen=True):
     output: int = 0
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Billed tokens, as the provider counted them. `input` is fresh + cache_read + cache_write;
     `output` includes `reasoning`.
 
@@ -79,7 +79,7 @@ Reason = Literal[
 ]
 
 
-class ResponseStarted(msgspec.Struct, frozen=True):
+class ResponseStarted(msgspec.Struct, frozen=True, gc=False):
     """The response has begun. No output. Empty strings where the provider sent none."""
 
     id: str = ""
@@ -90,7 +90,7 @@ class ResponseStarted(msgspec.Struct, frozen=True):
     fingerprint: str | None = None
 
 
-class TextDelta(msgspec.Struct, frozen=True):
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """More text. `logprobs` is a JSON array of its token entries in OpenAI's chat form."""
 
     part: int
@@ -99,7 +99,7 @@ class TextDelta(msgspec.Struct, frozen=True):
     logprobs: msgspec.Raw | None = None
 
 
-class CitationAdded(msgspec.Struct, frozen=True):
+class CitationAdded(msgspec.Struct, frozen=True, gc=False):
     """A citation or annotation on the text part, as one JSON object in the form of `dialect`."""
 
     part: int
@@ -108,7 +108,7 @@ class CitationAdded(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class RefusalDelta(msgspec.Struct, frozen=True):
+class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
     """More of the text with which the model refuses."""
 
     part: int
@@ -116,7 +116,7 @@ class RefusalDelta(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class ReasoningDelta(msgspec.Struct, frozen=True):
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
     """More reasoning. `summary` marks the provider's summary of it."""
 
     part: int
@@ -125,7 +125,7 @@ class ReasoningDelta(msgspec.Struct, frozen=True):
     summary: bool = False
 
 
-class OpaqueStateReceived(msgspec.Struct, frozen=True):
+class OpaqueStateReceived(msgspec.Struct, frozen=True, gc=False):
     """The opaque state of a reasoning or call part: whole, and instead of an earlier one.
     `redacted`: the part has no readable text.
     """
@@ -136,7 +136,7 @@ class OpaqueStateReceived(msgspec.Struct, frozen=True):
     redacted: bool = False
 
 
-class ToolCallStarted(msgspec.Struct, frozen=True):
+class ToolCallStarted(msgspec.Struct, frozen=True, gc=False):
     """A call of a client's tool has begun. `id` is never empty: a reader makes "call_<n>" where the
     provider sent none. `free`: the arguments are plain text.
     """
@@ -149,7 +149,7 @@ class ToolCallStarted(msgspec.Struct, frozen=True):
     namespace: str | None = None
 
 
-class ToolArgumentsDelta(msgspec.Struct, frozen=True):
+class ToolArgumentsDelta(msgspec.Struct, frozen=True, gc=False):
     """More of a call's arguments, as JSON text, or plain text for a free-form tool. Never empty."""
 
     part: int
@@ -157,7 +157,7 @@ class ToolArgumentsDelta(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class MediaOutput(msgspec.Struct, frozen=True):
+class MediaOutput(msgspec.Struct, frozen=True, gc=False):
     """An output that is neither text nor call (an image, audio), as one JSON object in the form of
     `dialect`. Writers of other dialects report it as lost.
     """
@@ -168,20 +168,20 @@ class MediaOutput(msgspec.Struct, frozen=True):
     choice: int = 0
 
 
-class PartEnded(msgspec.Struct, frozen=True):
+class PartEnded(msgspec.Struct, frozen=True, gc=False):
     """The part is complete. Sent only where the provider's dialect says so."""
 
     part: int
     choice: int = 0
 
 
-class UsageReported(msgspec.Struct, frozen=True):
+class UsageReported(msgspec.Struct, frozen=True, gc=False):
     """The usage so far; replaces an earlier report."""
 
     usage: Usage
 
 
-class ResponseEnded(msgspec.Struct, frozen=True):
+class ResponseEnded(msgspec.Struct, frozen=True, gc=False):
     """This choice is complete. `sequence` is the stop sequence that was hit, `detail` the details
     of a refusal as a JSON object, undecoded.
     """
@@ -192,7 +192,7 @@ class ResponseEnded(msgspec.Struct, frozen=True):
     detail: msgspec.Raw | None = None
 
 
-class ResponseFailed(msgspec.Struct, frozen=True):
+class ResponseFailed(msgspec.Struct, frozen=True, gc=False):
     """The response broke. Written as an error in the client's dialect, never as a normal end."""
 
     error: ModelplexError
@@ -213,7 +213,7 @@ ContentEvent = (
 Event = ResponseStarted | ContentEvent | PartEnded | UsageReported | ResponseEnded | ResponseFailed
 
 
-class EmbeddingResponse(msgspec.Struct, frozen=True):
+class EmbeddingResponse(msgspec.Struct, frozen=True, gc=False):
     """Vectors in the order of the inputs. Each is floats, or base64 of little-endian float32, as
     the provider sent it.
     """
@@ -223,7 +223,7 @@ class EmbeddingResponse(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-class ListedModel(msgspec.Struct, frozen=True):
+class ListedModel(msgspec.Struct, frozen=True, gc=False):
     """A model in a provider's list. `created` is Unix seconds, 0 where unknown."""
 
     id: str

@@ -43,7 +43,7 @@ has them.
 """
 
 
-class RawRequest(msgspec.Struct, frozen=True):
+class RawRequest(msgspec.Struct, frozen=True, gc=False):
     """One request as it arrived.
 
     `fields` are the top-level members of this `body`, undecoded, so that one can be changed and the
@@ -66,7 +66,7 @@ class RawRequest(msgspec.Struct, frozen=True):
     mended: tuple[Change, ...] = ()
 
 
-class StrippedValue(msgspec.Struct, frozen=True):
+class StrippedValue(msgspec.Struct, frozen=True, gc=False):
     """What the policy stripped or overwrote in a request: a JSON pointer and the name of the rule,
     never the value.
     """
@@ -119,7 +119,7 @@ class Place(msgspec.Struct, frozen=True, eq=False, gc=False):
 NOWHERE: Final = Place()
 
 
-class BasePart(msgspec.Struct, frozen=True, kw_only=True):
+class BasePart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A part. `at` is its place in the client's body. `extra` are members without a field here,
     undecoded, by their names or paths in the client's part; they go to the same dialect only.
     """
@@ -128,7 +128,7 @@ class BasePart(msgspec.Struct, frozen=True, kw_only=True):
     extra: Mapping[str, msgspec.Raw] = NO_MEMBERS
 
 
-class CacheBreakpoint(msgspec.Struct, frozen=True):
+class CacheBreakpoint(msgspec.Struct, frozen=True, gc=False):
     """A cache breakpoint after the part or tool that has it. `ttl` is the dialect's own: "5m",
     "1h", "30m", "12h" or None.
     """
@@ -136,7 +136,7 @@ class CacheBreakpoint(msgspec.Struct, frozen=True):
     ttl: str | None = None
 
 
-class OpaqueState(msgspec.Struct, frozen=True):
+class OpaqueState(msgspec.Struct, frozen=True, gc=False):
     """Opaque state that only the provider that made it can read: a thinking signature, encrypted
     reasoning, redacted thinking.
 
@@ -153,26 +153,26 @@ class OpaqueState(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class InlineData(msgspec.Struct, frozen=True):
+class InlineData(msgspec.Struct, frozen=True, gc=False):
     """Bytes in the request. `data` is base64, `media_type` as given ("image/png")."""
 
     media_type: str
     data: str
 
 
-class UrlReference(msgspec.Struct, frozen=True):
+class UrlReference(msgspec.Struct, frozen=True, gc=False):
     """A URL that the provider fetches: http or https. `data:` URLs are read as InlineData."""
 
     url: str
 
 
-class FileReference(msgspec.Struct, frozen=True):
+class FileReference(msgspec.Struct, frozen=True, gc=False):
     """A file stored at a provider, which no other provider can read."""
 
     id: str
 
 
-class PlainText(msgspec.Struct, frozen=True):
+class PlainText(msgspec.Struct, frozen=True, gc=False):
     """A document as text."""
 
     text: str
@@ -310,7 +310,7 @@ Part = (
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One message. Tool results are parts of a message with role "tool": one message for each run
     of results.
 
@@ -337,7 +337,7 @@ class Message(msgspec.Struct, frozen=True):
 # --- tools ----------------------------------------------------------------------------------------
 
 
-class Tool(msgspec.Struct, frozen=True):
+class Tool(msgspec.Struct, frozen=True, gc=False):
     """A function that the client runs. `parameters` is its JSON schema, undecoded; None where it
     takes no arguments.
 
@@ -362,7 +362,7 @@ class Tool(msgspec.Struct, frozen=True):
     members: dict[str, str] = {}
 
 
-class FreeformTool(msgspec.Struct, frozen=True):
+class FreeformTool(msgspec.Struct, frozen=True, gc=False):
     """A free-form tool: its input is text, optionally constrained by a grammar (`syntax` "lark" or
     "regex"). The other members are as in Tool.
     """
@@ -379,7 +379,7 @@ class FreeformTool(msgspec.Struct, frozen=True):
     members: dict[str, str] = {}
 
 
-class HostedTool(msgspec.Struct, frozen=True):
+class HostedTool(msgspec.Struct, frozen=True, gc=False):
     """A tool that is not a plain function: the provider runs it, or its dialect defines it. Other
     dialects cannot use it. `path` and `loaded` as in Tool.
     """
@@ -395,7 +395,7 @@ class HostedTool(msgspec.Struct, frozen=True):
 AnyTool = Tool | FreeformTool | HostedTool
 
 
-class ToolChoice(msgspec.Struct, frozen=True):
+class ToolChoice(msgspec.Struct, frozen=True, gc=False):
     """Which tools may be called. `names` are set for "named" (exactly one) and "subset";
     `required`: a call of the subset is forced.
     """
@@ -410,7 +410,7 @@ class ToolChoice(msgspec.Struct, frozen=True):
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class ReasoningOptions(msgspec.Struct, frozen=True):
+class ReasoningOptions(msgspec.Struct, frozen=True, gc=False):
     """How much to reason. One of `effort` and `budget` (tokens) is usually set. `mode` is
     Anthropic's: "adaptive", "enabled", "disabled", "between_tools". `show` is "summarized",
     "omitted", "auto", "concise" or "detailed".
@@ -422,7 +422,7 @@ class ReasoningOptions(msgspec.Struct, frozen=True):
     show: str | None = None
 
 
-class ResponseFormat(msgspec.Struct, frozen=True):
+class ResponseFormat(msgspec.Struct, frozen=True, gc=False):
     """The form of the response: text, any JSON, or JSON by a schema, which is not decoded."""
 
     kind: Literal["text", "json", "schema"]
@@ -432,7 +432,7 @@ class ResponseFormat(msgspec.Struct, frozen=True):
     strict: bool | None = None
 
 
-class Sampling(msgspec.Struct, frozen=True):
+class Sampling(msgspec.Struct, frozen=True, gc=False):
     """None: the client did not set it."""
 
     temperature: float | None = None
@@ -449,7 +449,7 @@ class Sampling(msgspec.Struct, frozen=True):
     stop: tuple[str, ...] = ()
 
 
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A parsed request for the next turn of a conversation.
 
     `extra` are top-level members without a field here, undecoded, by their names in `dialect`: they
@@ -486,7 +486,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
 
 
-class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A text to continue (legacy completions). Dialects without token ids refuse them. `extra`,
     `paths` and `changes` as in ChatRequest.
     """
@@ -505,7 +505,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
 
 
-class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Texts to embed. `encoding` of the vectors for the client: "float" or "base64" (little-endian
     float32).
     """
@@ -521,7 +521,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 # --- attempts -------------------------------------------------------------------------------------
 
 
-class ModelFacts(msgspec.Struct, frozen=True):
+class ModelFacts(msgspec.Struct, frozen=True, gc=False):
     """Facts about a model that a request writer needs. The defaults are for an unknown model.
 
     `levels` are the efforts that it accepts, where they differ by model at its service; () for all.
@@ -549,7 +549,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     needs_responses: bool = False
 
 
-class Quirks(msgspec.Struct, frozen=True):
+class Quirks(msgspec.Struct, frozen=True, gc=False):
     """How a service differs from its dialect's reference, as data.
 
     output_limit     the field that carries the output limit (OpenAI forms)
@@ -609,7 +609,7 @@ class Quirks(msgspec.Struct, frozen=True):
     api_version: str = "2023-06-01"
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One attempt at one candidate. `number` counts from 1 over the whole request; `delay` is the
     seconds to wait before it.
 
@@ -634,7 +634,7 @@ class Attempt(msgspec.Struct, frozen=True):
 # --- written requests -----------------------------------------------------------------------------
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """Something that the provider's dialect cannot express as the client wrote it. `path` is a
     place in the client's body ("tools[0].strict").
 
@@ -646,7 +646,7 @@ class Change(msgspec.Struct, frozen=True):
     reason: str
 
 
-class ProviderRequest(msgspec.Struct, frozen=True):
+class ProviderRequest(msgspec.Struct, frozen=True, gc=False):
     """A request body for a provider, and what the reader of the response needs to undo.
 
     `aliases` maps tool names as sent to the client's names, where they differ. `free` are the tools

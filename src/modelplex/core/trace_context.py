@@ -31,7 +31,7 @@ _MEMBER: Final = re.compile(
 )
 
 
-class TraceContext(msgspec.Struct, frozen=True):
+class TraceContext(msgspec.Struct, frozen=True, gc=False):
     """`trace_id` has 32 hexadecimal digits, `parent_id`, the client's span, 16."""
 
     trace_id: str

@@ -16,7 +16,7 @@ from modelplex.dialects.form import CONVERSATION, Form
 from modelplex.dialects.registry import FORMS
 
 
-class _Endpoints(msgspec.Struct, frozen=True):
+class _Endpoints(msgspec.Struct, frozen=True, gc=False):
     """What the forms say about endpoints.
 
     served_as    the name in a provider's spec of a client's endpoint

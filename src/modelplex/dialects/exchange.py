@@ -241,11 +241,11 @@ class OpaquePassthrough(_NewExchange):
         return b""
 
 
-class _ErrorObject(msgspec.Struct):
+class _ErrorObject(msgspec.Struct, gc=False):
     message: str = ""
 
 
-class _ErrorBody(msgspec.Struct):
+class _ErrorBody(msgspec.Struct, gc=False):
     error: str | _ErrorObject
 
 

@@ -17,7 +17,7 @@ CONVERSATION: Endpoint = "chat/completions"
 """What a provider's row calls a conversation, whatever its dialect."""
 
 
-class ClientPath(msgspec.Struct, frozen=True):
+class ClientPath(msgspec.Struct, frozen=True, gc=False):
     """The operation at a path. `form`: the body may be multipart/form-data. `stream` is set where
     the path decides it, and not the body.
     """
@@ -27,7 +27,7 @@ class ClientPath(msgspec.Struct, frozen=True):
     stream: bool | None = None
 
 
-class Form(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Form(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """Name, paths and endpoints of one dialect.
 
     name              unique; what RawRequest.dialect and Attempt.dialect hold

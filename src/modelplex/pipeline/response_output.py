@@ -14,7 +14,7 @@ from modelplex.core.request import Change, StrippedValue
 HeaderList = list[tuple[bytes, bytes]]
 
 
-class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
+class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts that the headers of one response report.
 
     dialect           the client's

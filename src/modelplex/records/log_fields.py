@@ -77,19 +77,19 @@ def json_event(event: Mapping[str, object], *, at: float) -> bytes:
     return _json({"time": _utc(at), **first, **event})
 
 
-class _Milliseconds(msgspec.Struct):
+class _Milliseconds(msgspec.Struct, gc=False):
     queue: float
     ours: float
     first_byte: float | None
     total: float
 
 
-class _Bytes(msgspec.Struct):
+class _Bytes(msgspec.Struct, gc=False):
     received: int = msgspec.field(name="in")
     sent: int = msgspec.field(name="out")
 
 
-class _Tokens(msgspec.Struct):
+class _Tokens(msgspec.Struct, gc=False):
     read: int = msgspec.field(name="in")
     written: int = msgspec.field(name="out")
     cached: int
@@ -98,7 +98,7 @@ class _Tokens(msgspec.Struct):
     estimated: bool
 
 
-class _CallLine(msgspec.Struct, omit_defaults=True, kw_only=True):
+class _CallLine(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """The line of a model call, in the order of its keys. It is encoded without a dictionary: this
     is most of what a line costs.
     """

@@ -23,7 +23,7 @@ disk with all their bodies.
 """
 
 
-class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One attempt at a provider.
 
     outcome      "ok", or the error's code
@@ -56,7 +56,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     started: float = 0.0
 
 
-class Times(msgspec.Struct, frozen=True, omit_defaults=True):
+class Times(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Seconds.
 
     overhead      the gateway's own time until the upstream request was sent
@@ -71,7 +71,7 @@ class Times(msgspec.Struct, frozen=True, omit_defaults=True):
     total: float = 0.0
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One model call.
 
     started             Unix seconds

@@ -17,7 +17,7 @@ Decision = Literal["allow", "deny"]
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
-class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ToolRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call of a tool, prompt, resource or completion. `started` is Unix seconds, `seconds` its
     duration.
 

@@ -7,44 +7,48 @@ from __future__ import annotations
 import msgspec
 
 
-class CacheControlBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ephemeral"):
+class CacheControlBlock(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ephemeral", gc=False
+):
     ttl: str | None = None
 
 
-class Citations(msgspec.Struct, frozen=True):
+class Citations(msgspec.Struct, frozen=True, gc=False):
     enabled: bool = True
 
 
-class TextBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="text"):
+class TextBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="text", gc=False):
     text: str
     citations: msgspec.Raw | None = None
     cache_control: CacheControlBlock | None = None
 
 
-class Base64Source(msgspec.Struct, frozen=True, tag_field="type", tag="base64"):
+class Base64Source(msgspec.Struct, frozen=True, tag_field="type", tag="base64", gc=False):
     media_type: str
     data: str
 
 
-class UrlSource(msgspec.Struct, frozen=True, tag_field="type", tag="url"):
+class UrlSource(msgspec.Struct, frozen=True, tag_field="type", tag="url", gc=False):
     url: str
 
 
-class FileSource(msgspec.Struct, frozen=True, tag_field="type", tag="file"):
+class FileSource(msgspec.Struct, frozen=True, tag_field="type", tag="file", gc=False):
     file_id: str
 
 
-class TextSource(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class TextSource(msgspec.Struct, frozen=True, tag_field="type", tag="text", gc=False):
     media_type: str
     data: str
 
 
-class ImageBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="image"):
+class ImageBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="image", gc=False):
     source: Base64Source | UrlSource | FileSource
     cache_control: CacheControlBlock | None = None
 
 
-class DocumentBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="document"):
+class DocumentBlock(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="document", gc=False
+):
     source: Base64Source | UrlSource | FileSource | TextSource
     title: str | None = None
     context: str | None = None
@@ -53,7 +57,7 @@ class DocumentBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="
 
 
 class SearchResultBlock(
-    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="search_result"
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="search_result", gc=False
 ):
     source: str
     title: str
@@ -63,22 +67,24 @@ class SearchResultBlock(
 
 
 class ToolReferenceBlock(
-    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_reference"
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_reference", gc=False
 ):
     tool_name: str
     cache_control: CacheControlBlock | None = None
 
 
-class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
+class ThinkingBlock(msgspec.Struct, frozen=True, tag_field="type", tag="thinking", gc=False):
     thinking: str
     signature: str
 
 
-class RedactedBlock(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
+class RedactedBlock(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking", gc=False):
     data: str
 
 
-class ToolUseBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_use"):
+class ToolUseBlock(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_use", gc=False
+):
     id: str
     name: str
     input: msgspec.Raw
@@ -87,7 +93,9 @@ class ToolUseBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t
     cache_control: CacheControlBlock | None = None
 
 
-class ToolResultBlock(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_result"):
+class ToolResultBlock(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="tool_result", gc=False
+):
     tool_use_id: str
     content: list[Block] | None = None
     is_error: bool = False

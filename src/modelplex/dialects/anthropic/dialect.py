@@ -58,12 +58,12 @@ __all__ = [
 ]
 
 
-class _Listed(msgspec.Struct):
+class _Listed(msgspec.Struct, gc=False):
     id: str
     created_at: str | None = None
 
 
-class _List(msgspec.Struct):
+class _List(msgspec.Struct, gc=False):
     data: list[_Listed]
 
 

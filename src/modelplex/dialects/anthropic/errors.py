@@ -87,7 +87,7 @@ _DECIDING_STATUSES: dict[int, type[ModelplexError]] = {
 """Statuses that decide, whatever type the body names."""
 
 
-class AnthropicErrorObject(msgspec.Struct):
+class AnthropicErrorObject(msgspec.Struct, gc=False):
     """`error` of an error body or event. `details.error_code` names the cause where there
     is one.
     """
@@ -97,12 +97,12 @@ class AnthropicErrorObject(msgspec.Struct):
     details: msgspec.Raw = ABSENT
 
 
-class AnthropicErrorBody(msgspec.Struct):
+class AnthropicErrorBody(msgspec.Struct, gc=False):
     error: AnthropicErrorObject
     type: str | None = None
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     error_code: str | None = None
 
 
@@ -193,17 +193,17 @@ _PROMPT_TOO_LONG = "prompt is too long"
 """Agents compact a conversation when a message has these words of the service."""
 
 
-class _WrittenDetails(msgspec.Struct, omit_defaults=True):
+class _WrittenDetails(msgspec.Struct, omit_defaults=True, gc=False):
     error_code: str | None = None
     param: str | None = None
 
 
-class _OwnError(msgspec.Struct):
+class _OwnError(msgspec.Struct, gc=False):
     type: str
     message: str
 
 
-class _OwnBody(msgspec.Struct):
+class _OwnBody(msgspec.Struct, gc=False):
     """A body that may be an error of this format: its own `type` says so."""
 
     type: str

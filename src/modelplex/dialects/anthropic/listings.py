@@ -18,7 +18,7 @@ UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 _encode = msgspec.json.Encoder().encode
 
 
-class _Count(msgspec.Struct):
+class _Count(msgspec.Struct, gc=False):
     input_tokens: int
 
 

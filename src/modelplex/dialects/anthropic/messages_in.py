@@ -51,7 +51,7 @@ _TOOL_USE = COMMON_NAMES | {"arguments": "input"}
 """What the members of a part are called here, for Place."""
 
 
-class AnthropicCacheControl(msgspec.Struct):
+class AnthropicCacheControl(msgspec.Struct, gc=False):
     type: str = "ephemeral"
     ttl: str | None = None
 
@@ -60,7 +60,7 @@ class _CacheControl(AnthropicCacheControl, forbid_unknown_fields=True):
     pass
 
 
-class _Block(msgspec.Struct, forbid_unknown_fields=True):
+class _Block(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A block of any kind, with the members of all kinds."""
 
     type: str
@@ -84,7 +84,7 @@ class _Block(msgspec.Struct, forbid_unknown_fields=True):
     toolset_name: msgspec.Raw = ABSENT
 
 
-class _Source(msgspec.Struct, forbid_unknown_fields=True):
+class _Source(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     type: str
     media_type: str | None = None
     data: str | None = None
@@ -93,15 +93,15 @@ class _Source(msgspec.Struct, forbid_unknown_fields=True):
     content: msgspec.Raw = ABSENT
 
 
-class _ResultText(msgspec.Struct):
+class _ResultText(msgspec.Struct, gc=False):
     text: str | None = None
 
 
-class _Citations(msgspec.Struct):
+class _Citations(msgspec.Struct, gc=False):
     enabled: bool = False
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     role: str
     content: str | list[msgspec.Raw] | None = None
 

@@ -70,7 +70,7 @@ class _Small(msgspec.Struct, gc=False):
     delta: _Delta
 
 
-class _Whole(msgspec.Struct):
+class _Whole(msgspec.Struct, gc=False):
     content: list[_Block] | None = None
     model: str | None = None
     stop_reason: str | None = None

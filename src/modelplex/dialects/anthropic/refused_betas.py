@@ -19,7 +19,7 @@ from modelplex.dialects.dialect import Headers
 STATUSES = frozenset({400, 422, 429})
 
 
-class BetaSaying(msgspec.Struct, frozen=True):
+class BetaSaying(msgspec.Struct, frozen=True, gc=False):
     """What a service says. The refused betas are those that begin with `beta`; where it is None,
     those that the message names in the group `names`.
     """

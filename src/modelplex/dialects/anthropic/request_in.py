@@ -23,7 +23,7 @@ COUNTED = "messages/count_tokens"
 """The endpoint whose requests need no `max_tokens`."""
 
 
-class _Format(msgspec.Struct):
+class _Format(msgspec.Struct, gc=False):
     type: str
     schema: msgspec.Raw = msgspec.Raw()
 

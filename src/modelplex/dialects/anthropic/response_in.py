@@ -60,7 +60,7 @@ _LIMITS: frozenset[Reason] = frozenset({"length", "context"})
 _MAY_CUT_A_CALL: frozenset[Reason] = frozenset({"length", "context", "refusal", "paused"})
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     type: str | None = None
@@ -71,7 +71,7 @@ class _Message(msgspec.Struct):
     usage: dict[str, msgspec.Raw] | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     type: str = ""
     id: str | None = None
     name: str | None = None
@@ -92,11 +92,11 @@ class _Delta(msgspec.Struct, gc=False):
     citation: msgspec.Raw = ABSENT
 
 
-class _MessageStart(msgspec.Struct):
+class _MessageStart(msgspec.Struct, gc=False):
     message: _Message
 
 
-class _BlockStart(msgspec.Struct):
+class _BlockStart(msgspec.Struct, gc=False):
     index: int
     content_block: msgspec.Raw
 
@@ -106,20 +106,20 @@ class _BlockDelta(msgspec.Struct, gc=False):
     delta: _Delta
 
 
-class _BlockStop(msgspec.Struct):
+class _BlockStop(msgspec.Struct, gc=False):
     index: int
 
 
-class _MessageDelta(msgspec.Struct):
+class _MessageDelta(msgspec.Struct, gc=False):
     delta: _Message = msgspec.field(default_factory=_Message)
     usage: dict[str, msgspec.Raw] | None = None
 
 
-class _MessageStop(msgspec.Struct):
+class _MessageStop(msgspec.Struct, gc=False):
     pass
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     type: str = ""
 
 

@@ -68,7 +68,7 @@ def strip(call: ChatRequest) -> tuple[ChatRequest, tuple[Change, ...]]:
     return call, tuple(changes)
 
 
-class _Compaction(msgspec.Struct):
+class _Compaction(msgspec.Struct, gc=False):
     content: str | None = None
 
 
@@ -128,7 +128,7 @@ def _strip_part(part: Part, changes: list[Change]) -> Part | None:
     return msgspec.structs.replace(part, extra=kept)
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     name: str = ""
 
 
@@ -144,7 +144,7 @@ def _is_search(part: ForeignPart) -> bool:
 # --- tools that Claude knows by their type --------------------------------------------------------
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _Known(msgspec.Struct, frozen=True, gc=False):
     """The definition of a tool that the model was trained on. Source: Anthropic's pages on each
     tool.
     """

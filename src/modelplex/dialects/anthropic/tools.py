@@ -36,7 +36,7 @@ _ABSENT = msgspec.Raw()
 # --- read -----------------------------------------------------------------------------------------
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     description: str | None = None
     input_schema: msgspec.Raw = _ABSENT
@@ -55,7 +55,7 @@ class _PlainTool(_Function, forbid_unknown_fields=True):
     type: Literal["custom"] | None = None
 
 
-class _ToolChoice(msgspec.Struct):
+class _ToolChoice(msgspec.Struct, gc=False):
     type: str
     name: str | None = None
     disable_parallel_tool_use: bool | None = None

@@ -22,16 +22,16 @@ TIERS = {"standard": "default"}
 """
 
 
-class _CacheCreation(msgspec.Struct):
+class _CacheCreation(msgspec.Struct, gc=False):
     ephemeral_5m_input_tokens: int | None = None
     ephemeral_1h_input_tokens: int | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     thinking_tokens: int | None = None
 
 
-class _Counts(msgspec.Struct):
+class _Counts(msgspec.Struct, gc=False):
     """Counts of a usage object, or of one entry of its `iterations`."""
 
     input_tokens: int | None = None
@@ -45,7 +45,7 @@ class _Iteration(_Counts):
     model: str | None = None
 
 
-class _ServerTools(msgspec.Struct):
+class _ServerTools(msgspec.Struct, gc=False):
     web_search_requests: int | None = None
 
 

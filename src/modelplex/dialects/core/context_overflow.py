@@ -26,7 +26,7 @@ _ABOUT_RATES = re.compile(r"rate.?limit|too many requests|per (?:minute|day|hour
 """In messages about limits of time: "Too many tokens, please wait before trying again"."""
 
 
-class Sayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Sayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What one service says, of context_overflow.toml or usage_limits.toml. With `statuses` its
     phrases decide too.
     """

@@ -18,7 +18,7 @@ MARK = "mpx1."
 """The first bytes of every envelope, with a version. No provider's state begins with them."""
 
 
-class _Content(msgspec.Struct, frozen=True, array_like=True):
+class _Content(msgspec.Struct, frozen=True, array_like=True, gc=False):
     format: str
     data: str
     provider: str | None

@@ -34,7 +34,7 @@ Wanted = TypeVar("Wanted")
 Raws = Mapping[str, msgspec.Raw]
 
 
-class Field(msgspec.Struct, frozen=True):
+class Field(msgspec.Struct, frozen=True, gc=False):
     """One member of a request body, or of an object in it.
 
     name     the member

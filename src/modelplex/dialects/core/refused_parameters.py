@@ -60,7 +60,7 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
 
 
-class RefusalSayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RefusalSayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What one service says."""
 
     said: tuple[tuple[str, str], ...]
@@ -72,7 +72,7 @@ class RefusalSayings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameter: str = ""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A parameter that a provider does not take. `path` is that of the provider's body
     ("temperature", "reasoning.summary"). `value` is the value alone that is refused, None for any.
     `instead` is the name under which it is taken.
@@ -83,7 +83,7 @@ class Refusal(msgspec.Struct, frozen=True):
     instead: str | None = None
 
 
-class _Phrase(msgspec.Struct, frozen=True):
+class _Phrase(msgspec.Struct, frozen=True, gc=False):
     pattern: re.Pattern[str]
     of_value: bool
     parameter: str
@@ -130,7 +130,7 @@ def refused_parameters(
     return tuple({each.path: each for each in found if each is not None}.values())
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _Named(msgspec.Struct, frozen=True, gc=False):
     """What an error names: `of_value` where it refuses the value; `instead` is what is taken."""
 
     path: str

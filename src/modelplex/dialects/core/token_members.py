@@ -18,7 +18,7 @@ _UNASKED: Final = frozenset({b"", b"null", b"false", b"0"})
 _NO_TOOLS: Final = frozenset({b"", b"null", b"[]"})
 
 
-class TokenMembers(msgspec.Struct, frozen=True):
+class TokenMembers(msgspec.Struct, frozen=True, gc=False):
     """For a whole response, for a stream, and for a stream that may call tools. Empty where the
     server refuses all.
     """
@@ -47,7 +47,7 @@ SERVERS: Final[Mapping[str, TokenMembers]] = {
 """By the quirk `tokens`."""
 
 
-class AskedTokens(msgspec.Struct, frozen=True):
+class AskedTokens(msgspec.Struct, frozen=True, gc=False):
     """A body that asks for token ids. `changes` are the members that were added. `withholds`: the
     client asked for no log probabilities, so a translated response has none.
     """

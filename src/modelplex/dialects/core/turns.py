@@ -45,7 +45,7 @@ INSTRUCTIONS = frozenset({"system", "developer"})
 Block = TypeVar("Block")
 
 
-class Turn(msgspec.Struct, Generic[Block]):
+class Turn(msgspec.Struct, Generic[Block], gc=False):
     """One entry of the conversation as it is sent. `path` is where it began in the client's body.
     `holds_results`: it has tool results and nothing else.
     """

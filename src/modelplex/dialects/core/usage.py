@@ -57,17 +57,17 @@ def of_vectors(usage: Usage | None) -> Usage | None:
 _Count = int | float | None
 
 
-class _InputDetails(msgspec.Struct):
+class _InputDetails(msgspec.Struct, gc=False):
     cached_tokens: _Count = None
     audio_tokens: _Count = None
     image_tokens: _Count = None
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     image_tokens: _Count = None
 
 
-class _OpaqueUsage(msgspec.Struct):
+class _OpaqueUsage(msgspec.Struct, gc=False):
     """Usage in responses that are not parsed: images and transcriptions name their counts as
     Responses does, rerank has a total alone (Jina, Voyage) or `meta.tokens` (Cohere).
     """

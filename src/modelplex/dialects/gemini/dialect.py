@@ -90,12 +90,12 @@ METHODS = ("generateContent", "streamGenerateContent", "countTokens", "embedCont
 # --- models
 
 
-class _Model(msgspec.Struct, rename="camel"):
+class _Model(msgspec.Struct, rename="camel", gc=False):
     name: str
     supported_generation_methods: list[str] | None = None
 
 
-class _Models(msgspec.Struct):
+class _Models(msgspec.Struct, gc=False):
     models: list[_Model] | None = None
 
 
@@ -139,7 +139,7 @@ def _listed(name: str) -> dict[str, Any]:
 # --- counts
 
 
-class _Count(msgspec.Struct, rename="camel"):
+class _Count(msgspec.Struct, rename="camel", gc=False):
     total_tokens: int
 
 
@@ -159,11 +159,11 @@ def write_count(tokens: int) -> bytes:
 # --- vectors
 
 
-class _Vector(msgspec.Struct):
+class _Vector(msgspec.Struct, gc=False):
     values: tuple[float, ...] = ()
 
 
-class _Vectors(msgspec.Struct, rename="camel"):
+class _Vectors(msgspec.Struct, rename="camel", gc=False):
     embeddings: list[_Vector] | None = None
     embedding: _Vector | None = None
     usage_metadata: msgspec.Raw = ABSENT

@@ -94,14 +94,14 @@ _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 _BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 
 
-class GeminiErrorObject(msgspec.Struct):
+class GeminiErrorObject(msgspec.Struct, gc=False):
     code: int | None = None
     message: str | None = None
     status: str | None = None
     details: msgspec.Raw = ABSENT
 
 
-class GeminiErrorBody(msgspec.Struct):
+class GeminiErrorBody(msgspec.Struct, gc=False):
     error: GeminiErrorObject
 
 

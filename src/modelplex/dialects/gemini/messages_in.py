@@ -71,12 +71,12 @@ _BLOB = {"filename": "inlineData.displayName"}
 """What the members of a part are called here, for Place."""
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     role: str | None = None
     parts: msgspec.Raw = ABSENT
 
 
-class _Part(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _Part(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
@@ -86,26 +86,26 @@ class _Part(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     file_data: msgspec.Raw = ABSENT
 
 
-class _Call(msgspec.Struct, forbid_unknown_fields=True):
+class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     id: str | None = None
     args: msgspec.Raw = ABSENT
 
 
-class _Result(msgspec.Struct, forbid_unknown_fields=True):
+class _Result(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str | None = None
     id: str | None = None
     response: msgspec.Raw = ABSENT
     parts: msgspec.Raw = ABSENT
 
 
-class _Blob(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _Blob(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     data: str
     mime_type: str = "application/octet-stream"
     display_name: str | None = None
 
 
-class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class _File(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     file_uri: str
     mime_type: str | None = None
 

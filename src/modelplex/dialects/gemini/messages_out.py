@@ -61,30 +61,30 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 # --- what is sent
 
 
-class GeminiBlob(msgspec.Struct, frozen=True, rename="camel"):
+class GeminiBlob(msgspec.Struct, frozen=True, rename="camel", gc=False):
     mime_type: str
     data: str
 
 
-class GeminiFile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class GeminiFile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     file_uri: str
     mime_type: str | None = None
 
 
-class FunctionCall(msgspec.Struct, frozen=True):
+class FunctionCall(msgspec.Struct, frozen=True, gc=False):
     id: str
     name: str
     args: msgspec.Raw
 
 
-class FunctionResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+class FunctionResponse(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     id: str
     name: str
     response: msgspec.Raw | None = None
     parts: list[SentPart] | None = None
 
 
-class SentPart(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+class SentPart(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
     text: str | None = None
     thought: bool = False
     thought_signature: str | None = None

@@ -58,7 +58,7 @@ class _Chunk(msgspec.Struct, gc=False, rename="camel"):
     error: _Marker | None = None
 
 
-class _Measure(msgspec.Struct, rename="camel"):
+class _Measure(msgspec.Struct, rename="camel", gc=False):
     usage_metadata: msgspec.Raw = ABSENT
     error: msgspec.Raw = ABSENT
 

@@ -48,7 +48,7 @@ _THINKING = f"{_CONFIG}.thinkingConfig"
 _CALLING = "toolConfig.functionCallingConfig"
 
 
-class _Declaration(msgspec.Struct, rename="camel"):
+class _Declaration(msgspec.Struct, rename="camel", gc=False):
     name: str
     description: str | None = None
     parameters: msgspec.Raw = ABSENT
@@ -200,7 +200,7 @@ def _read_choice(values: FieldValues) -> ToolChoice | None:
 # --- embeddings
 
 
-class _EmbedRequest(msgspec.Struct, rename="camel"):
+class _EmbedRequest(msgspec.Struct, rename="camel", gc=False):
     content: msgspec.Raw = ABSENT
     output_dimensionality: int | None = None
 
@@ -237,11 +237,11 @@ def read_embedding(raw_request: RawRequest) -> EmbeddingRequest:
     )
 
 
-class _TextPart(msgspec.Struct):
+class _TextPart(msgspec.Struct, gc=False):
     text: str | None = None
 
 
-class _TextContent(msgspec.Struct):
+class _TextContent(msgspec.Struct, gc=False):
     parts: msgspec.Raw = ABSENT
 
 

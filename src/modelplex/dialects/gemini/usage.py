@@ -17,12 +17,12 @@ from modelplex.dialects.core.usage import count
 from modelplex.dialects.gemini.json import DIALECT
 
 
-class _Modality(msgspec.Struct, rename="camel"):
+class _Modality(msgspec.Struct, rename="camel", gc=False):
     modality: str = ""
     token_count: int | None = None
 
 
-class _Tokens(msgspec.Struct, rename="camel"):
+class _Tokens(msgspec.Struct, rename="camel", gc=False):
     prompt_token_count: int | None = None
     cached_content_token_count: int | None = None
     candidates_token_count: int | None = None
@@ -86,16 +86,16 @@ def write_usage(usage: Usage) -> msgspec.Raw:
 # --- log probabilities
 
 
-class _Token(msgspec.Struct, rename="camel"):
+class _Token(msgspec.Struct, rename="camel", gc=False):
     token: str = ""
     log_probability: float = 0.0
 
 
-class _Top(msgspec.Struct):
+class _Top(msgspec.Struct, gc=False):
     candidates: list[_Token] | None = None
 
 
-class _Result(msgspec.Struct, rename="camel"):
+class _Result(msgspec.Struct, rename="camel", gc=False):
     chosen_candidates: list[_Token] | None = None
     top_candidates: list[_Top] | None = None
 
@@ -124,7 +124,7 @@ def _entry(token: _Token) -> dict[str, Any]:
     }
 
 
-class _OpenAIToken(msgspec.Struct):
+class _OpenAIToken(msgspec.Struct, gc=False):
     token: str = ""
     logprob: float = 0.0
     top_logprobs: list[_OpenAIToken] | None = None

@@ -115,7 +115,7 @@ __all__ = [
 ]
 
 
-class _EmbedAnswer(msgspec.Struct):
+class _EmbedAnswer(msgspec.Struct, gc=False):
     embeddings: tuple[tuple[float, ...], ...]
     model: str = ""
     prompt_eval_count: int | None = None
@@ -133,13 +133,13 @@ def read_embedded(body: bytes) -> EmbeddingResponse:
     return EmbeddingResponse(answer.model, answer.embeddings, usage)
 
 
-class _Tag(msgspec.Struct):
+class _Tag(msgspec.Struct, gc=False):
     name: str = ""
     model: str = ""
     modified_at: str = ""
 
 
-class _Tags(msgspec.Struct):
+class _Tags(msgspec.Struct, gc=False):
     models: list[_Tag] | None
 
 
@@ -168,7 +168,7 @@ _ERRORS: dict[int, type[ModelplexError]] = {
 }
 
 
-class _ErrorBody(msgspec.Struct):
+class _ErrorBody(msgspec.Struct, gc=False):
     error: msgspec.Raw
 
 

@@ -40,18 +40,18 @@ _KINDS: tuple[tuple[bytes, int, str], ...] = (
 )
 
 
-class _Function(msgspec.Struct, forbid_unknown_fields=True):
+class _Function(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     arguments: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Call(msgspec.Struct, forbid_unknown_fields=True):
+class _Call(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     function: _Function
     id: str | None = None
     type: str | None = None
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     role: str
     content: str | None = None
     thinking: str | None = None

@@ -37,19 +37,19 @@ from modelplex.dialects.core.tool_names import ToolAliases
 _SEPARATOR = "\n\n"
 
 
-class OllamaFunction(msgspec.Struct, omit_defaults=True):
+class OllamaFunction(msgspec.Struct, omit_defaults=True, gc=False):
     name: str
     description: str = ""
     parameters: msgspec.Raw | None = None
     arguments: msgspec.Raw | None = None
 
 
-class OllamaToolCall(msgspec.Struct):
+class OllamaToolCall(msgspec.Struct, gc=False):
     id: str
     function: OllamaFunction
 
 
-class OllamaMessage(msgspec.Struct, omit_defaults=True):
+class OllamaMessage(msgspec.Struct, omit_defaults=True, gc=False):
     role: str
     content: str | None = None
     thinking: str = ""

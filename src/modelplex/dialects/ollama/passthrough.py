@@ -19,21 +19,21 @@ from modelplex.dialects.dialect import ObservedResponse
 from modelplex.dialects.ollama.response_in import error_inside
 
 
-class _Function(msgspec.Struct, frozen=True):
+class _Function(msgspec.Struct, frozen=True, gc=False):
     arguments: msgspec.Raw = msgspec.Raw()
 
 
-class _Call(msgspec.Struct):
+class _Call(msgspec.Struct, gc=False):
     function: _Function = _Function()
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | None = None
     thinking: str | None = None
     tool_calls: list[_Call] | None = None
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     model: str | None = None
     message: _Message | None = None
     response: str | None = None
@@ -62,7 +62,7 @@ class _Line(msgspec.Struct):
         return Usage(fresh=count(self.prompt_eval_count), output=count(self.eval_count))
 
 
-class _Vectors(msgspec.Struct):
+class _Vectors(msgspec.Struct, gc=False):
     model: str | None = None
     embeddings: msgspec.Raw = msgspec.Raw(b"null")
     prompt_eval_count: int | None = None

@@ -47,13 +47,13 @@ _EFFORTS = frozenset(get_args(Effort))
 _TOOL_MEMBERS = {name: f"function.{name}" for name in ("name", "description", "parameters")}
 
 
-class _OfferedFunction(msgspec.Struct):
+class _OfferedFunction(msgspec.Struct, gc=False):
     name: str
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw()
 
 
-class _Offered(msgspec.Struct):
+class _Offered(msgspec.Struct, gc=False):
     type: str = "function"
     function: _OfferedFunction | None = None
 

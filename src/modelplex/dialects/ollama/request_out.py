@@ -42,7 +42,7 @@ https://github.com/ollama/ollama/issues/17754).
 """
 
 
-class _OfferedTool(msgspec.Struct):
+class _OfferedTool(msgspec.Struct, gc=False):
     function: OllamaFunction
     type: str = "function"
 

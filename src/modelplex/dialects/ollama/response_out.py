@@ -314,7 +314,7 @@ def write_loaded(model: str, *, reason: str, generate: bool, created: int) -> by
 # --- errors
 
 
-class _Own(msgspec.Struct):
+class _Own(msgspec.Struct, gc=False):
     error: str
 
 

@@ -63,12 +63,12 @@ __all__ = [
 DIALECT = "openai_chat"
 
 
-class _Model(msgspec.Struct):
+class _Model(msgspec.Struct, gc=False):
     id: str
     created: int | float | None = None
 
 
-class _Models(msgspec.Struct):
+class _Models(msgspec.Struct, gc=False):
     data: list[_Model]
 
 

@@ -41,19 +41,19 @@ class _Marker(msgspec.Struct, gc=False):
     """A vector; observation does not read its numbers."""
 
 
-class _Looked(msgspec.Struct):
+class _Looked(msgspec.Struct, gc=False):
     data: list[_Marker] | None = None
     model: str | None = None
     usage: msgspec.Raw = msgspec.Raw()
     error: Any = None
 
 
-class _Vector(msgspec.Struct):
+class _Vector(msgspec.Struct, gc=False):
     embedding: list[float] | str
     index: int | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     data: list[_Vector] | None = None
     model: str | None = None
     usage: msgspec.Raw = msgspec.Raw()

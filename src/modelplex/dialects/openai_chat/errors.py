@@ -82,7 +82,7 @@ _BAD_KEY = ("api key not valid", "api_key_invalid", "incorrect api key")
 """Some providers answer a wrong key with 400."""
 
 
-class ErrorDetails(msgspec.Struct, frozen=True):
+class ErrorDetails(msgspec.Struct, frozen=True, gc=False):
     """A provider's error body. `own`: it has OpenAI's format, so a client may get it unchanged.
     `quoted` is the error of another provider that a router quotes.
     """

@@ -91,7 +91,7 @@ def _with_system_first(
     return leading + later
 
 
-class _Text(msgspec.Struct):
+class _Text(msgspec.Struct, gc=False):
     text: str = ""
 
 

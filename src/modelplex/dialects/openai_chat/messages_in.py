@@ -64,7 +64,7 @@ parameters.
 """
 
 
-class ChatCacheControl(msgspec.Struct):
+class ChatCacheControl(msgspec.Struct, gc=False):
     type: str = "ephemeral"
     ttl: str | None = None
 
@@ -73,23 +73,23 @@ class _CacheControl(ChatCacheControl, forbid_unknown_fields=True):
     mode: str | None = None
 
 
-class _ImageUrl(msgspec.Struct, forbid_unknown_fields=True):
+class _ImageUrl(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     url: str
     detail: str | None = None
 
 
-class _InputAudio(msgspec.Struct, forbid_unknown_fields=True):
+class _InputAudio(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: str
     format: str
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
+class _File(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     filename: str | None = None
     file_data: str | None = None
     file_id: str | None = None
 
 
-class _Part(msgspec.Struct, forbid_unknown_fields=True):
+class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     type: str
     text: str | None = None
     refusal: str | None = None
@@ -100,17 +100,17 @@ class _Part(msgspec.Struct, forbid_unknown_fields=True):
     prompt_cache_breakpoint: _CacheControl | None = None
 
 
-class _Function(msgspec.Struct, forbid_unknown_fields=True):
+class _Function(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     arguments: str | None = None
 
 
-class _Custom(msgspec.Struct, forbid_unknown_fields=True):
+class _Custom(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     name: str
     input: str = ""
 
 
-class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
+class _ToolCall(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     id: str | None = None
     type: str | None = None
     index: int | None = None  # of a stream's chunk; clients that join chunks keep it
@@ -120,7 +120,7 @@ class _ToolCall(msgspec.Struct, forbid_unknown_fields=True):
     cache_control: _CacheControl | None = None
 
 
-class _Detail(msgspec.Struct, forbid_unknown_fields=True):
+class _Detail(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     type: str = "reasoning.text"
     text: str | None = None
     summary: str | None = None
@@ -131,11 +131,11 @@ class _Detail(msgspec.Struct, forbid_unknown_fields=True):
     index: int | None = None
 
 
-class _AudioId(msgspec.Struct, forbid_unknown_fields=True):
+class _AudioId(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     id: str
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
+class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     role: str
     content: str | list[msgspec.Raw] | None = None
     name: str | None = None

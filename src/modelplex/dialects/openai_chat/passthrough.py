@@ -81,11 +81,11 @@ class _Whole(_Chunk, gc=False):
     usage: msgspec.Raw = ABSENT  # type: ignore[assignment]
 
 
-class _ChoiceMeasure(msgspec.Struct):
+class _ChoiceMeasure(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw()
 
 
-class _Measure(msgspec.Struct):
+class _Measure(msgspec.Struct, gc=False):
     usage: msgspec.Raw = msgspec.Raw()
     choices: list[_ChoiceMeasure] | None = None
 

@@ -48,30 +48,30 @@ _MODES = frozenset({"none", "auto", "required"})
 # --- the shapes -----------------------------------------------------------------------------------
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str
     description: str | None = None
     parameters: msgspec.Raw = msgspec.Raw()
     strict: bool | None = None
 
 
-class _Grammar(msgspec.Struct):
+class _Grammar(msgspec.Struct, gc=False):
     definition: str
     syntax: str
 
 
-class _CustomFormat(msgspec.Struct):
+class _CustomFormat(msgspec.Struct, gc=False):
     type: str
     grammar: _Grammar | None = None
 
 
-class _CustomTool(msgspec.Struct):
+class _CustomTool(msgspec.Struct, gc=False):
     name: str
     description: str | None = None
     format: _CustomFormat | None = None
 
 
-class _Tool(msgspec.Struct):
+class _Tool(msgspec.Struct, gc=False):
     type: str
     function: _Function | None = None
     custom: _CustomTool | None = None
@@ -82,7 +82,7 @@ class _PlainFunction(_Function, forbid_unknown_fields=True):
     pass
 
 
-class _PlainTool(msgspec.Struct, forbid_unknown_fields=True):
+class _PlainTool(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A function without members that are not known here."""
 
     type: Literal["function"]
@@ -90,36 +90,36 @@ class _PlainTool(msgspec.Struct, forbid_unknown_fields=True):
     cache_control: ChatCacheControl | None = None
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     name: str
 
 
-class _NamedTool(msgspec.Struct):
+class _NamedTool(msgspec.Struct, gc=False):
     type: str = "function"
     function: _Named | None = None
     custom: _Named | None = None
 
 
-class _AllowedTools(msgspec.Struct):
+class _AllowedTools(msgspec.Struct, gc=False):
     tools: list[_NamedTool]
     mode: str = "auto"
 
 
-class _ToolChoice(msgspec.Struct):
+class _ToolChoice(msgspec.Struct, gc=False):
     type: str = "function"
     function: _Named | None = None
     custom: _Named | None = None
     allowed_tools: _AllowedTools | None = None
 
 
-class _JsonSchema(msgspec.Struct):
+class _JsonSchema(msgspec.Struct, gc=False):
     name: str | None = None
     description: str | None = None
     schema: msgspec.Raw = msgspec.Raw()
     strict: bool | None = None
 
 
-class _ResponseFormat(msgspec.Struct):
+class _ResponseFormat(msgspec.Struct, gc=False):
     type: str
     json_schema: _JsonSchema | None = None
 

@@ -39,7 +39,7 @@ class _Entry(msgspec.Struct, gc=False):
     id: int | None = None
 
 
-class ChoiceTokens(msgspec.Struct, omit_defaults=True):
+class ChoiceTokens(msgspec.Struct, omit_defaults=True, gc=False):
     """Of one choice, in order. `logprobs` are entries as the provider wrote them."""
 
     index: int
@@ -47,7 +47,7 @@ class ChoiceTokens(msgspec.Struct, omit_defaults=True):
     logprobs: list[msgspec.Raw] = []
 
 
-class KeptTokens(msgspec.Struct, omit_defaults=True):
+class KeptTokens(msgspec.Struct, omit_defaults=True, gc=False):
     """What the record has. `cut`: more came than is kept."""
 
     prompt_token_ids: msgspec.Raw = ABSENT

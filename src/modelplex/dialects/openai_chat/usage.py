@@ -18,14 +18,14 @@ RAW_OF = "openai_chat"
 _Count = int | float | None
 
 
-class _In(msgspec.Struct):
+class _In(msgspec.Struct, gc=False):
     cached_tokens: _Count = None
     cache_write_tokens: _Count = None
     audio_tokens: _Count = None
     image_tokens: _Count = None
 
 
-class _Out(msgspec.Struct):
+class _Out(msgspec.Struct, gc=False):
     """Rejected predictions are part of `completion_tokens`, as reasoning is at OpenAI."""
 
     reasoning_tokens: _Count = None
@@ -33,7 +33,7 @@ class _Out(msgspec.Struct):
     image_tokens: _Count = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
     total_tokens: _Count = None

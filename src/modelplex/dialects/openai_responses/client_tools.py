@@ -32,18 +32,18 @@ NOTHING_RUN: Final = "Nothing was run: `commands` must be a list of commands."
 """What the model reads after such a call of a shell, whose client has no output then."""
 
 
-class _Skill(msgspec.Struct):
+class _Skill(msgspec.Struct, gc=False):
     name: str = ""
     description: str = ""
     path: str = ""
 
 
-class _Environment(msgspec.Struct):
+class _Environment(msgspec.Struct, gc=False):
     type: str = "local"
     skills: list[_Skill] | None = None
 
 
-class _Offered(msgspec.Struct):
+class _Offered(msgspec.Struct, gc=False):
     """A tool as the client offers it."""
 
     execution: str | None = None
@@ -52,7 +52,7 @@ class _Offered(msgspec.Struct):
     environment: _Environment | None = None
 
 
-class TypedItem(msgspec.Struct):
+class TypedItem(msgspec.Struct, gc=False):
     """The item of a call or of its output."""
 
     id: str | None = None
@@ -66,7 +66,7 @@ class TypedItem(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
 
 
-class ClientTool(msgspec.Struct, frozen=True):
+class ClientTool(msgspec.Struct, frozen=True, gc=False):
     """A type of tools. `call` and `output` are the types of its items, `prefix` that of their ids,
     `empty` the members of a call before its arguments are known, and `cut` its status after a
     limit. `fill` makes those members of the model's arguments, or gives None where they are not the
@@ -88,7 +88,7 @@ class ClientTool(msgspec.Struct, frozen=True):
 # --- the model's arguments ------------------------------------------------------------------------
 
 
-class _LocalAction(msgspec.Struct, omit_defaults=True):
+class _LocalAction(msgspec.Struct, omit_defaults=True, gc=False):
     command: list[str]
     env: dict[str, str] | None = None
     timeout_ms: int | None = None
@@ -96,13 +96,13 @@ class _LocalAction(msgspec.Struct, omit_defaults=True):
     working_directory: str | None = None
 
 
-class _ShellAction(msgspec.Struct, omit_defaults=True):
+class _ShellAction(msgspec.Struct, omit_defaults=True, gc=False):
     commands: list[str] | str
     timeout_ms: int | None = None
     max_output_length: int | None = None
 
 
-class _Operation(msgspec.Struct):
+class _Operation(msgspec.Struct, gc=False):
     type: str
     path: str
     diff: str = ""

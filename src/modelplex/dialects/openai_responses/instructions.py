@@ -22,11 +22,11 @@ _decode_text = msgspec.json.Decoder(str | None).decode
 _encode = msgspec.json.encode
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     text: str = ""
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     role: str | None = None
     content: str | list[_Part] | None = None
 
@@ -36,7 +36,7 @@ class _Item(msgspec.Struct):
         return content if isinstance(content, str) else "\n\n".join(part.text for part in content or ())
 
 
-class _Role(msgspec.Struct):
+class _Role(msgspec.Struct, gc=False):
     role: str | None = None
 
 

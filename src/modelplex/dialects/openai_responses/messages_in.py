@@ -63,18 +63,18 @@ _ENCRYPTED_STATE = {"state": "encrypted_content"}
 """What the members of a part are called here, for Place."""
 
 
-class _Kind(msgspec.Struct):
+class _Kind(msgspec.Struct, gc=False):
     type: str | None = None
     role: str | None = None
     id: str | None = None
 
 
-class _ReasoningText(msgspec.Struct, forbid_unknown_fields=True):
+class _ReasoningText(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     text: str = ""
     type: str | None = None
 
 
-class _Item(msgspec.Struct, forbid_unknown_fields=True):
+class _Item(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An item of any type that is read, with the members of all of them."""
 
     type: str | None = None
@@ -97,12 +97,12 @@ class _CacheControl(ChatCacheControl, forbid_unknown_fields=True):
     mode: str | None = None
 
 
-class _InputAudio(msgspec.Struct, forbid_unknown_fields=True):
+class _InputAudio(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: str
     format: str
 
 
-class _Part(msgspec.Struct, forbid_unknown_fields=True):
+class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     type: str
     text: str | None = None
     refusal: str | None = None

@@ -57,7 +57,7 @@ class _Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
-class _Flat(msgspec.Struct):
+class _Flat(msgspec.Struct, gc=False):
     message: str | None = None
     code: str | None = None
     param: str | None = None
@@ -186,19 +186,19 @@ def observe(body: bytes) -> ObservedResponse:
     return ObservedResponse(response.model, _finish(response), usage, None, _states(response), length)
 
 
-class _Text(msgspec.Struct):
+class _Text(msgspec.Struct, gc=False):
     text: Any = None
     refusal: Any = None
 
 
-class _OutputItem(msgspec.Struct):
+class _OutputItem(msgspec.Struct, gc=False):
     content: list[_Text] | None = None
     summary: list[_Text] | None = None
     arguments: Any = None
     input: Any = None
 
 
-class _Output(msgspec.Struct):
+class _Output(msgspec.Struct, gc=False):
     output: list[_OutputItem] | None = None
 
 

@@ -34,7 +34,7 @@ same member.
 """
 
 
-class _Format(msgspec.Struct):
+class _Format(msgspec.Struct, gc=False):
     type: str
     name: str | None = None
     description: str | None = None
@@ -116,7 +116,7 @@ def _read_format(values: FieldValues) -> ResponseFormat | None:
 # --- earlier responses ----------------------------------------------------------------------------
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     output: list[msgspec.Raw] | None = None
 
 

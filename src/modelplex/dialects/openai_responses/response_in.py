@@ -32,11 +32,11 @@ _NO_RESPONSE = frozenset({"queued", "in_progress", "failed", "cancelled"})
 """Statuses of a whole response that has no output to read."""
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     id: str | int | None = None
     model: str | None = None
     created_at: int | float | None = None
@@ -48,7 +48,7 @@ class _Response(msgspec.Struct):
     service_tier: str | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     """One event of a stream; `type` decides which members it has."""
 
     type: str = ""

@@ -38,7 +38,7 @@ Place = tuple[int, str, int]
 """Of a piece of content: the item's index, the kind of content, and its index in the item."""
 
 
-class ContentPart(msgspec.Struct):
+class ContentPart(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
     refusal: str | None = None
@@ -46,7 +46,7 @@ class ContentPart(msgspec.Struct):
     logprobs: list[msgspec.Raw] | None = None
 
 
-class OutputItem(msgspec.Struct):
+class OutputItem(msgspec.Struct, gc=False):
     type: str = "message"
     id: str | None = None
     call_id: str | None = None

@@ -464,7 +464,7 @@ def _annotation(event: CitationAdded) -> msgspec.Raw | None:
     return None if page is None else msgspec.Raw(encode({"type": "url_citation", **page}))
 
 
-class _Token(msgspec.Struct):
+class _Token(msgspec.Struct, gc=False):
     token: str = ""
     logprob: float | None = None
     bytes: list[int] | None = None

@@ -16,16 +16,16 @@ _ENDS = ("response.completed", "response.incomplete")
 _MARKS = tuple(end.encode() for end in _ENDS)
 
 
-class _Last(msgspec.Struct):
+class _Last(msgspec.Struct, gc=False):
     type: str = ""
     response: msgspec.Raw = msgspec.Raw()
 
 
-class _Named(msgspec.Struct):
+class _Named(msgspec.Struct, gc=False):
     id: str = ""
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     type: str = ""
     id: str | None = None
 

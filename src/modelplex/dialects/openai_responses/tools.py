@@ -37,13 +37,13 @@ _CUSTOM_PATHS = {"syntax": "format.syntax", "definition": "format.definition", *
 _CHOOSABLE = frozenset({"function", "custom"})
 
 
-class _Format(msgspec.Struct):
+class _Format(msgspec.Struct, gc=False):
     type: str = "text"
     syntax: str | None = None
     definition: str | None = None
 
 
-class _Tool(msgspec.Struct):
+class _Tool(msgspec.Struct, gc=False):
     type: str
     name: str | None = None
     description: str | None = None
@@ -54,13 +54,13 @@ class _Tool(msgspec.Struct):
     defer_loading: bool | None = None
 
 
-class _Loading(msgspec.Struct):
+class _Loading(msgspec.Struct, gc=False):
     """An item that defines tools."""
 
     tools: list[msgspec.Raw] | None = None
 
 
-class _Choosable(msgspec.Struct):
+class _Choosable(msgspec.Struct, gc=False):
     type: str = "function"
     name: str | None = None
     mode: str = "auto"

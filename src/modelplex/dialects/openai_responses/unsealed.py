@@ -16,7 +16,7 @@ UNSEALED = "reasoning that is not sealed is not kept at this service"
 """The reason in reports."""
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     type: str | None = None
     encrypted_content: str | None = None
 

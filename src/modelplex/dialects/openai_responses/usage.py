@@ -16,16 +16,16 @@ from modelplex.dialects.openai_responses.constants import DIALECT
 _Count = int | float | None
 
 
-class _In(msgspec.Struct):
+class _In(msgspec.Struct, gc=False):
     cached_tokens: _Count = None
     cache_write_tokens: _Count = None
 
 
-class _Out(msgspec.Struct):
+class _Out(msgspec.Struct, gc=False):
     reasoning_tokens: _Count = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     input_tokens: _Count = None
     output_tokens: _Count = None
     total_tokens: _Count = None
