@@ -12,8 +12,6 @@ import msgspec
 
 import modelplex.core
 import modelplex.dialects
-import modelplex.records.record
-import modelplex.records.tool_call
 
 TABLES = {"modelplex.dialects.dialect"}
 """The rows of dialects, which last as long as the process."""
