@@ -29,6 +29,8 @@ def test_ports_are_those_of_every_url_and_of_the_listeners(tmp_path: Path) -> No
 http = ["127.0.0.1:11435", "[::1]:0"]
 [record]
 store = "postgresql://user:secret@db.example/records"
+[shared]
+url = "redis://:secret@limits.example"
 [[providers]]
 type = "openai"
 name = "a"
@@ -45,7 +47,7 @@ servers = [{ name = "t", url = "http://tools.example:9999/mcp" }]
 """.replace('api_key = "k"\nauth', "auth"),
     )
     rights = rights_of(config, environ={"HTTPS_THING": "https://other.example:4318", "TERM": "xterm"})
-    assert rights.connect == {53, 80, 443, 5432, 8000, 8443, 9999, 4318}
+    assert rights.connect == {53, 80, 443, 5432, 6379, 8000, 8443, 9999, 4318}
     assert rights.bind == {11435, 0}
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 from modelplex.server.open_tools import session_ids
 from tests.gateways import Running, gateway
+from tests.limits.shared.redis_server import RedisServer, redis
 from tests.server.tools import DEMO, enabled
+
+__all__ = ["redis"]
 
 
 async def call(running: Running, **more: Any) -> int:
@@ -31,3 +34,25 @@ async def test_a_tool_call_counts_as_a_request_of_its_agent(tmp_path: Path) -> N
         refused = await running.ask("POST", "/mcp/v1/tools/one__echo/call", {}, unix=True)
         assert refused.status == 429
         assert "may use 1" in refused.body.decode()
+
+
+async def test_a_tool_call_counts_over_all_gateways_with_the_same_engine(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """And a call of a model after it."""
+    socket = tmp_path / "a.sock"
+    agent = f'[[agents]]\nname = "a"\nsocket = "{socket}"\nrate = {{ requests = 1 }}\n'
+    shared = f'[shared]\nurl = "{redis.url}"\n'
+    async with gateway(DEMO + shared + agent + enabled(tmp_path), folder=tmp_path) as running:
+        running.socket = str(socket)
+        await call(running, unix=True)
+        shared_limits = running.process.app.limits.shared
+        assert shared_limits is not None
+        assert shared_limits.limits.counts["reserved"] == 1
+        refused = await running.ask("POST", "/mcp/v1/tools/one__echo/call", {}, unix=True)
+        assert refused.status == 429
+        assert (await running.chat("demo", unix=True)).status == 429
+        redis.kill()
+        refused = await running.ask("POST", "/mcp/v1/tools/one__echo/call", {}, unix=True)
+        assert refused.status in {429, 503}
+        assert "does not answer" in refused.body.decode()

@@ -309,6 +309,7 @@ async def test_a_gateway_that_is_killed_in_mid_stream_gives_its_requests_back(
         assert (refused.status, refused.error["code"]) == (429, "agent_concurrency_limited")
         status = (await second.ask("GET", "/_internal/status")).json
         assert status["shared"]["state"] == "connected"
+        assert status["confinement"]["system_calls"]
         first.signal(signal.SIGKILL)
         await first.exit()
         writer.close()

@@ -226,3 +226,13 @@ async def test_an_engine_that_is_away_at_the_start_is_found_later(clock: SetCloc
     assert [change is None for change in side.changes] == [False, True]
     assert side.limits.losses == 1
     assert "away" not in repr(side.limits)
+
+
+async def test_a_fault_of_ours_keeps_no_request_waiting(a: Side) -> None:
+    async def broken(message: object) -> object:
+        raise TypeError(message)
+
+    a.engine.tell = broken  # type: ignore[method-assign,assignment]
+    assert (await a.refused("1")).why == "away"
+    assert a.changes == ["TypeError"]
+    assert a.limits.status()["state"] == "away"

@@ -281,6 +281,14 @@ async def test_a_gateway_that_ends_leaves_nothing(a: Node, b: Node) -> None:
     assert (await b.tell()).nodes == 1
 
 
+async def test_what_a_gateway_did_not_end_is_ended_when_it_leaves(a: Node, b: Node) -> None:
+    await a.ask("1", account("x", concurrent=1))
+    await a.tell(hold=(((account("y", requests=100),), 2),))
+    await a.tell(leave=True)
+    assert await b.ask("1", account("x", concurrent=1)) == ["ok"]
+    assert rows((await b.tell(hold=(((account("y", requests=20),), 2),))).held) == [2]
+
+
 async def test_many_requests_of_a_dead_gateway_are_ended_in_pieces(a: Node, b: Node, clock: SetClock) -> None:
     limited = account("x", concurrent=2000)
     await a.tell(reserve=tuple((str(number), (limited,)) for number in range(900)))

@@ -106,7 +106,7 @@ class SharedLimits:
         self._on_change = on_change
         self._away: str | None = "it was not asked yet"
         self._reported = False
-        self._registered = False
+        self._registered = self._closing = False
         self._leased_until = 0.0
         self._offset: float | None = None
         self._seq = self._ends_seq = 0
@@ -138,9 +138,11 @@ class SharedLimits:
         """Register at the engine. One that is away is reported, and asked until it answers."""
         await self._register()
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._ended_early)
 
     async def close(self) -> None:
         """Tell what has ended, and that this gateway ends."""
+        self._closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -234,7 +236,7 @@ class SharedLimits:
     # The stream of messages.
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:  # a library between may take the cancellation for its timeout
             if not self._registered:
                 await self._register()
                 if not self._registered:
@@ -248,6 +250,12 @@ class SharedLimits:
                 await self._tell(self._message())
             except EngineLost:
                 self._registered = False  # asked once more at once
+
+    def _ended_early(self, task: asyncio.Task[None]) -> None:
+        """By a fault of ours: no request is to wait for what does not come."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._registered = False
+            self._lost(type(error).__name__)
 
     def _renewal_due(self) -> None:
         self._renew = True

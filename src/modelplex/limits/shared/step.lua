@@ -382,9 +382,10 @@ write_accounts()
 for _, found in pairs(windows) do write_window(found) end
 redis.call('HSET', PREFIX .. ':node:' .. node, 'seq', number(message.seq), 'ends', number(ends))
 redis.call('EXPIRE', PREFIX .. ':node:' .. node, KEPT)
-if message.leave then
-  drop_held(node)
-  redis.call('ZREM', PREFIX .. ':nodes', node)
+if message.leave then  -- what it still has is ended by the next message of another
+  redis.call('ZADD', PREFIX .. ':nodes', now, node)
+  reap()
+  write_accounts()
 else
   redis.call('ZADD', PREFIX .. ':nodes', now + message.lease, node)
 end
