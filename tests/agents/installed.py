@@ -22,6 +22,8 @@ BRIDGE = ROOT / "src" / "modelplex" / "sandbox" / "bridge.py"
 PROGRAMS = Path(__file__).parent / "programs"
 HOME = ROOT / ".cache" / "agents"
 MODULES = HOME / "node" / "node_modules"
+OF_PYTHON_312 = frozenset({"openhands", "vibe"})
+"""The Makefile's AGENT_VENVS_312."""
 BASE = "http://127.0.0.1:11435"
 TIMEOUT_S = 50.0
 """Of one agent's task; the slowest takes some 10 s on two busy cores."""
@@ -65,7 +67,10 @@ def script(package: str, name: str) -> list[str]:
 
 
 def python(venv: str) -> str:
-    return str(HOME / venv / "bin" / "python")
+    found = HOME / venv / "bin" / "python"
+    if venv in OF_PYTHON_312 and not found.exists():
+        pytest.skip(f"{venv} needs Python 3.12, which this machine does not have")
+    return str(found)
 
 
 async def run(

@@ -40,7 +40,6 @@ TOO_LONG: dict[Dialect, dict[str, Any]] = {
 """What each says of a conversation that is too long: dialects/core/context_overflow.toml has their
 pages.
 """
-_COUNT = {"calls": 2, "call": 1}
 ASIDE = "A short title"
 THOUGHT, SIGNATURE, WORD = "First the marker, then the answer.", "EqQBCgIYAhIM+sig/one==", "I write it."
 NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -49,14 +48,17 @@ NDJSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-enc
 @dataclass
 class Play:
     """Two calls of the first offered of `tools`, or only a text; then a text, or the call `ends`.
-    `results` and `thoughts` (with their signatures) are those of the last request that had any.
+    The second call has the arguments of `seconds`, or the same. `results` and `thoughts` (with
+    their signatures) are those of the last request that had any, `answered` the ids of the results.
     """
 
     tools: dict[str, dict[str, Any]]
+    seconds: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]], kw_only=True)
     text: str = ""
     ends: tuple[str, dict[str, Any]] | None = None
     offered: list[list[str]] = field(default_factory=list[list[str]])
     results: list[str] = field(default_factory=list[str])
+    answered: list[str] = field(default_factory=list[str], kw_only=True)
     thoughts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     request: dict[str, Any] = field(default_factory=dict[str, Any])
     """The last one."""
@@ -64,15 +66,15 @@ class Play:
     """How often the last turn was sent."""
 
     def turn(self, *, offered: list[str], results: list[str], last_is_result: bool) -> tuple[str, Any]:
-        """("calls", (name, arguments)), ("call", (name, arguments)) or ("text", pieces)."""
+        """("calls", (name, arguments of each)) or ("text", pieces)."""
         self.offered.append(offered)
         self.results = results or self.results
         if last_is_result:
             self.answers += 1
-            return ("call", self.ends) if self.ends is not None else ("text", FINAL)
+            return ("calls", (self.ends[0], [self.ends[1]])) if self.ends is not None else ("text", FINAL)
         for name, arguments in self.tools.items():
             if name in offered:
-                return "calls", (name, arguments)
+                return "calls", (name, [arguments, self.seconds.get(name, arguments)])
         if self.text and not self.tools:
             self.answers += 1
             return "text", (self.text, *FINAL)
@@ -92,6 +94,8 @@ class LongPlay(Play):
     asks for a summary gets one, and each other one the last text.
     """
 
+    refusal: tuple[int, dict[str, Any]] | None = field(default=None, kw_only=True)
+    """Status and body, where it is not the usual one of the dialect."""
     asked: int = 0
     has_refused: bool = False
     summaries: int = 0
@@ -121,7 +125,9 @@ async def playing(dialect: Dialect, play: Play) -> AsyncGenerator[Scripted]:
         request = scripted.seen[-1]
         play.request = request.json
         if play.is_too_long(request.json):
-            await answer(TOO_LONG[dialect], status=400)(reader, writer)
+            refusal = play.refusal if isinstance(play, LongPlay) else None
+            status, body = refusal or (400, TOO_LONG[dialect])
+            await answer(body, status=status)(reader, writer)
             return
         await _ACTS[dialect](request.target, request.json, play)(reader, writer)
 
@@ -140,6 +146,7 @@ def _texts(content: Any) -> str:
 
 def _openai(target: str, body: dict[str, Any], play: Play) -> Any:
     messages = body["messages"]
+    play.answered = [m["tool_call_id"] for m in messages if m["role"] == "tool"] or play.answered
     kind, what = play.turn(
         offered=[tool["function"]["name"] for tool in body.get("tools", ()) if tool["type"] == "function"],
         results=[_texts(m["content"]) for m in messages if m["role"] == "tool"],
@@ -147,16 +154,19 @@ def _openai(target: str, body: dict[str, Any], play: Play) -> Any:
     )
     usage = {"prompt_tokens": 30, "completion_tokens": 7, "total_tokens": 37}
     if kind != "text":
-        name, arguments = what
-        text = json.dumps(arguments)
-        half = len(text) // 2
-        function = {"name": name, "arguments": text}
-        calls = [
-            {"index": n, "id": f"call_up{len(play.offered)}{n}", "type": "function", "function": function}
-            for n in range(_COUNT[kind])
+        name, texts = what[0], [json.dumps(arguments) for arguments in what[1]]
+        calls: list[dict[str, Any]] = [
+            {
+                "index": n,
+                "id": f"call_up{len(play.offered)}{n}",
+                "type": "function",
+                "function": {"name": name, "arguments": text},
+            }
+            for n, text in enumerate(texts)
         ]
         deltas: list[dict[str, Any]] = [{"reasoning_content": THOUGHT}, {"content": WORD}]
-        for n, call in enumerate(calls):
+        for n, (call, text) in enumerate(zip(calls, texts, strict=True)):
+            half = len(text) // 2
             pieces = ({"arguments": text[:half]}, {"arguments": text[half:]})
             deltas.append({"tool_calls": [call | {"function": {"name": name, "arguments": ""}}]})
             deltas += [{"tool_calls": [{"index": n, "function": piece}]} for piece in pieces]
@@ -192,6 +202,7 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
     blocks = [b for m in body["messages"] if isinstance(m["content"], list) for b in m["content"]]
     thoughts = [(b["thinking"], b["signature"]) for b in blocks if b["type"] == "thinking"]
     play.thoughts = thoughts or play.thoughts
+    play.answered = [b["tool_use_id"] for b in blocks if b["type"] == "tool_result"] or play.answered
     last: Any = body["messages"][-1]["content"]
     kind, what = play.turn(
         offered=[tool["name"] for tool in body.get("tools", ())],
@@ -200,7 +211,7 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
     )
     usage = {"input_tokens": 30, "output_tokens": 7}
     if kind != "text":
-        name, arguments = what
+        name, calls = what
         blocks = [
             {"type": "thinking", "thinking": THOUGHT, "signature": SIGNATURE},
             {"type": "text", "text": WORD},
@@ -211,7 +222,7 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
                     "name": name,
                     "input": arguments,
                 }
-                for n in range(_COUNT[kind])
+                for n, arguments in enumerate(calls)
             ),
         ]
     else:
@@ -280,12 +291,11 @@ def _ollama(target: str, body: dict[str, Any], play: Play) -> Any:
     )
     head = {"model": body["model"], "created_at": "2026-01-02T03:04:05Z"}
     if kind != "text":
-        name, arguments = what
-        call = {"function": {"name": name, "arguments": arguments}}
+        made = [{"function": {"name": what[0], "arguments": arguments}} for arguments in what[1]]
         chunks: list[dict[str, Any]] = [
             {"content": "", "thinking": THOUGHT},
             {"content": WORD},
-            *({"content": "", "tool_calls": [call]} for _ in range(_COUNT[kind])),
+            *({"content": "", "tool_calls": [call]} for call in made),
         ]
     else:
         chunks = [{"content": text} for text in what]

@@ -8,6 +8,7 @@ docs/how-to/agents.md has the settings.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,12 @@ def codex(place: Place) -> tuple[list[str], Mapping[str, str]]:
     return [*command, "--dangerously-bypass-approvals-and-sandbox", TASK], place.settings("Codex")
 
 
+def codex_with_code_mode(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    """A model of Codex's catalog with which it sends its tools as an item `additional_tools`."""
+    command, environ = codex(place)
+    return [*command[:-1], "--model", CODE_MODE, command[-1]], environ
+
+
 def claude(place: Place) -> tuple[list[str], Mapping[str, str]]:
     command = [platform("@anthropic-ai/claude-code", "claude"), "-p", TASK, "--allowedTools", "Bash"]
     streamed = ["--output-format", "stream-json", "--verbose", "--include-partial-messages"]
@@ -147,6 +154,16 @@ def mini(place: Place) -> tuple[list[str], Mapping[str, str]]:
     return [*command, "--exit-immediately", "--task", TASK], place.settings("mini-swe-agent")
 
 
+def openhands(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    command = [python("openhands"), "-m", "openhands_cli.entrypoint", "--headless", "--json"]
+    return [*command, "--override-with-envs", "--task", TASK], place.settings("OpenHands")
+
+
+def vibe(place: Place) -> tuple[list[str], Mapping[str, str]]:
+    command = [python("vibe"), str(Path(python("vibe")).with_name("vibe")), "--trust", "--auto-approve"]
+    return [*command, "--prompt", TASK], place.settings("Mistral Vibe")
+
+
 def inspect(place: Place) -> tuple[list[str], Mapping[str, str]]:
     return [python("inspect"), str(PROGRAMS / "inspect_task.py")], place.settings("inspect_ai")
 
@@ -175,6 +192,9 @@ def vercel(provider: str) -> Callable[[Place], tuple[list[str], Mapping[str, str
     return start
 
 
+CODE_MODE = "gpt-5.6-sol"
+"""Its tool `exec` takes JavaScript, which calls the shell."""
+CODE = f"text((await tools.exec_command({{cmd: {json.dumps(SHELL)}}})).output)"
 CHAT, RESPONSES, MESSAGES = "chat/completions", "responses", "messages"
 AGENTS: dict[str, Agent] = {
     "codex": Agent(
@@ -187,6 +207,9 @@ AGENTS: dict[str, Agent] = {
             "shell": {"command": ["sh", "-c", SHELL]},
         },
         keeps_thoughts=True,
+    ),
+    "codex-code-mode": Agent(
+        codex_with_code_mode, "openai", RESPONSES, {"functions__exec": {"input": CODE}}, model=CODE_MODE
     ),
     "claude-code": Agent(claude, "openai", MESSAGES, _shell("Bash", description="Writes the marker")),
     "claude-code-on-a-socket": Agent(
@@ -227,6 +250,10 @@ AGENTS: dict[str, Agent] = {
         _shell("bash"),
         ends=("bash", {"command": f"echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT; echo {FINAL[-1]}"}),
     ),
+    "openhands": Agent(
+        openhands, "anthropic", CHAT, _shell("terminal", security_risk="LOW", summary="Writes it")
+    ),
+    "mistral-vibe": Agent(vibe, "anthropic", CHAT, _shell("bash")),
     "inspect-ai": Agent(inspect, "anthropic", RESPONSES, _writes()),
     "agno": Agent(toolkit("agno", "/v1"), "anthropic", CHAT, _writes()),
     "strands": Agent(toolkit("strands", "/v1"), "anthropic", CHAT, _writes()),

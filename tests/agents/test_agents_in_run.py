@@ -9,10 +9,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
-from tests.agents.installed import MODULES, TIMEOUT_S, Done
+from tests.agents.installed import HOME, MODULES, TIMEOUT_S, Done
 from tests.agents.scripted import FINAL, Play, playing
 from tests.agents.test_agents import AGENTS, MARKER, Place, config_for, describe, output_of, place
 from tests.gateways import gateway
@@ -22,14 +23,19 @@ __all__ = ["place"]
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
 
-INSIDE = ["codex", "claude-code", "opencode", "gemini-cli", "pi"]
+INSIDE = ["codex", "claude-code", "opencode", "gemini-cli", "pi", "openhands", "mistral-vibe"]
 
 
 async def run_inside(
     command: Sequence[str], *, socket: str, place: Place, environ: Mapping[str, str]
 ) -> Done:
-    """`modelplex run` in the agent's folder, with the files of its page in its home."""
+    """`modelplex run` in the agent's folder, with the files of its page in its home; a program in
+    Python with its environment and interpreter.
+    """
     options = ["--socket", socket, "--ro", str(MODULES)]
+    program = Path(command[0])
+    if program.is_relative_to(HOME) and not program.is_relative_to(MODULES):
+        options += ["--ro", str(program.parents[1]), "--ro", str(program.resolve().parents[1])]
     for file in sorted(place.home.iterdir()):
         options += ["--rw", str(file)]
     for name, value in environ.items():

@@ -25,15 +25,28 @@ __all__ = ["place"]
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(180)]
 
 
-async def compact(name: str, place: Place, *, again: tuple[str, ...] = ()) -> None:
+NO_LONG_CONTEXT = {
+    "type": "error",
+    "error": {
+        "type": "rate_limit_error",
+        "message": "Usage credits are required for long context requests.",
+    },
+}
+"""Of a plan without the 1M context: https://github.com/anthropics/claude-code/issues/61808"""
+
+
+async def compact(
+    name: str, place: Place, *, again: tuple[str, ...] = (), plan_without_long_context: bool = False
+) -> None:
     """The agent does its task, is refused, compacts and goes on: with `again` when it is started
     with these words instead of the task. The record says where the conversation was shortened.
     """
     agent = AGENTS[name]
-    play = LongPlay(agent.tools)
+    play = LongPlay(agent.tools, refusal=(429, NO_LONG_CONTEXT) if plan_without_long_context else None)
+    dialect = "anthropic" if plan_without_long_context else agent.upstream
     store = place.home.parent / "records.sqlite"
-    async with playing(agent.upstream, play) as upstream:
-        config = config_for(agent.upstream, url=upstream.url) + f'[record]\nstore = "{store}"\n'
+    async with playing(dialect, play) as upstream:
+        config = config_for(dialect, url=upstream.url) + f'[record]\nstore = "{store}"\n'
         async with gateway(config, folder=place.home.parent) as gw:
             command, environ = agent.start(place)
             at: dict[str, Any] = {
@@ -63,6 +76,10 @@ async def compact(name: str, place: Place, *, again: tuple[str, ...] = ()) -> No
 
 async def test_claude_code_compacts_what_is_too_long_and_goes_on(place: Place) -> None:
     await compact("claude-code", place)
+
+
+async def test_claude_code_compacts_where_the_plan_has_no_long_context(place: Place) -> None:
+    await compact("claude-code", place, plan_without_long_context=True)
 
 
 async def test_codex_compacts_what_was_too_long_when_it_resumes(place: Place) -> None:
