@@ -20,6 +20,7 @@ class Facts(msgspec.Struct, frozen=True):
     address_keys: tuple[str, ...] = ()
     address_env: Mapping[str, tuple[str, ...]] = {}
     credentials: Literal["", "aws", "gcp"] = ""
+    added: tuple[str, ...] = ()
 
     def address(self, values: Mapping[str, str]) -> str:
         return f"https://{values['region']}.example/v1"

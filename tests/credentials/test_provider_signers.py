@@ -66,7 +66,7 @@ async def ask_gemini(gw: Running) -> str:
 def signed_by_aws(body: dict[str, Any]) -> Callable[[Seen], Reply]:
     def reply(seen: Seen) -> Reply:
         if seen.headers.get("authorization") != aws_signature(
-            seen, "AKID", "aws-secret-key", None, service="bedrock-mantle"
+            seen, "AKID", "aws-secret-key", None, service="bedrock"
         ):
             return 403, {"message": "The request signature we calculated does not match."}
         return 200, body
@@ -318,5 +318,5 @@ def test_a_config_says_what_a_cloud_needs() -> None:
         environ={"AWS_REGION": "eu-west-1"},
         types=provider_types(),
     )
-    assert found.providers[0].base_url == "https://bedrock-mantle.eu-west-1.api.aws/openai"
+    assert found.providers[0].base_url == "https://bedrock-runtime.eu-west-1.amazonaws.com/openai"
     assert type(found.providers[0].auth).__name__ == "AwsAuth"

@@ -25,6 +25,12 @@ TARGETS = (
     ),
     Target("Gemini", "gemini", "gemini", ("gemini-2.5-flash", "gemini-3-pro")),
     Target("Ollama", "ollama", "ollama", ("llama3.2",)),
+    Target(
+        "Converse",
+        "bedrock-converse",
+        "bedrock_converse",
+        ("amazon.nova-2-lite-v1:0", "meta.llama4-maverick-17b-instruct-v1:0"),
+    ),
 )
 SMALLER_TARGETS = (
     Target("OpenAI completions", "openai", "openai_completions", ("gpt-3.5-turbo-instruct",)),

@@ -148,7 +148,10 @@ WELL_KNOWN = {
     "azure": "azure.ai.openai",
     "azure-anthropic": "azure.ai.inference",
     "xai": "x_ai",
-    **dict.fromkeys(("bedrock", "bedrock-anthropic"), "aws.bedrock"),
+    **dict.fromkeys(
+        ("bedrock", "bedrock-anthropic", "bedrock-converse", "bedrock-mantle", "bedrock-mantle-anthropic"),
+        "aws.bedrock",
+    ),
     **dict.fromkeys(("gemini", "gemini-openai"), "gcp.gemini"),
     **dict.fromkeys(("vertex", "vertex-anthropic", "vertex-openai"), "gcp.vertex_ai"),
     "mistral": "mistral_ai",

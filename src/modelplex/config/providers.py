@@ -90,6 +90,7 @@ PROVIDER: Final = rules_of(
     ca_file=PATH,
     max_response_size=BYTES,
     quirks=lambda node: read_fields(node, QUIRKS)[0],
+    body=lambda node: FAULTY if node.members() is FAULTY else node.raw_table(),
     allow=allowed_rules,
     file=PATH,
     folder=PATH,
@@ -118,8 +119,8 @@ _SYNONYMS: Final = {
 TYPE_HINTS: Final[dict[str, str]] = {
     **{word: f'did you mean "{kind}"?' for kind, words in _SYNONYMS.items() for word in words.split()},
     **dict.fromkeys(
-        "aws aws-bedrock aws_bedrock amazon amazon-bedrock bedrock_mantle bedrock-mantle".split(),
-        'did you mean "bedrock", or "bedrock-anthropic" for Claude?',
+        "aws aws-bedrock aws_bedrock amazon amazon-bedrock".split(),
+        'did you mean "bedrock", "bedrock-anthropic" for Claude, or "bedrock-converse" for all models?',
     ),
     **dict.fromkeys(
         "vertexai vertex-ai vertex_ai google-vertex google-vertexai".split(),
@@ -159,6 +160,7 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
         if "base_url" not in members:
             values["base_url"] = _own_address(node, facts, values)
         _check_replay(node, str(values["type"]), members)
+        _check_body(values, facts, members)
         if "auth" in members and "api_key" in members:
             members["auth"].reject("api_key or auth", found="both")
         elif not {"api_key", "auth"} & members.keys() and "base_url" in values:
@@ -170,6 +172,23 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
     return read
 
 
+def _check_body(values: Mapping[str, object], facts: TypeFacts, members: Mapping[str, TomlNode]) -> None:
+    """The members of `body` are those that the type's clients cannot set."""
+    if (node := members.get("body")) is None or "body" not in values:
+        return
+    if not facts.added:
+        node.reject("no such key", hint=f"no member of a request is the owner's at {values['type']}")
+        return
+    for name in node.raw_table():
+        member = node.get(name)
+        if name not in facts.added:
+            member.reject(f"a member that the owner may set: {', '.join(facts.added)}", found=f'"{name}"')
+        elif not isinstance(member.value, dict) and name not in TEXT_MEMBERS:
+            member.reject("a table, as the service documents it")
+
+
+TEXT_MEMBERS: Final = frozenset({"projectIdentifier"})
+"""Members of `body` that are strings."""
 REPLAY: Final = "replay"
 _OF_REPLAY: Final = (
     "run",

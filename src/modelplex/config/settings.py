@@ -67,6 +67,11 @@ class TypeFacts(Protocol):
         ...
 
     @property
+    def added(self) -> tuple[str, ...]:
+        """Members of the body that `body` may set."""
+        ...
+
+    @property
     def key_env(self) -> str | None:
         """The environment variable in which users of the service keep their key."""
         ...
@@ -227,6 +232,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     lacks      endpoints of its type that it does not have
     trace_context  it is sent the `traceparent` and `tracestate` of requests
     quirks     fields of `Quirks` that replace those of the type
+    body       members of its requests that clients cannot set, as the service names them
     allow      rules of the sealed policy that are open for requests to this provider
 
     Of the type "replay":
@@ -262,6 +268,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     lacks: tuple[Endpoint, ...] = ()
     trace_context: bool = False
     quirks: dict[str, object] = {}
+    body: dict[str, object] = {}
     allow: tuple[AllowEntry, ...] = ()
     run: str | None = None
     file: str | None = None

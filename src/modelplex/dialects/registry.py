@@ -28,6 +28,7 @@ FOLDERS = (
     "anthropic",
     "gemini",
     "ollama",
+    "bedrock_converse",
 )
 """Each has the forms of a dialect in `forms.py`, and its values in `dialect.py`."""
 

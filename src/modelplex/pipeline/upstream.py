@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 FORWARDED = frozenset({b"retry-after", b"retry-after-ms", b"x-should-retry"})
 FORWARDED_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 REFUSES_KEY = frozenset({401, 403})
-UPSTREAM_ID = frozenset({b"x-request-id", b"request-id"})
+UPSTREAM_ID = frozenset({b"x-request-id", b"request-id", b"x-amzn-requestid"})
 REMEMBERED = 4096
 """Models whose attempts are cached; more than any provider has."""
 STARTS = 256
@@ -175,6 +175,7 @@ class HttpUpstream:
             origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
         self._origin = origin
         self._client = client
+        self._added = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in config.body.items()}
         self._clock = clock
         self._timeouts = Timeouts(
             connect=config.connect_timeout, first_byte=config.first_byte_timeout, idle=config.idle_timeout
@@ -233,6 +234,7 @@ class HttpUpstream:
                 quirks=self._quirks,
                 facts=found,
                 otel_name=self._row.otel_name,
+                added=self._added,
             )
             for i, account in enumerate(self._accounts)
         ]

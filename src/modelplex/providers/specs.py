@@ -34,6 +34,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     credentials  where a credential is from if there is no key: "aws", "gcp"; "" for nowhere
     signs_for    the service's name in an AWS signature
     scope        of the token of Entra ID
+    added        members of the body that the owner of the gateway may set (ProviderConfig.body)
     body         "" or "vertex": the model is in the path only, and the API version in the body
     dialect      the name of its dialect
     key_env      the environment variable in which users keep their key; None if there is none
@@ -67,6 +68,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     credentials: Literal["", "aws", "gcp"] = ""
     signs_for: str = ""
     scope: str = ""
+    added: tuple[str, ...] = ()
     body: Literal["", "vertex"] = ""
     auth: Auth = "bearer"
     version: Version = ""

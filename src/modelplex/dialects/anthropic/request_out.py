@@ -21,10 +21,10 @@ from modelplex.dialects.anthropic.messages_out import (
     AnthropicLosses,
     AnthropicMessageWriter,
 )
-from modelplex.dialects.anthropic.strict_schema import REASON, strict_schema
 from modelplex.dialects.anthropic.thinking import ThinkingWriter
 from modelplex.dialects.anthropic.tools import ToolsWriter
 from modelplex.dialects.core.ledger import Ledger, check_one_choice
+from modelplex.dialects.core.strict_schema import REASON, strict_schema
 
 MAX_MARKS = 4
 """Cache breakpoints of one request; the service refuses a fifth."""

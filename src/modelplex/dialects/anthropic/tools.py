@@ -20,12 +20,12 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.anthropic.messages_in import AnthropicCacheControl, read_cache
 from modelplex.dialects.anthropic.messages_out import DIALECT, AnthropicLosses
-from modelplex.dialects.anthropic.strict_schema import REASON, strict_schema
 from modelplex.dialects.core.fields import FieldValues
 from modelplex.dialects.core.freeform_tools import LEAVES, NO_PARAMETERS, WRAPPED, WRAPS, description_of
 from modelplex.dialects.core.json import MALFORMED, is_given
 from modelplex.dialects.core.ledger import Ledger, tool_path
 from modelplex.dialects.core.members import decode_member, unknown_members
+from modelplex.dialects.core.strict_schema import REASON, strict_schema
 from modelplex.dialects.core.tool_schemas import plain_parameters
 
 _MEMBERS = {"parameters": "input_schema", "cache": "cache_control", "deferred": "defer_loading"}

@@ -1,9 +1,10 @@
-"""Schemas that Anthropic compiles, of answers and of strict tools: a part of JSON Schema.
+"""Schemas that Anthropic and AWS compile, of answers and of strict tools: a part of JSON Schema.
 
 What it refuses goes into the description, as in Anthropic's own SDK (`anthropic.transform_schema`
 of 2.15.0; platform.claude.com/docs/en/build-with-claude/structured-outputs, "JSON Schema
 limitations"), but in words: a model reads them, and no keyword is taken for one that is sent.
-Imports no other dialect.
+Bedrock compiles a part of JSON Schema too and answers another one with 400
+(docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html). Imports no dialect.
 """
 
 from __future__ import annotations

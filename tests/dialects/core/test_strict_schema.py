@@ -9,7 +9,7 @@ import pytest
 from anthropic import transform_schema
 
 from modelplex.core.errors import BadRequest
-from modelplex.dialects.anthropic.strict_schema import MAX_DEPTH, strict_schema
+from modelplex.dialects.core.strict_schema import MAX_DEPTH, strict_schema
 
 SCHEMAS: list[dict[str, Any]] = [
     {
