@@ -357,6 +357,49 @@ async def test_the_owners_members_are_sent_and_a_clients_are_not(tmp_path: Path)
     assert seen.json["guardrailConfig"] == {"guardrailIdentifier": "abc", "guardrailVersion": "1"}
 
 
+async def test_a_sealed_caller_is_served_with_tools_and_the_owners_members(tmp_path: Path) -> None:
+    """What is written for Converse is judged again: all of it passes."""
+    stream = [
+        event("messageStart", {"role": "assistant"}),
+        event("contentBlockStart", {"start": {"toolUse": {"toolUseId": "t", "name": "look"}}, "contentBlockIndex": 0}),
+        event("contentBlockDelta", {"delta": {"toolUse": {"input": '{"at": 1}'}}, "contentBlockIndex": 0}),
+        event("contentBlockStop", {"contentBlockIndex": 0}),
+        event("messageStop", {"stopReason": "tool_use"}),
+    ]  # fmt: skip
+    parts = [
+        {"type": "text", "text": "Look."},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+        {
+            "type": "file",
+            "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjc="},
+        },
+    ]
+    body = {
+        "model": MODEL,
+        "stream": True,
+        "messages": [{"role": "user", "content": parts}],
+        "tools": [{"type": "function", "function": {"name": "look", "parameters": SCHEMA}}],
+        "tool_choice": "required",
+        "stop": ["END"],
+    }
+    async with (
+        converse_cloud(chunked(stream)) as service,
+        gateway(config(service, more=BODY), folder=tmp_path) as gw,
+    ):
+        answer = await gw.ask("POST", "/models/v1/chat/completions", body, unix=True)
+        parts[1] = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+        refused = await gw.ask("POST", "/models/v1/chat/completions", body, unix=True)
+    assert refused.error["code"] == "policy_denied"
+    assert answer.status == 200
+    assert b"tool_calls" in answer.body
+    (seen,) = service.seen
+    sent = seen.json
+    assert [next(iter(block)) for block in sent["messages"][0]["content"]] == ["text", "image", "document"]
+    assert sent["toolConfig"]["toolChoice"] == {"any": {}}
+    assert sent["serviceTier"] == {"type": "flex"}
+    assert sent["guardrailConfig"]["streamProcessingMode"] == "sync"
+
+
 @pytest.mark.parametrize(
     ("kind", "rows", "told"),
     [

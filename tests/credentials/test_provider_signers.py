@@ -111,6 +111,17 @@ async def test_bedrock_takes_a_key_of_its_own(tmp_path: Path) -> None:
     assert service.seen[0].headers["authorization"] == "Bearer bedrock-api-key"
 
 
+async def test_vertex_is_sent_its_own_form_of_each_body_with_a_key_too(tmp_path: Path) -> None:
+    """The head of a request with a key is kept, the form of its body is not."""
+    async with cloud(lambda _: (200, MESSAGE)) as service:
+        text = config(service, "vertex-anthropic", "", api_key='"k"')
+        async with gateway(text, folder=tmp_path) as gw:
+            for _ in range(2):
+                assert await ask_anthropic(gw) == "Hello."
+    assert ["model" in seen.json for seen in service.seen] == [False, False]
+    assert [seen.json["anthropic_version"] for seen in service.seen] == ["vertex-2023-10-16"] * 2
+
+
 def google_account(folder: Path, service: Scripted) -> str:
     file = folder / "user.json"
     file.write_text(

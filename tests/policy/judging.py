@@ -26,8 +26,7 @@ def facts(*allowed: str, agent: str = "ann", models: tuple[str, ...] = ()) -> Fa
     return Facts(agent=agent, secret=b"s" * 32, allowed=frozenset(allowed), models=models)
 
 
-TABLES = {name: dialect.policy for name, dialect in all_dialects().items() if dialect.form.paths}
-"""Of the dialects in which clients send: no policy reads a body of another one."""
+TABLES = {name: dialect.policy for name, dialect in all_dialects().items()}
 
 
 def nodes(dialect: str) -> Iterator[tuple[str, ValueRule, bool]]:
@@ -111,6 +110,10 @@ def gemini(**members: Any) -> Json:
 
 def ollama(**members: Any) -> Json:
     return {"model": "m", "messages": [{"role": "user", "content": "hi"}], **members}
+
+
+def converse(block: Json) -> Json:
+    return {"messages": [{"role": "user", "content": [{"text": "see"}, block]}]}
 
 
 def chat_part(part: Json, role: str = "user") -> Json:

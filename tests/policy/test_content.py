@@ -18,6 +18,7 @@ from tests.policy.judging import (
     block,
     chat,
     chat_part,
+    converse,
     facts,
     gemini,
     gemini_part,
@@ -295,6 +296,11 @@ INLINE: dict[str, tuple[str, Place, str]] = {
         lambda v: ollama(messages=[{"role": "user", "content": "c", "images": [v]}]),
         "images[0]",
     ),
+    "converse": (
+        "bedrock_converse",
+        lambda v: converse({"image": {"format": "png", "source": {"bytes": v}}}),
+        "image.source.bytes",
+    ),
     "ollama generate": (
         "ollama_generate",
         lambda v: {"model": "m", "prompt": "p", "images": [v]},
@@ -533,6 +539,15 @@ STORED: list[tuple[str, Json, str, str]] = [
         gemini(generationConfig={"speechConfig": {"voiceConfig": {"voice": "voices/abc"}}}),
         "stored-file",
         "voiceConfig.voice",
+    ),
+    *(
+        (
+            "bedrock_converse",
+            converse({kind: {"format": "png", "source": {"s3Location": {"uri": "s3://b/k"}}}}),
+            "stored-file",
+            "source.s3Location",
+        )
+        for kind in ("image", "document", "audio")
     ),
 ]
 
@@ -846,6 +861,24 @@ OPAQUE: list[tuple[str, Json]] = [
             "format": SCHEMA,
         },
     ),
+    (
+        "bedrock_converse",
+        {
+            "system": [{"text": WORDS}],
+            "messages": [
+                {"role": "user", "content": [{"text": WORDS}]},
+                {
+                    "role": "assistant",
+                    "content": [{"toolUse": {"toolUseId": "a", "name": "f", "input": SAID}}],
+                },
+                {
+                    "role": "user",
+                    "content": [{"toolResult": {"toolUseId": "a", "content": [{"text": WORDS}]}}],
+                },
+            ],
+            "toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": SCHEMA}}}]},
+        },
+    ),
     ("openai_compact", {"model": "m", "instructions": WORDS, "input": [{"role": "user", "content": WORDS}]}),
     ("ollama_generate", {"model": "m", "prompt": WORDS, "system": WORDS, "template": WORDS}),
     ("ollama_embed", {"model": "m", "input": [WORDS]}),
@@ -888,6 +921,13 @@ NEW = {"type": "brand_new", "url": "https://e"}
         ("gemini", gemini_part({"brandNew": {}}), "contents[0].parts[0].brandNew"),
         ("gemini", gemini_part({"fileData": {"bucket": "x"}}), "contents[0].parts[0].fileData.bucket"),
         ("openai_json", {"model": "m", "input": [NEW]}, "input[0]"),
+        ("bedrock_converse", converse({"brandNew": {}}), "messages[0].content[1].brandNew"),
+        ("bedrock_converse", converse({"video": {}}), "messages[0].content[1].video"),
+        (
+            "bedrock_converse",
+            {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+            "toolConfig.tools[0].systemTool",
+        ),
     ],
 )
 def test_content_of_an_invented_kind_is_refused(dialect: str, body: Json, path: str) -> None:

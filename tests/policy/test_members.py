@@ -41,6 +41,7 @@ PLAIN: dict[str, Json] = {
     "ollama": ollama(),
     "ollama_generate": {"model": "m", "prompt": "hi"},
     "ollama_embed": {"model": "m", "input": "hi"},
+    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "hi"}]}]},
 }
 OPENAI = [dialect for dialect in PLAIN if dialect.startswith("openai")]
 MESSAGES = ["anthropic_messages", "anthropic_count"]

@@ -615,7 +615,7 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
 
     `dialect` and `endpoint` are the provider's for this request. `account` is a short one-way hash
     of the key, so that opaque state goes back to the account that made it. `otel_name` is that of
-    the provider's type. `added` are members that the owner adds to bodies (ProviderConfig.body).
+    the provider's type.
     """
 
     provider: str
@@ -629,7 +629,6 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     quirks: Quirks = Quirks()
     facts: ModelFacts = ModelFacts()
     otel_name: str = ""
-    added: Mapping[str, msgspec.Raw] = NO_MEMBERS
 
 
 # --- written requests -----------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from modelplex.pipeline.offload import is_heavy, is_large
 from modelplex.providers import request_head
 from modelplex.providers.demo import MODELS
 from modelplex.providers.model_facts import model_facts
-from modelplex.providers.request_body import VERTEX_VERSION, vertex_body
+from modelplex.providers.request_body import VERTEX_VERSION, vertex_body, with_added
 from modelplex.providers.signing import Signer, StaticKey, UpstreamRequest, account
 from modelplex.providers.specs import ProviderSpec
 from modelplex.records.log import Secrets
@@ -175,7 +175,8 @@ class HttpUpstream:
             origin = msgspec.structs.replace(origin, verify=config.verify_tls, ca_file=config.ca_file)
         self._origin = origin
         self._client = client
-        self._added = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in config.body.items()}
+        self._added = config.body
+        self._has_own_body = bool(row.body or config.body)
         self._clock = clock
         self._timeouts = Timeouts(
             connect=config.connect_timeout, first_byte=config.first_byte_timeout, idle=config.idle_timeout
@@ -234,7 +235,6 @@ class HttpUpstream:
                 quirks=self._quirks,
                 facts=found,
                 otel_name=self._row.otel_name,
-                added=self._added,
             )
             for i, account in enumerate(self._accounts)
         ]
@@ -252,9 +252,9 @@ class HttpUpstream:
         where = _start_of(raw_request, attempt)
         start = self._starts.get(where)
         signature = b""
+        if self._has_own_body:
+            body = await self._own_body(body, stream=raw_request.stream)
         if start is None:
-            if self._row.body:
-                body = await self._own_body(body)
             start, signature = await self._new_start(raw_request, attempt, body)
             if isinstance(self.signers[attempt.key], StaticKey) and len(start) <= START_SIZE:
                 if len(self._starts) >= STARTS:
@@ -276,7 +276,7 @@ class HttpUpstream:
         depends on more than the config and the request.
         """
         start = self._starts.get(_start_of(raw_request, attempt))
-        if start is None or self._row.body:
+        if start is None or self._has_own_body:
             return None
         return PreparedPost(self, self._client, self._origin, start, self._timeouts)
 
@@ -286,12 +286,19 @@ class HttpUpstream:
         except SendError as error:
             raise map_send_error(self.name, error) from None
 
-    async def _own_body(self, body: bytes) -> bytes:
-        """The body in the form of this service."""
-        version = self._api_version or VERTEX_VERSION
+    async def _own_body(self, body: bytes, *, stream: bool) -> bytes:
+        """The body in the form of this service, with the members that its owner added."""
         if is_large(body):
-            return await asyncio.to_thread(vertex_body, body, version=version)
-        return vertex_body(body, version=version)
+            return await asyncio.to_thread(self._in_own_form, body, stream=stream)
+        return self._in_own_form(body, stream=stream)
+
+    def _in_own_form(self, body: bytes, *, stream: bool) -> bytes:
+        if self._row.body:
+            body = vertex_body(body, version=self._api_version or VERTEX_VERSION)
+        if self._added:
+            left_out = () if stream else self._row.added_to_streams
+            body = with_added(body, self._added, left_out=left_out)
+        return body
 
     async def _new_start(self, raw_request: RawRequest, attempt: Attempt, body: bytes) -> tuple[bytes, bytes]:
         """The head of a signed request up to its content-length, and the lines of the signature."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
 
 import msgspec
 
@@ -19,4 +20,21 @@ def vertex_body(body: bytes, *, version: str) -> bytes:
     members = _decoder.decode(body)
     members.pop("model", None)
     members["anthropic_version"] = msgspec.Raw(msgspec.json.encode(version))
+    return msgspec.json.encode(members)
+
+
+def with_added(body: bytes, added: Mapping[str, object], *, left_out: Sequence[str] = ()) -> bytes:
+    """The body with members of the owner: those of an object are joined with what is there, and
+    take precedence. `left_out` are the paths of members that are not added ("a.b").
+    """
+    members: dict[str, object] = dict(_decoder.decode(body))
+    for name, value in added.items():
+        if not isinstance(value, dict):
+            members[name] = value
+            continue
+        given = cast("dict[str, object]", value)
+        inner = {key: each for key, each in given.items() if f"{name}.{key}" not in left_out}
+        if isinstance(there := members.get(name), msgspec.Raw):
+            inner = {**_decoder.decode(there), **inner}
+        members[name] = inner
     return msgspec.json.encode(members)

@@ -35,6 +35,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     signs_for    the service's name in an AWS signature
     scope        of the token of Entra ID
     added        members of the body that the owner of the gateway may set (ProviderConfig.body)
+    added_to_streams  paths of members among them that only streams have
     body         "" or "vertex": the model is in the path only, and the API version in the body
     dialect      the name of its dialect
     key_env      the environment variable in which users keep their key; None if there is none
@@ -69,6 +70,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     signs_for: str = ""
     scope: str = ""
     added: tuple[str, ...] = ()
+    added_to_streams: tuple[str, ...] = ()
     body: Literal["", "vertex"] = ""
     auth: Auth = "bearer"
     version: Version = ""

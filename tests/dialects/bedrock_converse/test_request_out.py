@@ -260,36 +260,3 @@ def test_any_json_is_asked_for_in_words() -> None:
 def test_a_format_needs_its_schema() -> None:
     with pytest.raises(BadRequest):
         write(request(HI, format=ResponseFormat("schema")))
-
-
-# --- the owner's members
-
-OWNERS: dict[str, Any] = {
-    "guardrailConfig": {
-        "guardrailIdentifier": "abc",
-        "guardrailVersion": "1",
-        "streamProcessingMode": "async",
-    },
-    "serviceTier": {"type": "flex"},
-    "performanceConfig": {"latency": "optimized"},
-    "requestMetadata": {"team": "a"},
-    "projectIdentifier": "p1",
-    "additionalModelRequestFields": {"top_k": 7, "anthropic_beta": ["x"]},
-}
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_what_the_owner_configured_is_in_every_body(stream: bool) -> None:
-    call = request(HI, stream=stream, sampling=Sampling(top_k=5), tier="priority")
-    body, written = write(call, attempt(added=OWNERS))
-    expected = {**OWNERS, "guardrailConfig": dict(OWNERS["guardrailConfig"])}
-    if not stream:
-        del expected["guardrailConfig"]["streamProcessingMode"]
-    assert {name: body[name] for name in OWNERS} == expected
-    assert changes(written) == [("drop", "tier")]
-
-
-def test_the_owners_members_are_those_of_the_row() -> None:
-    from modelplex.providers.types import TYPES
-
-    assert set(TYPES["bedrock-converse"].added) == set(OWNERS)

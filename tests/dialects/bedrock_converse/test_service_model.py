@@ -33,8 +33,9 @@ from modelplex.core.request import (
 )
 from modelplex.dialects.bedrock_converse.messages_out import STATE_FORMAT
 from modelplex.dialects.bedrock_converse.response_in import ConverseStreamReader, read_response
-from tests.dialects.bedrock_converse.converse_model import event, exception, members, operation
-from tests.dialects.bedrock_converse.test_request_out import OWNERS
+from modelplex.providers.request_body import with_added
+from modelplex.providers.types import TYPES
+from tests.dialects.bedrock_converse.converse_model import event, exception, faults, members, operation
 from tests.dialects.bedrock_converse.writing import ADAPTIVE, CLAUDE, attempt, request, write
 
 IN_THE_PATH = "it is in the path"
@@ -59,8 +60,6 @@ NOT_WRITTEN = {
     "GuardrailConverseImageBlock.format": GUARDED,
     "GuardrailConverseImageBlock.source": GUARDED,
     "GuardrailConverseImageSource.bytes": GUARDED,
-    "GuardrailConfiguration.trace": "the owner's, in `body`",
-    "GuardrailStreamConfiguration.trace": "the owner's, in `body`",
     "ImageSource.s3Location": S3,
     "DocumentSource.s3Location": S3,
     "AudioSource.s3Location": S3,
@@ -99,6 +98,15 @@ OF_CITATIONS = frozenset(
 )
 """Shapes below ContentBlock.citationsContent, which is not written."""
 
+BY_THE_OWNER: dict[str, Any] = {
+    "guardrailConfig": {"guardrailIdentifier": "abc", "guardrailVersion": "1", "trace": "enabled", "streamProcessingMode": "async"},
+    "serviceTier": {"type": "flex"},
+    "performanceConfig": {"latency": "optimized"},
+    "requestMetadata": {"team": "a"},
+    "projectIdentifier": "p1",
+    "additionalModelRequestFields": {"top_k": 7},
+}  # fmt: skip
+"""Members of `body` in the config."""
 PNG, PDF = InlineData("image/png", "iVBORw0KGgo="), InlineData("application/pdf", "JVBERi0xLjc=")
 SCHEMA = msgspec.Raw(b'{"type":"object","properties":{},"additionalProperties":false}')
 
@@ -146,7 +154,7 @@ def bodies(*, stream: bool) -> Iterator[dict[str, Any]]:
                 sampling=Sampling(temperature=1, top_k=1, stop=("END",)),
                 format=ResponseFormat("schema", SCHEMA, name="n", description="d"),
             ),
-            attempt(added=OWNERS),
+            attempt(),
         )[0]
     yield write(
         request(Message("user", (TextPart("Hi"),)), stream=stream, reasoning=ReasoningOptions(effort="low")),
@@ -174,9 +182,16 @@ def present(value: Any, shape: Any) -> set[str]:
 def test_every_member_of_a_request_is_written_or_listed() -> None:
     known: set[str] = set()
     written: set[str] = set()
+    row = TYPES["bedrock-converse"]
+    assert set(row.added) == set(BY_THE_OWNER)
     for stream in (True, False):
         shape = operation(stream=stream).input_shape
         known |= members(shape)
+        left_out = () if stream else row.added_to_streams
+        least = b'{"messages":[{"role":"user","content":[{"text":"Hi"}]}]}'
+        owners = with_added(least, BY_THE_OWNER, left_out=left_out)
+        assert faults(owners, stream=stream) == []
+        written |= present(json.loads(owners), shape)
         for body in bodies(stream=stream):
             written |= present(body, shape)
     known = {name for name in known if name.partition(".")[0] not in OF_CITATIONS}

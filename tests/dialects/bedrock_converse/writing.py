@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from modelplex.core.request import Attempt, ChatRequest, Message, ProviderRequest
 from modelplex.dialects.registry import write_request
@@ -23,14 +20,13 @@ QWEN = "qwen.qwen3-coder-480b-a35b-v1:0"
 GPT_OSS = "openai.gpt-oss-120b-1:0"
 
 
-def attempt(model: str = CLAUDE, *, added: Mapping[str, Any] | None = None, account: str = "acct") -> Attempt:
+def attempt(model: str = CLAUDE) -> Attempt:
     return Attempt(
         provider="aws",
         model=model,
         dialect="bedrock_converse",
-        account=account,
+        account="acct",
         facts=model_facts(model, "bedrock_converse"),
-        added={name: msgspec.Raw(json.dumps(value).encode()) for name, value in (added or {}).items()},
     )
 
 

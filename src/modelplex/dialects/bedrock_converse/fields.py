@@ -1,11 +1,12 @@
-"""The members of a Converse request that are plain values, one row each.
+"""The members of a Converse request, one row each.
 
-No client sends a body of this dialect: the sealed policy has no other member in its allow-list.
-Source: InferenceConfiguration of botocore 1.44.8, bedrock-runtime 2023-09-30.
+Source: ConverseRequest of botocore 1.44.8, bedrock-runtime 2023-09-30. Members that only the owner
+of the gateway sets (`added` of the type) have no row: they are added behind the policy.
 """
 
 from __future__ import annotations
 
+from modelplex.dialects.bedrock_converse import policy
 from modelplex.dialects.core.fields import Field, FieldTable, rules_of
 from modelplex.policy.containers import ObjectRule
 from modelplex.policy.leaves import NUMBER, TEXTS
@@ -17,7 +18,15 @@ _INFERENCE: tuple[Field, ...] = (
     Field("stopSequences", TEXTS, "sampling.stop", list[str], tuple, most=2500),
 )
 FIELDS = FieldTable(
-    (Field("inferenceConfig", ObjectRule(rules_of(_INFERENCE)), inside=_INFERENCE),),
+    (
+        Field("messages", policy.MESSAGES, "messages"),
+        Field("system", policy.SYSTEM, "messages"),
+        Field("inferenceConfig", ObjectRule(rules_of(_INFERENCE)), inside=_INFERENCE),
+        Field("toolConfig", policy.TOOLS, "tools"),
+        Field("outputConfig", policy.OUTPUT, "format"),
+        Field("additionalModelResponseFieldPaths", TEXTS),
+        Field("additionalModelRequestFields", policy.MODEL_FIELDS),
+    ),
     reasons={
         "sampling.top_k": "this model has no such parameter here",
         "sampling.min_p": "Converse has no such parameter",

@@ -2,8 +2,7 @@
 
 `fields.py` writes plain values, `messages_out.py` the conversation, `reasoning.py` decides about
 reasoning. What only some models take is in `families.py`. Members that the owner of the gateway
-configured (`Attempt.added`) replace those that were written, except that the members of
-`additionalModelRequestFields` are joined.
+configured are added when the body is sent (ProviderConfig.body).
 """
 
 from __future__ import annotations
@@ -99,29 +98,13 @@ class _RequestWriter:
             "additionalModelResponseFieldPaths": [SEQUENCE] if "stopSequences" in inference else None,
             "outputConfig": output,
         }
-        body = self._with_added({name: value for name, value in body.items() if value})
         return ProviderRequest(
-            body=msgspec.json.encode(body),
+            body=msgspec.json.encode({name: value for name, value in body.items() if value}),
             changes=ledger.settle(FIELDS.reasons),
             aliases=losses.names.aliases,
             free=frozenset(self._free),
             answer_tool=self._answer_tool,
         )
-
-    def _with_added(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The body with the owner's members."""
-        for name, raw in self._attempt.added.items():
-            if name == "additionalModelRequestFields" and name in body:
-                body[name] = {**body[name], **_decode_object(raw)}
-            elif name == "guardrailConfig" and not self._call.stream:
-                body[name] = {
-                    member: value
-                    for member, value in _decode_object(raw).items()
-                    if member != "streamProcessingMode"  # of streams alone
-                }
-            else:
-                body[name] = raw
-        return body
 
     # --- the conversation
 
