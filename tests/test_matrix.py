@@ -59,7 +59,7 @@ def test_a_writer_that_loses_something_without_a_word_shows_on_the_page(
         return ollama.write_call(replace(call, sampling=Sampling()), attempt)
 
     seed = next(probe for probe in CHAT.probes if probe.says == "`seed`")
-    at_ollama = TARGETS[-1]
+    at_ollama = next(target for target in TARGETS if target.dialect == "ollama")
     assert verdict(seed, CHAT, at_ollama) == CARRIED
     provider = replace(provider_dialect("ollama"), write_call=forgetful)
     monkeypatch.setitem(DIALECTS, "ollama", replace(ollama.OLLAMA, provider=provider))

@@ -45,7 +45,7 @@ def test_the_types_that_a_config_may_name_are_the_rows() -> None:
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=str)
 def test_a_row_is_whole(row: ProviderSpec) -> None:
-    assert re.fullmatch(r"[a-z]+(-[a-z]+)?", row.name)
+    assert re.fullmatch(r"[a-z]+(-[a-z]+)*", row.name)
     assert set(row.address_env) == set(row.address_keys)
     assert row.title
     assert row.docs.startswith("https://")

@@ -174,7 +174,7 @@ def provider(types: Mapping[str, TypeFacts]) -> Rule[ProviderConfig]:
 
 def _check_body(values: Mapping[str, object], facts: TypeFacts, members: Mapping[str, TomlNode]) -> None:
     """The members of `body` are those that the type's clients cannot set."""
-    if (node := members.get("body")) is None or "body" not in values:
+    if (node := members.get("body")) is None or not values.get("body"):
         return
     if not facts.added:
         node.reject("no such key", hint=f"no member of a request is the owner's at {values['type']}")

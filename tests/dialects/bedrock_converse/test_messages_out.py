@@ -78,13 +78,13 @@ def test_texts_images_and_documents_of_a_user() -> None:
 
 
 def test_a_document_has_a_name_of_few_characters_and_no_name_twice() -> None:
-    text = DocumentPart(PlainText("a"), filename="plan_v1.2.md")
+    text = DocumentPart(PlainText("a"), filename="plan_v1.2.txt")
     sent, lost = content(
         TextPart("x"), text, text, DocumentPart(PlainText("b")), DocumentPart(PlainText("c"))
     )
     assert [block["document"]["name"] for block in sent[1:]] == [
-        "plan v1 2 md",
-        "plan v1 2 md 2",
+        "plan v1 2 txt",
+        "plan v1 2 txt 2",
         "Document",
         "Document 2",
     ]
