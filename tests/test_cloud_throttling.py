@@ -120,8 +120,9 @@ async def by_anthropic(gw: Running) -> str:
 
 
 async def by_gemini(gw: Running) -> str:
-    client = genai.Client(api_key="unused", http_options=types.HttpOptions(base_url=gw.base))
-    answer = await client.aio.models.generate_content(model="m", contents="Hi")
+    options = types.HttpOptions(base_url=gw.base)
+    async with genai.Client(api_key="unused", http_options=options).aio as client:
+        answer = await client.models.generate_content(model="m", contents="Hi")
     return answer.text or ""
 
 

@@ -71,7 +71,7 @@ _UNKNOWN_MODEL = "model identifier is invalid"
 """
 
 
-class _ErrorBody(msgspec.Struct):
+class _ErrorBody(msgspec.Struct, gc=False):
     message: str | None = None
     Message: str | None = None
     type: str | None = msgspec.field(default=None, name="__type")

@@ -28,7 +28,7 @@ _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Bytes of a header's value by its type: true, false, four integers, a time, a UUID."""
 
 
-class StreamMessage(msgspec.Struct, frozen=True):
+class StreamMessage(msgspec.Struct, frozen=True, gc=False):
     """One message: its headers that are text, and its payload."""
 
     headers: dict[str, str]

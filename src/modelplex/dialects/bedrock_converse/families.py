@@ -17,7 +17,7 @@ Reasoning = Literal["", "thinking", "reasoningConfig", "reasoning_effort"]
 Section = Literal["system", "messages", "tools"]
 
 
-class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
+class ModelFamily(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row. The first whose pattern is found in the name of the model applies.
 
     pattern       of the name or the ARN, in lower case

@@ -53,7 +53,7 @@ MALFORMED_OUTPUT = frozenset({"malformed_model_output", "malformed_tool_use"})
 _LIMITS: frozenset[Reason] = frozenset({"length", "context"})
 
 
-class _Reasoning(msgspec.Struct, rename="camel"):
+class _Reasoning(msgspec.Struct, rename="camel", gc=False):
     """`reasoningContent` of a block or a delta: text is in `reasoning_text` of a block."""
 
     reasoning_text: _ReasoningText | None = None
@@ -62,28 +62,28 @@ class _Reasoning(msgspec.Struct, rename="camel"):
     redacted_content: str | None = None
 
 
-class _ReasoningText(msgspec.Struct):
+class _ReasoningText(msgspec.Struct, gc=False):
     text: str = ""
     signature: str | None = None
 
 
-class _ToolUse(msgspec.Struct, rename="camel"):
+class _ToolUse(msgspec.Struct, rename="camel", gc=False):
     tool_use_id: str | None = None
     name: str | None = None
     input: msgspec.Raw = ABSENT
     type: str | None = None
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     text: str = ""
 
 
-class _CitationsContent(msgspec.Struct):
+class _CitationsContent(msgspec.Struct, gc=False):
     content: list[_Content] | None = None
     citations: list[msgspec.Raw] | None = None
 
 
-class _Block(msgspec.Struct, rename="camel"):
+class _Block(msgspec.Struct, rename="camel", gc=False):
     """A block, the start of one or a delta: unions with one member each."""
 
     text: str | None = None
@@ -93,7 +93,7 @@ class _Block(msgspec.Struct, rename="camel"):
     citation: msgspec.Raw = ABSENT
 
 
-class _Event(msgspec.Struct, rename="camel"):
+class _Event(msgspec.Struct, rename="camel", gc=False):
     """The payload of any event of a stream."""
 
     content_block_index: int = 0
@@ -104,22 +104,22 @@ class _Event(msgspec.Struct, rename="camel"):
     usage: ConverseUsage | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: list[msgspec.Raw] | None = None
 
 
-class _Output(msgspec.Struct):
+class _Output(msgspec.Struct, gc=False):
     message: _Message | None = None
 
 
-class _Whole(msgspec.Struct, rename="camel"):
+class _Whole(msgspec.Struct, rename="camel", gc=False):
     output: _Output | None = None
     stop_reason: str | None = None
     usage: ConverseUsage | None = None
     additional_model_response_fields: msgspec.Raw = ABSENT
 
 
-class _ModelFields(msgspec.Struct):
+class _ModelFields(msgspec.Struct, gc=False):
     stop_sequence: str | None = None
 
 

@@ -16,12 +16,12 @@ MAX_DETAILS = 16
 """Entries of `cacheDetails` that are read: there are two lifetimes."""
 
 
-class _CacheDetail(msgspec.Struct, rename="camel"):
+class _CacheDetail(msgspec.Struct, rename="camel", gc=False):
     ttl: str = ""
     input_tokens: float | None = None
 
 
-class ConverseUsage(msgspec.Struct, rename="camel"):
+class ConverseUsage(msgspec.Struct, rename="camel", gc=False):
     input_tokens: float | None = None
     output_tokens: float | None = None
     total_tokens: float | None = None
