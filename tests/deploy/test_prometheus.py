@@ -110,7 +110,7 @@ def _check(port: int, folder: Path) -> None:
     )
     groups = get(port, "/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 9
+    assert len(rules) == 10
     assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
     for rule in rules:
         unknown = {name for name in names_in(rule["query"]) if name not in known}

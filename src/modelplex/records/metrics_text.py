@@ -151,10 +151,6 @@ def _process_families(metrics: Metrics) -> Iterator[Metric]:
 
 
 def _shared_families(shared: SharedCounts) -> Iterator[Metric]:
-    """Of a gateway whose limits are those of several."""
-    counts = shared.counts()
-    if not counts:
-        return
     yield _gauge(
         "modelplex_shared_limits_away",
         "1 while the engine that counts the limits of several gateways does not answer.",
@@ -165,7 +161,7 @@ def _shared_families(shared: SharedCounts) -> Iterator[Metric]:
         "modelplex_shared_limits_requests",
         "Requests of agents whose limits hold over several gateways.",
         ["outcome"],
-        _by_label(counts),
+        _by_label(shared.counts()),
     )
 
 
