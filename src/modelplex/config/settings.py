@@ -472,6 +472,32 @@ class SharedConfig(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 15.0
 
 
+class McpOAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="oauth"):
+    """`auth` of one of `[mcp] servers`: how the gateway gets tokens for it. Without the table a
+    person may sign in too, with what the servers say of themselves.
+
+    grant            "authorization_code": a person signs in; "client_credentials": the gateway's own
+    client_id        of a client that was registered beforehand, with its `client_secret`, or with the
+                     key in `private_key_file` (PEM), named `key_id` at the authorization server
+    client_metadata  the https address of the gateway's client ID metadata document
+    issuer           of the authorization server, where the tool server names several or none
+    scope            what is asked for, in place of what the server names
+    redirect_port    of the way back from the browser, on 127.0.0.1; 0 is any
+    per_agent        each agent has a sign-in of its own
+    """
+
+    grant: Literal["authorization_code", "client_credentials"] = "authorization_code"
+    client_id: str = ""
+    client_secret: Secret | None = None
+    private_key_file: str = ""
+    key_id: str = ""
+    client_metadata: str = ""
+    issuer: str = ""
+    scope: str = ""
+    redirect_port: int = 0
+    per_agent: bool = False
+
+
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     """One of `[mcp] servers`: a `command` to start, or a `url`. Arguments and addresses often
     contain tokens, so they are secrets.
@@ -496,6 +522,7 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     url: Secret | None = None
     headers: dict[str, Secret] = {}
+    auth: McpOAuth | None = None
     protocol: McpProtocol = "auto"
     tools: tuple[str, ...] = ()
     timeout: float = 60.0
@@ -507,6 +534,14 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     roots: tuple[str, ...] = ()
     idempotent: tuple[str, ...] = ()
     plain_text: bool = False
+
+    @property
+    def may_sign_in(self) -> bool:
+        """Whether a token of a sign-in is sent to it: a remote server, to which `headers` send no
+        token.
+        """
+        over_http = self.url is not None and not self.url.reveal().startswith("unix:")
+        return over_http and not any(name.lower() == "authorization" for name in self.headers)
 
     @property
     def client_requests(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -32,7 +32,7 @@ from modelplex.config.rules import (
     text,
 )
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.settings import McpConfig, McpOAuth, McpServer
 from modelplex.config.toml_node import FAULTY, Faulty, TomlNode, quote
 
 LEAST_NAME: Final = 36
@@ -75,8 +75,60 @@ def _folder(node: TomlNode) -> str | Faulty:
     return node.reject("an absolute path of a folder, without ..", found=quote(node.value))
 
 
+def _scope(node: TomlNode) -> str | Faulty:
+    value = _SCOPE_TEXT(node)
+    if value is FAULTY or re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*", value):
+        return value
+    return node.reject("scopes with one space between them", found=quote(node.value))
+
+
+_SCOPE_TEXT: Final = text("scopes with one space between them")
+_HTTPS: Final = matching(r"https?://[^/?#\s@]+(/[^?#\s]*)?", "an address that begins with https://")
+"""As it is written: an issuer is compared as text."""
+OAUTH: Final = rules_of(
+    McpOAuth,
+    client_id=text("the id of the client"),
+    client_secret=secret("the client's secret"),
+    private_key_file=PATH,
+    key_id=text("the name of the key"),
+    client_metadata=_HTTPS,
+    issuer=_HTTPS,
+    scope=_scope,
+    redirect_port=integer("a port", least=1, most=65535),
+)
+_TYPE: Final = one_of(("oauth",))
+
+
+def _auth(node: TomlNode) -> McpOAuth | Faulty:
+    """A table with `type`, as for providers."""
+    if not isinstance(node.value, dict):
+        return node.reject('a table, as in { type = "oauth" }', found="another value")
+    values, members = read_fields(node, {"type": _TYPE, **OAUTH})
+    if "type" not in members:
+        return node.child("type").reject('"oauth"', found="none")
+    if values.pop("type", FAULTY) is FAULTY:
+        return FAULTY
+    built = build(McpOAuth, values)
+    if "client_secret" in members and "private_key_file" in members:
+        members["private_key_file"].reject("one proof of the client", found="client_secret beside it")
+    if not built.client_id and (
+        proof := next((n for n in ("client_secret", "private_key_file") if n in members), "")
+    ):
+        members[proof].reject("client_id beside it", found="none")
+    if built.grant == "client_credentials":
+        if not built.client_id or not ({"client_secret", "private_key_file"} & set(members)):
+            node.reject(
+                "client_id, and client_secret or private_key_file",
+                found="none, which client_credentials needs",
+            )
+        if built.per_agent:
+            members["per_agent"].reject("a person's sign-in", found='grant = "client_credentials"')
+    return built
+
+
 SERVER: Final = rules_of(
     McpServer,
+    auth=_auth,
     name=matching(r"[a-z0-9-]{1,24}", "a name of at most 24 lower-case letters, digits and dashes"),
     command=PATH,
     args=list_of(secret_argument("an argument"), "a list of arguments"),
@@ -118,6 +170,8 @@ def _server(node: TomlNode) -> McpServer | Faulty:
         members[min(unusable)].reject("a command beside it", found="a url, for which nothing is started")
     if "headers" in members and has_command and not has_url:
         members["headers"].reject("a url beside it", found="a command")
+    if "auth" in members:
+        _check_auth(values, members, node)
     url = values.get("url")
     if isinstance(url, Secret) and not _URL.fullmatch(url.reveal()):
         members["url"].reject(
@@ -125,6 +179,22 @@ def _server(node: TomlNode) -> McpServer | Faulty:
             found="a string",
         )
     return build(McpServer, {"name": "", **values})
+
+
+def _check_auth(values: Mapping[str, object], members: Mapping[str, TomlNode], node: TomlNode) -> None:
+    """What `auth` needs of the rest of its server."""
+    auth, headers, url = values.get("auth"), values.get("headers"), values.get("url")
+    if "command" in members:
+        members["auth"].reject("a url beside it", found="a command")
+    elif isinstance(url, Secret) and url.reveal().startswith("unix:"):
+        members["auth"].reject("a url with https:// or http:// beside it", found="a socket")
+    if isinstance(headers, dict) and any(str(name).lower() == "authorization" for name in headers):
+        members["auth"].reject("no authorization in headers beside it", found="both")
+    if isinstance(auth, McpOAuth) and auth.per_agent and values.get("scope") != "agent":
+        node.reject(
+            'scope = "agent"',
+            found="per_agent = true in auth, for which each agent needs a session of its own",
+        )
 
 
 MCP: Final = rules_of(
@@ -184,6 +254,7 @@ def secrets(server: McpServer) -> Iterator[str]:
     """
     yield from (value.reveal() for value in (*server.env.values(), *server.headers.values()))
     yield from _secrets_of_target(server)
+    yield from _client_secret(server)
     if server.url is not None:
         yield server.url.reveal()
 
@@ -197,7 +268,13 @@ def credentials(server: McpServer) -> Iterator[str]:
         if is_secret(name, value.reveal()):
             yield value.reveal()
             yield value.reveal().removeprefix("Bearer ")
+    yield from _client_secret(server)
     yield from _secrets_of_target(server)
+
+
+def _client_secret(server: McpServer) -> Iterator[str]:
+    if server.auth is not None and server.auth.client_secret is not None:
+        yield server.auth.client_secret.reveal()
 
 
 def _secrets_of_target(server: McpServer) -> Iterator[str]:

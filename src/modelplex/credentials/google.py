@@ -12,7 +12,6 @@ https://cloud.google.com/compute/docs/metadata/querying-metadata.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -24,6 +23,7 @@ import msgspec
 
 from modelplex.credentials.key_file import MAX_SIZE, as_key, read_key
 from modelplex.credentials.oauth import Token
+from modelplex.credentials.signed_jwt import load_key, signed_jwt
 from modelplex.credentials.source import CredentialError, Expiring
 from modelplex.credentials.token_request import JSON, LOCAL_TIMEOUTS, ask, post_form, read
 from modelplex.http_client import HttpClient
@@ -156,8 +156,7 @@ class GoogleCredentials:
             "iat": now,
             "exp": now + LIFE_S,
         }
-        header = {"alg": "RS256", "typ": "JWT", "kid": found.private_key_id}
-        assertion = await asyncio.to_thread(_signed_jwt, header, claims, found.private_key, place)
+        assertion = await asyncio.to_thread(_assertion, found, claims, place)
         return await self._exchange(found.token_uri, {"grant_type": JWT_BEARER, "assertion": assertion})
 
     async def _external_account(self, found: _File, place: str) -> Expiring[str]:
@@ -250,27 +249,9 @@ def _read(path: str) -> bytes:
         return file.read(MAX_SIZE)
 
 
-def _signed_jwt(
-    header: Mapping[str, str], claims: Mapping[str, str | int], private_key: str, place: str
-) -> str:
-    """A JWT with RS256 (RFC 7515, RFC 7518 3.3)."""
-    try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import padding, rsa
-    except ImportError:
-        raise CredentialError(
-            "the key of a service account needs the package cryptography: install modelplex[google]"
-        ) from None
-    try:
-        key = serialization.load_pem_private_key(private_key.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise CredentialError(f"private_key in {place} is no private key") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
+def _assertion(found: _File, claims: Mapping[str, str | int], place: str) -> str:
+    """Signed with RS256, the only algorithm of Google's token endpoint."""
+    key = load_key(found.private_key, f"private_key in {place}")
+    if key.algorithm != "RS256":
         raise CredentialError(f"private_key in {place} is no RSA key")
-    signed = b".".join(_base64url(msgspec.json.encode(part)) for part in (header, claims))
-    return (signed + b"." + _base64url(key.sign(signed, padding.PKCS1v15(), hashes.SHA256()))).decode()
-
-
-def _base64url(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+    return signed_jwt(key, claims, key_id=found.private_key_id)

@@ -31,6 +31,14 @@ class CredentialError(Exception):
     """No credential could be had. The sentence names the place and the reason, never the value."""
 
 
+class CredentialRefused(CredentialError):
+    """A service refused to give one. `code` is its error code (RFC 6749 5.2), "" without one."""
+
+    def __init__(self, sentence: str, *, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
 class Expiring(msgspec.Struct, Generic[T], frozen=True):
     """A value, and until when it holds, in Unix seconds; None is for ever."""
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from modelplex.credentials.source import CredentialError
+from modelplex.credentials.source import CredentialError, CredentialRefused
 from modelplex.http_client import HttpClient, SendError, Timeouts, parse_origin
 
 T = TypeVar("T")
@@ -105,19 +105,21 @@ async def post_form(
 
 def read(answered: Answered, *, kind: type[T], place: str) -> T:
     """The body as `kind`. Raises CredentialError with the service's own reason."""
-    if answered.status != 200:
-        raise CredentialError(f"{place} answered {answered.status}{_reason(answered.body)}")
+    if answered.status not in {200, 201}:
+        code, reason = _reason(answered.body)
+        raise CredentialRefused(f"{place} answered {answered.status}{reason}", code=code)
     try:
         return msgspec.json.decode(answered.body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise CredentialError(f"{place} answered with something other than the token expected") from None
 
 
-def _reason(body: bytes) -> str:
+def _reason(body: bytes) -> tuple[str, str]:
+    """The error code, and what is shown of the error."""
     try:
         refusal = msgspec.json.decode(body, type=_Refusal)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+        return "", ""
     error = refusal.error.message if isinstance(refusal.error, _Inner) else refusal.error
     words = [word[:SHOWN] for word in (error, refusal.error_description or refusal.message) if word]
-    return f": {': '.join(words)}" if words else ""
+    return error, f": {': '.join(words)}" if words else ""

@@ -28,6 +28,7 @@ from modelplex.mcp.definition_scan import printable
 from modelplex.mcp.inspection import InspectedServer, InspectedServers, inspect, inspect_all, with_servers
 from modelplex.mcp.lockfile import LockError, launch_of, lock_path, read_seen, write_lock, write_seen
 from modelplex.mcp.names import SEPARATOR, ServerToolName
+from modelplex.mcp.oauth.commands import login, logout, status
 from modelplex.mcp.policy import decide, permitted
 from modelplex.mcp.review import keep_locked
 from modelplex.mcp.servers import ManagedServer
@@ -371,7 +372,15 @@ def _store(write: Callable[[Path, T], None], path: Path, content: T) -> None:
         raise LockError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
 
 
-_COMMANDS: Final = {"list": _list, "call": _call, "lock": _lock, "approve": _approve}
+_COMMANDS: Final = {
+    "list": _list,
+    "call": _call,
+    "lock": _lock,
+    "approve": _approve,
+    "login": login,
+    "logout": logout,
+    "status": status,
+}
 
 
 def _write(lines: Iterable[str]) -> None:

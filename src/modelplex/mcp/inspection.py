@@ -20,6 +20,7 @@ from modelplex.mcp.catalog import MergedCatalog, ServerOffer, merge
 from modelplex.mcp.constants import Catalog, Unavailable
 from modelplex.mcp.lockfile import launch_of, load_approvals
 from modelplex.mcp.names import SEPARATOR
+from modelplex.mcp.oauth.store import SignInFiles
 from modelplex.mcp.policy import permitted
 from modelplex.mcp.servers import (
     CACHE_FOLDER,
@@ -101,7 +102,8 @@ async def with_servers(
     children = ProcessTable(config.mcp.max_processes)
     # The cache serves the next start of a gateway with the same config.
     cache = WriteOnlyCache(state_folder(config.server.state_folder, environ=os.environ) / CACHE_FOLDER)
-    runtime = ServerRuntime(client=client, children=children)
+    sign_ins = SignInFiles(state_folder(config.server.state_folder, environ=os.environ))
+    runtime = ServerRuntime(client=client, children=children, sign_ins=sign_ins)
     servers = {
         each.name: ManagedServer(each, limits=config.mcp, cache=cache, runtime=runtime) for each in wanted
     }

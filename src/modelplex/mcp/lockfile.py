@@ -91,7 +91,7 @@ def write_lock(path: Path, lock: Lock) -> None:
     """Replace the lock file, readable by everybody since it holds nothing secret.
     Raises OSError.
     """
-    _replace(path, locked_text(lock).encode(), mode=0o644)
+    replace_file(path, locked_text(lock).encode(), mode=0o644)
 
 
 def locked_text(lock: Lock) -> str:
@@ -131,7 +131,7 @@ def read_seen(folder: Path) -> Lock:
 def write_seen(folder: Path, seen: Lock) -> None:
     """Replace the file of first-seen definitions; makes the folder. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _replace(
+    replace_file(
         folder / SEEN_FILE, msgspec.json.format(msgspec.json.encode(_Seen(VERSION, seen))), mode=PRIVATE_MODE
     )
 
@@ -207,7 +207,7 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
+def replace_file(path: Path, content: bytes, *, mode: int) -> None:
     """Write atomically: the old or the new file exists, also after a crash."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

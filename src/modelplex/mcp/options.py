@@ -15,6 +15,8 @@ examples:
   modelplex mcp lock                              approve what there is now, and nothing that comes later
   modelplex mcp approve                           what waits for approval, and why
   modelplex mcp approve git__git_log 'fs__*'      approve these
+  modelplex mcp login linear                      sign in to a remote server that requires OAuth
+  modelplex mcp status                            who is signed in, until when
   modelplex mcp import ~/.claude.json             print what another program has, as [[mcp.servers]]
   modelplex mcp import .vscode/mcp.json --write   append it to the config
 
@@ -69,6 +71,24 @@ def add(
         "tools", metavar="TOOL", nargs="*", help="names or globs; a server's own name means its instructions"
     )
     approving.add_argument("--all", action="store_true", help="approve all that waits")
+    signing_in = command(parts, "login", "sign in to a tool server that requires OAuth, with a browser")
+    signing_in.add_argument("server", metavar="NAME", help="the server's name in the config")
+    signing_in.add_argument(
+        "--agent", metavar="AGENT", default="", help="the sign-in of one agent (per_agent)"
+    )
+    signing_in.add_argument(
+        "--device", action="store_true", help="show a code to enter in a browser elsewhere"
+    )
+    signing_in.add_argument("--no-browser", action="store_true", help="only print the address to open")
+    signing_in.add_argument("--scope", metavar="SCOPE", default="", help="permissions to ask for besides")
+    signing_out = command(parts, "logout", "revoke the tokens of a tool server, and forget them")
+    signing_out.add_argument("server", metavar="NAME", help="the server's name in the config")
+    signing_out.add_argument(
+        "--agent", metavar="AGENT", default="", help="the sign-in of one agent (per_agent)"
+    )
+    state = command(parts, "status", "say to which tool servers this host is signed in, and until when")
+    state.add_argument("server", metavar="NAME", nargs="?", default="", help="of this server alone")
+    state.add_argument("--json", action="store_true", help="as JSON")
     importing = command(parts, "import", "print the tool servers of another program as tables of the config")
     importing.add_argument(
         "file", metavar="FILE", help="of Claude, Cursor or VS Code (JSON), or of Codex (TOML)"

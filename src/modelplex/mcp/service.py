@@ -30,6 +30,7 @@ from modelplex.mcp.lockfile import (
     lock_path,
     record_seen,
 )
+from modelplex.mcp.oauth.store import SignInFiles
 from modelplex.mcp.replay import recorded_tools
 from modelplex.mcp.review import (
     ChosenDefinition,
@@ -90,8 +91,13 @@ class ToolService:
         environ = self._environ = machine.environ
         self._events = events
         self._children = ProcessTable(config.mcp.max_processes, new_host=machine.new_host)
+        folder = self._folder(config)
         self._runtime = ServerRuntime(
-            environ=environ, children=self._children, client=client, on_event=self._log_event
+            environ=environ,
+            children=self._children,
+            client=client,
+            on_event=self._log_event,
+            sign_ins=None if folder is None else SignInFiles(folder),
         )
         self._servers: dict[str, ManagedServer] = {}
         self._stamps: tuple[object, object] = (None, None)

@@ -42,6 +42,10 @@ class HttpRefused(ServerError):
         self.retry_after = retry_after
 
 
+class SignInNeeded(HttpRefused):
+    """The server wants a token that only a person on the host can get."""
+
+
 class RequestOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller may add to a request.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from modelplex.config.settings import McpServer
 from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import Json
+from modelplex.mcp.oauth.source import ServerTokens
 from modelplex.mcp.servers.channel import Channel, ConnectionLost
 from modelplex.mcp.servers.endpoint_url import parse_endpoint_url
 from modelplex.mcp.servers.http_endpoint import HttpEndpoint
@@ -69,7 +70,14 @@ async def stdio_channel(
     return StdioChannel(command, children=children, messages=messages, write_line=write_line)
 
 
-def http_channel(config: McpServer, messages: MessageReader, *, client: HttpClient, sse: bool) -> Channel:
+def http_channel(
+    config: McpServer,
+    messages: MessageReader,
+    *,
+    client: HttpClient,
+    sse: bool,
+    tokens: ServerTokens | None = None,
+) -> Channel:
     """A channel to the server's URL; `sse` is HTTP+SSE of 2024-11-05. Raises ConnectionLost if the
     URL is not valid.
     """
@@ -82,5 +90,6 @@ def http_channel(config: McpServer, messages: MessageReader, *, client: HttpClie
         url,
         headers={name: value.reveal() for name, value in config.headers.items()},
         messages=messages,
+        tokens=tokens,
     )
     return SseChannel(endpoint) if sse else HttpChannel(endpoint)

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 import msgspec
 
+from modelplex.credentials.source import CredentialError
 from modelplex.http_client import (
     ConnectFailed,
     HttpClient,
@@ -21,8 +22,10 @@ from modelplex.http_client import (
     Timeouts,
 )
 from modelplex.mcp.constants import Json
+from modelplex.mcp.oauth.challenge import Challenge, read_challenge
+from modelplex.mcp.oauth.source import ServerTokens
 from modelplex.mcp.servers.background import BackgroundTasks
-from modelplex.mcp.servers.channel import Channel, ConnectionLost, HttpRefused
+from modelplex.mcp.servers.channel import Channel, ConnectionLost, HttpRefused, SignInNeeded
 from modelplex.mcp.servers.endpoint_url import EndpointUrl
 from modelplex.mcp.servers.messages import MessageReader, read_json
 from modelplex.mcp.servers.sse_events import Event, EventReader, EventTooLong
@@ -49,12 +52,19 @@ class ConnectionNotMade(ConnectionLost):
 
 
 class HttpEndpoint:
-    """Sends requests to one URL with the headers of the config."""
+    """Sends requests to one URL with the headers of the config, and with a token of `tokens`."""
 
     def __init__(
-        self, client: HttpClient, url: EndpointUrl, *, headers: Mapping[str, str], messages: MessageReader
+        self,
+        client: HttpClient,
+        url: EndpointUrl,
+        *,
+        headers: Mapping[str, str],
+        messages: MessageReader,
+        tokens: ServerTokens | None = None,
     ) -> None:
         self.url = url
+        self._tokens = tokens
         self.messages = messages
         self._client = client
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -68,7 +78,7 @@ class HttpEndpoint:
         lines += [(name, value) for name, value in self._headers if name.lower() not in own]
         url = to or self.url
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._send(url, method, lines, body)
+            response = await self._authorized(url, method, lines, body)
             if not 300 <= response.status < 400:
                 return response
             location = (response.header(b"location") or b"").decode("latin-1")
@@ -80,6 +90,30 @@ class HttpEndpoint:
                 )
             url = following
         raise HttpRefused("It redirects in a circle.", status=310)
+
+    async def _authorized(
+        self, url: EndpointUrl, method: bytes, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> HttpResponse:
+        """Send with a token. A request that was refused for its token was not processed: it is sent
+        once more with another one, if there is another.
+        """
+        if self._tokens is None:
+            return await self._send(url, method, headers, body)
+        try:
+            token = await self._tokens.token()
+        except CredentialError:
+            raise SignInNeeded(self._tokens.not_renewed, status=401) from None
+        response = await self._send(url, method, [*headers, *_bearer(token)], body)
+        for left in (1, 0):
+            challenge = _challenge(response)
+            if challenge is None:
+                return response
+            response.close()
+            token = await self._tokens.renewed(token, challenge)
+            if not token or not left:
+                raise SignInNeeded(self._tokens.needed(challenge), status=response.status)
+            response = await self._send(url, method, [*headers, *_bearer(token)], body)
+        return response
 
     async def _send(
         self, url: EndpointUrl, method: bytes, headers: list[tuple[bytes, bytes]], body: bytes
@@ -145,6 +179,21 @@ class HttpEndpoint:
         return EventReader(limit=self.messages.max_read)
 
 
+def _bearer(token: str) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", f"Bearer {token}".encode("latin-1"))] if token else []
+
+
+def _challenge(response: HttpResponse) -> Challenge | None:
+    """The challenge of a response that another token may change; None for all other responses."""
+    if response.status not in {401, 403}:
+        return None
+    values = [value for name, value in response.headers if name.lower() == b"www-authenticate"]
+    challenge = read_challenge(response.status, values)
+    if response.status == 401:
+        return challenge or Challenge(401)
+    return challenge if challenge is not None and challenge.wants_more else None
+
+
 def is_event_stream(response: HttpResponse) -> bool:
     return response.status == 200 and content_type(response) == EVENT_STREAM
 
@@ -160,16 +209,10 @@ async def discard(response: HttpResponse) -> None:
 
 
 def refused(response: HttpResponse) -> HttpRefused:
-    """The error for a response without a message. Source: RFC 9728 5.1, the challenge of a resource
-    that requires OAuth.
-    """
+    """The error for a response without a message."""
     sentence = f"It answered with status {response.status}."
-    challenge = (response.header(b"www-authenticate") or b"").lower()
-    if response.status == 401 and b"resource_metadata" in challenge:
-        sentence += (
-            " It requires OAuth, which the gateway does not do:"
-            " its `headers` in the config must contain a token."
-        )
+    if response.status == 401:
+        sentence += " It accepts no credential of its `headers` in the config."
     value = response.header(b"retry-after") or b""
     seconds = float(value) if value.isdigit() and len(value) < 9 else None
     return HttpRefused(sentence, status=response.status, retry_after=seconds)

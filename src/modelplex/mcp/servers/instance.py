@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.servers import era_probe, lifecycle
 from modelplex.mcp.servers.background import BackgroundTasks
-from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, ServerError
+from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, ServerError, SignInNeeded
 from modelplex.mcp.servers.instance_subscriptions import InstanceSubscriptions
 from modelplex.mcp.servers.lifecycle import Life
 from modelplex.mcp.servers.process_table import NoRoom
@@ -141,7 +141,10 @@ class ServerInstance:
             reason = error.sentence
         else:
             reason = f"It was not ready within {host.limits.start_timeout:g} seconds."
-        self.advance(lifecycle.StartFailed(reason, host.random()))
+        if isinstance(error, SignInNeeded):
+            self.advance(lifecycle.SignInMissing(reason))
+        else:
+            self.advance(lifecycle.StartFailed(reason, host.random()))
         host.events.failed(self.scope, f"could not be started: {reason}")
         unauthorized = isinstance(error, HttpRefused) and error.status in {401, 403}
         return self.unavailable(

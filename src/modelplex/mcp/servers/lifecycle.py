@@ -54,6 +54,14 @@ class StartFailed(msgspec.Struct, frozen=True):
     random: float = 0.0
 
 
+class SignInMissing(msgspec.Struct, frozen=True):
+    """The start needs a person to sign in. This is no crash: the next call tries again, since the
+    person may have.
+    """
+
+    error: str
+
+
 Event: TypeAlias = (
     Literal[
         "cataloged",  # the disk had a catalog
@@ -62,6 +70,7 @@ Event: TypeAlias = (
         "stopped",  # because nobody called it
     ]
     | StartFailed
+    | SignInMissing
 )
 
 
@@ -83,6 +92,17 @@ def _fail(life: Life, event: Event, now: float) -> Life:
     return Life("backoff", failures, now + wait, event.error)
 
 
+def _be_ready(life: Life, _event: Event, now: float) -> Life:
+    """A reason that was no failure, or one of long ago, is over."""
+    failures = _recent(life.failures, now)
+    return Life("ready", failures, 0.0, life.error if failures else None)
+
+
+def _wait_for_sign_in(life: Life, event: Event, now: float) -> Life:
+    assert isinstance(event, SignInMissing)
+    return Life("idle_stopped", _recent(life.failures, now), 0.0, event.error)
+
+
 def _recent(failures: tuple[float, ...], now: float) -> tuple[float, ...]:
     return tuple(at for at in failures if now - at < CRASH_WINDOW)
 
@@ -97,8 +117,9 @@ _RUNNING: Final = ("starting", "ready")
 _TABLE: Final[dict[tuple[State, str], Callable[[Life, Event, float], Life]]] = {
     ("configured", "cataloged"): _into("cataloged"),
     **{(state, "needed"): _start for state in _STOPPED},
-    ("starting", "ready"): _into("ready"),
+    ("starting", "ready"): _be_ready,
     **{(state, "failed"): _fail for state in _RUNNING},
+    **{(state, "signed_out"): _wait_for_sign_in for state in _RUNNING},
     **{(state, "stopped"): _into("idle_stopped") for state in _RUNNING},
 }
 
@@ -107,5 +128,12 @@ def next(life: Life, event: Event, now: float) -> Life:  # noqa: A001 - the buil
     """The life after this event at `now`, in seconds. An event that is not in the table for a state
     changes nothing.
     """
-    change = _TABLE.get((life.state, "failed" if isinstance(event, StartFailed) else event))
+    match event:
+        case StartFailed():
+            word = "failed"
+        case SignInMissing():
+            word = "signed_out"
+        case _:
+            word = event
+    change = _TABLE.get((life.state, word))
     return life if change is None else change(life, event, now)

@@ -27,6 +27,8 @@ from modelplex.mcp.constants import (
     RequestHandler,
     Unavailable,
 )
+from modelplex.mcp.oauth.source import ServerTokens, SignInState
+from modelplex.mcp.oauth.store import SignInFiles
 from modelplex.mcp.servers import lifecycle
 from modelplex.mcp.servers.cache import DiskCache
 from modelplex.mcp.servers.channel import Channel, RequestOptions, ServerError
@@ -42,6 +44,8 @@ from modelplex.mcp.servers.server_request import LISTEN, ServerRequest, send
 from modelplex.mcp.servers.session import ServerSession
 from modelplex.records.log import Secrets
 
+AGENT_SCOPE: Final = "agent:"
+"""Begins the scope of an agent: `Caller.owner`."""
 ALIVE: Final[tuple[State, ...]] = (
     "ready", "starting", "idle_stopped", "cataloged", "configured", "backoff", "crash_loop",
 )  # fmt: skip
@@ -57,6 +61,7 @@ class ServerRuntime(msgspec.Struct, frozen=True, kw_only=True):
     clock      seconds
     random     numbers between 0 and 1
     on_event   takes log events
+    sign_ins   where the sign-ins of remote servers are; None for none
     """
 
     environ: Mapping[str, str] = msgspec.field(default_factory=lambda: os.environ)
@@ -65,12 +70,14 @@ class ServerRuntime(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
     on_event: Callable[[ServerEvent], None] = lambda _: None
+    sign_ins: SignInFiles | None = None
 
 
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One server in `/_internal/mcp`. `uptime` in seconds, of the process that has run longest;
     `retry_after` is set while it waits after failures. `last_words` are the last lines of stderr of
-    a failed process; only the host sees them.
+    a failed process; only the host sees them. `sign_ins` are those that were used, of a remote
+    server.
     """
 
     name: str
@@ -86,6 +93,7 @@ class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     last_words: tuple[str, ...] = ()
     retry_after: float | None = None
+    sign_ins: tuple[SignInState, ...] = ()
 
 
 class ManagedServer:
@@ -116,6 +124,8 @@ class ManagedServer:
         self._in_flight = 0
         self._closed = False
         self._credentials = Secrets(credentials(config))
+        self._sign_ins = runtime.sign_ins
+        self._tokens: dict[str, ServerTokens] = {}
         self.server_catalog = ServerCatalog(self, cache=cache)
 
     def __repr__(self) -> str:
@@ -265,6 +275,7 @@ class ManagedServer:
             tools=None if self.catalog is None else len(self.catalog.tools),
             last_error=failed[-1].life.error if failed else None,
             last_words=next(filter(None, outputs), ()),
+            sign_ins=tuple(each.state for each in self._tokens.values()),
             retry_after=min(filter(None, (each.life.wait(self.now()) for each in instances)), default=None),
         )
 
@@ -305,11 +316,15 @@ class ManagedServer:
         )
 
     async def _channel(self, scope: str, *, sse: bool) -> Channel:
-        messages = MessageReader(self.limits, hide=self._credentials.mask)
         if self.config.command is None:
             if self._client is None:
                 self._client = self._own_client = HttpClient()
-            return http_channel(self.config, messages, client=self._client, sse=sse)
+            tokens = self._tokens_of(scope, self._client)
+            mask = self._credentials.mask
+            hide = mask if tokens is None else lambda data: tokens.mask(mask(data))
+            messages = MessageReader(self.limits, hide=hide)
+            return http_channel(self.config, messages, client=self._client, sse=sse, tokens=tokens)
+        messages = MessageReader(self.limits, hide=self._credentials.mask)
         output = self.events.start_output(
             scope, hold=self.config.protocol == "auto" and self.server_catalog.known_era is None
         )
@@ -320,3 +335,20 @@ class ManagedServer:
             children=self.children,
             write_line=lambda kind, line: self.events.add_line(kind, line, scope=scope, output=output),
         )
+
+    def _tokens_of(self, scope: str, client: HttpClient) -> ServerTokens | None:
+        """The tokens for an instance: of its agent where each has its own, else of the host."""
+        if self._sign_ins is None or not self.config.may_sign_in:
+            return None
+        of_agents = self.config.auth is not None and self.config.auth.per_agent
+        agent = scope.removeprefix(AGENT_SCOPE) if of_agents and scope.startswith(AGENT_SCOPE) else ""
+        tokens = self._tokens.get(agent)
+        if tokens is None:
+            tokens = self._tokens[agent] = ServerTokens(
+                self.config,
+                self._sign_ins,
+                client,
+                agent=agent,
+                warn=lambda text: self.events.warn(text, scope=scope),
+            )
+        return tokens
