@@ -1,4 +1,4 @@
-"""oidc-provider with a tool server that accepts its tokens, and `modelplex mcp` in front of them."""
+"""oidc-provider with a tool server that accepts its tokens, and `modelplex mcp` beside a gateway."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.mcp.browser import browse
 from tests.peers import ROOT, node, node_modules
 
 BROWSER = Path(__file__).parent / "browser.py"
@@ -61,7 +62,9 @@ async def modelplex(
 ) -> Said:
     """`modelplex ARGUMENTS --config` of the gateway in `folder`. Its browser is `user`'s."""
     command = browser if browser is not None else (sys.executable, str(BROWSER), "%s", user)
-    environ = {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "WAYLAND_DISPLAY"}}
+    environ = {
+        name: value for name, value in os.environ.items() if name not in {"DISPLAY", "WAYLAND_DISPLAY"}
+    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "modelplex", *arguments, "--config", str(folder / "config.toml")),
         cwd=ROOT,
@@ -71,6 +74,33 @@ async def modelplex(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return Said(process.returncode, out.decode(), err.decode())
+
+
+async def login_by_device(folder: Path, *, user: str = "owner") -> Said:
+    """`modelplex mcp login far --device`, with a browser that knows only what it shows."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "modelplex", "mcp", "login", "far", "--device"),
+        *("--config", str(folder / "config.toml")),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    shown = ""
+    try:
+        while not shown.startswith("http"):
+            line = await asyncio.wait_for(process.stderr.readline(), PATIENCE_S)
+            assert line, "nothing was shown"
+            shown = line.decode().strip()
+        await asyncio.to_thread(browse, shown, user)
         out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
     finally:
         if process.returncode is None:

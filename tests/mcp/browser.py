@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from urllib.parse import urlencode, urljoin
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 from urllib.request import HTTPCookieProcessor, ProxyHandler, build_opener
 
+NOBODY = "nobody"
+"""Refuses: a user for whom the authorization server answers so at once."""
 PAGES = 12
 """More than any sign-in has."""
 
@@ -38,6 +40,12 @@ class Form(HTMLParser):
 
 def browse(address: str, user: str) -> str:
     """The text of the last page."""
+    if user == NOBODY:
+        parts = urlsplit(address)
+        asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        iss = f"{parts.scheme}://{parts.netloc}"
+        answer = {"error": "access_denied", "state": asked["state"], "iss": iss}
+        address = f"{asked['redirect_uri']}?{urlencode(answer)}"
     # A cookie of a loopback address with a port is one of this host.
     jar = CookieJar(DefaultCookiePolicy(strict_domain=False))
     opener = build_opener(ProxyHandler({}), HTTPCookieProcessor(jar))

@@ -31,6 +31,10 @@ def config(url: str, context: dict[str, Any], folder: Path) -> str:
             auth[name] = context[name]
     if os.environ["MCP_CONFORMANCE_SCENARIO"].startswith("auth/client-credentials"):
         auth["grant"] = "client_credentials"
+    if "valid_jwt" in context:
+        assertion = folder / "assertion"
+        assertion.write_text(context["valid_jwt"])
+        auth |= {"grant": "jwt_bearer", "assertion_file": str(assertion)}
     if "private_key_pem" in context:
         key = folder / "key.pem"
         key.write_text(context["private_key_pem"])

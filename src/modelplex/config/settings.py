@@ -476,9 +476,10 @@ class McpOAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     """`auth` of one of `[mcp] servers`: how the gateway gets tokens for it. Without the table a
     person may sign in too, with what the servers say of themselves.
 
-    grant            "authorization_code": a person signs in; "client_credentials": the gateway's own
-    client_id        of a client that was registered beforehand, with its `client_secret`, or with the
-                     key in `private_key_file` (PEM), named `key_id` at the authorization server
+    grant            "authorization_code": a person signs in. By itself the gateway gets tokens with
+                     "client_credentials", or "jwt_bearer" for the signed assertion in a file
+    client_id        of a client that was registered beforehand, with its `client_secret`, or with
+                     the key in `private_key_file` (PEM), named `key_id` at the server
     client_metadata  the https address of the gateway's client ID metadata document
     issuer           of the authorization server, where the tool server names several or none
     scope            what is asked for, in place of what the server names
@@ -486,16 +487,22 @@ class McpOAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     per_agent        each agent has a sign-in of its own
     """
 
-    grant: Literal["authorization_code", "client_credentials"] = "authorization_code"
+    grant: Literal["authorization_code", "client_credentials", "jwt_bearer"] = "authorization_code"
     client_id: str = ""
     client_secret: Secret | None = None
     private_key_file: str = ""
     key_id: str = ""
+    assertion_file: str = ""
     client_metadata: str = ""
     issuer: str = ""
     scope: str = ""
     redirect_port: int = 0
     per_agent: bool = False
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether no person signs in."""
+        return self.grant != "authorization_code"
 
 
 class McpServer(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,6 +91,7 @@ OAUTH: Final = rules_of(
     client_secret=secret("the client's secret"),
     private_key_file=PATH,
     key_id=text("the name of the key"),
+    assertion_file=PATH,
     client_metadata=_HTTPS,
     issuer=_HTTPS,
     scope=_scope,
@@ -115,14 +116,16 @@ def _auth(node: TomlNode) -> McpOAuth | Faulty:
         proof := next((n for n in ("client_secret", "private_key_file") if n in members), "")
     ):
         members[proof].reject("client_id beside it", found="none")
-    if built.grant == "client_credentials":
-        if not built.client_id or not ({"client_secret", "private_key_file"} & set(members)):
-            node.reject(
-                "client_id, and client_secret or private_key_file",
-                found="none, which client_credentials needs",
-            )
-        if built.per_agent:
-            members["per_agent"].reject("a person's sign-in", found='grant = "client_credentials"')
+    if built.grant == "client_credentials" and not (
+        built.client_id and ({"client_secret", "private_key_file"} & set(members))
+    ):
+        node.reject(
+            "client_id, and client_secret or private_key_file", found="none, which client_credentials needs"
+        )
+    if (built.grant == "jwt_bearer") != ("assertion_file" in members):
+        node.reject('assertion_file and grant = "jwt_bearer" together', found="one of them")
+    if built.by_itself and built.per_agent:
+        members["per_agent"].reject('grant = "authorization_code"', found=f'"{built.grant}"')
     return built
 
 

@@ -24,6 +24,8 @@ from modelplex.config.secret import Secret
 from modelplex.config.settings import AwsAuth, EntraAuth, GcpAuth, KeyInFile, OidcAuth
 from modelplex.config.state_folder import state_folder
 from modelplex.confinement.landlock import Rights
+from modelplex.credentials.source import CredentialError
+from modelplex.mcp.oauth.store import SignInFiles
 
 SYSTEM: Final = (
     "/etc /lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /usr/share/zoneinfo /usr/share/ca-certificates"
@@ -65,7 +67,9 @@ def rights_of(config: Config, *, environ: Mapping[str, str]) -> Rights:
         read=frozenset(_allowed(read, home)),
         write=frozenset(_allowed(write, home)),
         devices=frozenset(DEVICES),
-        connect=frozenset({*USUAL_PORTS, *urls_ports(config, environ)}),
+        connect=frozenset(
+            {*USUAL_PORTS, *urls_ports(config, environ), *sign_in_ports(config, environ=environ)}
+        ),
         bind=frozenset(int(address.rpartition(":")[2]) for address in config.server.http),
         shared=frozenset(path for path in write if Path(path).is_dir()) - set(_allowed(write, home)),
     )
@@ -106,6 +110,18 @@ def urls_ports(config: Config, environ: Mapping[str, str]) -> Iterator[int]:
         port = PORTS.get(scheme.lower()) if port is None else port
         if port:
             yield port
+
+
+def sign_in_ports(config: Config, *, environ: Mapping[str, str]) -> Iterator[int]:
+    """Where the tokens of present sign-ins to tool servers are renewed."""
+    for folder in state_folders(config, environ=environ):
+        files = SignInFiles(Path(folder))
+        for server in config.mcp.servers:
+            for agent in ("", *files.agents(server.name)) if server.may_sign_in else ():
+                with suppress(CredentialError, ValueError):
+                    kept = files.read(server.name, agent)
+                    if kept is not None and (port := urlsplit(kept.token_endpoint).port):
+                        yield port
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -159,6 +175,9 @@ def _read_files(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
                 yield from (str(aws_home(environ)), *map(str, aws_files(environ)))
             case _:
                 pass
+    for server in config.mcp.servers:
+        if server.auth is not None:
+            files += [server.auth.private_key_file, server.auth.assertion_file]
     for file in files:
         yield from _with_folder(file)
     yield from (_below_home(environ, ".pgpass"), _below_home(environ, ".postgresql"))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from time import time
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,7 +34,7 @@ async def login(arguments: argparse.Namespace, config: Config) -> int:
     found = _server(config, arguments.server, agent=arguments.agent)
     if isinstance(found, str):
         return _complain(found, WRONG)
-    if _auth(found).grant == "client_credentials":
+    if _auth(found).by_itself:
         return _complain(
             f"{found.name} needs no sign-in: the gateway uses the credentials of its `auth`", WRONG
         )
@@ -50,6 +51,11 @@ async def login(arguments: argparse.Namespace, config: Config) -> int:
         return _complain(f"{found.name}: {printable(str(error), limit=600)}", FAILED)
     finally:
         await client.aclose()
+    if (port := _unusual_port(found, made)) is not None:
+        sys.stderr.write(
+            f"A running gateway that confines itself connects to port {port} after a restart: `issuer` in `auth`"
+            " makes it permanent.\n"
+        )
     state = state_of(made, now=time(), agent=arguments.agent)
     _write([f"Signed in to {_name(found.name, arguments.agent)}: {_words(state, time())}."])
     return OK
@@ -104,7 +110,7 @@ async def status(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _line(server: McpServer, state: SignInState, now: float) -> str:
-    if _auth(server).grant == "client_credentials":
+    if _auth(server).by_itself:
         return "the gateway's own credentials"
     if state.signed_in:
         more = f"; {printable(state.problem, limit=400)}: `{login_command(server.name, state.agent)}`"
@@ -137,6 +143,13 @@ def _server(config: Config, name: str, *, agent: str) -> McpServer | str:
     if agent and agent not in {each.name for each in config.agents}:
         return f"the config names no agent {printable(agent)!r}"
     return found
+
+
+def _unusual_port(server: McpServer, made: SignIn) -> int | None:
+    """The port of the token endpoint, where no address of the config has it."""
+    port = urlsplit(made.token_endpoint).port
+    named = [_auth(server).issuer, "" if server.url is None else server.url.reveal()]
+    return None if port in {None, 80, 443, *(urlsplit(url).port for url in named)} else port
 
 
 def _auth(server: McpServer) -> McpOAuth:

@@ -66,7 +66,7 @@ class _DeviceCode(msgspec.Struct):
 
 
 class Login:
-    """One login. `before` is the sign-in that it replaces, and `scope` what is asked for besides."""
+    """One login. `before` is the sign-in that it replaces, `scope` what is asked for besides."""
 
     def __init__(
         self,

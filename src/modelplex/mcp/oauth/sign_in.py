@@ -12,6 +12,8 @@ import msgspec
 FORMAT: Final = 1
 EARLY_S: Final = 60.0
 """Seconds before its end at which a token is renewed; a fifth of its life where that is shorter."""
+NEW_S: Final = 10.0
+"""Seconds for which a token is new; a fifth of its life where that is shorter."""
 Method = Literal["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
 
 
@@ -63,6 +65,11 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True):
         if self.ended or self.expires_at is None:
             return not self.ended
         return now < self.expires_at - min(EARLY_S, (self.expires_at - self.obtained_at) / 5)
+
+    def is_new(self, now: float) -> bool:
+        """Whether the server that refuses this token would refuse another one too."""
+        life = NEW_S if self.expires_at is None else (self.expires_at - self.obtained_at) / 5
+        return now - self.obtained_at < min(NEW_S, life)
 
     def is_usable(self, now: float) -> bool:
         """Whether it gives a token without a person."""

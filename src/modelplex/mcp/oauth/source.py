@@ -15,20 +15,21 @@ from typing import Final
 import msgspec
 
 from modelplex.config.settings import McpOAuth, McpServer
+from modelplex.credentials.key_file import read_key
 from modelplex.credentials.source import CredentialError, CredentialRefused, Expiring, Refreshed
 from modelplex.http_client import HttpClient
 from modelplex.mcp.oauth.challenge import Challenge, union
 from modelplex.mcp.oauth.discovery import Discovered, discover
 from modelplex.mcp.oauth.registration import configured_client
-from modelplex.mcp.oauth.sign_in import SignIn
+from modelplex.mcp.oauth.sign_in import RegisteredClient, SignIn
 from modelplex.mcp.oauth.store import SignInFiles
 from modelplex.mcp.oauth.token_endpoint import TokenEndpoint
 from modelplex.records.log import Secrets
 
 HOLDS_S: Final = 2.0
 """Seconds until the file is read again."""
-YOUNG_S: Final = 10.0
-"""Seconds for which a new token is not renewed when it is refused: another would be too."""
+JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+"""RFC 7523 2.1"""
 SHOWN: Final = 200
 """Characters of the scopes in a sentence."""
 DEAD: Final = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "invalid_target"})
@@ -95,7 +96,7 @@ class ServerTokens:
 
     def needed(self, challenge: Challenge) -> str:
         """For agents: what only a person on the host can do."""
-        if self._auth.grant == "client_credentials":
+        if self._auth.by_itself:
             return "It refused the token of this host, whose owner has to look at its `auth` in the config."
         command = login_command(self._server.name, self._agent)
         if challenge.wants_more:
@@ -129,7 +130,7 @@ class ServerTokens:
         """A machine asks for more itself. For a person, what was missing is kept for the next
         `modelplex mcp login`; renewing gives no more than before.
         """
-        if self._auth.grant == "client_credentials":
+        if self._auth.by_itself:
             wanted = union(self._scope, challenge.scope)
             if wanted != self._scope:
                 self._scope, self._refused = wanted, refused
@@ -152,9 +153,7 @@ class ServerTokens:
 
     async def _fetch(self) -> Expiring[str]:
         try:
-            found = await (
-                self._of_machine() if self._auth.grant == "client_credentials" else self._of_sign_in()
-            )
+            found = await (self._of_machine() if self._auth.by_itself else self._of_sign_in())
         except CredentialError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
@@ -192,7 +191,7 @@ class ServerTokens:
                 return kept
             if not kept.refresh_token:
                 return kept if kept.holds(now) else await self._end(kept, "the token has expired")
-            if kept.access_token == self._refused and now - kept.obtained_at < YOUNG_S:
+            if kept.access_token == self._refused and kept.is_new(now):
                 return kept
             try:
                 fresh = await self._ask_for_another(kept)
@@ -242,8 +241,8 @@ class ServerTokens:
         self._state = state_of(kept, now=self._clock(), agent=self._agent)
 
     async def _of_machine(self) -> Expiring[str]:
-        """With the gateway's own credentials (RFC 6749 4.4), once the server has asked for a
-        token.
+        """With the gateway's own credentials (RFC 6749 4.4, RFC 7523 2.1), once the server has asked
+        for a token.
         """
         now = self._clock()
         if self._challenge is None:
@@ -253,18 +252,20 @@ class ServerTokens:
                 self._client, self._url, challenge=self._challenge, issuer=self._auth.issuer
             )
         found = self._discovered
-        registered = configured_client(self._auth, found.server)
-        if registered is None:
-            raise CredentialError("its `auth` has no client_id, which client_credentials needs")
         endpoint = TokenEndpoint(
             url=found.server.token_endpoint,
             resource=found.resource,
-            client=registered,
+            client=configured_client(self._auth, found.server) or RegisteredClient(id="", issuer=""),
             key_file=self._auth.private_key_file,
             key_id=self._auth.key_id,
         )
         self._scope = self._scope or found.scope or ""
-        fields = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
+        fields = {"grant_type": "client_credentials"}
+        if self._auth.grant == "jwt_bearer":
+            assertion = await asyncio.to_thread(read_key, self._auth.assertion_file)
+            fields = {"grant_type": JWT_BEARER, "assertion": assertion}
+        if self._scope:
+            fields["scope"] = self._scope
         try:
             token = await endpoint.ask(self._client, fields, now=now)
         except CredentialError:

@@ -80,7 +80,7 @@ async def authentication(
     """The header lines and the fields that authenticate a client. Raises CredentialError."""
     match client.method:
         case "none":
-            return [], {"client_id": client.id}
+            return [], {"client_id": client.id} if client.id else {}
         case "client_secret_post":
             return [], {"client_id": client.id, "client_secret": client.secret}
         case "client_secret_basic":
