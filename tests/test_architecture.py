@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "replay": "core config records",
         "telemetry": "core config http_client",
         "pipeline": "core credentials dialects policy routing providers http_client config records replay",
-        "mcp": "core dialects http_client config records pipeline replay",
+        "mcp": "core credentials dialects http_client config records pipeline replay",
         "dashboard": "core records commands",
         "server": "core dialects policy routing providers eager_task http_client config limits records pipeline mcp dashboard replay telemetry confinement credentials",
         "commands": "core dialects config records replay server telemetry",
@@ -59,7 +59,7 @@ PURE_MODULES: dict[str, frozenset[str]] = {
         "mcp": (
             "constants names schemas shapes result_shapes results search policy catalog usable_catalog uri_templates"
             " header_arguments approvals definition_scan era_translation server_output clients/checks"
-            " clients/http_request servers/lifecycle"
+            " clients/http_request servers/lifecycle oauth/challenge oauth/metadata oauth/sign_in"
         ),
         "packages": "names allow_list lock_files pnpm_lock simple_index packument sites certificate",
     }.items()

@@ -1,4 +1,4 @@
-"""oidc-provider with a tool server that accepts its tokens, and `modelplex mcp` beside a gateway."""
+"""oidc-provider with a tool server that accepts its tokens, and `modelplex mcp` beside them."""
 
 from __future__ import annotations
 

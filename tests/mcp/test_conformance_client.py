@@ -1,8 +1,7 @@
 """The official conformance suite from its other side: its servers stand behind the gateway, which
 is to be as good a client as any.
 
-Its scenarios of OAuth are left out: the gateway asks for no token by itself, the host gives it one
-(`[mcp] servers` have `headers`).
+In its scenarios of OAuth the owner of the host signs in when a call says so.
 """
 
 from __future__ import annotations
@@ -19,8 +18,28 @@ from tests.peers import ROOT
 
 pytestmark = [pytest.mark.tools, pytest.mark.timeout(120)]
 PATIENCE_S = 60.0
+AUTH = tuple(
+    f"auth/{name}"
+    for name in (
+        "metadata-default metadata-var1 metadata-var2 metadata-var3 basic-cimd scope-from-www-authenticate"
+        " scope-from-scopes-supported scope-omitted-when-undefined scope-step-up scope-retry-limit"
+        " token-endpoint-auth-basic token-endpoint-auth-post token-endpoint-auth-none pre-registration"
+    ).split()
+)
+"""Of both sets of requirements."""
+AUTH_OF_2026 = tuple(
+    f"auth/{name}"
+    for name in (
+        "resource-mismatch offline-access-scope offline-access-not-supported authorization-server-migration"
+        " iss-supported iss-not-advertised iss-supported-missing iss-wrong-issuer iss-unexpected"
+        " iss-normalized metadata-issuer-mismatch"
+    ).split()
+)
+EXTENSIONS = ("auth/client-credentials-jwt", "auth/client-credentials-basic", "auth/wif-jwt-bearer")
+"""Of no revision, and not scored. Left out: DPoP, and the enterprise-managed authorization."""
 SCENARIOS = {
-    "2025-11-25": ("initialize", "tools_call", "elicitation-sep1034-client-defaults", "sse-retry"),
+    "2025-03-26": ("auth/2025-03-26-oauth-metadata-backcompat", "auth/2025-03-26-oauth-endpoint-fallback"),
+    "2025-11-25": ("initialize", "tools_call", "elicitation-sep1034-client-defaults", "sse-retry", *AUTH),
     "2026-07-28": (
         "tools_call",
         "request-metadata",
@@ -30,10 +49,12 @@ SCENARIOS = {
         "http-invalid-tool-headers",
         "json-schema-ref-no-deref",
         "json-schema-2020-12-preservation",
+        *AUTH,
+        *AUTH_OF_2026,
     ),
 }
-"""All that the suite has for clients in each set of requirements, but for those of OAuth; and the
-last, which came after the release and is not scored.
+"""All that the suite has for clients in each set of requirements; the preservation of schemas,
+which came after the release and is not scored; and the sign-ins of the first revision with one.
 """
 RESULT = re.compile(r"^Passed: (\d+)/(\d+), (\d+) failed, (\d+) warnings", re.MULTILINE)
 LISTED = re.compile(r"^  - (\S+)$", re.MULTILINE)
@@ -57,14 +78,20 @@ async def told(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("revision", "scenario"), [(revision, one) for revision, all_ in SCENARIOS.items() for one in all_]
+    ("revision", "scenario"),
+    [
+        *((revision, one) for revision, all_ in SCENARIOS.items() for one in all_),
+        *((None, one) for one in EXTENSIONS),
+    ],
 )
 async def test_the_gateway_is_the_client_that_a_scenario_asks_for(
-    revision: str, scenario: str, tmp_path: Path
+    revision: str | None, scenario: str, tmp_path: Path
 ) -> None:
-    command = f"{sys.executable} -m tests.mcp.conformance_client"
+    module = "conformance_auth_client" if scenario.startswith("auth/") else "conformance_client"
+    command = f"{sys.executable} -m tests.mcp.{module}"
     report = await told(
-        *("client", "--command", command, "--scenario", scenario, "--spec-version", revision),
+        *("client", "--command", command, "--scenario", scenario),
+        *(("--spec-version", revision) if revision is not None else ()),
         *("--output-dir", str(tmp_path), "--verbose"),
     )
     found = RESULT.search(report)
@@ -74,11 +101,11 @@ async def test_the_gateway_is_the_client_that_a_scenario_asks_for(
     assert passed == all_ > 0
 
 
-@pytest.mark.parametrize("revision", list(SCENARIOS))
-async def test_no_scenario_of_a_client_is_left_out_but_those_of_oauth(revision: str) -> None:
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+async def test_no_scenario_of_a_client_is_left_out(revision: str) -> None:
     listed = await told("list", "--requirements", revision)
     _, _, rest = listed.partition("Client scenarios")
     required, _, _ = rest.partition("Run and reported")
-    names = {name for name in LISTED.findall(required) if not name.startswith("auth/")}
+    names = set(LISTED.findall(required))
     assert names
     assert names <= set(SCENARIOS[revision])

@@ -76,8 +76,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M50": ("policy/test_tools.py::test_a_tool_that_names_a_destination_is_refused_at_its_path", "policy/test_members.py::test_anthropic_calls_no_server_of_the_agents", "mcp/test_requirements.py::test_m50_no_tool_server_of_an_agent_reaches_a_provider"),
 }  # fmt: skip
 """Each with the tests that hold it: those of a part first, then those through all of it, then those
-with peers. M2 is held but for the scenarios of OAuth: the gateway asks for no token by itself, the
-host configures one.
+with peers.
 """
 
 LIMITS: dict[str, str] = {

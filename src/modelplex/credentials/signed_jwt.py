@@ -32,9 +32,7 @@ def load_key(pem: str, place: str) -> SigningKey:
         from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
         from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
     except ImportError:
-        raise CredentialError(
-            f"{place} needs the package cryptography: install modelplex[google] or modelplex[oauth]"
-        ) from None
+        raise CredentialError(f"{place} needs the package cryptography: install modelplex[google]") from None
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

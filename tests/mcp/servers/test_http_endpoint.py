@@ -28,14 +28,14 @@ from .conftest import text_of
 from .remote import CALL, Remote, Seen, Stream, modern, remote, server_of, text
 
 
-async def test_a_server_that_requires_oauth_is_named_as_such() -> None:
+async def test_a_server_that_accepts_no_credential_is_named_as_such() -> None:
     challenge = 'Bearer resource_metadata="https://example.com/.well-known/oauth-protected-resource"'
 
     async def respond(seen: Seen, stream: Stream) -> None:
         await stream.json({"error": "invalid_token"}, 401, www_authenticate=challenge)
 
     async with remote(respond) as it, server_of(it) as server:
-        with pytest.raises(Unavailable, match="OAuth") as failed:
+        with pytest.raises(Unavailable, match="accepts no credential") as failed:
             await server.lists()
         assert failed.value.reason == "unauthorized"
         assert "example.com" not in failed.value.sentence

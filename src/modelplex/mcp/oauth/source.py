@@ -241,8 +241,8 @@ class ServerTokens:
         self._state = state_of(kept, now=self._clock(), agent=self._agent)
 
     async def _of_machine(self) -> Expiring[str]:
-        """With the gateway's own credentials (RFC 6749 4.4, RFC 7523 2.1), once the server has asked
-        for a token.
+        """With the gateway's own credentials (RFC 6749 4.4, RFC 7523 2.1), once the server wants a
+        token.
         """
         now = self._clock()
         if self._challenge is None:

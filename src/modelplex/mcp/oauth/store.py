@@ -57,7 +57,7 @@ class SignInFiles:
         """Raises CredentialError if there is a file that cannot be used."""
         path = self.path(server, agent)
         try:
-            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 facts = os.fstat(file.fileno())
                 if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
                     raise CredentialError(f"{path} may be read or written by others: its mode must be 0600")
@@ -106,7 +106,7 @@ class SignInFiles:
     async def locked(self, server: str, agent: str = "") -> AsyncGenerator[None]:
         """Hold the lock of one sign-in, over all processes. The caller bounds the wait."""
         with self._lock_file(server, agent) as number:
-            while not _locks(number):
+            while not _locks(number):  # noqa: ASYNC110 - another process has it
                 await asyncio.sleep(LOOK_S)
             yield
 

@@ -31,7 +31,7 @@ ASSERTION_LIFE_S: Final = 300
 class GrantedToken(Token):
     """A token response (RFC 6749 5.1)."""
 
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105 - the name of a scheme
     refresh_token: str | None = None
     scope: str | None = None
 

@@ -13,7 +13,7 @@ import msgspec
 
 from modelplex.config.settings import McpConfig
 from modelplex.mcp.constants import METHOD_NOT_FOUND, Catalog, Json
-from modelplex.mcp.servers.channel import HttpRefused
+from modelplex.mcp.servers.channel import HttpRefused, SignInNeeded
 from modelplex.mcp.servers.session import ServerSession
 
 Kind = Literal["tools", "prompts", "resources", "templates"]
@@ -84,6 +84,8 @@ async def _list(
             return await _pages(session, method, member, limits=limits, warn=warn)
     except TimeoutError:
         warn(f"{method} had no response within {limits.list_timeout:g} seconds.")
+    except SignInNeeded:
+        raise  # an empty list would hide what the host has to do
     except HttpRefused as refused:
         warn(f"{method}: {refused.sentence}")
     return None
