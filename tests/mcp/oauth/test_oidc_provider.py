@@ -291,7 +291,7 @@ async def test_one_who_refuses_in_the_browser_is_not_signed_in(tmp_path: Path) -
 
 
 async def test_a_confined_gateway_renews_tokens(tmp_path: Path) -> None:
-    """As a process of its own, which may write its state folder and connect to the server's port."""
+    """As a process of its own: it writes its state folder and connects to the server's port."""
     async with authorization_server(life=2) as at:
         auth = f'auth = {{ type = "oauth", issuer = "{at.issuer}" }}'
         row = f'[server]\nstate_folder = "{tmp_path / "state"}"\n'
