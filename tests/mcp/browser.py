@@ -56,7 +56,7 @@ def browse(address: str, user: str) -> str:
         form.feed(text)
         if form.action is None:
             return text
-        fields = {**form.fields, **{name: user for name in ("login", "password") if name in form.fields}}
+        fields = form.fields | dict.fromkeys({"login", "password"} & set(form.fields), user)
         response = opener.open(urljoin(response.url, form.action), urlencode(fields).encode(), timeout=30)
     raise AssertionError("too many pages")
 
