@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from modelplex.config.rules import (
@@ -191,7 +191,8 @@ def _check_auth(values: Mapping[str, object], members: Mapping[str, TomlNode], n
         members["auth"].reject("a url beside it", found="a command")
     elif isinstance(url, Secret) and url.reveal().startswith("unix:"):
         members["auth"].reject("a url with https:// or http:// beside it", found="a socket")
-    if isinstance(headers, dict) and any(str(name).lower() == "authorization" for name in headers):
+    names = cast("Mapping[str, object]", headers) if isinstance(headers, dict) else ()
+    if any(name.lower() == "authorization" for name in names):
         members["auth"].reject("no authorization in headers beside it", found="both")
     if isinstance(auth, McpOAuth) and auth.per_agent and values.get("scope") != "agent":
         node.reject(

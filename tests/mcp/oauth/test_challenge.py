@@ -5,6 +5,7 @@ def test_a_bearer_challenge_is_read_among_others() -> None:
     value = b'Basic realm="x", Bearer error="insufficient_scope", scope="a  b", resource_metadata="https://x/\\"m"'
     found = read_challenge(403, [b"Negotiate", value])
     assert found == Challenge(403, error="insufficient_scope", scope="a b", metadata='https://x/"m')
+    assert found is not None
     assert found.wants_more
     assert read_challenge(401, [b"Basic realm=x"]) is None
 

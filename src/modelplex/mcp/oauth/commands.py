@@ -89,7 +89,8 @@ async def status(arguments: argparse.Namespace, config: Config) -> int:
     wanted = [each for each in config.mcp.servers if not arguments.server or each.name == arguments.server]
     if not wanted:
         return _complain(f"the config names no tool server {arguments.server!r}", WRONG)
-    files, now, rows, failed = _files(config), time(), [], False
+    files, now, failed = _files(config), time(), False
+    rows: list[tuple[McpServer, SignInState]] = []
     for server in wanted:
         if not server.may_sign_in:
             continue

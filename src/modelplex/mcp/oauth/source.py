@@ -104,6 +104,10 @@ class ServerTokens:
             return f"It requires more permissions{what}: the owner of this host has to run `{command}`."
         return f"It requires a sign-in: the owner of this host has to run `{command}`."
 
+    def masking(self, before: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+        """Masks these tokens too."""
+        return lambda data: self.mask(before(data))
+
     def mask(self, data: bytes) -> bytes:
         """`data` without the tokens of this server, which a tool may repeat."""
         values = self._tokens.values

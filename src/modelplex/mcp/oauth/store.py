@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import os
 import stat
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -111,7 +111,7 @@ class SignInFiles:
             yield
 
     @contextmanager
-    def _lock_file(self, server: str, agent: str) -> Iterator[int]:
+    def _lock_file(self, server: str, agent: str) -> Generator[int]:
         path = self.path(server, agent).with_suffix(".lock")
         try:
             self._make_folder()

@@ -321,8 +321,7 @@ class ManagedServer:
                 self._client = self._own_client = HttpClient()
             tokens = self._tokens_of(scope, self._client)
             mask = self._credentials.mask
-            hide = mask if tokens is None else lambda data: tokens.mask(mask(data))
-            messages = MessageReader(self.limits, hide=hide)
+            messages = MessageReader(self.limits, hide=mask if tokens is None else tokens.masking(mask))
             return http_channel(self.config, messages, client=self._client, sse=sse, tokens=tokens)
         messages = MessageReader(self.limits, hide=self._credentials.mask)
         output = self.events.start_output(
