@@ -25,7 +25,7 @@ from tests.upstreams import answer, chat_answer, provider
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "M1": ("mcp/test_conformance.py::test_the_server_alone_passes", "mcp/test_conformance.py::test_a_server_over_stdio_passes_behind_the_gateway", "mcp/test_conformance.py::test_a_server_over_http_passes_behind_the_gateway", "mcp/test_conformance.py::test_the_suite_passes_with_one_server_without_a_prefix"),
-    "M2": ("mcp/test_conformance_client.py::test_the_gateway_is_the_client_that_a_scenario_asks_for", "mcp/test_conformance_client.py::test_no_scenario_of_a_client_is_left_out_but_those_of_oauth"),
+    "M2": ("mcp/test_conformance_client.py::test_the_gateway_is_the_client_that_a_scenario_asks_for", "mcp/test_conformance_client.py::test_no_scenario_of_a_client_is_left_out"),
     "M3": ("mcp/clients/test_http.py::test_both_eras_list_the_same_tools_at_the_same_time_on_one_url", "mcp/test_gateway.py::test_both_eras_are_served_at_the_same_time_with_equal_ids", "mcp/test_real_servers.py::test_a_modern_and_a_legacy_client_use_six_servers_through_one_socket_at_the_same_time"),
     "M4": ("mcp/test_gateway.py::test_clients_of_both_eras_see_and_call_tools_of_servers_of_both", "mcp/test_real_servers.py::test_a_client_for_python_uses_six_servers_at_once", "mcp/test_real_servers.py::test_a_server_of_each_older_version_serves_both_eras"),
     "M5": ("mcp/test_gateway.py::test_clients_of_both_eras_see_and_call_tools_of_servers_of_both", "mcp/test_real_servers.py::test_a_client_for_python_uses_six_servers_at_once"),
