@@ -234,7 +234,7 @@ WITHOUT_A_TEST: dict[str, str] = {
     "pipeline/response_output.py": "types",
     "policy/verdict.py": "types",
     "providers/types.py": "a constant",
-    **dict.fromkeys(("records/record.py", "records/run_facts.py"), "types"),
+    **dict.fromkeys(("records/admin_act.py", "records/record.py", "records/run_facts.py"), "types"),
     "sandbox/errors.py": "types",
     "limits/shared/problems.py": "types",
 }

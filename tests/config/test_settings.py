@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from modelplex.config import (
+    AdminConfig,
     AgentConfig,
     AllowConfig,
     BudgetConfig,
@@ -33,6 +34,7 @@ from modelplex.config import (
     provider_types,
     tools,
 )
+from modelplex.config.admins import ADMIN
 from modelplex.config.otel import OTEL
 from modelplex.config.providers import PROVIDER, QUIRKS
 from modelplex.config.read import CACHE, FAILOVER, LOG, PACKAGES, RECORD
@@ -44,6 +46,7 @@ from tests.config.configs import KEY, TYPES
 
 SECTIONS: list[tuple[type[msgspec.Struct], Mapping[str, object]]] = [
     (ServerConfig, SERVER),
+    (AdminConfig, ADMIN),
     (ProviderConfig, PROVIDER),
     (FailoverConfig, FAILOVER),
     (LogConfig, LOG),
@@ -100,8 +103,9 @@ def test_the_example_shows_every_key() -> None:
     text = re.sub(r"^# (?=[a-z_]+ = |\[)", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     tree = tomllib.loads(text)
     assert set(tree) == set(Config.__struct_fields__) - {"path", "digest"}
-    shown = {
+    shown: dict[type[msgspec.Struct], dict[str, object]] = {
         ServerConfig: tree["server"],
+        AdminConfig: {"uid": [], **tree["server"]["admins"][0]},
         ProviderConfig: {**tree["providers"][0], **tree["providers"][2]},
         Quirks: tree["providers"][0]["quirks"],
         PolicyConfig: tree["policy"],

@@ -124,3 +124,17 @@ servers = [{{ name = "t", url = "http://tools.example/mcp" }}]
 {DEMO}""",
     )
     assert set(socket_paths(config)) == {"a.sock", "b.sock", "admin.sock", "x.sock", "stdio.sock"}
+
+
+def test_of_systemds_credentials_those_of_the_unit_are_read(tmp_path: Path) -> None:
+    """The environment that LoadCredential= sets: systemd.exec(5), read on 2026-12-02."""
+    folder = tmp_path / "credentials" / "modelplex.service"
+    folder.mkdir(parents=True)
+    (folder / "openai").write_text("k")
+    (folder / "openai").chmod(0o400)
+    environ = {"CREDENTIALS_DIRECTORY": str(folder)}
+    file = tmp_path / "modelplex.toml"
+    file.write_text('[[providers]]\ntype = "openai"\napi_key = "file:${CREDENTIALS_DIRECTORY}/openai"\n')
+    rights = rights_of(load(str(file), environ=environ), environ=environ)
+    assert {str(folder), str(folder / "openai")} <= rights.read
+    assert str(folder.parent) not in rights.read

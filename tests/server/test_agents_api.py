@@ -145,14 +145,14 @@ async def test_agents_cannot_be_kept_on_a_full_disk_and_nothing_changes(
         assert not [name for name in names(tmp_path) if name.startswith((".a", "a.sock"))]
 
 
-async def test_only_the_admin_socket_has_it(tmp_path: Path) -> None:
+async def test_only_the_admin_socket_and_admins_have_it(tmp_path: Path) -> None:
     own = f'[[agents]]\nname = "b"\nsocket = "{tmp_path / "b.sock"}"\n'
     async with gateway(config(tmp_path, more=own), folder=tmp_path) as running:
         for socket in ("b.sock", "m.sock"):
             for method in ("PUT", "GET", "DELETE"):
                 refused = await ask(tmp_path, method, "b", {"socket": "/x"}, socket=socket)
                 assert refused.status == 404
-        assert (await running.ask("PUT", "/_internal/agents/b", {"socket": "/x"})).status in {404, 405}
+        assert (await running.ask("PUT", "/_internal/agents/b", {"socket": "/x"})).status == 401
         assert (await ask(tmp_path, "POST", "b", {})).status == 405
         assert (await ask(tmp_path, "GET", "b")).json["source"] == "config"
 

@@ -26,6 +26,7 @@ from modelplex.server.address import ListenError
 from modelplex.server.confined import SocketMaker
 from modelplex.server.socket_file import LocalSockets
 from tests.processes import Gateway, served, until
+from tests.upstreams import answer, chat_answer, provider
 
 DEMO = '[[providers]]\ntype = "demo"\n'
 
@@ -167,3 +168,28 @@ def test_a_lock_holds_nothing_and_becomes_nothing(tmp_path: Path) -> None:
         LauncherRefused(f"{file} is not empty, so it cannot serve as a lock."),
         (),
     )
+
+
+async def test_a_key_of_systemds_load_credential_is_read_by_a_confined_gateway(tmp_path: Path) -> None:
+    folder = tmp_path / "credentials" / "modelplex.service"
+    folder.mkdir(parents=True)
+    for name, value in (("openai", "sk-of-systemd"), ("admin", "a-token-of-systemd")):
+        (folder / name).write_text(value + "\n")
+        (folder / name).chmod(0o400)
+    folder.chmod(0o500)
+    async with provider(answer(chat_answer())) as up:
+        config = (
+            f'[server]\n[[server.admins]]\nname = "ops"\ntoken = "file:${{CREDENTIALS_DIRECTORY}}/admin"\nmay = ["read"]\n'
+            f'[[providers]]\nname = "up"\ntype = "openai"\nbase_url = "{up.url}"\nmodels = ["m"]\n'
+            f'api_key = "file:${{CREDENTIALS_DIRECTORY}}/openai"\n'
+        )
+        async with served(config, folder=tmp_path, environ={"CREDENTIALS_DIRECTORY": str(folder)}) as gateway:
+            assert (await gateway.chat()).status == 200
+            assert up.seen[-1].headers["authorization"] == "Bearer sk-of-systemd"
+            status = await gateway.ask(
+                "GET", "/_internal/status", headers=["authorization: Bearer a-token-of-systemd"]
+            )
+            assert json.loads(status.body)["confinement"]["whole"] is True
+            assert (await gateway.ask("GET", "/_internal/status")).status == 401
+            assert "of-systemd" not in gateway.said.read_text()
+    folder.chmod(0o700)

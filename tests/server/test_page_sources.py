@@ -35,8 +35,8 @@ async def test_a_call_in_flight_is_seen_and_stopped_with_an_error_that_nobody_re
         (call,) = seen.running()
         assert (call.agent, call.model, call.provider, call.stream) == ("coder", "gpt-5-slow", "openai", True)
         assert call.first_output is not None
-        assert await seen.stop(request="another") == 0
-        assert await seen.stop(request=call.id) == 1
+        assert await seen.stop(request="another") == []
+        assert await seen.stop(request=call.id) == [""]
         async with asyncio.timeout(WAIT_S):
             text = await answer
         assert b"stopped_by_operator" in text
@@ -53,7 +53,7 @@ async def test_a_call_that_waits_for_its_provider_is_refused_when_it_is_stopped(
         async with asyncio.timeout(WAIT_S):
             while not [call for call in seen.running() if call.provider]:
                 await asyncio.sleep(0.005)
-            assert await seen.stop(agent="coder") == 1
+            assert await seen.stop(agent="coder") == [""]
             text = await answer
         assert text.startswith(b"HTTP/1.1 403")
         assert b"x-should-retry: false" in text
@@ -66,7 +66,7 @@ async def test_all_calls_of_one_agent_are_stopped_and_no_other(tmp_path: Path) -
         made.start("coder", "claude-opus-slow")
         made.start("reviewer", "claude-opus-slow")
         await running(seen, 3)
-        assert await seen.stop(agent="coder") == 2
+        assert await seen.stop(agent="coder") == ["", ""]
         await made.running.record(2)
         assert [call.agent for call in seen.running()] == ["reviewer"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 NAMES: Final = frozenset(
-    {"runs", "show", "usage", "tail", "export", "verify", "certify", "telemetry", "stop", "page"}
+    {"runs", "show", "usage", "tail", "export", "verify", "certify", "acts", "telemetry", "stop", "page"}
 )
 PAGE_EXAMPLES: Final = """\
 examples:
@@ -130,6 +130,11 @@ def add(
     certify = command("certify", "print what held of a run", epilog=CERTIFY_EXAMPLES)
     certify.add_argument("run", metavar="RUN", help="the id of the run")
     certify.add_argument("--json", action="store_true", help="as JSON")
+    acts = command("acts", "list what admins changed or were refused, the newest first")
+    acts.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
+    acts.add_argument("--run", metavar="RUN", help="in this run only")
+    acts.add_argument("--limit", metavar="N", type=int, default=30, help="at most so many (default: 30)")
+    acts.add_argument("--json", action="store_true", help="as JSON")
     telemetry = command("telemetry", "print the telemetry of agents that was kept", epilog=TELEMETRY_EXAMPLES)
     telemetry.add_argument("--agent", metavar="NAME", help="of this agent only")
     telemetry.add_argument("--run", metavar="RUN", help="of this run only")

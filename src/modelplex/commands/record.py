@@ -57,6 +57,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Database], int]:
             from modelplex.commands.verify import verify
 
             return verify
+        case "acts":
+            from modelplex.commands.acts import acts
+
+            return acts
         case "certify":
             from modelplex.commands.certify import certify
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from modelplex.commands.acts import who
 from modelplex.commands.record import OK, fail
 from modelplex.commands.tail import one_line
 from modelplex.commands.text import count, line, local_time, money, plain
@@ -19,6 +20,7 @@ from modelplex.records.store.queries import (
     calls_of_run,
     one_call,
     one_run,
+    recent_acts,
     request_body,
     request_headers,
     response_body,
@@ -90,6 +92,8 @@ def run_lines(database: Database, run: RunSummary, calls: list[CallSummary]) -> 
         "tags": ", ".join(f"{name}={value}" for name, value in run.tags.items()),
     }
     yield from (f"{name}: {line(value)}" for name, value in facts.items() if value)
+    for act in reversed(recent_acts(database, run=run.id)):
+        yield line(f"admin: {local_time(act.started)} {who(act)}: {act.act} {act.target} ({act.outcome})")
     known = {call.id: call for call in calls}
     for call in calls:
         yield ""

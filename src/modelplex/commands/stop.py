@@ -1,7 +1,8 @@
 """`modelplex stop`: ends calls in flight, through the page's route of a running gateway.
 
 The gateways are that of the config, by its admin socket or its HTTP address, and those of runs. The
-token is that of the config, else the one in the state folder, which a gateway has made.
+token is in MODELPLEX_ADMIN_TOKEN, else that of the config, else the one in the state folder, which
+a gateway has made.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from modelplex.server.operator_page import kept_token, reachable
 PATH: Final = "/_internal/page/api/stop"
 KINDS: Final = (("mpx-", "request"), ("run-", "run"))
 """How the ids of requests and runs begin. Anything else is an agent."""
+TOKEN_VARIABLE: Final = "MODELPLEX_ADMIN_TOKEN"  # noqa: S105 - a variable's name
+"""The environment variable with the token of one of [[server.admins]]."""
 TIMEOUT_S: Final = 10.0
 MAX_RESPONSE: Final = 65_536
 """Bytes of the gateway's answer."""
@@ -92,6 +95,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _token(config: Config) -> str:
+    given = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if given:
+        return given
     configured = config.server.internal_token
     return configured.reveal() if configured is not None else kept_token(config)
 

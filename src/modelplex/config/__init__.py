@@ -12,6 +12,7 @@ from modelplex.config.read import parse
 from modelplex.config.secret import HIDDEN, Secret, hide
 from modelplex.config.settings import (
     DEFAULT_HTTP,
+    AdminConfig,
     AgentConfig,
     AllowConfig,
     BudgetConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_HTTP",
     "HIDDEN",
+    "AdminConfig",
     "AgentConfig",
     "AllowConfig",
     "BudgetConfig",

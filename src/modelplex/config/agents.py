@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from modelplex.config.admins import UIDS, admin_tokens
 from modelplex.config.rules import (
     PATH,
     Rule,
@@ -25,7 +26,7 @@ from modelplex.config.rules import (
     text,
 )
 from modelplex.config.secret import Secret
-from modelplex.config.server import GROUP, SOCKET_MODE, UIDS
+from modelplex.config.server import GROUP, SOCKET_MODE
 from modelplex.config.settings import (
     AgentConfig,
     AllowConfig,
@@ -232,6 +233,7 @@ def check_unique(
     """
     owners: dict[object, str] = {posixpath.normpath(path): "[server]" for path in (*server.socket, *sockets)}
     owners[server.internal_token] = "[server] internal_token"
+    owners.update(admin_tokens(server.admins))
     places = {element.raw_string("name"): element for element in node.elements()}
     for each in agents:
         for key, used, found in (

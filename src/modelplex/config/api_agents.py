@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from modelplex.config import agents
+from modelplex.config.admins import admin_tokens
 from modelplex.config.problems import ConfigError
 from modelplex.config.settings import AgentConfig, Config
 from modelplex.config.toml_node import FAULTY, TomlDocument, TomlNode
@@ -72,7 +73,7 @@ class _Known:
         self._names = {agent.name for agent in config.agents}
         others = (*server.socket, server.admin_socket, config.mcp.stdio_socket)
         self._sockets = {posixpath.normpath(path): "[server] or [mcp]" for path in others if path}
-        self._tokens: dict[object, str] = {}
+        self._tokens: dict[object, str] = dict(admin_tokens(server.admins))
         if server.internal_token is not None:
             self._tokens[server.internal_token] = "[server] internal_token"
         for agent in config.agents:

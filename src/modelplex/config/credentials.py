@@ -41,28 +41,35 @@ from modelplex.config.toml_node import FAULTY, Faulty, TomlNode
 FILE: Final = "file:"
 COMMAND: Final = "command:"
 
-_key = secret("a key")
 _argument = secret_argument("a word of the command")
 
 
-def api_key(node: TomlNode) -> ApiKey | Faulty:
-    """A key, or `file:PATH`, or `command:WORDS`, split as a shell does it; no shell runs it."""
-    value = _key(node)
-    if value is FAULTY:
-        return FAULTY
-    written = value.reveal()
-    if written.startswith(FILE):
-        path = written.removeprefix(FILE)
-        return KeyInFile(path) if path else node.reject("a path after file:", found="none")
-    if written.startswith(COMMAND):
-        try:
-            words = shlex.split(written.removeprefix(COMMAND))
-        except ValueError:
-            return node.reject("a command whose quotes are closed", found="an open quote")
-        if not words:
-            return node.reject("a command after command:", found="none")
-        return KeyFromCommand(tuple(Secret(word) for word in words))
-    return value
+def credential(expected: str) -> Rule[ApiKey]:
+    """A value, or `file:PATH`, or `command:WORDS`, split as a shell does it; no shell runs it."""
+    read = secret(expected)
+
+    def rule(node: TomlNode) -> ApiKey | Faulty:
+        value = read(node)
+        if value is FAULTY:
+            return FAULTY
+        written = value.reveal()
+        if written.startswith(FILE):
+            path = written.removeprefix(FILE)
+            return KeyInFile(path) if path else node.reject("a path after file:", found="none")
+        if written.startswith(COMMAND):
+            try:
+                words = shlex.split(written.removeprefix(COMMAND))
+            except ValueError:
+                return node.reject("a command whose quotes are closed", found="an open quote")
+            if not words:
+                return node.reject("a command after command:", found="none")
+            return KeyFromCommand(tuple(Secret(word) for word in words))
+        return value
+
+    return rule
+
+
+api_key: Final = credential("a key")
 
 
 _URL: Final = parsed(provider_url, "an address that begins with https:// or http://")

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config import agents, prices, tools
+from modelplex.config import admins, agents, prices, tools
 from modelplex.config.detected import DEMO, DEMO_PRIORITY, default_http, found_providers
 from modelplex.config.otel import OTEL, read_otel
 from modelplex.config.problems import ConfigError, ConfigFault
@@ -95,6 +95,7 @@ PACKAGES: Final = rules_of(
 HOMES: Final[dict[str, str]] = {
     key: home
     for rules, home in (
+        (admins.ADMIN, "one of [[server.admins]]"),
         (prices.PRICE, "one of [[prices]]"),
         (agents.TEAM, "one of [[teams]]"),
         (agents.AGENT, "one of [[agents]]"),

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from modelplex.config.address import default_host, http_address
+from modelplex.config.admins import UIDS, admin, check_admins
 from modelplex.config.detected import default_http
 from modelplex.config.rules import (
     MAX_BYTES,
     PATH,
-    Rule,
     build,
     integer,
     list_of,
@@ -20,21 +20,17 @@ from modelplex.config.rules import (
     rules_of,
     seconds,
     secret,
+    tables,
     text,
 )
 from modelplex.config.settings import ServerConfig
 from modelplex.config.toml_node import Faulty, TomlNode, quote
 
-MAX_UID: Final = 2**32 - 2
-"""The number after it means "none" to the kernel."""
 MAX_VSOCK_PORT: Final = 2**32 - 2
 
 BYTES: Final = integer("bytes", least=1, most=MAX_BYTES)
 SOCKET_MODE: Final = matching(r"0?[0-7]{3}", 'octal digits in quotes, such as "0660"')
 GROUP: Final = text("the name of a group")
-UIDS: Final[Rule[tuple[int, ...]]] = list_of(
-    integer("a user's number", least=0, most=MAX_UID), "a list of users' numbers, such as [1000]", unique=True
-)
 MAX_WORKERS: Final = 64
 """Processes: more than most machines have cores."""
 _CONNECTIONS: Final = integer("connections", least=1, most=1_000_000)
@@ -84,6 +80,7 @@ SERVER: Final = rules_of(
     allow_uid=UIDS,
     state_folder=PATH,
     workers=integer("processes", least=1, most=MAX_WORKERS),
+    admins=tables(admin),
 )
 
 
@@ -92,6 +89,12 @@ def read_server(node: TomlNode) -> ServerConfig:
     if "http" not in members:
         values["http"] = default_http(node.document.environ)
     server = build(ServerConfig, values)
+    check_admins(
+        node.get("admins"),
+        server.admins,
+        internal_token=server.internal_token,
+        admin_socket="admin_socket" in members,
+    )
     if server.body_share < server.max_request_size:
         _too_small(
             members, "max_body_memory_per_caller", server.max_request_size, "[server] max_request_size"

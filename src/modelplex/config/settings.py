@@ -106,6 +106,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     workers          processes that serve; each socket belongs to one of them
     confine          give up files, programs and system calls that are not needed, as far as this
                      system can; "require" does not start where it cannot
+    page_token       whether the gateway makes a token for the page, with all rights, and prints it
+    admins           who may use /_internal/, besides that token and `internal_token`
     """
 
     http: tuple[str, ...] = (DEFAULT_HTTP,)
@@ -142,6 +144,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_unauthenticated: bool = False
     workers: int = 1
     confine: Confine = "auto"
+    page_token: bool = True
+    admins: tuple[AdminConfig, ...] = ()
 
     @property
     def body_share(self) -> int:
@@ -216,6 +220,25 @@ class AwsAuth(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
 ApiKey = Secret | KeyInFile | KeyFromCommand
 Auth = CommandAuth | OidcAuth | EntraAuth | GcpAuth | AwsAuth
 OnMiss = Literal["fail", "live", "demo"]
+
+
+AdminRight = Literal["metrics", "read", "stop", "change"]
+
+
+class AdminConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One of `[[server.admins]]`: a program or a person, known by a token, or by its user on the
+    admin socket.
+
+    token  sent as `Authorization: Bearer TOKEN`; None for users alone
+    uid    users whose processes are this admin on `admin_socket`
+    may    a set: "metrics" reads counts alone, "read" everything, "stop" ends calls, "change" does
+           all else that changes something. Only "read" has another in it, which is "metrics"
+    """
+
+    name: str
+    token: ApiKey | None = None
+    uid: tuple[int, ...] = ()
+    may: tuple[AdminRight, ...]
 
 
 class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):

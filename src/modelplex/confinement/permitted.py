@@ -65,10 +65,12 @@ class Permitted:
             command = tool_server(server, self._environ)
             if command is not None:
                 yield command
+        tokens = (admin.token for admin in self.config.server.admins)
+        keys = (key for provider in self.config.providers for key in provider.api_key)
+        for key in (*keys, *tokens):
+            if isinstance(key, KeyFromCommand):
+                yield Command(tuple(word.reveal() for word in key.words), None, None)
         for provider in self.config.providers:
-            for key in provider.api_key:
-                if isinstance(key, KeyFromCommand):
-                    yield Command(tuple(word.reveal() for word in key.words), None, None)
             if isinstance(provider.auth, CommandAuth):
                 yield Command(tuple(word.reveal() for word in provider.auth.command), None, None)
             if isinstance(provider.auth, AwsAuth):

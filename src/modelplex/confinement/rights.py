@@ -47,7 +47,6 @@ FILES_OF_ENVIRONMENT: Final = (
     "GOOGLE_APPLICATION_CREDENTIALS",
     "PGPASSFILE",
     "PGSSLROOTCERT",
-    "CREDENTIALS_DIRECTORY",
     "REQUESTS_CA_BUNDLE",
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
     "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
@@ -156,8 +155,12 @@ def _python() -> Iterator[str]:
 
 def _read_files(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     files = [environ.get(name, "") for name in FILES_OF_ENVIRONMENT]
+    # Of systemd, with the credentials of this unit; beside it are those of others.
+    yield environ.get("CREDENTIALS_DIRECTORY", "")
     if config.path is not None:
         files.append(str(Path(config.path).parent / config.mcp.lock_file))
+    tokens = (admin.token for admin in config.server.admins)
+    files += [token.path for token in tokens if isinstance(token, KeyInFile)]
     for provider in config.providers:
         files += [key.path for key in provider.api_key if isinstance(key, KeyInFile)]
         files += [provider.ca_file or "", provider.file or ""]

@@ -1,8 +1,9 @@
-"""Who may read the page and change something: a token, afterwards a cookie. PURE.
+"""The cookie that stands for a token, and requests that other pages caused. PURE.
 
 As Jupyter does it (https://jupyter-server.readthedocs.io/en/latest/operators/security.html): a link
 with the token is printed at the start, and opening it sets a cookie. The cookie is derived from the
-token, so that it outlives a restart with the same token and ends with the token.
+token, so that it outlives a restart with the same token, ends with the token, and has no other
+rights. Which tokens there are is the server's business.
 
 A cookie is sent to every port of a host, and `SameSite` does not know ports. So a request that
 another origin caused is refused by its headers, and a change needs to prove that it comes from this
@@ -13,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from hmac import compare_digest, new
+from hmac import new
 from urllib.parse import urlsplit
 
-from modelplex.core.errors import PolicyDenied, Unauthorized
+from modelplex.core.errors import PolicyDenied
 
 COOKIE = "modelplex_page"
 MAX_AGE = 30 * 24 * 3600
 """Seconds that a browser keeps the cookie."""
 BEARER = "bearer "
+MAX_COOKIES = 4
+"""Of our name that are looked at."""
 
 
 def cookie_of(token: str) -> str:
@@ -34,22 +37,16 @@ def cookie_header(token: str) -> bytes:
     return f"{COOKIE}={cookie_of(token)}; Path=/_internal/; Max-Age={MAX_AGE}; HttpOnly; SameSite=Strict".encode()
 
 
-def is_token(given: str, token: str) -> bool:
-    return compare_digest(given.encode(), token.encode())
+def bearer_of(headers: Mapping[str, str]) -> str:
+    """The token in `authorization`; "" for none."""
+    given = headers.get("authorization", "")
+    return given[len(BEARER) :].strip() if given[: len(BEARER)].lower() == BEARER else ""
 
 
-def is_signed_in(headers: Mapping[str, str], token: str) -> bool:
-    """By the cookie, or by the token in `authorization`."""
-    return _has_cookie(headers, token) or _has_bearer(headers, token)
-
-
-def check_signed_in(headers: Mapping[str, str], token: str) -> None:
-    """Raises Unauthorized."""
-    if not is_signed_in(headers, token):
-        raise Unauthorized(
-            "The page needs its token: open the link that the gateway printed when it started, or send "
-            "'Authorization: Bearer TOKEN'."
-        )
+def cookies_of(headers: Mapping[str, str]) -> list[str]:
+    """The values of our cookie. Another path of this host may have set one of its name."""
+    pairs = (each.strip().partition("=") for each in headers.get("cookie", "").split(";"))
+    return [value for name, _, value in pairs if name == COOKIE and value][:MAX_COOKIES]
 
 
 def check_own_page(headers: Mapping[str, str]) -> None:
@@ -62,13 +59,12 @@ def check_own_page(headers: Mapping[str, str]) -> None:
         raise _foreign()
 
 
-def check_change(headers: Mapping[str, str], token: str) -> None:
-    """Raises Unauthorized or PolicyDenied. With a cookie the origin must be this page's; a program
-    that sends the token itself has none.
+def check_change(headers: Mapping[str, str], *, by_cookie: bool) -> None:
+    """Raises PolicyDenied. With a cookie the origin must be this page's; a program that sends the
+    token itself has none.
     """
-    check_signed_in(headers, token)
     check_own_page(headers)
-    if "origin" not in headers and not _has_bearer(headers, token):
+    if by_cookie and "origin" not in headers:
         raise PolicyDenied(
             "Policy: a change needs an Origin, which every browser sends, or the token in 'Authorization'.",
             code="origin_missing",
@@ -82,20 +78,6 @@ def is_own_origin(origin: str, host: str | None) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and host is not None and parts.netloc.lower() == host.lower()
-
-
-def _has_cookie(headers: Mapping[str, str], token: str) -> bool:
-    wanted = cookie_of(token)
-    for each in headers.get("cookie", "").split(";"):
-        name, _, value = each.strip().partition("=")
-        if name == COOKIE and compare_digest(value.encode(), wanted.encode()):
-            return True
-    return False
-
-
-def _has_bearer(headers: Mapping[str, str], token: str) -> bool:
-    given = headers.get("authorization", "")
-    return given[: len(BEARER)].lower() == BEARER and is_token(given[len(BEARER) :].strip(), token)
 
 
 def _foreign() -> PolicyDenied:

@@ -1,7 +1,7 @@
 """The page's paths below /_internal/: sign-in, files, views as JSON or server-sent events, changes.
 
-Every path but the files and the sign-in needs the token or its cookie, and every change a request
-that this page, or a program with the token, has sent (access.py).
+Who may use them is decided before: server/internal_routes.py has the right that each needs. A
+request must not be one that another page caused (access.py).
 """
 
 from __future__ import annotations
@@ -18,16 +18,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from modelplex.core.errors import BadRequest, Busy, MethodNotAllowed, NotFound
+from modelplex.core.errors import BadRequest, Busy, NotFound
 from modelplex.dashboard import assets, health
-from modelplex.dashboard.access import (
-    check_change,
-    check_own_page,
-    check_signed_in,
-    cookie_header,
-    is_signed_in,
-    is_token,
-)
+from modelplex.dashboard.access import check_own_page, cookie_header
 from modelplex.dashboard.calls import CallFeed, filter_of
 from modelplex.dashboard.live import LiveSampler
 from modelplex.dashboard.record_views import Download, RecordViews
@@ -55,6 +48,10 @@ class AnswerOfOne(Protocol):
     def __call__(self, request: PageRequest, /, id: str) -> Awaitable[object]: ...
 
 
+def _of_one(view: AnswerOfOne) -> Answer:
+    return lambda request: view(request, request.value)
+
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,106 +71,80 @@ class ApproveRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Dashboard:
-    """`token` returns the present one; a reload may change it."""
+    """`is_token` tells whether a text is a token of somebody who may sign in. `views` are what
+    shows and what changes something, by the path of their routes.
+    """
 
-    def __init__(self, sources: PageSources, token: Callable[[], str]) -> None:
+    def __init__(self, sources: PageSources, is_token: Callable[[str], Awaitable[bool]]) -> None:
         self._sources = sources
-        self._token = token
+        self._is_token = is_token
         self._feed = CallFeed(sources.attach, sources.detach)
         self._sampler = LiveSampler(self._bytes_per_token)
         self._open = 0
         store = PageRecords(sources.open_store) if sources.is_recording else None
         self._records = records = RecordViews(store, self._feed, limits=self._limits)
-        self._views: Mapping[str, Answer] = {
+        call, run = "page/api/call/{id}", "page/api/run/{id}"
+        self.views: Mapping[str, Answer] = {
+            "page/api/me": _me,
             "page/api/calls": records.calls,
             "page/api/runs": records.runs,
             "page/api/spend": records.spend,
+            "page/api/acts": records.acts,
             "page/api/health": self._health,
             "page/api/tools": self._tools,
-        }
-        self._of_one: Mapping[tuple[str, str], AnswerOfOne] = {
-            ("call", ""): records.call,
-            ("call", "content"): records.content,
-            ("call", "request"): partial(records.body, which="request"),
-            ("call", "response"): partial(records.body, which="response"),
-            ("call", "sent"): partial(records.body, which="sent"),
-            ("run", ""): records.run,
-            ("run", "search"): records.search,
-            ("run", "export"): records.export,
-        }
-        self._changes: Mapping[str, Answer] = {
+            call: _of_one(records.call),
+            f"{call}/content": _of_one(records.content),
+            f"{call}/request": _of_one(partial(records.body, which="request")),
+            f"{call}/response": _of_one(partial(records.body, which="response")),
+            f"{call}/sent": _of_one(partial(records.body, which="sent")),
+            run: _of_one(records.run),
+            f"{run}/search": _of_one(records.search),
+            f"{run}/export": _of_one(records.export),
             "page/api/stop": self._stop,
             "page/api/reset": self._reset,
             "page/api/approve": self._approve,
         }
-        self._streams: Mapping[str, Callable[[PageRequest], AsyncGenerator[bytes]]] = {
+        self.streams: Mapping[str, Callable[[PageRequest], AsyncGenerator[bytes]]] = {
             "page/api/now": self._now,
             "page/api/calls/live": self._calls,
+        }
+        self.files: Mapping[str, Callable[[PageRequest, PageOutput], Awaitable[None]]] = {
+            "": self._index,
+            "page/static/{name}": self._file,
+            "page/login": self._sign_in,
         }
 
     def __repr__(self) -> str:
         return f"<Dashboard {self._open} streams open>"
 
-    async def answer(self, request: PageRequest, output: PageOutput) -> None:
-        """Raises ModelplexError."""
-        path = request.path
-        if path == "page/login":
-            await self._sign_in(request, output)
-        elif path in self._changes:
-            _check_method(request, "POST")
-            check_change(request.headers, self._token())
-            await _respond(output, encode(await self._changes[path](request)))
-        elif path.startswith("page/api/"):
-            _check_method(request, "GET")
-            check_signed_in(request.headers, self._token())
-            check_own_page(request.headers)
-            await self._view(request, output)
-        else:
-            _check_method(request, "GET")
-            await self._file(request, output)
-
-    async def _view(self, request: PageRequest, output: PageOutput) -> None:
-        if (stream := self._streams.get(request.path)) is not None:
+    async def answer(self, path: str, request: PageRequest, output: PageOutput) -> None:
+        """`path` is that of the route. Raises ModelplexError."""
+        if (stream := self.streams.get(path)) is not None:
             await self._send_events(stream(request), output)
-        elif (view := self._views.get(request.path)) is not None:
-            await _respond(output, encode(await view(request)))
-        elif (of_one := self._find_of_one(request.path)) is not None:
-            found = await of_one(request)
+        elif (file := self.files.get(path)) is not None:
+            await file(request, output)
+        else:
+            found = await self.views[path](request)
             if isinstance(found, Download):
                 await _send_file(output, found)
             else:
                 await _respond(output, encode(found))
-        else:
-            raise NotFound(f"The page has no {request.path}.")
-
-    def _find_of_one(self, path: str) -> Answer | None:
-        """The view of one call or run: KIND/ID or KIND/ID/WHICH below the API."""
-        kind, _, rest = path.removeprefix("page/api/").partition("/")
-        name, _, which = rest.partition("/")
-        view = self._of_one.get((kind, which))
-        return partial(view, id=name) if view is not None and name else None
 
     # --- files and sign-in
 
-    async def _file(self, request: PageRequest, output: PageOutput) -> None:
-        if request.path == "":
-            given = request.arguments.get("token")
-            if given is not None:
-                await self._set_cookie(given, output)
-                return
-            if not is_signed_in(request.headers, self._token()):
-                await _respond_html(output, 401, _login(""))
-                return
-        asset = assets.find(request.path.removeprefix("page/static/") or "index.html")
-        if asset is None:
-            raise NotFound(f"The page has no {request.path}.")
-        if request.headers.get("if-none-match") == f'"{asset.tag}"':
-            await output.respond(304, asset.headers(), b"")
+    async def _index(self, request: PageRequest, output: PageOutput) -> None:
+        given = request.arguments.get("token")
+        if given is not None:
+            await self._set_cookie(given, output)
+        elif request.may is None:
+            await _respond_html(output, 401, _login(""))
         else:
-            await output.respond(200, asset.headers(), asset.body)
+            await _send_asset("index.html", request, output)
+
+    async def _file(self, request: PageRequest, output: PageOutput) -> None:
+        await _send_asset(request.value, request, output)
 
     async def _sign_in(self, request: PageRequest, output: PageOutput) -> None:
-        _check_method(request, "POST")
         check_own_page(request.headers)
         form = parse_qs((await request.read(MAX_CHANGE)).decode("utf-8", "replace"), max_num_fields=8)
         await self._set_cookie(form.get("token", [""])[0].strip(), output)
@@ -182,14 +153,13 @@ class Dashboard:
         """Sign in, and go to the page: by a refresh and no redirect, since a browser withholds a
         strict cookie from a redirect that another site's link began.
         """
-        token = self._token()
-        if not is_token(given, token):
+        if not await self._is_token(given):
             await _respond_html(output, 403, _login("That is not the token of this gateway."))
             return
         body = (
             b'<!doctype html><meta http-equiv="refresh" content="0;url=/_internal/"><title>Modelplex</title>'
         )
-        await _respond_html(output, 200, body, cookie=cookie_header(token))
+        await _respond_html(output, 200, body, cookie=cookie_header(given))
 
     # --- events
 
@@ -286,18 +256,33 @@ class Dashboard:
 
     async def _stop(self, request: PageRequest) -> object:
         wanted = await _body(request, StopRequest)
-        if sum(map(bool, (wanted.request, wanted.agent, wanted.run))) != 1:
+        named = {kind: name for kind, name in msgspec.structs.asdict(wanted).items() if name}
+        if len(named) != 1:
             raise BadRequest("Name a 'request', an 'agent' or a 'run' to stop.")
-        stopped = await self._sources.stop(request=wanted.request, agent=wanted.agent, run=wanted.run)
-        return {"stopped": stopped}
+        ((kind, name),) = named.items()
+        request.note.target = f"{kind} {name}"
+        runs = await self._sources.stop(request=wanted.request, agent=wanted.agent, run=wanted.run)
+        request.note.detail = {"stopped": len(runs)}
+        request.note.runs = tuple(sorted({run for run in runs if run}))
+        return {"stopped": len(runs)}
 
     async def _reset(self, request: PageRequest) -> object:
         wanted = await _body(request, ResetRequest)
-        return {"reset": await self._sources.reset(wanted.provider)}
+        request.note.target = f"provider {wanted.provider}"
+        found = await self._sources.reset(wanted.provider)
+        request.note.detail = {"reset": found}
+        return {"reset": found}
 
     async def _approve(self, request: PageRequest) -> object:
         wanted = await _body(request, ApproveRequest)
+        request.note.target = f"server {wanted.server}"
+        request.note.detail = {"names": [f"{each.kind} {each.name} {each.hash}" for each in wanted.names]}
         return {"approved": await self._sources.approve(wanted.server, wanted.names)}
+
+
+async def _me(request: PageRequest) -> object:
+    """Who has signed in, so that the page shows no buttons that would be refused."""
+    return {"admin": request.admin, "may": sorted(request.may or ())}
 
 
 Shape = Any
@@ -310,11 +295,6 @@ async def _body(request: PageRequest, shape: type[Shape]) -> Shape:
         raise BadRequest(f"The body is not valid: {error}.") from None
 
 
-def _check_method(request: PageRequest, method: str) -> None:
-    if request.method != method and not (method == "GET" and request.method == "HEAD"):
-        raise MethodNotAllowed(f"/_internal/{request.path} takes {method}, not {request.method}.")
-
-
 def encode(value: object) -> bytes:
     """JSON of one line. Names that a client sent may hold lone surrogates, which UTF-8 has not."""
     try:
@@ -325,6 +305,16 @@ def encode(value: object) -> bytes:
 
 async def _respond(output: PageOutput, body: bytes) -> None:
     await output.respond(200, [*assets.FRESH, (b"content-type", JSON)], body)
+
+
+async def _send_asset(name: str, request: PageRequest, output: PageOutput) -> None:
+    asset = assets.find(name)
+    if asset is None:
+        raise NotFound(f"The page has no {request.path}.")
+    if request.headers.get("if-none-match") == f'"{asset.tag}"':
+        await output.respond(304, asset.headers(), b"")
+    else:
+        await output.respond(200, asset.headers(), asset.body)
 
 
 async def _send_file(output: PageOutput, file: Download) -> None:

@@ -21,6 +21,7 @@ from modelplex.records.store.queries import (
     StoredCall,
     one_call,
     one_run,
+    recent_acts,
     recent_runs,
     request_body,
     request_headers,
@@ -31,6 +32,8 @@ from modelplex.records.store.queries import (
 T = TypeVar("T")
 RUNS = 200
 """Rows of the list of runs."""
+ACTS = 50
+"""Rows of the list of acts."""
 DAYS = {"day": 1, "week": 7, "month": 30}
 EXPORTS = {"jsonl": "jsonl", "otlp": "json", "inspect": "json"}
 """The ending of the file of each format."""
@@ -152,6 +155,11 @@ class RecordViews:
             raise BadRequest("'seconds' is a number.") from None
         return await self._query(lambda db: records.series(db, time(), seconds))
 
+    async def acts(self, request: PageRequest) -> object:
+        """What admins did, the newest first."""
+        found = await self._query(lambda db: recent_acts(db, limit=ACTS))
+        return {"acts": found or [], "stored": self._store is not None}
+
     async def _query(self, query: Callable[[Database], T]) -> T | None:
         return await self._store.read(query) if self._store is not None else None
 
@@ -174,6 +182,7 @@ def _call_view(found: StoredCall) -> dict[str, object]:
         "decision": detail.decision,
         "rule": detail.rule,
         "definition": detail.definition,
+        "trace": detail.trace.trace_id if detail.trace is not None else "",
         "has_request": found.has_request,
         "has_response": found.has_response,
         "stored": True,

@@ -28,9 +28,20 @@ class PageOutput(Protocol):
     def cancel_on_disconnect(self) -> None: ...
 
 
+class ActNote(msgspec.Struct):
+    """What a change says of itself, for its record: as in AdminAct. It is filled as soon as it is
+    known, so that one that fails says it too.
+    """
+
+    target: str = ""
+    detail: dict[str, object] = {}
+    runs: tuple[str, ...] = ()
+
+
 class PageRequest(msgspec.Struct, frozen=True):
     """`path` is below /_internal/, `headers` has the last of each name in lower case, `read` reads
-    the body within a limit in bytes.
+    the body within a limit in bytes. `value` is the open segment of the path. `admin` and `may` are
+    the name and the rights of who sends it, None where nobody has signed in.
     """
 
     method: str
@@ -38,6 +49,10 @@ class PageRequest(msgspec.Struct, frozen=True):
     query: str
     headers: Mapping[str, str]
     read: Callable[[int], Awaitable[bytes]]
+    value: str = ""
+    admin: str = ""
+    may: frozenset[str] | None = None
+    note: ActNote = msgspec.field(default_factory=ActNote)
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -121,7 +136,10 @@ class PageSources(Protocol):
         ...
 
     def running(self) -> list[LiveCall]: ...
-    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> int: ...
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
+        """The run of each call that was stopped, "" for none."""
+        ...
+
     def seen(self) -> list[SeenAgent]: ...
     def view(self, name: Literal["status", "agents", "mcp"]) -> Any: ...
     async def reset(self, provider: str) -> int: ...

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import Record
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.sink import without_bodies
@@ -71,7 +72,7 @@ CLOSE_LIMIT_S: Final = 5.0
 """Seconds for which `close` waits for the last batch."""
 
 
-Stored = Record | ToolRecord | RunFacts
+Stored = Record | ToolRecord | RunFacts | AdminAct
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,14 +194,15 @@ class StoreSink:
         self._thread.start()
 
     def record(self, record: Stored, /) -> None:
-        if len(self._queue) >= QUEUE_LIMIT:
+        # What admins did is not lost for the calls of agents; there is little of it.
+        if len(self._queue) >= QUEUE_LIMIT and not isinstance(record, AdminAct):
             self._dropped += 1
             return
         size = _body_size(record)
         limit = QUEUED_BODIES_LIMIT if self._options.content else QUEUED_WITHOUT_CONTENT
         if self._bodies_in - self._bodies_out + size > limit:
             self._without_bodies += self._options.content
-            record, size = record if isinstance(record, RunFacts) else without_bodies(record), 0
+            record, size = record if isinstance(record, RunFacts | AdminAct) else without_bodies(record), 0
         self._queue.append((record, size))
         if size:
             self._bodies_in += size
@@ -444,7 +446,7 @@ class _Rate:
 
 
 def _body_size(record: Stored) -> int:
-    if isinstance(record, RunFacts):
+    if isinstance(record, RunFacts | AdminAct):
         return 0
     size = len(record.request_body or b"") + len(record.response_body or b"")
     if isinstance(record, Record):

@@ -1,6 +1,6 @@
 """Read-only views: /health and the models for every caller, /_internal/* for the host.
 
-The app checks the caller before a view is made. Views read the gateway and the metrics and change
+Who may read them is decided before (internal.py). Views read the gateway and the metrics and change
 neither; they hold no secret, since the config is redacted where the view is written.
 """
 
@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from hmac import compare_digest
-from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, Protocol
 
 import msgspec
 
 import modelplex
-from modelplex.config import Config, Secret, redacted
+from modelplex.config import Config, redacted
 from modelplex.core.caller import Caller
-from modelplex.core.errors import BadRequest, PolicyDenied, Unauthorized, UnknownModel
+from modelplex.core.errors import BadRequest, UnknownModel
 from modelplex.dialects.core.bounds import check_values
 from modelplex.pipeline.gateway import Gateway
 from modelplex.records.metrics import CONTENT_TYPE
@@ -49,7 +47,7 @@ class MetricsSource(Protocol):
 
 
 class AdminRoutes:
-    """The views. `config` and `token` are replaced when a config is loaded."""
+    """The views. `config` is replaced when one is loaded."""
 
     def __init__(
         self,
@@ -64,7 +62,6 @@ class AdminRoutes:
         state: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
         self.config = config
-        self.token: Secret | None = config.server.internal_token
         self._metrics = metrics
         self._addresses = addresses
         self._dropped = dropped
@@ -196,31 +193,6 @@ def _model_to_show(body: bytes) -> str:
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
     return members.model or members.name
-
-
-def check_admin_access(client: str, authorization: str | None, token: Secret | None) -> None:
-    """Without a configured token, clients on the loopback may read /_internal/; with one, only
-    clients that send it. Raises PolicyDenied or Unauthorized.
-    """
-    if token is None:
-        if not _is_loopback(client):
-            raise PolicyDenied(
-                "Policy: /_internal/ is for clients on this machine. Set [server] internal_token to reach it from elsewhere.",
-                code="internal_only",
-            )
-        return
-    given = (authorization or "").removeprefix("Bearer ").encode()
-    if not compare_digest(given, token.reveal().encode()):
-        raise Unauthorized(
-            "/_internal/ needs the header 'Authorization: Bearer TOKEN' with the value of [server] internal_token."
-        )
-
-
-def _is_loopback(client: str) -> bool:
-    try:
-        return ip_address(client).is_loopback
-    except ValueError:
-        return False
 
 
 def check_model_allowed(gateway: Gateway, caller: Caller, name: str) -> None:

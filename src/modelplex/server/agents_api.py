@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from modelplex.config import AgentConfig, Config, hide
-from modelplex.core.errors import MethodNotAllowed, NotFound
+from modelplex.config import HIDDEN, AgentConfig, Config, hide
+from modelplex.core.errors import NotFound
+from modelplex.dashboard.request import ActNote
 from modelplex.server.config_changes import AgentChanges
 
 MAX_BODY = 1_048_576
@@ -34,23 +35,29 @@ class AgentsApi:
     def __repr__(self) -> str:
         return f"<AgentsApi of {self._changes!r}>"
 
-    async def answer(self, method: str, name: str, read: Callable[[int], Awaitable[bytes]]) -> bytes:
-        """JSON. `read` reads the body, at most so many bytes. Raises ModelplexError."""
-        match method:
-            case "PUT":
-                return await self._changed(name, await read(MAX_BODY))
-            case "DELETE":
-                return await self._changed(name, None)
-            case "GET" | "HEAD":
-                return await self._shown(name)
-            case _:
-                raise MethodNotAllowed(f"/_internal/agents/{name} takes GET, PUT and DELETE, not {method}.")
+    async def put(self, name: str, body: bytes, note: ActNote) -> bytes:
+        """JSON. `note` gets what has changed. Raises ModelplexError."""
+        return await self._changed(name, body, note)
 
-    async def _changed(self, name: str, body: bytes | None) -> bytes:
-        return _encode({"agent": name, "outcome": await self._changes.change(name, body)})
+    async def delete(self, name: str, note: ActNote) -> bytes:
+        """JSON. Raises ModelplexError."""
+        return await self._changed(name, None, note)
 
-    async def _shown(self, name: str) -> bytes:
-        agent = next((each for each in self._config().agents if each.name == name), None)
+    async def _changed(self, name: str, body: bytes | None, note: ActNote) -> bytes:
+        note.target = f"agent {name}"
+        before = self._find(name)
+        outcome = await self._changes.change(name, body)
+        note.detail = {"outcome": outcome}
+        if body is not None and (changed := _changed(before, self._find(name))):
+            note.detail["settings"] = changed
+        return _encode({"agent": name, "outcome": outcome})
+
+    def _find(self, name: str) -> AgentConfig | None:
+        return next((each for each in self._config().agents if each.name == name), None)
+
+    async def show(self, name: str) -> bytes:
+        """JSON. Raises NotFound."""
+        agent = self._find(name)
         if agent is None:
             raise NotFound(f"There is no agent {name!r}.", code="agent_not_found")
         counters = (await self._counters())["agents"]
@@ -59,5 +66,16 @@ class AgentsApi:
         return _encode({"agent": name, "source": source, "settings": _redacted(agent), "usage": row})
 
 
-def _redacted(agent: AgentConfig) -> object:
-    return msgspec.to_builtins(agent, enc_hook=hide)
+def _redacted(agent: AgentConfig | None) -> dict[str, object]:
+    found: dict[str, object] = {} if agent is None else msgspec.to_builtins(agent, enc_hook=hide)
+    return found
+
+
+def _changed(before: AgentConfig | None, now: AgentConfig | None) -> dict[str, object]:
+    """The settings that are others now, without their secrets: of another token, that it is."""
+    old = _redacted(before)
+    changed = {key: value for key, value in _redacted(now).items() if key not in old or old[key] != value}
+    defaults = _redacted(AgentConfig(name="")) if before is None else {}
+    if before is not None and now is not None and before.token != now.token:
+        changed["token"] = HIDDEN
+    return {key: value for key, value in changed.items() if key not in defaults or defaults[key] != value}

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from modelplex.config import Secret
 from modelplex.core.caller import Caller
 from modelplex.core.errors import (
     BadRequest,
@@ -50,7 +49,7 @@ from modelplex.pipeline.stored_responses import answer_view
 from modelplex.pipeline.stream import stopped
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.record import Record
-from modelplex.server.admin import JSON, AdminRoutes, View, check_admin_access, check_model_allowed
+from modelplex.server.admin import JSON, AdminRoutes, View, check_model_allowed
 from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver, ClientConnection
 from modelplex.server.fair_start import FairStart
@@ -79,7 +78,6 @@ from modelplex.server.telemetry import take_telemetry
 if TYPE_CHECKING:
     from modelplex.dialects.dialect import Dialect
     from modelplex.mcp.clients.http import McpHttp
-    from modelplex.server.agents_api import AgentsApi
     from modelplex.telemetry.intake import TelemetryIntake
 
 log = logging.getLogger("modelplex.server")
@@ -88,8 +86,6 @@ ADMIN = "/_internal/"
 """For the host, and so on TCP and the admin socket only: an agent's socket does not have it."""
 HOST_KINDS = frozenset({"tcp", "admin"})
 """The kinds of listeners that have ADMIN."""
-AGENTS = f"{ADMIN}agents/"
-"""Before the name of an agent, on the admin socket."""
 MAX_MODEL_NAME = 512
 """Characters of a model name, which is written to logs and headers. The longest known names, paths
 of files, are well below.
@@ -140,11 +136,14 @@ class RequestObserver(Protocol):
     def record(self, record: Record, /) -> None: ...
 
 
-class PageRoutes(Protocol):
-    """Serves the paths of the page below ADMIN."""
+class InternalPaths(Protocol):
+    """Serves the paths below ADMIN."""
 
     def has(self, path: str) -> bool: ...
-    async def serve(self, exchange: HttpExchange, response: ResponseWriter) -> None: ...
+    async def serve(
+        self, exchange: HttpExchange, response: ResponseWriter, caller: Caller, *, request_id: str
+    ) -> None: ...
+    async def may_read(self, caller: Caller, authorization: str | None) -> bool: ...
 
 
 class App:
@@ -183,8 +182,7 @@ class App:
         self.mcp: McpHttp | None = None
         """What is below /mcp/; None where it is not enabled."""
         self.begin: Callable[[HttpExchange], bool] = partial(begin, self)
-        self.page: PageRoutes | None = None
-        self.agents: AgentsApi | None = None
+        self.internal: InternalPaths | None = None
 
     def __repr__(self) -> str:
         return f"<App {self.gateway!r}, {len(self.running)} running>"
@@ -244,9 +242,9 @@ class App:
             return None
         if caller.kind in HOST_KINDS:
             self.hosts.check(head.host, head.origin)
-            if self.page is not None and self.page.has(head.path):
+            if self.internal is not None and self.internal.has(head.path):
                 await in_asyncio_task()
-                await self.page.serve(exchange, response)
+                await self.internal.serve(exchange, response, caller, request_id=request_id)
                 return None
             check_admin_path(head, caller)
         operation = head.operation
@@ -379,11 +377,6 @@ class App:
         MethodNotAllowed, and what the view raises.
         """
         head = exchange.head.facts
-        if caller.kind == "admin" and head.path.startswith(AGENTS) and self.agents is not None:
-            await in_asyncio_task()
-            read = partial(response.body, declared=exchange.length)
-            name = head.path.removeprefix(AGENTS)
-            return JSON, await self.agents.answer(head.method, name, lambda limit: read(limit=limit))
         if head.method == "POST" and head.path in TELEMETRY:
             return await take_telemetry(self.telemetry, exchange, response, caller, limit=self.max_body)
         own = below_own_base(head.path)
@@ -415,11 +408,7 @@ class App:
         if path in {"/health", "/health/"}:
             return partial(self.admin.health, detail=head.detail, caller=caller)
         if path in PROBES:
-            return partial(
-                self.admin.probe,
-                is_ready=path == READY,
-                in_detail=_is_of_host(head, caller, self.admin.token),
-            )
+            return partial(self._probe, head=head, caller=caller)
         if path == "/" or is_base(path):  # some clients request their base URL first
             return partial(self.admin.health, detail=False)
         if (rest := below_base(path)) is not None:
@@ -429,11 +418,14 @@ class App:
             if rest in dialect.views:
                 return partial(self.admin.dialect_view, caller=caller, write=dialect.views[rest])
             return _models_view(self.admin, rest, dialect, caller)
-        if path.startswith(ADMIN) and caller.kind in HOST_KINDS:
-            if caller.kind == "tcp":
-                check_admin_access(caller.client, head.authorization, self.admin.token)
-            return self.admin.view(path.removeprefix(ADMIN))
         return None
+
+    async def _probe(self, gateway: Gateway, *, head: RequestHead, caller: Caller) -> tuple[bytes, bytes]:
+        is_ready, in_detail = head.path == READY, False
+        if is_ready and self.internal is not None and caller.kind in HOST_KINDS:
+            await in_asyncio_task()
+            in_detail = await self.internal.may_read(caller, head.authorization)
+        return await self.admin.probe(gateway, is_ready=is_ready, in_detail=in_detail)
 
 
 def _close_record(app: App, record: RecordBuilder, exchange: HttpExchange, response: ResponseWriter) -> None:
@@ -493,17 +485,6 @@ def check_admin_path(head: RequestHead, caller: Caller) -> None:
         raise NotFound(
             "This is the admin socket: it has /_internal/ and /health. Models are on the other listeners."
         )
-
-
-def _is_of_host(head: RequestHead, caller: Caller, token: Secret | None) -> bool:
-    """Whether this caller may read what is below ADMIN."""
-    if caller.kind != "tcp":
-        return caller.kind == "admin"
-    try:
-        check_admin_access(caller.client, head.authorization, token)
-    except ModelplexError:
-        return False
-    return True
 
 
 def _unread(operation: Operation) -> RawRequest:

@@ -128,7 +128,7 @@ class CallerResolver:
         it is. Reads /proc where attestation is on, in a fraction of a millisecond.
         """
         policy = self.policies.get((kind, agent))
-        peer = credentials(sock) if kind == "unix" and sock is not None else None
+        peer = credentials(sock) if kind in {"unix", "admin"} and sock is not None else None
         attested: PeerNetwork | None = None
         refused: Refusal | None = None
         if kind == "unix" and policy is not None:

@@ -13,6 +13,7 @@ import msgspec
 
 import modelplex
 from modelplex.config import DEFAULT_HOST, Config, ProviderConfig, Secret
+from modelplex.config.admins import admin_tokens
 from modelplex.config.credentials import auth_secrets
 from modelplex.config.settings import ServerConfig
 from modelplex.config.shared import shared_secrets
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 MACHINE_ID = Path("/etc/machine-id")
 ADMIN_MODE = 0o600
 """Of the admin socket, whatever `socket_mode` says: for the gateway's own user and root."""
+ADMIN_MODE_BY_UID = 0o666
+"""Where [[server.admins]] names users: whoever connects is checked by the kernel's word for it."""
 
 
 def configured_addresses(config: Config) -> Sequence[Address]:
@@ -48,8 +51,12 @@ def configured_addresses(config: Config) -> Sequence[Address]:
         *(Unix(path, mode=mode, group=server.socket_group) for path in server.socket),
         *agent_addresses(config).values(),
         *(Vsock(port) for port in server.vsock),
-        *([Unix(server.admin_socket, mode=ADMIN_MODE, admin=True)] if server.admin_socket else []),
+        *([Unix(server.admin_socket, mode=admin_mode(server), admin=True)] if server.admin_socket else []),
     ]
+
+
+def admin_mode(server: ServerConfig) -> int:
+    return ADMIN_MODE_BY_UID if any(each.uid for each in server.admins) else ADMIN_MODE
 
 
 def agent_addresses(config: Config) -> dict[str, Unix]:
@@ -211,6 +218,7 @@ def secrets_of(config: Config) -> Iterator[str]:
         yield from (value.reveal() for value in provider.headers.values())
     if config.server.internal_token is not None:
         yield config.server.internal_token.reveal()
+    yield from (token.reveal() for token, _ in admin_tokens(config.server.admins))
     for server in config.mcp.servers:
         yield from secrets_of_tools(server)
     yield from store_secrets(config)
@@ -226,7 +234,7 @@ def restart_settings(config: Config) -> object:
         connection_limits(config),
         config.server.workers,
         (config.server.socket_mode, config.server.socket_group) if shared else (),
-        config.server.admin_socket,
+        (config.server.admin_socket, admin_mode(config.server)),
         stdio_address(config),
         config.log,
         config.otel,

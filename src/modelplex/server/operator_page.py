@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from modelplex.config import Config
 from modelplex.config.state_folder import state_folder
-from modelplex.server.app import ADMIN, App
-from modelplex.server.http_exchange import HttpExchange
+from modelplex.server.app import ADMIN, App, InternalPaths
+from modelplex.server.internal_access import InternalAccess
 from modelplex.server.page_token import load_token
 from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
-from modelplex.server.response_writer import ResponseWriter
 from modelplex.server.tool_endpoints import ToolEndpoints
 
 if TYPE_CHECKING:
@@ -27,12 +26,11 @@ if TYPE_CHECKING:
     from modelplex.dashboard.request import PageSources
     from modelplex.server.page_sources import ServerSources
 
-OWN_PATHS = frozenset({ADMIN, ADMIN.rstrip("/")})
-
 
 class OperatorPage:
-    """Made before the gateway listens. `stopping` tells that it drains: then no page waits for more
-    events.
+    """Made before the gateway listens, with what is below /_internal/: `internal` makes that, and
+    is told how the page is made. `stopping` tells that the gateway drains: then no page waits for
+    more events.
     """
 
     def __init__(
@@ -42,6 +40,8 @@ class OperatorPage:
         tools: ToolEndpoints,
         store: RecordStore,
         *,
+        access: InternalAccess,
+        internal: Callable[[Callable[[], Dashboard]], InternalPaths],
         stopping: Callable[[], bool],
     ) -> None:
         self._app = app
@@ -49,26 +49,28 @@ class OperatorPage:
         self._tools = tools
         self._store = store
         self._stopping = stopping
-        self._own_token = ""
-        self._dashboard: Dashboard | None = None
+        self._access = access
+        self._made: Dashboard | None = None
+        app.internal = internal(self._dashboard)
         self.sources: Callable[[], PageSources] = self.own_sources
 
     def __repr__(self) -> str:
-        return f"<OperatorPage {self._dashboard!r}>"
+        return f"<OperatorPage {self._made!r}>"
 
     def open(self, own_token: str) -> None:
-        """Serve the page from now on, with this token unless the config has one."""
-        self._own_token = own_token
-        self._app.page = self
+        """Let this token open the page from now on, unless the config has one, or has it configured
+        away.
+        """
+        self._access.own_token = own_token
 
     def token(self) -> str:
-        """`[server] internal_token`, else the gateway's own."""
-        configured = self._app.admin.token
-        return configured.reveal() if configured is not None else self._own_token
+        """`[server] internal_token`, else the gateway's own; "" for none."""
+        return self._access.page_token
 
     def links(self, addresses: Sequence[str]) -> list[str]:
         """The page on each HTTP listener: with the token, if the gateway has made it."""
-        return page_links(addresses, token=self._own_token if self._app.admin.token is None else "")
+        is_own = self._app.admin.config.server.internal_token is None
+        return page_links(addresses, token=self.token() if is_own else "")
 
     def own_sources(self) -> ServerSources:
         """Of this process."""
@@ -76,33 +78,21 @@ class OperatorPage:
 
         return ServerSources(self._app, self.reports, self._tools, self._store, stopping=self._stopping)
 
-    def has(self, path: str) -> bool:
-        return path in OWN_PATHS or path.startswith(f"{ADMIN}page/")
-
-    async def serve(self, exchange: HttpExchange, response: ResponseWriter) -> None:
-        """Raises ModelplexError."""
+    def _dashboard(self) -> Dashboard:
         from modelplex.dashboard.page import Dashboard
-        from modelplex.dashboard.request import PageRequest
 
-        if self._dashboard is None:
-            self._dashboard = Dashboard(self.sources(), self.token)
-        head = exchange.head
-        if head.path == ADMIN.rstrip("/"):
-            await response.respond(308, [(b"location", ADMIN.encode())], b"")
-            return
-        request = PageRequest(
-            method=head.method,
-            path=head.path.removeprefix(ADMIN),
-            query=head.query.decode("latin-1"),
-            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers},
-            read=lambda limit: response.body(limit=limit, declared=exchange.length),
-        )
-        await self._dashboard.answer(request, response)
+        self._made = Dashboard(self.sources(), self._is_token)
+        return self._made
+
+    async def _is_token(self, given: str) -> bool:
+        return await self._access.find(given) is not None
 
 
 def own_token(config: Config) -> str:
-    """The gateway's own token, read or made; "" if no listener has the page."""
-    if not (config.server.http or config.server.admin_socket):
+    """The gateway's own token, read or made; "" if no listener has the page, or the config has it
+    away.
+    """
+    if not config.server.page_token or not (config.server.http or config.server.admin_socket):
         return ""
     return kept_token(config)
 

@@ -50,22 +50,22 @@ class ServerSources:
     async def refresh(self, view: Literal["part", "calls"]) -> None:
         """All that there is is here."""
 
-    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> int:
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
         return self.stop_own(request=request, agent=agent, run=run)
 
     async def reset(self, provider: str) -> int:
         return self.reset_own(provider)
 
-    def stop_own(self, *, request: str = "", agent: str = "", run: str = "") -> int:
+    def stop_own(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
         """End the calls with this id, of this agent, or all where the gateway is this run's, each
-        with an error in the client's protocol. Returns how many.
+        with an error in the client's protocol. Returns the run of each, "" for none.
         """
-        stopped = 0
+        stopped: list[str] = []
         every = bool(run) and run == self._run
         for response, record in self._calls():
             if every or record.id == request or (agent and record.caller.agent == agent):
                 response.stop(OperatorStopped("Policy: the operator stopped this request."))
-                stopped += 1
+                stopped.append(self._run or (record.caller.run.id if record.caller.run is not None else ""))
                 self._reports.log.events.warning(
                     "a request was stopped by the operator", request=record.id, agent=record.caller.agent
                 )

@@ -54,6 +54,9 @@ from modelplex.server.confined import confine_process, new_client, report_lackin
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.heap_trim import HeapTrim, trim_heap
+from modelplex.server.internal import Internal
+from modelplex.server.internal_access import InternalAccess
+from modelplex.server.internal_acts import InternalActs
 from modelplex.server.listeners import BoundSocket, Listening, bind_all, serve_all
 from modelplex.server.operator_page import OperatorPage, own_token, print_links
 from modelplex.server.record_store import RecordStore
@@ -68,6 +71,7 @@ from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_id
 
 if TYPE_CHECKING:
     from modelplex.credentials.key_command import RunCommand
+    from modelplex.dashboard.page import Dashboard
     from modelplex.pipeline.response_store import ResponseStore
 
 
@@ -160,16 +164,15 @@ class GatewayProcess:
             events=self._log.events,
             manager=self._manager,
         )
-        self.app.agents = AgentsApi(
-            self._agent_changes(), config=lambda: self._config, counters=self._admin.counters
-        )
-        self.page = OperatorPage(self.app, self._reports, self.tools, self._store, stopping=self._stop.is_set)
+        self._access = InternalAccess(config.server, events=self._log.events, run=confinement.run_command)
+        agents = AgentsApi(self._agent_changes(), config=lambda: self._config, counters=self._admin.counters)
+        served = self.app, self._reports, self.tools, self._store, self._stop.is_set
+        self.page = new_page(*served, agents=agents, access=self._access)
 
     def _agent_changes(self) -> AgentChanges:
         return self._changes
 
-    def _listeners(self) -> AgentListeners:
-        """Of agents' sockets, once it listens."""
+    def _listeners(self) -> AgentListeners:  # once it listens
         return AgentListeners(self.app, self.callers, self._serving())
 
     def _open_log(self, config: Config) -> Log:
@@ -362,7 +365,8 @@ class GatewayProcess:
         self._config = config
         self._gateway.cache = from_config.exact_cache(config, self._gateway.cache)
         self._log.secrets = Secrets(from_config.secrets_of(config))
-        self._admin.config, self._admin.token = config, config.server.internal_token
+        self._admin.config = config
+        self._access.configure(config.server)
         self.callers.configure(config)
         self.limits.configure(config.agents, config.teams)
         self._store.configure(config)
@@ -412,6 +416,25 @@ async def load_dialects(config: Config) -> None:
     """
     await asyncio.to_thread(registry.load, from_config.dialects_of(config))
     gc.freeze()
+
+
+def new_page(
+    app: App,
+    reports: Reports,
+    tools: ToolEndpoints,
+    store: RecordStore,
+    stopping: Callable[[], bool],
+    *,
+    agents: AgentsApi,
+    access: InternalAccess,
+) -> OperatorPage:
+    """The page, with all that is below /_internal/."""
+    acts = InternalActs(store.record_act, events=reports.log.events)
+
+    def internal(page: Callable[[], Dashboard]) -> Internal:
+        return Internal(app.admin, agents, access, acts, gateway=lambda: app.gateway, page=page)
+
+    return OperatorPage(app, reports, tools, store, access=access, internal=internal, stopping=stopping)
 
 
 def breakers_of(gateway: Gateway, circuits: Circuits) -> list[Breaker]:

@@ -20,6 +20,7 @@ import msgspec
 from modelplex.config import Config
 from modelplex.config.state_folder import make_state_folder, state_folder
 from modelplex.dialects.registry import find
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.log import Log
 from modelplex.records.record import Record
 from modelplex.records.run_facts import RunFacts
@@ -227,6 +228,12 @@ class RecordStore:
         """For the store alone."""
         if self.sink is not None and facts.run not in self._unrecorded:
             self.sink.record(facts)
+
+    def record_act(self, act: AdminAct) -> None:
+        """For the store alone. Of runs that may leave no trace, it names none."""
+        if self.sink is not None:
+            runs = tuple(run for run in act.runs if run not in self._unrecorded)
+            self.sink.record(msgspec.structs.replace(act, runs=runs))
 
     def open_run(self, run: RunInfo, *, is_recorded: bool) -> None:
         """Calls that name this run are recorded as of it, or not at all."""

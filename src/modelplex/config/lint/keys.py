@@ -42,6 +42,8 @@ PLACEHOLDER: Final = re.compile(
 
 def _tokens(context: LintContext) -> Iterator[tuple[Place, str]]:
     yield from context.strings("server", "internal_token")
+    for index in range(len(context.config.server.admins)):
+        yield from context.strings("server", "admins", index, "token")
     for index in range(len(context.config.agents)):
         yield from context.strings("agents", index, "token")
 

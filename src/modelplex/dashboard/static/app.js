@@ -1,7 +1,7 @@
 // The frame: navigation, the route in the URL, keys, theme, and whether the gateway is reachable.
 
 import { h, set } from "./dom.js";
-import { onState } from "./live.js";
+import { get, onState } from "./live.js";
 import { now } from "./now.js";
 
 const VIEWS = [
@@ -149,8 +149,15 @@ function keys(event) {
   }
 }
 
+// Buttons that would be refused are hidden (app.css): an admin's token may have some rights only.
+async function rights() {
+  const me = await get("page/api/me").catch(() => null);
+  if (me) document.body.dataset.may = me.may.join(" ");
+}
+
 theme(localStorage.getItem("modelplex-theme"));
 frame();
+rights();
 addEventListener("hashchange", show);
 document.addEventListener("keydown", keys);
 show();

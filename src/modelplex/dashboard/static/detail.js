@@ -56,6 +56,7 @@ export function summary(call) {
     ["tokens", call.tokens_in !== null && `${full(call.tokens_in)} in${call.cache_read ? ` (${full(call.cache_read)} cached)` : ""}${call.cache_write ? ` (${full(call.cache_write)} written to the cache)` : ""} · ${full(call.tokens_out)} out${call.reasoning ? ` (${full(call.reasoning)} reasoning)` : ""}`],
     ["cost", unpriced ? h("span", { class: "bad" }, "unpriced: no price of this model is known") : call.cost !== null && usd(call.cost)],
     ["bytes", `${bytes(call.bytes_in)} in · ${bytes(call.bytes_out)} out`],
+    ["trace", call.trace && h("span", { class: "mono" }, call.trace)],
     ["rule", call.rule],
     ["decision", call.decision],
     ["definition", call.definition && h("span", { class: "mono" }, call.definition)],

@@ -2,7 +2,7 @@
 
 import { bars, lines } from "./chart.js";
 import { h, set } from "./dom.js";
-import { clock, count, percent, seconds, usd } from "./format.js";
+import { clock, count, moment, percent, seconds, usd } from "./format.js";
 import { get } from "./live.js";
 
 const RANGES = { "15 min": 900, "1 h": 3600, "6 h": 21600, "24 h": 86400 };
@@ -46,6 +46,20 @@ function plots(series) {
   );
 }
 
+function actRow(act) {
+  const process = act.uid === null ? "" : ` pid ${act.pid} uid ${act.uid}`;
+  return h(
+    "tr",
+    {},
+    h("td", { class: "n" }, moment(act.started)),
+    h("td", {}, act.admin ? `${act.admin} (${act.by})` : act.by),
+    h("td", { class: "mono" }, (act.client || act.listener) + process),
+    h("td", {}, act.act, act.target && h("b", {}, ` ${act.target}`)),
+    h("td", {}, h("span", { class: `tag lead ${act.outcome === "ok" ? "" : "bad"}` }, act.outcome), act.code || ""),
+    h("td", { class: "wide" }, act.error || (Object.keys(act.detail).length ? JSON.stringify(act.detail) : "")),
+  );
+}
+
 export function health(main, { params }) {
   const box = h("div");
   let range = RANGES[params.range] ? params.range : "1 h";
@@ -64,19 +78,21 @@ export function health(main, { params }) {
     timer = setTimeout(load, 5000);
     if (document.hidden) return;
     try {
-      draw(await get(`page/api/health?seconds=${RANGES[range]}`));
+      const [data, { acts }] = await Promise.all([get(`page/api/health?seconds=${RANGES[range]}`), get("page/api/acts")]);
+      draw(data, acts);
     } catch (error) {
       if (!box.firstChild) set(box, h("p", { class: "empty bad" }, error.message));
     }
   }
 
-  function draw(data) {
+  function draw(data, acts) {
     const lost = Object.entries(data.lost_lines).filter(([, lines_]) => lines_ > 0);
     set(
       box,
       h("section", {}, h("h2", {}, "Providers since the start"), table("Providers", [["provider"], ["circuits"], ["calls", 1], ["failed", 1], ["p50", 1], ["p95", 1], ["first p50", 1], ["first p95", 1], ["own p50", 1], ["in", 1], ["out", 1], ["cost", 1], [""]], providerRows(data), "The config names no provider.")),
       h("section", {}, h("h2", {}, `Last ${range}`), plots(data.series)),
       h("section", {}, h("h2", {}, "Errors by blame since the start"), table("Errors", [["blame"], ["code"], ["provider"], ["count", 1]], data.errors.map((each) => h("tr", {}, h("td", {}, h("span", { class: `tag lead ${each.blame === "client" ? "" : "bad"}` }, each.blame)), h("td", { class: "mono" }, each.code), h("td", {}, each.provider || "–"), h("td", { class: "n" }, count(each.count)))), "No call has failed.")),
+      h("section", {}, h("h2", {}, "What admins did"), table("Acts", [["time", 1], ["who"], ["from"], ["what"], ["outcome"], [""]], acts.map(actRow), "Nobody has changed anything, and nobody was refused.")),
       lost.length > 0 && h("p", { class: "bad" }, `Log lines were lost: ${lost.map(([why, lines_]) => `${why} ${count(lines_)}`).join(", ")}.`),
     );
   }

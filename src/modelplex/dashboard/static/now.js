@@ -35,7 +35,7 @@ const name = (agent, listener) => agent || listener.replace(/^unix:.*\//, "") ||
 function streamRow(item) {
   const cells = {};
   const cell = (key, more) => (cells[key] = h("td", more));
-  const stop = h("button", { class: "danger", title: "End this call with an error" }, "Stop");
+  const stop = h("button", { class: "danger stops", title: "End this call with an error" }, "Stop");
   stop.addEventListener("click", () => act("page/api/stop", { request: item.id }, `Stopped ${item.id}.`));
   const row = h(
     "tr",
@@ -111,12 +111,12 @@ function updateAgent(row, item) {
   text(running, item.running || "–");
   set(share, budget(item.limit));
   if (item.running && item.agent && !act_.firstChild) {
-    act_.append(h("button", { class: "danger", title: "Stop all its calls", on: { click: () => act("page/api/stop", { agent: item.agent }, `Stopped the calls of ${item.agent}.`) } }, "Stop all"));
+    act_.append(h("button", { class: "danger stops", title: "Stop all its calls", on: { click: () => act("page/api/stop", { agent: item.agent }, `Stopped the calls of ${item.agent}.`) } }, "Stop all"));
   } else if (!item.running || !item.agent) set(act_);
 }
 
 function breakerRow(item) {
-  return h("tr", {}, h("td"), h("td"), h("td", { class: "wide" }), h("td", { class: "n" }), h("td", { class: "act" }, h("button", { on: { click: () => act("page/api/reset", { provider: item.provider }, `Closed the circuits of ${item.provider}.`) } }, "Reset")));
+  return h("tr", {}, h("td"), h("td"), h("td", { class: "wide" }), h("td", { class: "n" }), h("td", { class: "act" }, h("button", { class: "changes", on: { click: () => act("page/api/reset", { provider: item.provider }, `Closed the circuits of ${item.provider}.`) } }, "Reset")));
 }
 
 function updateBreaker(row, item) {

@@ -31,7 +31,7 @@ function words(each) {
 function card(each, approve) {
   const changed = each.state === "changed";
   const old = each.before ?? (changed ? "The approved text was not kept on this machine; only its hash is known:\n" + each.approved : "");
-  const button = h("button", { class: "primary" }, "Approve");
+  const button = h("button", { class: "primary changes" }, "Approve");
   button.addEventListener("click", () => approve([each], button));
   return h(
     "article",

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store.database import Database, Row, StoreError, StoreUnavailable
 from modelplex.records.store.packed import pack, unpack
@@ -67,10 +68,10 @@ class Backlog:
 
     def put_off(self, given: Sequence[Stored], *, now: float) -> bool:
         """False for what must be written now: one run's chain is made as it is written, the secrets
-        that are taken out of bodies are noted in the rows, and RunFacts are few.
+        that are taken out of bodies are noted in the rows, and RunFacts and AdminActs are few.
         """
         options = self._writer.options
-        records = [record for record in given if not isinstance(record, RunFacts)]
+        records = [record for record in given if not isinstance(record, RunFacts | AdminAct)]
         if options.sign is not None or len(records) < len(given):
             return False
         packed = pack(records, tags=options.tags, turns=None if options.content else self._writer.turns_of)

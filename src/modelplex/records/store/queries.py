@@ -10,10 +10,11 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store import parts
 from modelplex.records.store.database import Database, Row
-from modelplex.records.store.rows import FACTS, SESSION, CallDetail, CallSummary, read_detail
+from modelplex.records.store.rows import ACT, FACTS, SESSION, CallDetail, CallSummary, read_detail
 
 MAX_CALLS: Final = 1_000
 """Rows of one page of calls."""
@@ -114,7 +115,7 @@ _COLUMNS = ", ".join(f"calls.{name}" for name in CallSummary.__struct_fields__)
 _decode_headers = msgspec.json.Decoder(list[tuple[str, str]]).decode
 _REFUSED = "calls.outcome = 'refused' OR calls.status IN (402, 403, 429) AND calls.attempts = 0"
 """By the gateway: the policy, a limit or a budget."""
-_LISTED = f"calls.kind NOT IN ('{SESSION}', '{FACTS}')"
+_LISTED = f"calls.kind NOT IN ('{SESSION}', '{FACTS}', '{ACT}')"
 """Of rows that are calls."""
 _FAILED = f"calls.outcome <> 'ok' AND NOT ({_REFUSED})"
 _UNPRICED = "calls.cost IS NULL AND (calls.tokens_in > 0 OR calls.tokens_out > 0)"
@@ -133,7 +134,7 @@ def recent_calls(db: Database, where: CallFilter | None = None, *, limit: int = 
 def calls_of_run(db: Database, run: str, *, sessions: bool = False) -> list[CallSummary]:
     """All calls of a run, oldest first; with `sessions` the other requests of tool clients too."""
     rows = db.query(f"SELECT {_COLUMNS} FROM calls WHERE run = ? ORDER BY started, id", (run,))  # noqa: S608 - our own names
-    left_out = {FACTS} if sessions else {FACTS, SESSION}
+    left_out = {FACTS, ACT} if sessions else {FACTS, ACT, SESSION}
     return [call for call in map(_call, rows) if call.kind not in left_out]
 
 
@@ -143,6 +144,25 @@ def facts_of_run(db: Database, run: str) -> list[RunFacts]:
     """
     rows = db.query("SELECT detail FROM calls WHERE run = ? AND kind = ? ORDER BY started, id", (run, FACTS))
     found = [read_detail(detail).facts for (detail,) in rows]
+    return [each for each in found if each is not None]
+
+
+def recent_acts(
+    db: Database, *, since: float | None = None, run: str = "", limit: int = 100
+) -> list[AdminAct]:
+    """What admins did, the newest first."""
+    conditions, values = [f"kind = '{ACT}'"], list[Any]()
+    if since is not None:
+        conditions.append("started >= ?")
+        values.append(since)
+    if run:
+        conditions.append("run = ?")
+        values.append(run)
+    rows = db.query(
+        f"SELECT detail FROM calls WHERE {' AND '.join(conditions)} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608 - our own names
+        [*values, min(limit, MAX_CALLS)],
+    )
+    found = [read_detail(detail).act for (detail,) in rows]
     return [each for each in found if each is not None]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from modelplex.records.store.database import Database
+from modelplex.records.store.rows import ACT
 from modelplex.records.store.writer import FRESH_S
 from modelplex.records.store_sink import RetentionRules
 
@@ -24,6 +25,13 @@ SPARE: Final = 0.9
 CUT: Final = 0.02
 """Share of the stored time that is given up at once while the store is too large."""
 
+KEPT: Final = f"kind = '{ACT}' AND outcome <> 'refused' AND started >= ?"
+"""What admins did outlasts a store that is too large: agents could fill it until that is gone. What
+was refused does not: whoever reaches a listener can make it.
+"""
+_OLDEST: Final = (
+    f"SELECT started FROM calls WHERE kind <> '{ACT}' OR outcome = 'refused' ORDER BY started LIMIT 1"  # noqa: S608 - our own names
+)
 _TABLES: Final = (
     ("calls", "started", "id", 0.0),
     ("nodes", "seen", "hash", FRESH_S),
@@ -40,7 +48,7 @@ class Retention:
 
     def __init__(self, rules: RetentionRules) -> None:
         self.rules = rules
-        self._cutoff = 0.0
+        self._cutoff = self._oldest = 0.0
         self._is_shrinking = False
         self._next = 0.0
         self._is_busy = False
@@ -57,7 +65,8 @@ class Retention:
         if not self._is_busy:
             if now < self._next:
                 return
-            self._cutoff = max(self._cutoff, now - self.rules.max_age)
+            self._oldest = now - self.rules.max_age
+            self._cutoff = max(self._cutoff, self._oldest)
             self._next = now + CHECK_S
             self._is_busy = True
         if self._delete(database) or database.vacuum():
@@ -68,7 +77,10 @@ class Retention:
         for table, time, key, slack in _TABLES:
             before = self._cutoff - slack
             some = f"SELECT {key} FROM {table} WHERE {time} < ? ORDER BY {time} LIMIT {STEP_ROWS}"  # noqa: S608 - our own names
-            if found := database.query(some, (before,)):
+            if table == "calls":
+                some = some.replace(" ORDER", f" AND NOT ({KEPT}) ORDER")
+            values = (before, self._oldest) if table == "calls" else (before,)
+            if found := database.query(some, values):
                 more = _BODIES if table == "calls" else ()
                 database.write(
                     [(f"DELETE FROM {table} WHERE {key} = ?", found), *((sql, found) for sql in more)]  # noqa: S608 - our own names
@@ -94,7 +106,7 @@ class Retention:
         """Move the cutoff where the store is too large. False if it is small enough."""
         size = database.size()
         limit = self.rules.max_size * (SPARE if self._is_shrinking else 1.0)
-        found = database.query("SELECT started FROM calls ORDER BY started LIMIT 1")
+        found = database.query(_OLDEST)
         self._is_shrinking = size > limit and bool(found)
         for (oldest,) in found if self._is_shrinking else []:
             self._cutoff = max(self._cutoff, oldest + (now - oldest) * CUT)

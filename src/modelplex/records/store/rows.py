@@ -14,6 +14,7 @@ import msgspec
 from modelplex.core.events import Usage
 from modelplex.core.request import Change, StrippedValue
 from modelplex.core.trace_context import TraceContext
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import AttemptRecord, Record
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store.database import Row
@@ -25,6 +26,8 @@ kept for a replay, and neither listed nor counted.
 """
 FACTS: Final = "facts"
 """The kind of RunFacts."""
+ACT: Final = "act"
+"""The kind of AdminActs."""
 MAX_TEXT: Final = 4_096
 """Characters of an error or a name. Longer ones are cut."""
 
@@ -170,6 +173,7 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     declared  the content-length of a body that was not read to its end
     headers  the hash of the part that has the request's headers, as a JSON list of pairs
     facts   of a row of the kind "facts"
+    act     of a row of the kind "act"
     trace   of the client, where it sent one
     """
 
@@ -194,6 +198,7 @@ class CallDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     rule: str = ""
     reason: str = ""
     facts: RunFacts | None = None
+    act: AdminAct | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -224,12 +229,16 @@ class Bodies(msgspec.Struct, frozen=True):
 NO_BODIES: Final = Bodies()
 
 
-def row_of(record: Record | ToolRecord | RunFacts, place: Placement, bodies: Bodies = NO_BODIES) -> Row:
+def row_of(
+    record: Record | ToolRecord | RunFacts | AdminAct, place: Placement, bodies: Bodies = NO_BODIES
+) -> Row:
     response_id: str | None = None
     if isinstance(record, ToolRecord):
         summary = tool_summary(record, place)
     elif isinstance(record, RunFacts):
         summary = _facts_summary(record, place)
+    elif isinstance(record, AdminAct):
+        summary = _act_summary(record, place)
     else:
         summary = model_summary(record, place, messages=bodies.messages)
         response_id = clean(record.response_id)
@@ -334,6 +343,29 @@ def _facts_summary(facts: RunFacts, place: Placement) -> CallSummary:
     )
 
 
+def _act_summary(act: AdminAct, place: Placement) -> CallSummary:
+    return CallSummary(
+        id=act.id,
+        started=act.started,
+        kind=ACT,
+        run=place.run,
+        parent=None,
+        relation="",
+        agent=act.agent,
+        listener=act.listener,
+        client=act.client,
+        pid=act.pid,
+        endpoint=act.act,
+        status=act.status,
+        outcome=act.outcome,
+        code=act.code,
+        error=clean(act.error),
+        seconds=act.seconds,
+        bytes_in=0,
+        bytes_out=0,
+    )
+
+
 def summary_of(record: Record | ToolRecord) -> CallSummary:
     """Of a call that is not in the store yet."""
     if isinstance(record, ToolRecord):
@@ -341,11 +373,13 @@ def summary_of(record: Record | ToolRecord) -> CallSummary:
     return model_summary(record, UNPLACED)
 
 
-def detail_of(record: Record | ToolRecord | RunFacts, bodies: Bodies = NO_BODIES) -> CallDetail:
+def detail_of(record: Record | ToolRecord | RunFacts | AdminAct, bodies: Bodies = NO_BODIES) -> CallDetail:
     if isinstance(record, ToolRecord):
         return _tool_detail(record, bodies)
     if isinstance(record, RunFacts):
         return CallDetail(facts=record)
+    if isinstance(record, AdminAct):
+        return CallDetail(act=record)
     peer, network = record.peer, record.peer_network
     sent = bodies.sent or (_NOT_STORED,) * len(record.attempts)
     return CallDetail(

@@ -4,11 +4,11 @@ One text serves both databases: {blob}, {int} and {real} stand for the names of 
 for a table that is stored in the order of its key. Of PUT_OFF SQLite has a file of its own.
 Times are Unix seconds, durations seconds, costs US dollars. A hash is 20 bytes of SHA-256.
 
-calls   one row per call; `kind` is "model", "tool", "session" or "facts" (rows.py). `parent` is
-        the call whose conversation it extends, `relation` how. `detail` is JSON: attempts, changes,
-        stripped values, all of the usage. `node` is the hash of the conversation up to its last
-        message, `context` that of its system prompt; NULL where there is none. `response_id` is the
-        id by which a request may go on from the response
+calls   one row per call; `kind` is "model", "tool", "session", "facts" or "act" (rows.py). `parent`
+        is the call whose conversation it extends, `relation` how. `detail` is JSON: attempts,
+        changes, stripped values, all of the usage. `node` is the hash of the conversation up to its
+        last message, `context` that of its system prompt; NULL where there is none. `response_id`
+        is the id by which a request may go on from the response
 bodies  the request and the response of a call, as parts.py writes them; `tokens` are those of the
         response, JSON packed alike
 sent    the request that went to a provider, by the number of the attempt from 0, where it differs
@@ -91,6 +91,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ),
     ("CREATE TABLE asked (writer TEXT NOT NULL, number {int} NOT NULL, PRIMARY KEY (writer, number))",),
     ("ALTER TABLE bodies ADD COLUMN tokens {blob}",),
+    ("CREATE INDEX calls_of_admins ON calls (started) WHERE kind = 'act'",),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.
 """

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import AS_RECEIVED, Record
 from modelplex.records.request_headers import ShownHeaders
 from modelplex.records.run_facts import RunFacts
@@ -177,6 +178,8 @@ class RecordWriter:
                 elif isinstance(record, RunFacts):
                     self._see_run(batch, record.run, record.started, record.agent)
                     batch.add(rows.INSERT_CALL, rows.row_of(record, Placement(record.run)))
+                elif isinstance(record, AdminAct):
+                    self._add_act(batch, record)
                 else:
                     self._add_call(batch, record, turns)
             seal = self._add_links(batch)
@@ -296,6 +299,11 @@ class RecordWriter:
             request = parts.stored_body(parts.SplitBody((body,))) if body else None
             batch.add(_INSERT_BODY, _body_row(record.id, request, response))
 
+    def _add_act(self, batch: _Batch, act: AdminAct) -> None:
+        if run := _run_of(act, self.options.run):
+            self._see_run(batch, run, act.started, "")
+        batch.add(rows.INSERT_CALL, self._masked_row(rows.row_of(act, Placement(run))))
+
     def _add_sent(self, batch: _Batch, record: Record, number: int) -> SentBody:
         """What went to the provider of one attempt, where it is not the client's body."""
         attempt = record.attempts[number]
@@ -390,6 +398,11 @@ class RecordWriter:
         if self.options.mask(whole) == whole:
             return row
         return tuple(self._masked_text(each) if isinstance(each, str) else each for each in row)
+
+
+def _run_of(act: AdminAct, own: RunInfo | None) -> str:
+    """The run of the gateway, or the one run that it stopped calls of; "" for none."""
+    return own.id if own is not None else act.runs[0] if len(act.runs) == 1 else ""
 
 
 def _body_row(call: str, request: bytes | None, response: bytes, tokens: bytes = b"") -> Row:

@@ -160,14 +160,13 @@ class WorkerSources:
         bodies = {n: None if part is None else part.views[name] for n, part in self._parts.items()}
         return msgspec.json.decode(merge(name, bodies, self._workers))
 
-    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> int:
-        return await self._change(STOP, msgspec.json.encode((request, agent, run)).decode())
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
+        bodies = await self._collector.collect(STOP, msgspec.json.encode((request, agent, run)).decode())
+        stopped = (msgspec.json.decode(body, type=list[str]) for body in bodies.values() if body is not None)
+        return [run for of_worker in stopped for run in of_worker]
 
     async def reset(self, provider: str) -> int:
-        return await self._change(RESET, provider)
-
-    async def _change(self, change: str, argument: str) -> int:
-        bodies = await self._collector.collect(change, argument)
+        bodies = await self._collector.collect(RESET, provider)
         return sum(msgspec.json.decode(body, type=int) for body in bodies.values() if body is not None)
 
     def attach(self, sink: Sink) -> None:
