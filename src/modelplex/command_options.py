@@ -35,7 +35,7 @@ GROUPS: Final = (
     ("commands for the configuration", ("init", "check", "import", "mcp")),
     (
         "commands for the record",
-        ("runs", "show", "usage", "tail", "export", "verify", "certify", "telemetry", "stop", "page"),
+        ("runs", "show", "usage", "tail", "export", "verify", "certify", "acts", "telemetry", "stop", "page"),
     ),
     ("commands for the shell", ("completion", "man")),
 )

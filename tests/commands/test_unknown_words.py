@@ -21,7 +21,7 @@ from modelplex.commands.unknown_words import SYNONYMS, explain
         ("mcp lsit", '`modelplex mcp` has no command "lsit"; did you mean `modelplex mcp list`?'),
         (
             "mcp serve",
-            '`modelplex mcp` has no command "serve"; its commands: list, call, lock, approve, import',
+            '`modelplex mcp` has no command "serve"; its commands: list, call, lock, approve, login, logout, status, import',
         ),
         ("check --reech", "`modelplex check` has no option --reech; did you mean --reach?"),
         ("--reach", "`modelplex` has no option --reach; `modelplex check` has it"),

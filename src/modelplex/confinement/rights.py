@@ -25,7 +25,6 @@ from modelplex.config.settings import AwsAuth, EntraAuth, GcpAuth, KeyInFile, Oi
 from modelplex.config.state_folder import state_folder
 from modelplex.confinement.landlock import Rights
 from modelplex.credentials.source import CredentialError
-from modelplex.mcp.oauth.store import SignInFiles
 
 SYSTEM: Final = (
     "/etc /lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /usr/share/zoneinfo /usr/share/ca-certificates"
@@ -113,10 +112,15 @@ def urls_ports(config: Config, environ: Mapping[str, str]) -> Iterator[int]:
 
 def sign_in_ports(config: Config, *, environ: Mapping[str, str]) -> Iterator[int]:
     """Where the tokens of present sign-ins to tool servers are renewed."""
+    servers = [server for server in config.mcp.servers if server.may_sign_in]
+    if not servers:
+        return
+    from modelplex.mcp.oauth.store import SignInFiles
+
     for folder in state_folders(config, environ=environ):
         files = SignInFiles(Path(folder))
-        for server in config.mcp.servers:
-            for agent in ("", *files.agents(server.name)) if server.may_sign_in else ():
+        for server in servers:
+            for agent in ("", *files.agents(server.name)):
                 with suppress(CredentialError, ValueError):
                     kept = files.read(server.name, agent)
                     if kept is not None and (port := urlsplit(kept.token_endpoint).port):

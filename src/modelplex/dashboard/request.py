@@ -6,14 +6,16 @@ The server implements `PageOutput` and `PageSources`; the page imports no server
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from modelplex.records.metrics import Metrics
 from modelplex.records.sink import Sink
-from modelplex.records.store.database import Database
+
+if TYPE_CHECKING:
+    from modelplex.records.store.database import Database
 
 Headers = list[tuple[bytes, bytes]]
 
