@@ -41,6 +41,7 @@ CONFIG = "# config.toml\n"
 WAIT_S = 50.0
 ENVIRONMENT = {
     "CLIENT_SECRET": "cs-of-the-test",
+    "CRM_SECRET": "of-the-test",
     "LIMITS_PASSWORD": "of-the-test",
     "RECORD_PASSWORD": "of-the-test",
     "OPENAI_API_KEY": "sk-first-of-the-test",
