@@ -35,6 +35,7 @@ COMMANDS: dict[str, list[str]] = {
     "export": ["export", "run-1"],
     "verify": ["verify", "run-1"],
     "certify": ["certify", "run-1"],
+    "acts": ["acts"],
     "telemetry": ["telemetry", "--agent", "coder"],
     "completion": ["completion", "bash"],
     "man": ["man"],

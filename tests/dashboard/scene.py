@@ -123,8 +123,10 @@ class Scene:
     def token(self) -> str:
         return self.running.process.page.token()
 
-    async def call(self, agent: str, model: str, **more: Any) -> bytes:
-        """One streamed call of an agent through its socket: the whole response."""
+    async def call(self, agent: str, model: str, *, header: str = "", **more: Any) -> bytes:
+        """One streamed call of an agent through its socket: the whole response. `header` is a line
+        more, with its end.
+        """
         reader, writer = await asyncio.open_unix_connection(str(self.folder / f"{agent}.sock"))
         body = json.dumps(
             {
@@ -134,7 +136,7 @@ class Scene:
             }
             | more
         ).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{header}content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         writer.write(head.encode() + body)
         try:
             return await reader.read()

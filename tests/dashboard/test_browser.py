@@ -101,6 +101,23 @@ async def test_now_shows_agents_budgets_and_an_open_circuit_which_a_reset_closes
         await tab.sees("text=Every circuit is closed")
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+async def test_health_shows_what_an_admin_did_and_a_call_its_trace(tmp_path: Path) -> None:
+    async with scene(tmp_path, more=FULL) as made, opened(made) as tab:
+        await made.call("coder", "best", header=f"traceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n")
+        await tab.sees("section:has-text('Circuit breakers') td:has-text('openai')")
+        await tab.page.get_by_role("button", name="Reset").click()
+        await tab.sees("text=Every circuit is closed")
+        await tab.go("health")
+        await tab.sees("table[aria-label=Acts] td:has-text('reset circuits')")
+        assert "ok" in await tab.text("table[aria-label=Acts]")
+        await tab.go(f"call/{(await made.running.record()).id}")
+        await tab.sees(f"dd:has-text('{TRACE}')")
+        assert tab.faults == []
+
+
 # --- Calls
 
 
