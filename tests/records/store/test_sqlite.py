@@ -120,3 +120,19 @@ def test_a_store_without_the_file_beside_it_has_nothing_put_off(tmp_path: Path) 
         assert db.query("SELECT * FROM put_off") == []
         db.close()
     assert path.with_name("records.sqlite-put-off").exists()
+
+
+def test_a_user_who_may_not_read_what_is_put_off_sees_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.sqlite"
+    db = SqliteDatabase(path)
+    stored.write(db, stored.record(1))
+    db.write([(_PUT_OFF, [("gateway", 0, stored.NOW, 1, b"x")])])
+    # As for another user, where the owner has opened the store's own file alone.
+    monkeypatch.setattr(os, "access", lambda place, _: not str(place).endswith("-put-off"))
+    reader = SqliteDatabase(path, read_only=True)
+    assert reader.query("SELECT count(*) FROM calls") == [(1,)]
+    assert reader.query("SELECT * FROM put_off") == []
+    reader.close()
+    db.close()

@@ -107,8 +107,10 @@ class SqliteDatabase:
         self._attach(read_only=False)
 
     def _attach(self, *, read_only: bool) -> None:
-        """Open what is put off. It is made anew where it is missing, and then is empty."""
-        run, there = self._connection.execute, self._beside.exists()
+        """Open what is put off: empty where it is missing, or where this user may not read it, who
+        then sees what is in rows.
+        """
+        run, there = self._connection.execute, os.access(self._beside, os.R_OK)
         run("ATTACH ? AS beside", (_uri(self._beside, read_only=read_only) if there else ":memory:",))
         if there and not read_only:
             run(f"PRAGMA beside.page_size = {BESIDE_PAGE_BYTES}")
