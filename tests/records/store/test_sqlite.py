@@ -129,8 +129,12 @@ def test_a_user_who_may_not_read_what_is_put_off_sees_the_rows(
     db = SqliteDatabase(path)
     stored.write(db, stored.record(1))
     db.write([(_PUT_OFF, [("gateway", 0, stored.NOW, 1, b"x")])])
+
     # As for another user, where the owner has opened the store's own file alone.
-    monkeypatch.setattr(os, "access", lambda place, _: not str(place).endswith("-put-off"))
+    def may(place: object, _: int) -> bool:
+        return not str(place).endswith("-put-off")
+
+    monkeypatch.setattr(os, "access", may)
     reader = SqliteDatabase(path, read_only=True)
     assert reader.query("SELECT count(*) FROM calls") == [(1,)]
     assert reader.query("SELECT * FROM put_off") == []
