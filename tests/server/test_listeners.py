@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.config import Config
 from modelplex.server.address import Address, ListenError, Tcp, Unix
+from modelplex.server.callers import CallerResolver
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.http_exchange import HttpExchange
-from modelplex.server.listeners import listen
+from modelplex.server.listeners import BoundSocket, bind_all, listen, serve_all
 from tests.server.harness import BOUND, GET, Run, echo, serving, until
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -148,5 +150,28 @@ def test_several_listeners_serve_at_once(run: Run, short: Path) -> None:
         assert not any(each.endswith(":0") for each in listening.addresses)
         await listening.drain()
         assert list(short.iterdir()) == []
+
+    run(main())
+
+
+def test_sockets_are_there_before_a_port_answers(
+    run: Run, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        publish = BoundSocket.publish
+
+        def check(bound: BoundSocket) -> None:
+            if bound.file is None:
+                assert (short / "s").exists()
+            else:
+                assert not [each for each in sockets if each.server is not None and each.file is None]
+            publish(bound)
+
+        monkeypatch.setattr(BoundSocket, "publish", check)
+        sockets = await bind_all([Tcp("127.0.0.1", 0), Unix(str(short / "s"))], may_be_none=False)
+        callers = CallerResolver(Config())
+        listening = await serve_all(echo, sockets, limits=ConnectionLimits(drain_timeout=0.05), callers=callers)
+        assert all(each.server is not None for each in sockets)
+        await listening.drain()
 
     run(main())

@@ -153,9 +153,9 @@ async def test_an_engine_that_is_killed_and_started_again(kept_redis: RedisServe
         assert (await ask(found[1])).status == 200
         agent = (await found[1].ask("GET", "/_internal/agents")).json["agents"][0]
         assert agent["spent"]["requests"] in {7 + served, 8 + served}  # its own may be on its way
-        lines = [json.loads(row) for row in (tmp_path / "0" / "log.json").read_text().splitlines()]
-        about = [row["event"] for row in lines if "shared limits" in row["event"]]
-        assert ["does not answer" in row for row in about] == [True, False]
+    lines = [json.loads(row) for row in (tmp_path / "0" / "log.json").read_text().splitlines()]
+    about = [row["event"] for row in lines if "shared limits" in row["event"]]
+    assert ["does not answer" in row for row in about] == [True, False]
 
 
 async def test_an_engine_that_lost_its_data_gets_what_the_gateways_saw(

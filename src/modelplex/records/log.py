@@ -1,7 +1,10 @@
 """The log: one line for each Record, and the gateway's own events, on stderr or in a file.
 
 It never blocks its callers and raises nothing to them: logging appends to a bounded queue, and a
-thread renders and writes in batches.
+thread writes in batches. A line of JSON is rendered where the call ends, in some 5 us: a thread that
+renders while the event loop is busy takes the interpreter lock from it line by line, which costs
+both of them more than the line (docs/why/performance.md). Text for people and bodies are rendered
+on the thread.
 
 Lost lines are counted by reason: "full" (the queue was full) and "unwritten" (the disk was full, or
 the reader of a pipe was gone). A line reports how many were lost as soon as lines can be written
@@ -44,7 +47,7 @@ BATCH_LIMIT = 200
 of memory.
 """
 
-GATHER_S = 0.02
+GATHER_S = 0.1
 """How long the writer waits for more lines once there is one. Each wake-up takes the interpreter
 lock from the event loop.
 """
@@ -148,7 +151,8 @@ class Log:
         self._output: LogOutput = (
             FileOutput(Path(file), max_size=max_size, keep=keep) if file is not None else StreamOutput(out)
         )
-        self._queue: deque[Record | ToolRecord | _Event] = deque()
+        self._queue: deque[bytes | Record | ToolRecord | _Event] = deque()
+        """Lines, and what the thread makes lines of."""
         self._bodies_in = 0
         self._bodies_out = 0
         self._reported_lost = 0
@@ -176,20 +180,25 @@ class Log:
     # --- on the event loop ------------------------------------------------------------------------
 
     def record(self, record: Record | ToolRecord, /) -> None:
-        """Queue the line of a call that ended. About 0.3 us."""
+        """Queue the line of a call that ended."""
         if len(self._queue) >= QUEUE_LIMIT:
             self.dropped += 1
             return
-        if record.request_body is not None or record.response_body is not None:
-            if not self.bodies:
-                # Another sink has asked for them; here they would only take memory.
-                record = msgspec.structs.replace(record, request_body=None, response_body=None)
+        waiting: bytes | Record | ToolRecord = record
+        if self.bodies and (record.request_body is not None or record.response_body is not None):
             size = _body_size(record)
             if self._bodies_in - self._bodies_out + size > QUEUED_BODIES_LIMIT:
                 self.dropped += 1
                 return
             self._bodies_in += size
-        self._queue.append(record)
+        elif not self.is_text:
+            waiting = self._render(record, max_body=None)
+            if not waiting:
+                return
+        elif record.request_body is not None or record.response_body is not None:
+            # Another sink has asked for them; here they would only take memory.
+            waiting = msgspec.structs.replace(record, request_body=None, response_body=None)
+        self._queue.append(waiting)
         if not self._signalled:
             self._signalled = True
             self._wake.put(None)
@@ -251,11 +260,13 @@ class Log:
         False if the output failed.
         """
         unreported = self._unreported()
-        lines = [self._render(_lost_event(unreported, self.lost()))] if unreported else []
+        lines = [self._render_queued(_lost_event(unreported, self.lost()))] if unreported else []
         extra = len(lines)
         while self._queue and len(lines) < BATCH_LIMIT:
-            if text := self._render(self._queue.popleft()):
-                lines.append(text)
+            waiting = self._queue.popleft()
+            line = waiting if isinstance(waiting, bytes) else self._render_queued(waiting)
+            if line:
+                lines.append(line)
         if not lines:
             return True
         try:
@@ -272,23 +283,31 @@ class Log:
     def _unreported(self) -> int:
         return self.dropped + self._unwritten - self._reported_lost
 
-    def _render(self, record: Record | ToolRecord | _Event) -> bytes:
+    def _render_queued(self, queued: Record | ToolRecord | _Event) -> bytes:
+        if isinstance(queued, _Event):
+            return self._render(queued)
+        if queued.request_body is not None or queued.response_body is not None:
+            self._bodies_out += _body_size(queued)
+        return self._render(queued, max_body=self._max_body)
+
+    # --- on either of them ------------------------------------------------------------------------
+
+    def _render(self, call: Record | ToolRecord | _Event, *, max_body: int | None = None) -> bytes:
+        """Empty if its level is not written."""
         try:
-            if isinstance(record, _Event):
+            if isinstance(call, _Event):
                 if self.is_text:
-                    line = log_text.event_line(record.fields, at=record.at, colour=self._colour)
-                    return self._days.text(record.at) + line
-                return log_fields.json_event(record.fields, at=record.at)
-            if record.request_body is not None or record.response_body is not None:
-                self._bodies_out += _body_size(record)
-            if not self.is_enabled(log_fields.level_of(record)):
+                    line = log_text.event_line(call.fields, at=call.at, colour=self._colour)
+                    return self._days.text(call.at) + line
+                return log_fields.json_event(call.fields, at=call.at)
+            if not self.is_enabled(log_fields.level_of(call)):
                 return b""
             mask = self.secrets.mask
             if self.is_text:
-                line = log_text.call_line(record, colour=self._colour, max_body=self._max_body, mask=mask)
-                return self._days.text(log_text.ended(record)) + line
-            return log_fields.json_call(record, max_body=self._max_body, mask=mask)
-        except Exception as error:  # noqa: BLE001 - the thread's outermost loop: one bad line must not end the log
+                line = log_text.call_line(call, colour=self._colour, max_body=self._max_body, mask=mask)
+                return self._days.text(log_text.ended(call)) + line
+            return log_fields.json_call(call, max_body=max_body, mask=mask)
+        except Exception as error:  # noqa: BLE001 - one bad line must not end the log, or the call
             return log_fields.json_event(
                 {"level": "error", "event": f"a log line could not be written: {error!r}"}, at=time.time()
             )

@@ -1,7 +1,7 @@
 """The fields of a log line, and their JSON. `log_text` writes lines for people.
 
-docs/reference/log.md lists the keys; a key without a value is left out. Runs on the log's writer
-thread.
+docs/reference/log.md lists the keys; a key without a value is left out. Runs on the event loop, and
+on the log's writer thread.
 """
 
 from __future__ import annotations
@@ -51,20 +51,23 @@ def level_of(record: Record | ToolRecord) -> str:
     return _BLAME_LEVELS[record.blame]
 
 
-def json_call(record: Record | ToolRecord, *, max_body: int, mask: Mask) -> bytes:
-    """The line of a model or tool call. Bodies are cut at `max_body` bytes."""
+def json_call(record: Record | ToolRecord, *, max_body: int | None, mask: Mask) -> bytes:
+    """The line of a model or tool call. Bodies are cut at `max_body` bytes; None leaves them out."""
+    has_bodies = max_body is not None and (
+        record.request_body is not None or record.response_body is not None
+    )
     if isinstance(record, ToolRecord):
         fields = _tool_fields(record, mask)
     else:
         line = _call_line(record, mask)
-        if record.request_body is None and record.response_body is None:
+        if not has_bodies:
             try:
                 return _encoder.encode(line) + b"\n"
             except UnicodeEncodeError:  # a lone surrogate
                 pass
         fields = msgspec.to_builtins(line)
     for key, body in (("request_body", record.request_body), ("response_body", record.response_body)):
-        if body is not None:
+        if body is not None and max_body is not None:
             fields[key], left_out = body_text(body, limit=max_body, mask=mask)
             if left_out:
                 fields[f"{key}_cut"] = left_out

@@ -204,15 +204,16 @@ async def listen(
 async def serve_all(
     app: App, sockets: list[BoundSocket], *, limits: ConnectionLimits, callers: CallerResolver
 ) -> Listening:
-    """Serve `app` on bound sockets, then publish their files. If that fails they are closed."""
+    """Serve `app` on bound sockets, and publish their files: before ports are served, so that
+    whoever gets an answer of /health finds the sockets. If that fails they are closed.
+    """
     loop = asyncio.get_running_loop()
     try:
         listening = Listening(
             sockets, traffic=ConnectionRegistry(limits=limits, loop=loop), stopping=asyncio.Event()
         )
-        for each in sockets:
+        for each in sorted(sockets, key=lambda each: each.file is None):
             each.server = await serve(each, app, listening=listening, loop=loop, callers=callers)
-        for each in sockets:
             each.publish()
     except BaseException:
         close_all(sockets)
