@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from modelplex.records import store_sink
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import AS_RECEIVED, AttemptRecord, Record
 from modelplex.records.store import backlog, queries
 from modelplex.records.store.backlog import ReadDatabase
 from modelplex.records.store.database import Database, Statement, StoreUnavailable, open_database
+from modelplex.records.store.packed import Pack
 from modelplex.records.store_sink import StoreSink
 from tests.records.store import stored
 from tests.records.store.stored import NOW, Switched, record
@@ -75,6 +77,7 @@ def test_a_record_that_comes_while_a_batch_is_taken_does_not_end_the_sink(tmp_pa
             return super().__iter__()
 
     made._queue.extend([Meanwhile((record(1), 0)), (record(2), 0)])
+    made._records_in = 2
     made._write_batch()
     assert (made.status().written, made.status().waiting) == (2, 1)
     made._write_batch()
@@ -348,6 +351,126 @@ def test_the_end_of_a_run_waits_for_its_rows(tmp_path: Path, monkeypatch: pytest
         found = queries.one_run(database, "run-1")
         assert found is not None
         assert (found.calls, found.ended, found.command) == (60, NOW, "claude")
+
+
+# --- packed on the event loop ---
+
+
+@contextmanager
+def busy(folder: Path, **more: Any) -> Generator[tuple[StoreSink, Switched]]:
+    """A sink at a high rate, whose batches are written by the test, and its database."""
+    database = Switched(stored.database(folder))
+    made = StoreSink(lambda: database, stored.options(**more), report=Reports(), now=lambda: NOW)
+    made.open()
+    made._rate.is_high = True
+    yield made, database
+    database.close()
+
+
+def write_all(made: StoreSink) -> None:
+    while made._queue:
+        made._write_batch()
+    made._settle_all()
+    assert (made.status().waiting, made._bodies_in - made._bodies_out) == (0, 0)
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_at_a_high_rate_calls_are_encoded_as_they_come(tmp_path: Path, *, content: bool) -> None:
+    calls = stored.conversation(30)
+    with busy(tmp_path, content=content) as (made, database):
+        for call in calls:
+            made.record(call)
+        assert [type(each) for each, _ in made._queue] == [Pack]
+        assert made.status().waiting == 30
+        assert made._bodies_in < sum(len(call.request_body or b"") for call in calls) / 4
+        write_all(made)
+        assert [call.relation for call in queries.calls_of_run(database, "run-0001")][1:] == ["turn"] * 29
+        assert queries.request_body(database, calls[-1].id) == (calls[-1].request_body if content else None)
+
+
+def test_what_cannot_be_packed_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sink, "PACKED_BYTES", 2_000)
+    monkeypatch.setattr(store_sink, "PUT_OFF_LIMIT", 2)
+    act = AdminAct(id="act-1", started=NOW, act="stop", outcome="ok", by="token")
+    given = [
+        *(record(number) for number in (1, 2, 3)),
+        record(4, error="\ud800"),
+        record(5),
+        act,
+        record(6),
+        record(7, b"x" * 2_001),
+        record(8),
+    ]
+    with busy(tmp_path) as (made, database):
+        for each in given:
+            made.record(each)
+        kinds = [each.count if isinstance(each, Pack) else each.id for each, _ in made._queue]
+        assert kinds == [2, 1, "mpx-0004", 1, "act-1", 1, "mpx-0007", 1]
+        assert made.status().waiting == len(given)
+        write_all(made)
+        assert made.status().written == len(given)
+        order = database.query("SELECT id FROM calls ORDER BY rowid")
+        assert [row[0] for row in order] == [each.id for each in given]
+
+
+def test_a_pack_that_is_written_takes_no_more(tmp_path: Path) -> None:
+    with busy(tmp_path) as (made, database):
+        made.record(record(1))
+        database.is_down = True
+        with pytest.raises(StoreUnavailable):
+            made._write_batch()
+        made.record(record(2))  # while the database is down
+        assert [each.count for each, _ in made._queue if isinstance(each, Pack)] == [1, 1]
+        database.is_down = False
+        write_all(made)
+        assert database.query("SELECT id FROM calls ORDER BY id") == [("mpx-0001",), ("mpx-0002",)]
+
+
+def test_packs_are_of_the_options_of_their_time(tmp_path: Path) -> None:
+    with busy(tmp_path) as (made, database):
+        made.record(record(1, b"x" * 900))
+        made.configure(stored.options(content=False), store_sink.RetentionRules())
+        made.record(record(2, b"x" * 900))
+        assert len(made._queue) == 2
+        write_all(made)
+        assert queries.request_body(database, "mpx-0002") is None
+
+
+def test_a_secret_in_a_pack_is_taken_out(tmp_path: Path) -> None:
+    def mask(text: bytes) -> bytes:
+        return text.replace(b"sk-secret-0001", b"********")
+
+    with busy(tmp_path, mask=mask) as (made, database):
+        made.record(record(1, b"x" * 4_000))
+        made.record(record(2, b"x" * 4_000 + b"sk-secret-0001"))
+        write_all(made)
+        assert queries.request_body(database, "mpx-0002") == b"x" * 4_000 + b"********"
+        assert "sk-secret-0001" not in stored.contents(database)
+
+
+def test_packed_calls_count_for_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sink, "QUEUE_LIMIT", 3)
+    monkeypatch.setattr(store_sink, "QUEUED_BODIES_LIMIT", 2_500)
+    with busy(tmp_path) as (made, _):
+        made.record(record(1, b"1" * 1_500))
+        made.record(record(2, b"2" * 1_500))
+        made.record(record(3))
+        made.record(record(4))
+        assert (made.status().waiting, made.status().dropped, made.status().without_bodies) == (3, 1, 1)
+
+
+def test_a_run_with_a_chain_is_not_packed(tmp_path: Path) -> None:
+    run = store_sink.RunInfo(id="run-1", started=NOW)
+    with busy(tmp_path, run=run, sign=lambda message: (b"key", message)) as (made, _):
+        made.record(record(1))
+        assert isinstance(made._queue[0][0], Record)
+
+
+def test_a_rate_that_is_high_before_the_store_is_open(tmp_path: Path) -> None:
+    made = StoreSink(lambda: stored.database(tmp_path), stored.options(), report=Reports())
+    made._rate.is_high = True
+    made.record(record(1))
+    assert isinstance(made._queue[0][0], Record)
 
 
 class Watched(Switched):

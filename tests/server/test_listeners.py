@@ -170,7 +170,9 @@ def test_sockets_are_there_before_a_port_answers(
         monkeypatch.setattr(BoundSocket, "publish", check)
         sockets = await bind_all([Tcp("127.0.0.1", 0), Unix(str(short / "s"))], may_be_none=False)
         callers = CallerResolver(Config())
-        listening = await serve_all(echo, sockets, limits=ConnectionLimits(drain_timeout=0.05), callers=callers)
+        listening = await serve_all(
+            echo, sockets, limits=ConnectionLimits(drain_timeout=0.05), callers=callers
+        )
         assert all(each.server is not None for each in sockets)
         await listening.drain()
 

@@ -1,10 +1,10 @@
 """The log: one line for each Record, and the gateway's own events, on stderr or in a file.
 
 It never blocks its callers and raises nothing to them: logging appends to a bounded queue, and a
-thread writes in batches. A line of JSON is rendered where the call ends, in some 5 us: a thread that
-renders while the event loop is busy takes the interpreter lock from it line by line, which costs
-both of them more than the line (docs/why/performance.md). Text for people and bodies are rendered
-on the thread.
+thread writes in batches. A line of JSON is rendered where the call ends, in some 5 us: a thread
+that renders while the event loop is busy takes the interpreter lock from it line by line, which
+costs both of them more than the line (docs/why/performance.md). Text for people and bodies are
+rendered on the thread.
 
 Lost lines are counted by reason: "full" (the queue was full) and "unwritten" (the disk was full, or
 the reader of a pipe was gone). A line reports how many were lost as soon as lines can be written

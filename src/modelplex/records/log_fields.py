@@ -52,7 +52,9 @@ def level_of(record: Record | ToolRecord) -> str:
 
 
 def json_call(record: Record | ToolRecord, *, max_body: int | None, mask: Mask) -> bytes:
-    """The line of a model or tool call. Bodies are cut at `max_body` bytes; None leaves them out."""
+    """The line of a model or tool call. Bodies are cut at `max_body` bytes; None leaves them
+    out.
+    """
     has_bodies = max_body is not None and (
         record.request_body is not None or record.response_body is not None
     )

@@ -38,7 +38,11 @@ def without_bodies(record: Record | ToolRecord) -> Record | ToolRecord:
     """For whoever keeps many Records."""
     if isinstance(record, ToolRecord):
         return msgspec.structs.replace(record, request_body=None, response_body=None)
-    attempts = tuple(msgspec.structs.replace(each, sent=None) for each in record.attempts)
+    attempts = record.attempts
+    for number, each in enumerate(attempts):
+        if each.sent is not None:
+            without = msgspec.structs.replace(each, sent=None)
+            attempts = (*attempts[:number], without, *attempts[number + 1 :])
     return msgspec.structs.replace(
         record, attempts=attempts, request_body=None, response_body=None, tokens=None
     )

@@ -6,7 +6,9 @@ killed loses the Records of the last GATHER_S. The rest of the store is loaded o
 the first Record.
 
 While there are many calls, they are put off: written as they are, and made rows of once there are
-fewer, or as soon as somebody wants to read them. docs/decisions/0040-put-off.md has the reasons.
+fewer, or as soon as somebody wants to read them. Then `record` encodes them into packs itself:
+their bodies are in the processor's caches, and a thread that works on each Record takes the
+interpreter from the event loop as often. docs/decisions/0040-put-off.md has the reasons.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from modelplex.records.tool_call import ToolRecord
 if TYPE_CHECKING:
     from modelplex.records.store.backlog import Backlog
     from modelplex.records.store.database import Database
+    from modelplex.records.store.packed import Pack
     from modelplex.records.store.retention import Retention
     from modelplex.records.store.writer import RecordWriter
 
@@ -62,6 +65,12 @@ RATE_S: Final = 0.25
 PUT_OFF_LIMIT: Final = 500
 """Records that are put off in one transaction, and made rows of in one: some tens of milliseconds.
 """
+PACKED_BYTES: Final = 1_048_576
+"""Bytes of a call's bodies up to which it is packed on the event loop: they are compared and
+copied.
+"""
+READ_BYTES: Final = 65_536
+"""The same where bodies are not stored, but read for the conversation."""
 SETTLE_S: Final = 0.02
 """Seconds between two of them, in which the event loop has the interpreter to itself."""
 RETRY_S: Final = 5.0
@@ -73,6 +82,8 @@ CLOSE_LIMIT_S: Final = 5.0
 
 
 Stored = Record | ToolRecord | RunFacts | AdminAct
+_OWN: Final = (RunFacts, AdminAct)
+"""They are no calls, few, and have no bodies."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,8 +175,13 @@ class StoreSink:
         self._retention: Retention | None = None
         self._report = report
         self._now = now
-        self._queue: deque[tuple[Stored, int]] = deque()
-        """With the bytes of their bodies."""
+        self._queue: deque[tuple[Stored | Pack, int]] = deque()
+        """With the bytes of their bodies. A pack is in the place of its first Record."""
+        self._packing: Pack | None = None
+        """The last of the queue, if Records are added to it."""
+        self._pack_lock = threading.Lock()
+        """Held while one is added, and when the thread takes the pack: for microseconds."""
+        self._records_in = self._records_out = 0
         self._bodies_in = self._bodies_out = 0
         self._dropped = self._without_bodies = self._written = self._reported = 0
         self._failure = ""
@@ -182,7 +198,11 @@ class StoreSink:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def __repr__(self) -> str:
-        return f"<StoreSink {self._place or 'not open'} {len(self._queue)} waiting, {self._dropped} dropped>"
+        return f"<StoreSink {self._place or 'not open'} {self._waiting} waiting, {self._dropped} dropped>"
+
+    @property
+    def _waiting(self) -> int:
+        return self._records_in - self._records_out
 
     # --- on the event loop ---
 
@@ -195,7 +215,7 @@ class StoreSink:
 
     def record(self, record: Stored, /) -> None:
         # What admins did is not lost for the calls of agents; there is little of it.
-        if len(self._queue) >= QUEUE_LIMIT and not isinstance(record, AdminAct):
+        if self._records_in - self._records_out >= QUEUE_LIMIT and not isinstance(record, AdminAct):
             self._dropped += 1
             return
         size = _body_size(record)
@@ -203,17 +223,39 @@ class StoreSink:
         if self._bodies_in - self._bodies_out + size > limit:
             self._without_bodies += self._options.content
             record, size = record if isinstance(record, RunFacts | AdminAct) else without_bodies(record), 0
-        self._queue.append((record, size))
-        if size:
+        if not (self._rate.is_high and self._pack(record, size)):
+            self._packing = None
+            self._queue.append((record, size))
             self._bodies_in += size
-            if self._bodies_in - self._bodies_out > URGENT_BYTES:
-                self._hurry.set()
+        self._records_in += 1
+        if self._bodies_in - self._bodies_out > URGENT_BYTES:
+            self._hurry.set()
         if not self._is_signalled:
             self._is_signalled = True
             self._wake.set()
 
+    def _pack(self, record: Stored, size: int) -> bool:
+        """Add the Record to the last pack of the queue, or to a new one."""
+        if isinstance(record, _OWN) or (backlog := self._backlog) is None:
+            return False
+        if size > (PACKED_BYTES if self._options.content else READ_BYTES):
+            return False
+        with self._pack_lock:
+            pack = self._packing
+            if pack is None or pack.count >= PUT_OFF_LIMIT or pack.bytes >= BATCH_BYTES:
+                pack = self._packing = backlog.new_pack(self._options)
+                if pack is None:
+                    return False
+                self._queue.append((pack, 0))
+            before = pack.bytes
+            if not pack.add(record):
+                return False
+            self._bodies_in += pack.bytes - before
+        return True
+
     def configure(self, options: StoreOptions, rules: RetentionRules) -> None:
         """For Records from now on."""
+        self._packing = None
         self._options = options
         self._rules = rules
 
@@ -221,7 +263,7 @@ class StoreSink:
         writer = self._writer
         return StoreStatus(
             place=self._place,
-            waiting=len(self._queue),
+            waiting=self._waiting,
             written=self._written,
             put_off=self._backlog.calls if self._backlog is not None else 0,
             dropped=self._dropped + (writer.refused if writer is not None else 0),
@@ -305,8 +347,11 @@ class StoreSink:
                 break
         else:
             gather = BUSY_GATHER_S if self._rate.is_high else GATHER_S
+            if gather > RATE_S and not self._hurry.wait(RATE_S):
+                # From now on, the event loop packs them.
+                self._rate.measure(time.monotonic(), self._written + self._waiting)
             self._hurry.wait(max(0.0, start + gather - time.monotonic()))
-        self._rate.measure(time.monotonic(), self._written + len(self._queue))
+        self._rate.measure(time.monotonic(), self._written + self._waiting)
 
     def _settles_now(self) -> bool:
         backlog = self._backlog
@@ -370,33 +415,64 @@ class StoreSink:
             written.set()
 
     def _write_ends(self, ids: list[str]) -> None:
-        while self._is_behind:
-            self._settle()
+        self._settle_all()
         if self._writer is not None:
             self._writer.end_runs(ids, at=self._now())
 
     def _write_batch(self) -> None:
         """The first Records of the queue. They stay in it until they are written."""
+        from modelplex.records.store.packed import Pack
+
+        writer, now = self._opened(), self._now()
+        first = self._queue[0][0]
+        if isinstance(first, Pack):
+            self._write_pack(first, now)
+            return
         batch: list[Stored] = []
         size = 0
-        writer, now = self._opened(), self._now()
         is_put_off = self._rate.is_high or self._is_behind
         limit = PUT_OFF_LIMIT if is_put_off else BATCH_LIMIT
         # By index: an iterator of the queue fails where the event loop appends meanwhile.
         for place in range(min(limit, len(self._queue))):
             record, bytes_ = self._queue[place]
+            if isinstance(record, Pack):
+                break
             batch.append(record)
             size += bytes_
             if size >= BATCH_BYTES:
                 break
         if not is_put_off or not self._put_off(batch, now):
-            while self._is_behind:  # rows of a conversation are made in its order
-                self._settle()
+            self._settle_all()
             writer.write(batch, now=now)
         for _ in batch:
             self._queue.popleft()
+        self._note_written(len(batch), size)
+
+    def _write_pack(self, pack: Pack, now: float) -> None:
+        assert self._backlog is not None
+        with self._pack_lock:
+            if self._packing is pack:
+                self._packing = None
+        if pack.count:
+            while self._backlog.is_full:
+                self._settle()
+            unpacked = self._backlog.put_off_pack(pack, now=now)
+            if unpacked is not None:
+                self._settle_all()
+                records, turns = zip(*unpacked.records, strict=True)
+                self._opened().write(records, now=now, turns=turns)
+        self._queue.popleft()
+        self._note_written(pack.count, pack.bytes)
+
+    def _note_written(self, count: int, size: int) -> None:
+        self._records_out += count
         self._bodies_out += size
-        self._written += len(batch)
+        self._written += count
+
+    def _settle_all(self) -> None:
+        """Before rows are written: those of a conversation are made in its order."""
+        while self._is_behind:
+            self._settle()
 
     def _settle(self) -> None:
         if self._backlog is not None:
@@ -446,7 +522,7 @@ class _Rate:
 
 
 def _body_size(record: Stored) -> int:
-    if isinstance(record, RunFacts | AdminAct):
+    if isinstance(record, _OWN):
         return 0
     size = len(record.request_body or b"") + len(record.response_body or b"")
     if isinstance(record, Record):

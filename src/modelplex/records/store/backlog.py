@@ -17,9 +17,11 @@ from typing import Any, Final
 import msgspec
 
 from modelplex.records.admin_act import AdminAct
+from modelplex.records.record import Record
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store.database import Database, Row, StoreError, StoreUnavailable
-from modelplex.records.store.packed import pack, unpack
+from modelplex.records.store.known_bodies import KnownBodies
+from modelplex.records.store.packed import Pack, Turns, Unpacked, pack, unpack
 from modelplex.records.store.writer import RecordWriter
 from modelplex.records.store_sink import Stored, StoreOptions
 
@@ -56,6 +58,8 @@ class Backlog:
         self._name = name
         self._batches: deque[tuple[int, int, int]] = deque()
         self._number = 0
+        self._known = KnownBodies()
+        """Of packs on the event loop; the writer has those of its own thread."""
         self.calls = 0
         self._bytes = 0
 
@@ -66,27 +70,54 @@ class Backlog:
     def is_full(self) -> bool:
         return self.calls >= MAX_CALLS or self._bytes >= MAX_BYTES
 
+    def new_pack(self, options: StoreOptions) -> Pack | None:
+        """For Records that are put off as they come, on the event loop. None where they must be
+        written at once: one run's chain is made as it is written.
+        """
+        if options.sign is not None:
+            return None
+        return Pack(tags=options.tags, turns=None if options.content else self._turns_of(options))
+
+    def _turns_of(self, options: StoreOptions) -> Callable[[Record], Turns]:
+        def turns(record: Record) -> Turns:
+            _, split = self._known.split(
+                record.request_body or b"",
+                conversation=options.conversation(record.dialect),
+                seed=record.agent.encode(),
+                mask=options.mask,
+            )
+            return Turns(split.turns, split.context)
+
+        return turns
+
     def put_off(self, given: Sequence[Stored], *, now: float) -> bool:
-        """False for what must be written now: one run's chain is made as it is written, the secrets
-        that are taken out of bodies are noted in the rows, and RunFacts and AdminActs are few.
+        """False for what must be written now, among which are RunFacts and AdminActs: they are
+        few.
         """
         options = self._writer.options
         records = [record for record in given if not isinstance(record, RunFacts | AdminAct)]
         if options.sign is not None or len(records) < len(given):
             return False
-        packed = pack(records, tags=options.tags, turns=None if options.content else self._writer.turns_of)
-        if packed is None or any(options.mask(each) != each for each in (packed.blob, packed.seams)):
-            return False
-        runs = self._writer.name_runs({record.run for record in records if record.run})
+        made = pack(records, tags=options.tags, turns=None if options.content else self._writer.turns_of)
+        return made is not None and self.put_off_pack(made, now=now) is None
+
+    def put_off_pack(self, given: Pack, *, now: float) -> Unpacked | None:
+        """Returns what must be written now: the secrets that are taken out of bodies are noted in
+        the rows.
+        """
+        packed, mask = given.packed(), self._writer.options.mask
+        if any(mask(each) != each for each in (packed.blob, packed.seams)):
+            return unpack(packed.blob)
+        runs = self._writer.name_runs(given.runs)
         # Each attempt has a number of its own. One that failed may have been written all the same;
         # the next one has more records, and a row is made of each once.
         number, self._number = self._number, self._number + 1
-        row = (self._name, number, now, len(records), packed.blob)
+        row = (self._name, number, now, given.count, packed.blob)
         self._database.write([*runs, (_PUT_OFF, [row])])
-        self._batches.append((number, len(records), len(packed.blob)))
-        self.calls += len(records)
+        self._batches.append((number, given.count, len(packed.blob)))
+        self.calls += given.count
         self._bytes += len(packed.blob)
-        return True
+        return None
 
     def is_asked(self) -> bool:
         """Whether somebody waits for the rows."""
