@@ -392,7 +392,7 @@ def test_what_cannot_be_packed_keeps_its_place(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(store_sink, "PACKED_BYTES", 2_000)
     monkeypatch.setattr(store_sink, "PUT_OFF_LIMIT", 2)
     act = AdminAct(id="act-1", started=NOW, act="stop", outcome="ok", by="token")
-    given = [
+    given: list[Record | AdminAct] = [
         *(record(number) for number in (1, 2, 3)),
         record(4, error="\ud800"),
         record(5),
@@ -404,7 +404,7 @@ def test_what_cannot_be_packed_keeps_its_place(tmp_path: Path, monkeypatch: pyte
     with busy(tmp_path) as (made, database):
         for each in given:
             made.record(each)
-        kinds = [each.count if isinstance(each, Pack) else each.id for each, _ in made._queue]
+        kinds = [each.count if isinstance(each, Pack) else getattr(each, "id", "") for each, _ in made._queue]
         assert kinds == [2, 1, "mpx-0004", 1, "act-1", 1, "mpx-0007", 1]
         assert made.status().waiting == len(given)
         write_all(made)
@@ -460,8 +460,11 @@ def test_packed_calls_count_for_the_limits(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_run_with_a_chain_is_not_packed(tmp_path: Path) -> None:
+    def sign(message: bytes) -> tuple[bytes, bytes]:
+        return b"key", message
+
     run = store_sink.RunInfo(id="run-1", started=NOW)
-    with busy(tmp_path, run=run, sign=lambda message: (b"key", message)) as (made, _):
+    with busy(tmp_path, run=run, sign=sign) as (made, _):
         made.record(record(1))
         assert isinstance(made._queue[0][0], Record)
 

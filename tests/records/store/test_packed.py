@@ -89,12 +89,16 @@ def test_a_conversation_takes_what_its_turns_add() -> None:
 
 def test_without_bodies_there_are_the_turns() -> None:
     turns = Turns((b"1" * 20, b"2" * 20), None)
+
+    def _turns(_: Record) -> Turns:
+        return turns
+
     records: list[Record | ToolRecord] = [
         _full(),
         stored.tool_record(1, request_body=b"secret text"),
         stored.record(2, b"text of it"),
     ]
-    made = _packed(records, tags={}, turns=lambda _: turns)
+    made = _packed(records, tags={}, turns=_turns)
     for body in (b"x" * 50, b"y" * 50, b"answer", b"secret text", b"text of it"):
         assert body not in made.blob
     back = packed.unpack(made.blob)
