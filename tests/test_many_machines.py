@@ -65,6 +65,7 @@ async def test_500_agents_on_three_hosts(
             folder = tmp_path / name
             folder.mkdir()
             text = here.replace("[server]", f'[server]\nsocket = "{folder / "m.sock"}"\nhttp = []', 1)
+            text = text.replace("[record]", f'[record]\nhost = "{name}"', 1)
             hosts.append(
                 await stack.enter_async_context(
                     served(text, "--config", "config.toml", folder=folder, environ=environ)

@@ -50,6 +50,7 @@ def store(folder: Path) -> Path:
     database = open_database(place)
     options = StoreOptions(
         run=RunInfo(id="run-1", started=NOW),
+        host="rack-1",
         sign=lambda message: (public_key(KEY), sign(KEY, message)),
         mask=lambda text: text.replace(SECRET, b"********"),
     )
@@ -67,8 +68,8 @@ def test_they_are_listed_and_shown_with_their_run(
     place = str(store(tmp_path))
     assert main(["acts", "--store", place]) == 0
     head, second, first = capsys.readouterr().out.splitlines()
-    assert head.split() == ["time", "who", "from", "act", "target", "outcome", "request", "what"]
-    for part in ("ops (token)", "192.0.2.1", "run run-1", '{"stopped":1}'):
+    assert head.split() == ["time", "host", "who", "from", "act", "target", "outcome", "request", "what"]
+    for part in ("rack-1", "ops (token)", "192.0.2.1", "run run-1", '{"stopped":1}'):
         assert part in first
     for part in ("nobody", "unix:/a pid 7 uid 0", "refused admin_may_not", "3 refused before it", "********"):
         assert part in second

@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from modelplex.dashboard import live
 from modelplex.dashboard.access import COOKIE
 from modelplex.dashboard.assets import FOLDER
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.store.database import open_database
+from modelplex.records.store.writer import RecordWriter
+from modelplex.records.store_sink import StoreOptions
 from tests.dashboard.browser import Opened, needs_chromium, opened
 from tests.dashboard.scene import Scene, scene
 from tests.gateways import WAIT_S
@@ -115,6 +119,31 @@ async def test_health_shows_what_an_admin_did_and_a_call_its_trace(tmp_path: Pat
         assert "ok" in await tab.text("table[aria-label=Acts]")
         await tab.go(f"call/{(await made.running.record()).id}")
         await tab.sees(f"dd:has-text('{TRACE}')")
+        assert tab.faults == []
+
+
+async def test_hosts_are_shown_where_several_gateways_write_the_store(tmp_path: Path) -> None:
+    async with scene(tmp_path) as made, opened(made) as tab:
+        await made.call("coder", "best")
+        await tab.page.get_by_role("button", name="Reset").click()
+        await stored(tab, 1)
+        await tab.go("spend?range=day")
+        await tab.sees("table[aria-label='By agent']")
+        assert await tab.page.locator("table[aria-label='By host']").count() == 0
+        # Another gateway writes the same store.
+        call = await made.running.record()
+        act = AdminAct(id="mpx-of-rack-7", started=call.started, act="stop", listener="unix:/a")
+        database = open_database(tmp_path / "state" / "records.sqlite")
+        RecordWriter(database, StoreOptions(host="rack-7")).write(
+            [msgspec.structs.replace(call, id="mpx-other"), act], now=call.started
+        )
+        database.close()
+        await tab.go("spend?range=week")
+        await tab.sees("table[aria-label='By host'] td:has-text('rack-7')")
+        await tab.go("health")
+        await tab.sees("table[aria-label=Acts] td:has-text('unix:/a at rack-7')")
+        await tab.go("call/mpx-other")
+        await tab.sees("dd:has-text('rack-7')")
         assert tab.faults == []
 
 

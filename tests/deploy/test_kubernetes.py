@@ -73,8 +73,9 @@ def test_the_charts_config_is_valid(tmp_path: Path) -> None:
     (config,) = (each for each in documents(rendered()) if each["kind"] == "ConfigMap")
     file = tmp_path / "config.toml"
     file.write_text(config["data"]["config.toml"])
-    found = load(str(file), environ={"MODELPLEX_INTERNAL_TOKEN": "a-long-enough-token"})
-    assert found.server.drain_grace == 5
+    environ = {"MODELPLEX_INTERNAL_TOKEN": "a-long-enough-token", "NODE_NAME": "node-1"}
+    found = load(str(file), environ=environ)
+    assert (found.server.drain_grace, found.record.host) == (5, "node-1")
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)

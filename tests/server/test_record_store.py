@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from modelplex import cli
-from modelplex.config import load
+from modelplex.config import ConfigError, load
 from modelplex.dialects.registry import FORMS
 from modelplex.records.ed25519 import is_signed
 from modelplex.records.store import queries
@@ -263,6 +264,23 @@ def test_content_and_run_are_those_of_the_config_and_of_modelplex_run(tmp_path: 
     assert record_store.run_of({}) is None
     shared = {record_store.RUN_VARIABLE: "shared"}
     assert (record_store.content_of(plain, shared), record_store.run_of(shared)) == ("full", None)
+
+
+@pytest.mark.parametrize("host", ["", "rack-7.example"])
+async def test_records_have_the_host_of_the_gateway(tmp_path: Path, host: str) -> None:
+    settings = {"host": host} if host else {}
+    async with gateway(DEMO + recorded(tmp_path, **settings), folder=tmp_path) as gw:
+        assert (await gw.chat("demo")).status == 200
+    (row,) = queries.usage(opened(tmp_path), by=["host"])
+    assert row.group == {"host": host or socket.gethostname()}
+
+
+@pytest.mark.parametrize("host", ["", "two words", "x" * 101, "a\nb"])
+def test_a_host_is_one_word(tmp_path: Path, host: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(DEMO + recorded(tmp_path, host=host))
+    with pytest.raises(ConfigError, match=r"record\.host"):
+        load(str(file), environ={})
 
 
 def test_the_place_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from modelplex.records.admin_act import AdminAct
 from modelplex.records.store.database import Database
 from modelplex.records.store.queries import recent_acts
 
-HEAD = ("time", "who", "from", "act", "target", "outcome", "request", "what")
+HEAD = ("time", "host", "who", "from", "act", "target", "outcome", "request", "what")
 MAX_DETAIL = 120
 """Characters of what changed that are shown; --json has the whole."""
 
@@ -38,7 +38,17 @@ def act_row(act: AdminAct) -> tuple[str, ...]:
     if act.omitted:
         what += f" (and {act.omitted} refused before it)"
     shown = what if len(what) <= MAX_DETAIL else f"{what[:MAX_DETAIL]}..."
-    return (local_time(act.started), who(act), place(act), act.act, act.target, outcome, act.id, shown)
+    return (
+        local_time(act.started),
+        act.host or "-",
+        who(act),
+        place(act),
+        act.act,
+        act.target,
+        outcome,
+        act.id,
+        shown,
+    )
 
 
 def who(act: AdminAct) -> str:

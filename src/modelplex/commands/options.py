@@ -26,8 +26,9 @@ examples:
   modelplex usage --since 7d --by agent,model     the last week, by agent and model
   modelplex usage --by day --csv                  a line for each day, for a spreadsheet
   modelplex usage --by tag.pr --json              by the values of one tag
+  modelplex usage --by host                       by the hosts of all gateways that write the store
 
---by takes agent, model, provider, day, run, kind, outcome, tool, server, tag (each NAME=VALUE), and tag.NAME.
+--by takes agent, model, provider, day, run, kind, outcome, tool, server, host, tag (each NAME=VALUE), and tag.NAME.
 """
 SHOW_EXAMPLES: Final = """\
 examples:
@@ -87,6 +88,7 @@ def add(
     runs = command("runs", "list the recorded runs, the newest first")
     runs.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
     runs.add_argument("--agent", metavar="NAME", help="of this agent only")
+    runs.add_argument("--host", metavar="NAME", help="with calls that were recorded on this host")
     runs.add_argument("--limit", metavar="N", type=int, default=30, help="at most so many (default: 30)")
     runs.add_argument("--json", action="store_true", help="as JSON")
     show = command("show", "show a run or one call as a transcript", epilog=SHOW_EXAMPLES)

@@ -24,7 +24,13 @@ def runs(arguments: argparse.Namespace, database: Database) -> int:
         start = None if arguments.since is None else since(arguments.since, now=time.time())
     except ValueError as error:
         return fail(f"--since: {error}", WRONG)
-    found = recent_runs(database, since=start, agent=arguments.agent or "", limit=arguments.limit)
+    found = recent_runs(
+        database,
+        since=start,
+        agent=arguments.agent or "",
+        host=arguments.host or "",
+        limit=arguments.limit,
+    )
     if arguments.json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
         return OK

@@ -127,6 +127,7 @@ def call_lines(database: Database, found: StoredCall) -> Iterator[str]:
     call, detail = found.call, found.detail
     yield one_line(call)
     facts = {
+        "host": found.host,
         "run": f"{call.run} ({call.relation}{f' of {call.parent}' if call.parent else ''})",
         "caller": " ".join(
             filter(None, (call.listener, call.client, f"pid {call.pid}" if call.pid else "", call.reach))

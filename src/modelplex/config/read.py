@@ -75,7 +75,10 @@ LOG: Final = rules_of(
     max_body=integer("bytes", least=0, most=MAX_BYTES),
 )
 RECORD: Final = rules_of(
-    RecordConfig, store=secret_argument("the path of a file, or an address of PostgreSQL"), max_size=BYTES
+    RecordConfig,
+    store=secret_argument("the path of a file, or an address of PostgreSQL"),
+    max_size=BYTES,
+    host=matching(r"[^\x00-\x20\x7f]{1,100}", "a name of up to 100 characters without spaces"),
 )
 CACHE: Final = rules_of(CacheConfig, max_size=BYTES)
 PACKAGES: Final = rules_of(

@@ -347,7 +347,8 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`[record]`: the store of records. `content` None is "full" in `modelplex run`, else
     "metadata". Without `store` it is a file in the state folder; an
     address of PostgreSQL may have a password. `max_age` and `max_size` bound what is kept.
-    `tokens`: token ids and log probabilities too, where bodies are stored.
+    `tokens`: token ids and log probabilities too, where bodies are stored. `host` is the name of
+    this one in the record; "" is the machine's own.
     """
 
     content: Literal["metadata", "full", "off"] | None = None
@@ -355,6 +356,7 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_age: float = 2_592_000.0
     max_size: int = 1_073_741_824
     tokens: bool = False
+    host: str = ""
 
 
 AgentTelemetry = Literal["keep", "relay"]

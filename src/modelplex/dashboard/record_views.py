@@ -168,6 +168,7 @@ def _call_view(found: StoredCall) -> dict[str, object]:
     call, detail = msgspec.to_builtins(found.call), found.detail
     return {
         **call,
+        "host": found.host,
         "attempts": detail.attempts,
         "changes": detail.changes,
         "stripped": detail.stripped,

@@ -328,7 +328,7 @@ class AgentSteps(msgspec.Struct, frozen=True):
     tokens: list[int]
 
 
-GROUPS: Final = ("agent", "model", "provider", "tag")
+GROUPS: Final = ("agent", "model", "provider", "tag", "host")
 
 
 def spending(db: Database, now: float, days: int) -> Spending:

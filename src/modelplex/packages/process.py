@@ -52,7 +52,8 @@ class MirrorSpec(msgspec.Struct, frozen=True, kw_only=True):
     bases    the address of each index in the sandbox
     min_age  seconds since the release of what may be had
     certificate  PEM, with its key, for the sockets with TLS
-    store    the path of the record's file, or None; `run` is the run to which its calls belong
+    store    the path of the record's file, or None; `run` is the run to which its calls belong,
+             `host` this host in it
     """
 
     indexes: dict[Ecosystem, tuple[IndexSpec, ...]]
@@ -68,6 +69,7 @@ class MirrorSpec(msgspec.Struct, frozen=True, kw_only=True):
     store: str | None = None
     rules: RetentionRules = RetentionRules()
     run: RunInfo | None = None
+    host: str = ""
 
 
 class MirrorSummary(msgspec.Struct):
@@ -211,7 +213,8 @@ def _open_sink(spec: MirrorSpec) -> StoreSink | None:
     def open_store() -> Database:
         return open_database(place)
 
-    sink = StoreSink(open_store, StoreOptions(run=spec.run), rules=spec.rules, report=_LogEvents())
+    options = StoreOptions(run=spec.run, host=spec.host)
+    sink = StoreSink(open_store, options, rules=spec.rules, report=_LogEvents())
     sink.start()
     return sink
 

@@ -27,6 +27,7 @@ class AdminAct(msgspec.Struct, frozen=True, kw_only=True):
     detail   what it changed
     runs     runs of which calls were stopped, each once
     omitted  refused ones before this that are not recorded, since there were too many
+    host     of the gateway, where it was read from a store
     """
 
     id: str
@@ -50,3 +51,4 @@ class AdminAct(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[str, ...] = ()
     seconds: float = 0.0
     omitted: int = 0
+    host: str = ""

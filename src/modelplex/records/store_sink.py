@@ -111,6 +111,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     sign          signs the chain of the run, and returns the public key and the signature; None
                   for no chain
     runs          the runs of calls that name one, by id
+    host          of this gateway
     """
 
     content: bool = False
@@ -120,6 +121,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     run: RunInfo | None = None
     sign: Callable[[bytes], tuple[bytes, bytes]] | None = None
     runs: Mapping[str, RunInfo] = {}
+    host: str = ""
 
 
 class RetentionRules(msgspec.Struct, frozen=True):

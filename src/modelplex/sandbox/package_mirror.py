@@ -166,7 +166,7 @@ def _recorded(spec: MirrorSpec, config: Config, environ: Mapping[str, str], *, a
 
     from modelplex.records.store.database import StoreError, is_postgresql
     from modelplex.records.store_sink import RetentionRules
-    from modelplex.server.record_store import OFF, content_of, run_of, store_place
+    from modelplex.server.record_store import OFF, content_of, host_of, run_of, store_place
 
     try:
         place = store_place(config, os.environ)
@@ -181,6 +181,7 @@ def _recorded(spec: MirrorSpec, config: Config, environ: Mapping[str, str], *, a
         rules=rules,
         run=run_of(environ),
         agent=agent,
+        host=host_of(config),
     )
 
 

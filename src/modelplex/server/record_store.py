@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -100,6 +101,11 @@ def store_place(config: Config, environ: Mapping[str, str]) -> str:
         return str(state_folder(config.server.state_folder, environ=environ) / FILE)
     except RuntimeError:
         raise StoreUnavailable("this user has no home to keep records in.") from None
+
+
+def host_of(config: Config) -> str:
+    """The name of this host in the record."""
+    return config.record.host or socket.gethostname()
 
 
 def store_secrets(config: Config) -> Sequence[str]:
@@ -294,6 +300,7 @@ class RecordStore:
             run=self._run,
             sign=partial(sign_with, key) if self._run is not None and key is not None else None,
             runs=self._runs,
+            host=host_of(config),
         )
 
 

@@ -198,7 +198,7 @@ def test_who_reads_makes_the_rows_of_a_gateway_that_has_ended(
     db: Database, reader: Callable[[], ReadDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "ANSWER_S", 0.05)
-    using = stored.options(tags={"coder": {"team": "red"}})
+    using = stored.options(tags={"coder": {"team": "red"}}, host="one")
     made = _made(db, using=using)
     records = [msgspec.structs.replace(each, agent="coder") for each in stored.conversation(12)]
     assert made.put_off(records[:6], now=NOW)
@@ -208,8 +208,8 @@ def test_who_reads_makes_the_rows_of_a_gateway_that_has_ended(
     assert [call.relation for call in reversed(calls)] == ["root", *["turn"] * 11]
     for record in records:
         assert queries.request_body(database, record.id) == record.request_body
-    (row,) = queries.usage(database, by=["tag.team"])
-    assert (row.group, row.calls) == ({"tag.team": "red"}, 12)
+    (row,) = queries.usage(database, by=["tag.team", "host"])
+    assert (row.group, row.calls) == ({"tag.team": "red", "host": "one"}, 12)
     # It lives, and was slow: nothing is doubled.
     made.settle(now=NOW)
     made.settle(now=NOW)

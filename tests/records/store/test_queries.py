@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from modelplex.records.admin_act import AdminAct
 from modelplex.records.store import queries
 from modelplex.records.store.database import Database
 from modelplex.records.store.queries import CallFilter
@@ -111,6 +112,26 @@ def test_usage_is_grouped(db: Database) -> None:
     assert queries.usage(db, where=CallFilter(agent="none")) == []
     with pytest.raises(ValueError, match="secret"):
         queries.usage(db, by=["secret"])
+
+
+def test_hosts_are_those_of_the_gateways_that_recorded(db: Database) -> None:
+    for host, number in (("one", 1), ("two", 2), ("two", 3)):
+        act = AdminAct(id=f"mpx-a{number}", started=stored.NOW + number, act="stop")
+        writer = write(db, record(number, agent="a"), using=stored.options(host=host))
+        writer.write([act], now=stored.NOW)
+    assert {row.group["host"]: row.calls for row in queries.usage(db, by=["host"])} == {"one": 1, "two": 2}
+    assert [act.host for act in queries.recent_acts(db)] == ["two", "two", "one"]
+    found = queries.one_call(db, "mpx-0002")
+    assert found is not None
+    assert found.host == "two"
+    runs = {host: {run.id for run in queries.recent_runs(db, host=host)} for host in ("", "one", "two", "no")}
+    ids = {call.id: call.run for call in queries.recent_calls(db)}
+    assert runs == {
+        "": set(ids.values()),
+        "one": {ids["mpx-0001"]},
+        "two": {ids["mpx-0002"], ids["mpx-0003"]},
+        "no": set(),
+    }
 
 
 def test_a_run_is_searched(db: Database) -> None:

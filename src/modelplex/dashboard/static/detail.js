@@ -45,6 +45,7 @@ export function summary(call) {
   return facts([
     ["time", moment(call.started)],
     ["agent", call.agent || call.listener],
+    ["host", call.host],
     ["process", call.pid ? `pid ${call.pid}${call.uid !== null ? `, uid ${call.uid}` : ""}` : call.client],
     ["network", call.reach && `${call.reach}${call.interfaces?.length ? `: ${call.interfaces.join(", ")}` : ""}`],
     ["asked for", call.kind === "tool" ? `${call.server} · ${call.tool}` : call.requested_model],

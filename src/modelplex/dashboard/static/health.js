@@ -46,14 +46,15 @@ function plots(series) {
   );
 }
 
-function actRow(act) {
+function actRow(act, _, acts) {
+  const hosts = acts.some((each) => each.host !== act.host);
   const process = act.uid === null ? "" : ` pid ${act.pid} uid ${act.uid}`;
   return h(
     "tr",
     {},
     h("td", { class: "n" }, moment(act.started)),
     h("td", {}, act.admin ? `${act.admin} (${act.by})` : act.by),
-    h("td", { class: "mono" }, (act.client || act.listener) + process),
+    h("td", { class: "mono" }, (act.client || act.listener) + process + (hosts ? ` at ${act.host || "–"}` : "")),
     h("td", {}, act.act, act.target && h("b", {}, ` ${act.target}`)),
     h("td", {}, h("span", { class: `tag lead ${act.outcome === "ok" ? "" : "bad"}` }, act.outcome), act.code || ""),
     h("td", { class: "wide" }, act.error || (Object.keys(act.detail).length ? JSON.stringify(act.detail) : "")),

@@ -1,4 +1,4 @@
-// Spend: what models cost, by agent, model, provider and tag, and what is left of budgets.
+// Spend: what models cost, by agent, model, provider, tag and, of several, host, and what is left of budgets.
 
 import { bars, meter } from "./chart.js";
 import { remember } from "./app.js";
@@ -8,7 +8,7 @@ import { get } from "./live.js";
 
 const RANGES = [["day", "24 h"], ["week", "7 days"], ["month", "30 days"]];
 const MOST = 7;
-const TITLES = { agent: "By agent", model: "By model", provider: "By provider", tag: "By tag" };
+const TITLES = { agent: "By agent", model: "By model", provider: "By provider", tag: "By tag", host: "By host" };
 
 // The largest series by themselves, and the rest together.
 function series(of) {
@@ -120,7 +120,7 @@ export function spend(main, { params }) {
       h("div", { class: "cols plots" }, bars({ title: "Cost by model", labels, format: usd, series: series(cost) }), bars({ title: "Tokens by model", labels, format: count, series: series(tokens) })),
       limits,
       budgetPlots(data, labels),
-      h("div", { class: "cols" }, Object.keys(TITLES).map((name) => table(name, by[name]))),
+      h("div", { class: "cols" }, Object.keys(TITLES).filter((name) => name !== "host" || by.host.length > 1).map((name) => table(name, by[name]))),
     );
   }
   load();

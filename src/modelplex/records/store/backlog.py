@@ -76,7 +76,8 @@ class Backlog:
         """
         if options.sign is not None:
             return None
-        return Pack(tags=options.tags, turns=None if options.content else self._turns_of(options))
+        turns = None if options.content else self._turns_of(options)
+        return Pack(tags=options.tags, host=options.host, turns=turns)
 
     def _turns_of(self, options: StoreOptions) -> Callable[[Record], Turns]:
         def turns(record: Record) -> Turns:
@@ -98,7 +99,8 @@ class Backlog:
         records = [record for record in given if not isinstance(record, RunFacts | AdminAct)]
         if options.sign is not None or len(records) < len(given):
             return False
-        made = pack(records, tags=options.tags, turns=None if options.content else self._writer.turns_of)
+        turns = None if options.content else self._writer.turns_of
+        made = pack(records, tags=options.tags, host=options.host, turns=turns)
         return made is not None and self.put_off_pack(made, now=now) is None
 
     def put_off_pack(self, given: Pack, *, now: float) -> Unpacked | None:
@@ -201,7 +203,7 @@ def _make_rows(database: Database, writer: RecordWriter, batch: Batch, *, now: f
         except msgspec.DecodeError:  # another version wrote it, or somebody changed it
             writer.refused += int(calls)
             continue
-        writer.options = msgspec.structs.replace(writer.options, tags=unpacked.tags)
+        writer.options = msgspec.structs.replace(writer.options, tags=unpacked.tags, host=unpacked.host)
         turns = [turns for _, turns in unpacked.records]
         writer.write([record for record, _ in unpacked.records], now=now, turns=turns)
     # After the rows, in a file of its own: whoever finds both makes no row twice.

@@ -21,8 +21,8 @@ _SEAL: Final = b"modelplex record of a run"
 
 
 class StoredRecord(msgspec.Struct, frozen=True):
-    """A record as the database has it: the row of `calls`, and the blobs of its bodies; `sent` in
-    the order of the attempts.
+    """A record as the database has it: the row of `calls`, its host last, and the blobs of its
+    bodies; `sent` in the order of the attempts.
     """
 
     row: Sequence[Any]
@@ -37,8 +37,9 @@ class StoredRecord(msgspec.Struct, frozen=True):
         bodies = [None if blob is None else parts.unpack(blob) for blob in (self.request, self.response)]
         if self.tokens is not None:  # a record without them has the digest of earlier versions
             bodies.append(parts.unpack(self.tokens))
+        row = self.row if self.row[-1] else self.row[:-1]  # one without a host too
         return sha256(
-            _encode([[_plain(each) for each in self.row], bodies, [parts.unpack(each) for each in self.sent]])
+            _encode([[_plain(each) for each in row], bodies, [parts.unpack(each) for each in self.sent]])
         ).digest()
 
 

@@ -45,7 +45,7 @@ class _Shared(msgspec.Struct, frozen=True, array_like=True):
 class _Blob(msgspec.Struct, frozen=True, array_like=True):
     """`calls` and `tools` in the order of `is_tool`. `shared` has the large bodies of each call by
     its place: of the request at -1, and of what was sent by the attempt. `turns` is empty where
-    bodies are packed. `tags` are those of each agent.
+    bodies are packed. `tags` are those of each agent, `host` is the gateway's.
     """
 
     is_tool: list[bool]
@@ -54,6 +54,7 @@ class _Blob(msgspec.Struct, frozen=True, array_like=True):
     shared: dict[int, dict[int, _Shared]]
     turns: list[Turns]
     tags: Mapping[str, Mapping[str, str]]
+    host: str = ""
 
 
 class _Written(msgspec.Struct, frozen=True, array_like=True):
@@ -65,6 +66,7 @@ class _Written(msgspec.Struct, frozen=True, array_like=True):
     shared: dict[int, dict[int, _Shared]]
     turns: list[Turns]
     tags: Mapping[str, Mapping[str, str]]
+    host: str
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class Unpacked(msgspec.Struct, frozen=True):
 
     records: list[tuple[Record | ToolRecord, Turns | None]]
     tags: Mapping[str, Mapping[str, str]]
+    host: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -96,6 +99,7 @@ class Pack:
         self,
         *,
         tags: Mapping[str, Mapping[str, str]],
+        host: str = "",
         turns: Callable[[Record], Turns] | None = None,
     ) -> None:
         self.count = 0
@@ -105,6 +109,7 @@ class Pack:
         self.runs: set[str] = set()
         """Those that calls name."""
         self._tags = tags
+        self._host = host
         self._turns_of = turns
         self._bodies = _Shares()
         self._is_tool: list[bool] = []
@@ -147,18 +152,21 @@ class Pack:
 
     def packed(self) -> Packed:
         is_tool = self._is_tool if self._tools else []
-        blob = _encode(_Written(is_tool, self._calls, self._tools, self._shared, self._turns, self._tags))
-        return Packed(blob, b"\0".join(self._bodies.seams))
+        written = _Written(
+            is_tool, self._calls, self._tools, self._shared, self._turns, self._tags, self._host
+        )
+        return Packed(_encode(written), b"\0".join(self._bodies.seams))
 
 
 def pack(
     records: Iterable[Record | ToolRecord],
     *,
     tags: Mapping[str, Mapping[str, str]],
+    host: str = "",
     turns: Callable[[Record], Turns] | None = None,
 ) -> Pack | None:
     """None where one of them cannot be added."""
-    made = Pack(tags=tags, turns=turns)
+    made = Pack(tags=tags, host=host, turns=turns)
     return made if all(made.add(record) for record in records) else None
 
 
@@ -172,7 +180,10 @@ def unpack(blob: bytes) -> Unpacked:
     models = zip(calls, read.turns or (None,) * len(calls), strict=True)
     tools = iter(read.tools)
     order = read.is_tool or (False,) * len(calls)
-    return Unpacked([(next(tools), None) if is_tool else next(models) for is_tool in order], read.tags)
+    found: list[tuple[Record | ToolRecord, Turns | None]] = [
+        (next(tools), None) if is_tool else next(models) for is_tool in order
+    ]
+    return Unpacked(found, read.tags, read.host)
 
 
 def _is_large(record: Record) -> bool:

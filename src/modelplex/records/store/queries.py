@@ -21,17 +21,22 @@ MAX_CALLS: Final = 1_000
 MAX_HASHES: Final = 500
 """Hashes in one query."""
 
-GroupName = Literal["agent", "model", "provider", "tag", "day", "run", "kind", "outcome", "tool", "server"]
+GroupName = Literal[
+    "agent", "model", "provider", "tag", "day", "run", "kind", "outcome", "tool", "server", "host"
+]
 """What usage is grouped by. "tag" has a row for each tag as name=value: a call with two tags counts
 in both; "tag.NAME" has one for each value of a tag.
 """
 
 
 class StoredCall(msgspec.Struct, frozen=True):
+    """`host` is that of the gateway; "" where an earlier version recorded the call."""
+
     call: CallSummary
     detail: CallDetail
     has_request: bool
     has_response: bool
+    host: str = ""
 
 
 class RequestPart(msgspec.Struct, frozen=True):
@@ -159,21 +164,21 @@ def recent_acts(
         conditions.append("run = ?")
         values.append(run)
     rows = db.query(
-        f"SELECT detail FROM calls WHERE {' AND '.join(conditions)} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608 - our own names
+        f"SELECT detail, host FROM calls WHERE {' AND '.join(conditions)} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608 - our own names
         [*values, min(limit, MAX_CALLS)],
     )
-    found = [read_detail(detail).act for (detail,) in rows]
-    return [each for each in found if each is not None]
+    found = [(read_detail(detail).act, host) for detail, host in rows]
+    return [msgspec.structs.replace(act, host=host) for act, host in found if act is not None]
 
 
 def one_call(db: Database, id: str) -> StoredCall | None:
-    found = db.query(f"SELECT {_COLUMNS}, detail FROM calls WHERE id = ?", (id,))  # noqa: S608 - our own names
+    found = db.query(f"SELECT {_COLUMNS}, detail, host FROM calls WHERE id = ?", (id,))  # noqa: S608 - our own names
     if not found:
         return None
     bodies = db.query("SELECT request IS NOT NULL, response IS NOT NULL FROM bodies WHERE call = ?", (id,))
     has_request, has_response = bodies[0] if bodies else (False, False)
-    *row, detail = found[0]
-    return StoredCall(_call(row), read_detail(detail), bool(has_request), bool(has_response))
+    *row, detail, host = found[0]
+    return StoredCall(_call(row), read_detail(detail), bool(has_request), bool(has_response), host)
 
 
 # --- bodies ---------------------------------------------------------------------------------------
@@ -317,9 +322,9 @@ _RUN = "runs.id, runs.started, runs.ended, runs.kind, runs.agent, runs.command, 
 
 
 def recent_runs(
-    db: Database, *, since: float | None = None, agent: str = "", limit: int = 100
+    db: Database, *, since: float | None = None, agent: str = "", host: str = "", limit: int = 100
 ) -> list[RunSummary]:
-    """The newest runs first."""
+    """The newest runs first; `host`: those that a gateway on it has recorded calls of."""
     conditions, values = ["1 = 1"], list[Any]()
     if since is not None:
         conditions.append("runs.started >= ?")
@@ -327,6 +332,9 @@ def recent_runs(
     if agent:
         conditions.append("runs.agent = ?")
         values.append(agent)
+    if host:
+        conditions.append("EXISTS (SELECT 1 FROM calls AS own WHERE own.run = runs.id AND own.host = ?)")
+        values.append(host)
     return _runs(db, " AND ".join(conditions), values, limit=limit)
 
 

@@ -86,9 +86,11 @@ class CallSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 CALL_COLUMNS: Final = (
     *CallSummary.__struct_fields__,
-    *("day", "node", "context", "response_id", "detail"),
+    *("day", "node", "context", "response_id", "detail", "host"),
 )
-"""All columns: those by which a row is found, and its CallDetail as JSON, are not listed."""
+"""All columns: those by which a row is found, its CallDetail as JSON, and the gateway's host are
+not listed. The host is the last: chain.py.
+"""
 FOREIGN: Final = tuple(
     CALL_COLUMNS.index(name)
     for name in (
@@ -230,8 +232,13 @@ NO_BODIES: Final = Bodies()
 
 
 def row_of(
-    record: Record | ToolRecord | RunFacts | AdminAct, place: Placement, bodies: Bodies = NO_BODIES
+    record: Record | ToolRecord | RunFacts | AdminAct,
+    place: Placement,
+    bodies: Bodies = NO_BODIES,
+    *,
+    host: str = "",
 ) -> Row:
+    """`host` is that of the gateway."""
     response_id: str | None = None
     if isinstance(record, ToolRecord):
         summary = tool_summary(record, place)
@@ -251,6 +258,7 @@ def row_of(
         bodies.context,
         response_id,
         _text(detail_of(record, bodies)),
+        host,
     )
 
 

@@ -5,7 +5,8 @@ for a table that is stored in the order of its key. Of PUT_OFF SQLite has a file
 Times are Unix seconds, durations seconds, costs US dollars. A hash is 20 bytes of SHA-256.
 
 calls   one row per call; `kind` is "model", "tool", "session", "facts" or "act" (rows.py). `parent`
-        is the call whose conversation it extends, `relation` how. `detail` is JSON: attempts,
+        is the call whose conversation it extends, `relation` how. `host` is that of the gateway
+        that recorded it, "" before version 7. `detail` is JSON: attempts,
         changes, stripped values, all of the usage. `node` is the hash of the conversation up to its
         last message, `context` that of its system prompt; NULL where there is none. `response_id`
         is the id by which a request may go on from the response
@@ -92,6 +93,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("CREATE TABLE asked (writer TEXT NOT NULL, number {int} NOT NULL, PRIMARY KEY (writer, number))",),
     ("ALTER TABLE bodies ADD COLUMN tokens {blob}",),
     ("CREATE INDEX calls_of_admins ON calls (started) WHERE kind = 'act'",),
+    ("ALTER TABLE calls ADD COLUMN host TEXT NOT NULL DEFAULT ''",),
 )
 """The statements of each version, oldest first. A released one is never changed; another follows.
 """

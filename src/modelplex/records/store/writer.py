@@ -177,7 +177,7 @@ class RecordWriter:
                     self._add_tool_call(batch, record)
                 elif isinstance(record, RunFacts):
                     self._see_run(batch, record.run, record.started, record.agent)
-                    batch.add(rows.INSERT_CALL, rows.row_of(record, Placement(record.run)))
+                    batch.add(rows.INSERT_CALL, self._row(record, Placement(record.run)))
                 elif isinstance(record, AdminAct):
                     self._add_act(batch, record)
                 else:
@@ -268,7 +268,7 @@ class RecordWriter:
             sent=sent,
             headers=headers,
         )
-        batch.add(rows.INSERT_CALL, self._masked_row(rows.row_of(record, place, bodies)))
+        batch.add(rows.INSERT_CALL, self._row(record, place, bodies))
 
     def _add_tool_call(self, batch: _Batch, record: ToolRecord) -> None:
         body, masked = self._masked(record.request_body)
@@ -293,8 +293,7 @@ class RecordWriter:
             )
             if content and len(content) < size
         )
-        row = rows.row_of(record, place, Bodies(cut=cut, masked=masked or masked_out))
-        batch.add(rows.INSERT_CALL, self._masked_row(row))
+        batch.add(rows.INSERT_CALL, self._row(record, place, Bodies(cut=cut, masked=masked or masked_out)))
         if self.options.content and (body or response):
             request = parts.stored_body(parts.SplitBody((body,))) if body else None
             batch.add(_INSERT_BODY, _body_row(record.id, request, response))
@@ -302,7 +301,7 @@ class RecordWriter:
     def _add_act(self, batch: _Batch, act: AdminAct) -> None:
         if run := _run_of(act, self.options.run):
             self._see_run(batch, run, act.started, "")
-        batch.add(rows.INSERT_CALL, self._masked_row(rows.row_of(act, Placement(run))))
+        batch.add(rows.INSERT_CALL, self._row(act, Placement(run)))
 
     def _add_sent(self, batch: _Batch, record: Record, number: int) -> SentBody:
         """What went to the provider of one attempt, where it is not the client's body."""
@@ -392,8 +391,9 @@ class RecordWriter:
     def _masked_text(self, text: str) -> str:
         return self.options.mask((rows.clean(text) or "").encode()).decode("utf-8", "replace")
 
-    def _masked_row(self, row: Row) -> Row:
-        """The texts that are not ours: secrets may be in what clients and providers write."""
+    def _row(self, record: Stored, place: Placement, bodies: Bodies = rows.NO_BODIES) -> Row:
+        """Secrets may be in the texts that are not ours: what clients and providers write."""
+        row = rows.row_of(record, place, bodies, host=self.options.host)
         whole = "\0".join(filter(None, [row[place] for place in rows.FOREIGN])).encode()
         if self.options.mask(whole) == whole:
             return row
