@@ -12,6 +12,7 @@ from modelplex.dialects.openai_responses.compaction import read_compaction
 from modelplex.dialects.registry import DIALECTS, provider_dialect
 from modelplex.providers import all_specs
 from tests.dialects.sides import all_dialects
+from tests.matrix.betas import BETAS_PAGE, betas_page
 from tests.matrix.members import MEMBERS_PAGE, members_page
 from tests.matrix.page import PAGE, SMALLER_TARGETS, TARGETS, markdown, page, reached
 from tests.matrix.probes import ANSWERS, CHAT, FORMS, OTHER_FORMS, Probe
@@ -28,6 +29,10 @@ def test_the_page_says_what_the_code_does() -> None:
 def test_the_page_of_clients_says_what_becomes_of_each_member_of_the_newest() -> None:
     """A new release of a client changes the page: its names are in the difference."""
     assert MEMBERS_PAGE.read_text() == members_page(TARGETS, reached, markdown), "run `make matrix`"
+
+
+def test_the_page_of_betas_says_what_was_decided_for_each() -> None:
+    assert BETAS_PAGE.read_text() == betas_page(markdown), "run `make matrix`"
 
 
 def test_the_page_of_providers_says_what_was_read_of_each() -> None:

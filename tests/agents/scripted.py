@@ -64,6 +64,8 @@ class Play:
     """The last one."""
     answers: int = 0
     """How often the last turn was sent."""
+    verdict: str = field(default="", kw_only=True)
+    """What Anthropic's check of calls finds, where a request asks for one; "" where it has none."""
 
     def turn(self, *, offered: list[str], results: list[str], last_is_result: bool) -> tuple[str, Any]:
         """("calls", (name, arguments of each)) or ("text", pieces)."""
@@ -227,7 +229,15 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
         ]
     else:
         blocks = [{"type": "text", "text": "".join(what)}]
-    reason = "tool_use" if kind != "text" else "end_turn"
+    ended: dict[str, Any] = {
+        "stop_reason": "tool_use" if kind != "text" else "end_turn",
+        "stop_sequence": None,
+    }
+    if play.verdict and "safeguards" in body:
+        found = {"type": "evaluated", "outcome": play.verdict}
+        uses = {block["id"]: found for block in blocks if block["type"] == "tool_use"}
+        status = {"type": "available", "tool_uses": uses}
+        ended["safeguard_results"] = [{"type": body["safeguards"][0]["type"], "status": status}]
     head = {
         "id": f"msg_up{len(play.offered)}",
         "type": "message",
@@ -235,9 +245,7 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
         "model": body["model"],
     }
     if not body.get("stream"):
-        return answer(
-            {**head, "content": blocks, "stop_reason": reason, "stop_sequence": None, "usage": usage}
-        )
+        return answer({**head, "content": blocks, **ended, "usage": usage})
     begin: dict[str, Any] = {
         **head,
         "content": [],
@@ -248,7 +256,7 @@ def _anthropic(target: str, body: dict[str, Any], play: Play) -> Any:
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": begin},
         *(event for n, block in enumerate(blocks) for event in _block(n, block, what)),
-        {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None}, "usage": usage},
+        {"type": "message_delta", "delta": ended, "usage": usage},
         {"type": "message_stop"},
     ]
     return stream(*(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events))

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from modelplex.dialects.anthropic.betas import KEPT, OPENED_BY
+from modelplex.dialects.anthropic.betas import betas
 from tests.agents.installed import platform
 from tests.gateways import gateway
+from tests.policy.judging import amended, assert_allowed, messages
 
 pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
 
@@ -46,16 +47,17 @@ SECTIONS = (
     "Telemetry, Errors, Usage-limit headers, Billing group, Bearer token, TLS, Client guarantees, "
     "Proxying to Bedrock, Vertex, or Foundry, References"
 )
-DROPPED = frozenset(
-    "managed-agents agent-memory message-batches ccr-byoc dreaming oauth bedrock web-search-results-only vertex "
-    "tool-search-tool tool-provenance timing thinking-resumption subagent-review resumption request-tags "
-    "redact-thinking prompt-caching-evict program-use-case-ids per-turn-control oidc-federation "
-    "mid-conversation-system mcp-servers environments dangerous-tool-use context-hint "
-    "claude-code-side-query ccr-triggers cache-keepalive cache-diagnosis auto-mode-classifier afk-mode "
-    "advanced-tool-use".split()
-)
-"""Betas and API versions in the program that the sealed policy strips: nobody has decided that they
-reach nothing outside. An open caller's pass.
+VERSIONS = {"bedrock", "vertex"}
+"""Versions of the API in bodies for clouds ("bedrock-2023-05-31"), which are no betas."""
+DATED_TYPES = {
+    "advisor_20260301": "second-model",
+    "clear_thinking_20251015": None,
+    "clear_tool_uses_20250919": None,
+    "compact_20260112": None,
+    "web_search_20250305": "web-search",
+}
+"""Tools and edits of a context with a date in the program, and the rule that strips each; None: it
+passes.
 """
 
 
@@ -87,10 +89,28 @@ async def test_the_gateway_answers_as_the_contract_says(what: str, tmp_path: Pat
         assert got.status == SERVED[what], got.body
 
 
-def test_each_beta_of_the_program_is_decided() -> None:
-    dated = re.compile(rb'"([a-z0-9]+(?:-[a-z0-9]+)*-)20[0-9]{2}-[01][0-9]-[0-3][0-9]"')
+@cache
+def found(pattern: bytes) -> set[str]:
+    """What the program has of this pattern."""
     with Path(platform("@anthropic-ai/claude-code", "claude")).open("rb") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
-            names = {match[1].decode() for match in dated.finditer(program)}
-    decided = set(KEPT) | {name for name, _ in OPENED_BY}
-    assert {name.rstrip("-") for name in names - decided} == DROPPED
+            return {match[1].decode() for match in re.finditer(pattern, program)}
+
+
+def test_each_beta_of_the_program_is_decided() -> None:
+    """In betas.toml, from which docs/reference/betas.md is made."""
+    names = found(rb'"([a-z0-9]+(?:-[a-z0-9]+)*)-20[0-9]{2}-[01][0-9]-[0-3][0-9]"')
+    assert len(names) > 50
+    assert names - betas().keys() == VERSIONS
+    ours = {name for name, beta in betas().items() if beta.source.startswith("the program claude-code")}
+    assert ours - names - {"claude-code"} == set()  # which has a date without dashes
+
+
+def test_each_dated_type_of_the_program_is_decided() -> None:
+    assert found(rb'"([a-z]+(?:_[a-z]+)*_20[0-9]{6})"') == DATED_TYPES.keys()
+    for name, rule in DATED_TYPES.items():
+        if name.startswith(("clear", "compact")):
+            assert_allowed(messages(context_management={"edits": [{"type": name}]}), "anthropic_messages")
+        else:
+            body = messages(tools=[{"type": name, "name": "x"}])
+            assert amended(body, "anthropic_messages")[1] == {"/tools/0": rule}

@@ -778,6 +778,11 @@ MESSAGES = Form(
             "zoe",
         ),
         Probe("`context_management`", {"context_management": {"edits": [{"type": "zoe"}]}}, "zoe"),
+        Probe(
+            "`safeguards` of Claude Code",
+            {"safeguards": [{"type": "dangerous_tool_use", "classifier_context": {"v": "zoe"}}]},
+            "zoe",
+        ),
         Probe("a field that nobody knows", {"invented": "zoe"}, "zoe"),
     ),
 )

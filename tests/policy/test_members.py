@@ -113,6 +113,35 @@ KEPT_STATE: list[tuple[str, Json, str]] = [
 ]
 
 
+CONTEXT: Json = {"v": 1, "user_identity": None, "rules": {"deny": ["x"], "new": [None, {"url": "https://e"}]}}
+
+
+@pytest.mark.parametrize("dialect", MESSAGES)
+def test_a_check_of_calls_passes_whole_without_the_users_name(dialect: str) -> None:
+    """Claude Code's usual mode runs nothing without it, and a part of it gives another verdict."""
+    checked = {"type": "dangerous_tool_use", "classifier_context": CONTEXT}
+    body = {**PLAIN[dialect], "safeguards": [checked]}
+    assert_allowed(body, dialect)
+    named = {**checked, "classifier_context": {**CONTEXT, "user_identity": "ann@example.com"}}
+    other = {"type": "brand_new", "address": "https://e"}
+    after, stripped = amended({**body, "safeguards": [named, other]}, dialect)
+    assert after == body
+    assert stripped == {
+        "/safeguards/0/classifier_context/user_identity": "identity",
+        "/safeguards/1": "unknown-value",
+    }
+    assert "safeguards" not in amended({**body, "safeguards": [other]}, dialect)[0]
+
+
+@pytest.mark.parametrize("dialect", MESSAGES)
+def test_what_is_cached_is_dropped_sooner_only_where_retention_is_open(dialect: str) -> None:
+    body = {**PLAIN[dialect], "cache_control": {"type": "ephemeral", "evict_on_complete": True}}
+    after, stripped = amended(body, dialect)
+    assert after["cache_control"] == {"type": "ephemeral"}
+    assert stripped == {"/cache_control/evict_on_complete": "cache-retention"}
+    assert_allowed(body, dialect, facts("cache-retention"))
+
+
 @pytest.mark.parametrize(("dialect", "member", "path"), KEPT_STATE)
 def test_what_continues_stored_state_is_refused_and_told_to_send_the_whole_history(
     dialect: str, member: Json, path: str

@@ -98,6 +98,9 @@ ARGUMENTS = OpaqueRule(
 TOOL_RESULT = OpaqueRule("what a client's function returned", dict, list, str, int, float, bool)
 EXAMPLES = OpaqueRule("examples of a tool's arguments", dict, list)
 PART_METADATA = OpaqueRule("metadata of a part, which Gemini documents as inert", dict)
+CLASSIFIER_CONTEXT = OpaqueRule(
+    "what a classifier of the provider reads beside the conversation", dict, list, str, int, float, bool
+)
 PARSED_OUTPUT = OpaqueRule("what an SDK parsed from the text beside it", dict, list, str, int, float, bool)
 
 # --- enums and patterns ---------------------------------------------------------------------------

@@ -8,15 +8,12 @@ from typing import Literal, get_args, get_origin
 import pytest
 from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 
-from modelplex.dialects.anthropic.betas import DATE, KEPT, OPENED_BY, allowed_betas, sealed_betas
+from modelplex.dialects.anthropic.betas import DATE, allowed_betas, betas, sealed_betas
+from modelplex.policy.rules import OPENABLE
 from tests.policy.judging import amended, facts, messages
 
-DROPPED = (
-    "mcp-client-2025-04-04 mcp-tunnels-2026-01-01 code-execution-2025-05-22 files-api-2025-04-14 skills-2025-10-02 inline-tools-2026-09-15 "
-    "mid-conversation-tool-changes-2026-07-01 message-threads-2026-06-01 message-batches-2024-09-24 server-side-fallback-2026-05-01 "
-    "fallback-credit-2026-05-01 advisor-tool-2026-03-01 agent-memory-2026-01-01 managed-agents-2026-04-01 dreaming-2026-04-21 "
-    "telemetry-destinations-2026-05-01 webhooks-2026-05-01 efs-2026-10-01 google-managed-data-controls-2026-09-01 user-profiles-2026-03-24 fast-mode-2026-02-01 brand-new-2030-01-01 web-search-2025-03-05"
-).split()
+KEPT = [name for name, beta in betas().items() if not beta.rule]
+DROPPED = [f"{name}-2026-05-01" for name, beta in betas().items() if beta.rule]
 
 
 def allowed_beta(value: str) -> bool:
@@ -26,11 +23,13 @@ def allowed_beta(value: str) -> bool:
 
 @pytest.mark.parametrize("beginning", KEPT)
 def test_a_beta_that_only_shapes_the_answer_is_kept_at_any_date(beginning: str) -> None:
-    assert allowed_beta(f"{beginning}2031-12-31")
+    assert allowed_beta(f"{beginning}-2031-12-31")
+    assert allowed_beta(f"{beginning}-20311231")
 
 
 @pytest.mark.parametrize(
-    "value", [*DROPPED, "", "*", "Context-Management-2025-06-27", "x-context-management-2025"]
+    "value",
+    [*DROPPED, "brand-new-2030-01-01", "", "*", "Context-Management-2025-06-27", "x-context-management-2025"],
 )
 def test_every_other_beta_is_dropped(value: str) -> None:
     assert not allowed_beta(value)
@@ -41,13 +40,14 @@ def test_every_other_beta_is_dropped(value: str) -> None:
     "rest",
     [
         "",
-        "my-secret-words-2025-01-01",
-        "2025-13-01",
-        "2025-01-32",
-        "20250101-more",
-        "1999-01-01",
-        "2025-01-01 x",
-        "soon",
+        "-",
+        "-my-secret-words-2025-01-01",
+        "-2025-13-01",
+        "-2025-01-32",
+        "-20250101-more",
+        "-1999-01-01",
+        "-2025-01-01 x",
+        "-soon",
     ],
 )
 def test_a_beta_that_is_kept_has_no_room_for_text(beginning: str, rest: str) -> None:
@@ -70,15 +70,18 @@ def test_even_where_betas_are_open_none_has_room_for_text(value: str) -> None:
     assert stripped == {"/betas/0": "unknown-value"}
 
 
-UNDECIDED = (
-    "dev-full-thinking- message-batches- agent-memory- managed-agents- dreaming- ce-plugins- spend-limit-reads- telemetry-destinations- webhooks- "
-    "admin-user-sign-out- analytics-usage-cost- experimental-claude-tag- cache-diagnosis- ce-user-management- ce-claude-code-managed-settings- "
-    "efs- google-managed-data-controls-"
-).split()
-"""Betas of the SDK's that are dropped whatever is open but `beta`: other endpoints, or state at the
-provider. `efs-` (buckets for a workspace's inference data) and `google-managed-data-controls-` are
-of endpoints that set where an organization's data is kept (SDK 2.15.0, resources/beta, 2026-12-01).
-"""
+def test_each_decision_names_a_rule_and_its_source() -> None:
+    assert {beta.rule for beta in betas().values()} - {""} <= OPENABLE
+    assert [name for name, beta in betas().items() if not (beta.about and beta.source)] == []
+    assert list(betas()) == sorted(
+        betas(), key=lambda name: (bool(betas()[name].rule), betas()[name].rule == "beta")
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, beta in betas().items() if beta.rule])
+def test_a_beta_that_is_dropped_passes_where_its_rule_is_open(name: str) -> None:
+    value = f"{name}-2026-05-01"
+    assert sealed_betas(value, facts(betas()[name].rule)) == ((value,), ())
 
 
 def test_every_beta_of_the_official_sdk_was_decided_on() -> None:
@@ -90,9 +93,10 @@ def test_every_beta_of_the_official_sdk_was_decided_on() -> None:
         for each in get_args(kind)
     ]
     assert len(literals) > 30
-    known = (*KEPT, *dict(OPENED_BY), *UNDECIDED)
-    undecided = [beta for beta in literals if not any(re.fullmatch(name + DATE, beta) for name in known)]
-    assert undecided == []
+    dated = re.compile(f"(.*?)-{DATE}")
+    assert [
+        beta for beta in literals if (found := dated.fullmatch(beta)) is None or found[1] not in betas()
+    ] == []
 
 
 def test_betas_keep_their_order_and_say_which_are_gone() -> None:

@@ -411,3 +411,25 @@ def test_a_free_form_call_is_told_as_an_object_with_its_text() -> None:
         ]
     )
     assert content[0]["input"] == {"input": 'a "b"\n'}
+
+
+CHECKED = [{"type": "dangerous_tool_use", "classifier_context": {"v": 1}}]
+
+
+def test_a_provider_without_checks_of_calls_says_that_it_has_none() -> None:
+    """Claude Code takes it for a result that was lost on the way otherwise."""
+    call = msgspec.structs.replace(
+        make_call(), extra={"safeguards": msgspec.Raw(msgspec.json.encode(CHECKED))}
+    )
+    events: list[Event] = [ResponseStarted(), TextDelta(0, "Hi"), ResponseEnded("stop")]
+    none = [{"type": "dangerous_tool_use", "status": {"type": "unsupported"}}]
+    assert whole(events, call)["safeguard_results"] == none
+    (delta,) = [each for each in checked(written(events, call)) if each["type"] == "message_delta"]
+    assert delta["delta"]["safeguard_results"] == none
+
+
+@pytest.mark.parametrize("given", [b"null", b"[]", b"7", b"[7]", b"[{}]", None])
+def test_without_a_check_that_is_asked_for_none_is_answered(given: bytes | None) -> None:
+    extra = {} if given is None else {"safeguards": msgspec.Raw(given)}
+    call = msgspec.structs.replace(make_call(), extra=extra)
+    assert "safeguard_results" not in whole([TextDelta(0, "Hi"), ResponseEnded("stop")], call)

@@ -2,14 +2,21 @@
 (docs/reference/wire-formats.md#anthropic-api-versions), and under the sealed policy known names
 with a date (docs/reference/isolation-requirements.md#anthropic-messages).
 
-A beta is a name and a date ("context-management-2025-06-27"). The date changes, the name stays. A
-value with free text would be a message, so nothing else passes the policy.
+A beta is a name and a date ("context-management-2025-06-27"). The date changes, the name stays, and
+betas.toml has what was decided for it. A value with free text would be a message, so nothing else
+passes the policy.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+import pkgutil
 import re
+from collections.abc import Mapping
+from functools import cache
 from urllib.parse import quote
+
+import msgspec
 
 from modelplex.core.request import StrippedValue
 from modelplex.dialects.dialect import Headers
@@ -24,59 +31,28 @@ A_VERSION = re.compile(rb"\d{4}-\d{2}-\d{2}")
 MAX_BETA = 64
 """Characters of a stripped beta that are reported; the longest known has some fifty."""
 DATE = r"20[0-9]{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12][0-9]|3[01])"
-KEPT = (
-    "claude-code-",
-    "interleaved-thinking-",
-    "thinking-",
-    "thinking-token-count-",
-    "thinking-display-updates-",
-    "thinking-binding-controls-",
-    "context-1m-",
-    "context-management-",
-    "prompt-caching-",
-    "prompt-caching-scope-",
-    "extended-cache-ttl-",
-    "output-128k-",
-    "output-300k-",
-    "token-counting-",
-    "token-efficient-tools-",
-    "fine-grained-tool-streaming-",
-    "effort-",
-    "structured-outputs-",
-    "task-budgets-",
-    "compact-",
-    "computer-use-",
-    "model-context-window-exceeded-",
-    "mid-conversation-output-config-",
-    "mid-conversation-system-clear-at-",
-    "pdfs-",
-)
-"""Names that only shape an answer. A date follows."""
-OPENED_BY: tuple[tuple[str, str], ...] = (
-    ("mcp-client-", "remote-mcp"),
-    ("mcp-tunnels-", "remote-mcp"),
-    ("code-execution-", "code-execution"),
-    ("skills-", "code-execution"),
-    ("web-search-", "web-search"),
-    ("web-fetch-", "web-fetch"),
-    ("files-api-", "stored-file"),
-    ("advisor-tool-", "second-model"),
-    ("server-side-fallback-", "second-model"),
-    ("message-threads-", "stored-state"),
-    ("inline-tools-", "unknown-tool"),
-    ("mid-conversation-tool-changes-", "unknown-tool"),
-    ("fast-mode-", "price"),
-    ("fallback-credit-", "price"),
-    ("user-profiles-", "identity"),
-    ("user-profiles-billing-", "identity"),
-)
-"""Betas that are allowed together with a rule."""
-
-
-_DATED = re.compile(rf"([a-z0-9-]+?-){DATE}")
+_DATED = re.compile(rf"([a-z0-9-]+?)-{DATE}")
 _A_BETA = re.compile(BETA)
-_KEPT = frozenset(KEPT)
-_OPENED_BY: dict[str, str] = dict(OPENED_BY)
+
+
+class Beta(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What was decided for a beta. `rule` is the rule of the policy that lets it pass, "" where it
+    passes anyway. `about` is what it turns on, `source` from where that is known, `read` when.
+    """
+
+    about: str
+    source: str
+    read: dt.date
+    rule: str = ""
+
+
+@cache
+def betas() -> Mapping[str, Beta]:
+    """The known betas by their name without its date. Read at the first header."""
+    data = pkgutil.get_data(__name__, "betas.toml")
+    if data is None:
+        raise FileNotFoundError("betas.toml is missing from the package")
+    return msgspec.toml.decode(data, type=dict[str, Beta])
 
 
 def allowed_betas(header: str) -> str:
@@ -138,7 +114,7 @@ def _name(value: str) -> str:
 
 
 def _passes(value: str, allowed: frozenset[str]) -> bool:
-    name = _name(value)
-    if name in _KEPT or _OPENED_BY.get(name) in allowed:
+    beta = betas().get(_name(value))
+    if beta is not None and (not beta.rule or beta.rule in allowed):
         return True
     return "beta" in allowed and _A_BETA.fullmatch(value) is not None

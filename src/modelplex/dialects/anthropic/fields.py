@@ -11,7 +11,7 @@ from modelplex.dialects.anthropic import policy
 from modelplex.dialects.anthropic.messages_in import AnthropicCacheControl, read_cache
 from modelplex.dialects.core.fields import Field, FieldTable, rules_of, texts, unread
 from modelplex.policy.containers import ListRule, ObjectRule
-from modelplex.policy.leaves import CACHE_CONTROL, FLAG, MODEL, NUMBER, TEXTS
+from modelplex.policy.leaves import FLAG, MODEL, NUMBER, TEXTS
 from modelplex.policy.tools import tool_list
 from modelplex.policy.value_rules import HashRule, RefuseRule, StripRule
 
@@ -50,12 +50,13 @@ ROWS: tuple[Field, ...] = (
     Field("thinking", policy.THINKING, "reasoning", inside=_THINKING),
     Field("output_config", policy.OUTPUT, inside=_OUTPUT),
     Field("output_format", policy.FORMAT, "format"),
-    Field("cache_control", CACHE_CONTROL, "cache", AnthropicCacheControl, read_cache, writes=False),
+    Field("cache_control", policy.CACHE_MARK, "cache", AnthropicCacheControl, read_cache, writes=False),
     Field("metadata", ObjectRule(rules_of(_METADATA), default=StripRule("labels")), inside=_METADATA),
     Field("service_tier", StripRule("price"), "tier", str, foreign=TIERS),
     *unread("fallback_credit_token billing_policy speed inference_geo", StripRule("price")),
     Field("context_management", ObjectRule({"edits": ListRule(policy.EDITS)})),
     Field("compaction", policy.COMPACTION),
+    Field("safeguards", policy.SAFEGUARDS),
     Field("mcp_servers", RefuseRule("remote-mcp")),
     Field("container", RefuseRule("code-execution")),
     Field("thread", RefuseRule("stored-state")),

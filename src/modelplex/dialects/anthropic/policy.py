@@ -13,6 +13,7 @@ from modelplex.policy.containers import ListRule, ObjectRule, UnionRule, Variant
 from modelplex.policy.leaves import (
     ARGUMENTS,
     CACHE_CONTROL,
+    CLASSIFIER_CONTEXT,
     EXAMPLES,
     FLAG,
     ID,
@@ -45,6 +46,7 @@ from modelplex.policy.value_rules import (
     INLINE_BYTES,
     INLINE_URL,
     PERMITTED_MODEL,
+    OverwriteRule,
     RefuseRule,
     StripRule,
 )
@@ -52,6 +54,7 @@ from modelplex.policy.walk import ANY_VALUE, REMOVED, CustomRule, Json, PolicyWa
 
 DATED = "_20[0-9]{6}"
 """A version of a tool or of an edit: eight digits, and no room for anything else."""
+CACHE_MARK = ObjectRule({**CACHE_CONTROL.fields, "evict_on_complete": StripRule("cache-retention", FLAG)})
 
 # --- tools ----------------------------------------------------------------------------------------
 
@@ -62,7 +65,7 @@ _CLIENT = ObjectRule(
         "description": TEXT,
         "input_schema": SCHEMA,
         "input_examples": EXAMPLES,
-        "cache_control": CACHE_CONTROL,
+        "cache_control": CACHE_MARK,
         **each_field("defer_loading strict eager_input_streaming enable_zoom", FLAG),
         **each_field("display_width_px display_height_px display_number max_characters", NUMBER),
         "configs": SWITCHES,
@@ -77,7 +80,7 @@ _BOUNDED: dict[str, ValueRule] = {
     "name": NAME,
     **each_field("allowed_domains blocked_domains", TEXTS),
     "max_uses": NUMBER,
-    "cache_control": CACHE_CONTROL,
+    "cache_control": CACHE_MARK,
     **each_field("defer_loading strict", FLAG),
     "response_inclusion": KEYWORD,
     "allowed_callers": DIRECT_ONLY,
@@ -129,7 +132,7 @@ TOOL = VariantRule(
 
 # --- blocks ---------------------------------------------------------------------------------------
 
-_MARKS: dict[str, ValueRule] = {"type": TYPE, "cache_control": CACHE_CONTROL}
+_MARKS: dict[str, ValueRule] = {"type": TYPE, "cache_control": CACHE_MARK}
 _STORED = RefuseRule("stored-file")
 _TYPED: dict[str, ValueRule] = {"type": TYPE, "media_type": MIME}
 BLOCK = VariantRule({})
@@ -227,7 +230,7 @@ _FOUND_TOOLS = ObjectRule(
     {
         "type": EnumRule("tool_search_tool_search_result tool_search_tool_result_error"),
         "tool_references": ListRule(
-            ObjectRule({"type": KEYWORD, "tool_name": NAME, "cache_control": CACHE_CONTROL})
+            ObjectRule({"type": KEYWORD, "tool_name": NAME, "cache_control": CACHE_MARK})
         ),
         "error_code": KEYWORD,
         "error_message": TEXT,
@@ -347,6 +350,24 @@ FALLBACKS = UnionRule(
         )
     ),
 )
+_SAFEGUARD = ObjectRule(
+    {
+        "type": TYPE,
+        # Taken whole or not at all: without one of its lists the verdicts would be others.
+        "classifier_context": ObjectRule(
+            {"user_identity": OverwriteRule("identity", None)}, default=CLASSIFIER_CONTEXT
+        ),
+    }
+)
+SAFEGUARDS = ListRule(
+    VariantRule(
+        {"dangerous_tool_use": _SAFEGUARD},
+        absent=StripRule("unknown-value"),
+        default=StripRule("unknown-value"),
+    ),
+    when_empty="drop",
+)
+"""Checks that the provider makes beside the answer (docs/decisions/0053-auto-mode.md)."""
 CHOICE = ObjectRule({"type": TYPE, "name": NAME, "disable_parallel_tool_use": FLAG})
 BETAS = ListRule(PatternRule(BETA))
 COMPACTION = ObjectRule({"type": KEYWORD, "instructions": TEXT})

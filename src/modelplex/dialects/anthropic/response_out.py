@@ -88,6 +88,7 @@ class _Head:
         self.is_own = False
         """A provider of this dialect made the response, so its signatures are Anthropic's."""
         self.calls = 0
+        self._unchecked = _unchecked(call.extra.get("safeguards"))
         self._times = Counter(
             part.id for message in call.messages for part in message.parts if isinstance(part, ToolCallPart)
         )
@@ -158,7 +159,24 @@ class _Head:
             "stop_reason": STOP_REASONS[reason],
             "stop_sequence": ended.sequence if reason == "stop_sequence" else None,
             "stop_details": detail,
+            **self._unchecked,
         }
+
+
+class _Safeguard(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+def _unchecked(safeguards: msgspec.Raw | None) -> _Written:
+    """The answer to `safeguards` of a provider that has no such checks. Without it Claude Code
+    2.1.332 takes it that something on the way lost the results (docs/decisions/0053-auto-mode.md).
+    """
+    try:
+        asked = msgspec.json.decode(safeguards or b"null", type=list[_Safeguard] | None) or ()
+    except msgspec.DecodeError:
+        return {}
+    results = [{"type": each.type, "status": {"type": "unsupported"}} for each in asked if each.type]
+    return {"safeguard_results": results} if results else {}
 
 
 def _redacted(data: str) -> _Written:
