@@ -75,10 +75,11 @@ REVIEWED_DATA = {
     "what a client's function returned",
     "examples of a tool's arguments",
     "metadata of a part, which Gemini documents as inert",
+    "what a classifier of the provider reads beside the conversation",
     "what an SDK parsed from the text beside it",
 }
 """All JSON that passes unread. Each of them is words for a model or a client, and no provider acts
-on any.
+on any but by a verdict in its answer.
 """
 
 
