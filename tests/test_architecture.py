@@ -222,13 +222,6 @@ WITHOUT_A_TEST: dict[str, str] = {
     "dialects/openai_chat/policy_endpoints.py": "rules; tests/policy checks all of them",
     "dialects/openai_responses/constants.py": "constants",
     **dict.fromkeys(("core/egress.py", "core/events.py", "core/request.py"), "types"),
-    **dict.fromkeys(
-        [
-            f"mcp/oauth/{name}.py"
-            for name in "commands discovery login probe registration revocation source terminal token_endpoint".split()
-        ],
-        "mcp/oauth/test_oidc_provider.py, and the conformance suite",
-    ),
     "credentials/signed_jwt.py": "credentials/test_google.py, mcp/oauth/test_oidc_provider.py",
     **dict.fromkeys(("mcp/constants.py", "mcp/gateway_parts.py", "mcp/tool_server.py"), "types"),
     "pipeline/response_output.py": "types",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import isnan
 from time import time
 
 import msgspec
@@ -21,20 +22,29 @@ UNTOLD_S = 300.0
 """Seconds for which a token holds whose endpoint does not say (RFC 6749 5.1 recommends that it
 does).
 """
+LONGEST_S = 10 * 365 * 86_400.0
+"""Seconds of the longest life that is believed, which still is a date."""
 
 
 class Token(msgspec.Struct):
-    """A token response (RFC 6749 5.1). Some services write the seconds as a string."""
+    """A token response (RFC 6749 5.1). Some services write the seconds as a string, or with a
+    fraction.
+    """
 
     access_token: str
-    expires_in: int | str | None = None
+    expires_in: float | str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} for {self.expires_in} seconds>"
 
     def expiring(self, now: float) -> Expiring[str]:
         try:
             seconds = float(self.expires_in) if self.expires_in is not None else UNTOLD_S
         except ValueError:
             seconds = UNTOLD_S
-        return Expiring(self.access_token, now + seconds)
+        if isnan(seconds):
+            seconds = UNTOLD_S
+        return Expiring(self.access_token, now + min(max(0.0, seconds), LONGEST_S))
 
 
 class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,14 @@ MAX_BODY = 262_144
 SHOWN = 200
 """Characters of an error description."""
 TIMEOUTS = Timeouts(connect=5.0, first_byte=20.0, idle=20.0)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a foreign body raises."""
+SHORTEST_SECRET = 8
+"""Characters; a shorter value is too likely a part of other words."""
+PUBLIC = frozenset(
+    "audience client_assertion_type client_id grant_type redirect_uri resource scope token_type_hint".split()
+)
+"""Fields of a form that an error may repeat."""
 LOCAL_TIMEOUTS = Timeouts(connect=1.0, first_byte=5.0, idle=5.0)
 """Of a metadata service, which is on the same machine or nowhere."""
 FORM = b"application/x-www-form-urlencoded"
@@ -29,6 +37,9 @@ class Answered(msgspec.Struct, frozen=True):
 
     status: int
     body: bytes
+
+    def __repr__(self) -> str:
+        return f"<Answered {self.status} with {len(self.body)} bytes>"
 
 
 class _Inner(msgspec.Struct):
@@ -91,7 +102,9 @@ async def post_form(
     place: str,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> T:
-    """What a token endpoint answers to a form (RFC 6749 4.4.2, 6). Raises CredentialError."""
+    """What a token endpoint answers to a form (RFC 6749 4.4.2, 6). Raises CredentialError, which
+    repeats no secret of the form or of the headers.
+    """
     answered = await ask(
         client,
         url,
@@ -100,26 +113,38 @@ async def post_form(
         headers=[(b"content-type", FORM), *headers],
         body=urlencode(fields).encode("ascii"),
     )
-    return read(answered, kind=kind, place=place)
+    sent = [value for name, value in fields.items() if name not in PUBLIC]
+    sent += [value.decode("latin-1").rpartition(" ")[2] for _, value in headers]
+    return read(answered, kind=kind, place=place, sent=sent)
 
 
-def read(answered: Answered, *, kind: type[T], place: str) -> T:
-    """The body as `kind`. Raises CredentialError with the service's own reason."""
+def read(answered: Answered, *, kind: type[T], place: str, sent: Sequence[str] = ()) -> T:
+    """The body as `kind`. Raises CredentialError with the service's own reason, in which the
+    secrets that were `sent` are masked: some services name the token that they refuse.
+    """
     if answered.status not in {200, 201}:
-        code, reason = _reason(answered.body)
+        code, reason = _reason(answered.body, sent)
         raise CredentialRefused(f"{place} answered {answered.status}{reason}", code=code)
     try:
         return msgspec.json.decode(answered.body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raise CredentialError(f"{place} answered with something other than the token expected") from None
 
 
-def _reason(body: bytes) -> tuple[str, str]:
+def _reason(body: bytes, sent: Sequence[str]) -> tuple[str, str]:
     """The error code, and what is shown of the error."""
     try:
         refusal = msgspec.json.decode(body, type=_Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return "", ""
     error = refusal.error.message if isinstance(refusal.error, _Inner) else refusal.error
-    words = [word[:SHOWN] for word in (error, refusal.error_description or refusal.message) if word]
+    told = (error, refusal.error_description or refusal.message)
+    words = [_masked(word, sent)[:SHOWN] for word in told if word]
     return error, f": {': '.join(words)}" if words else ""
+
+
+def _masked(text: str, secrets: Sequence[str]) -> str:
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "********")
+    return text

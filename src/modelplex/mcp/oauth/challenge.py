@@ -15,7 +15,10 @@ INSUFFICIENT: Final = "insufficient_scope"
 MAX_SCOPES: Final = 64
 """Scopes of one challenge; real ones name a few."""
 _SCHEME: Final = re.compile(r"(?:^|[,\s])bearer(?=\s|,|$)", re.IGNORECASE)
-_PARAMETER: Final = re.compile(r'([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.IGNORECASE)
+_PARAMETER: Final = re.compile(
+    r'(?<![a-z_])([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.IGNORECASE
+)
+"""A name is tried from its first letter alone: from each letter, a long word costs its square."""
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 """A scope token (RFC 6749 3.3)."""
 

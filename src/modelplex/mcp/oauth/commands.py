@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from time import time
 from typing import Final
@@ -38,9 +39,10 @@ async def login(arguments: argparse.Namespace, config: Config) -> int:
         return _complain(
             f"{found.name} needs no sign-in: the gateway uses the credentials of its `auth`", WRONG
         )
-    files, client = _files(config), HttpClient()
+    files, client, before = _files(config), HttpClient(), None
     try:
-        before = _kept(files, found, arguments.agent)
+        with suppress(CredentialError):  # a file that cannot be used is replaced
+            before = _kept(files, found, arguments.agent)
         terminal = login_terminal(browser=not (arguments.no_browser or arguments.device))
         made = await Login(found, client, terminal, before=before, scope=arguments.scope).run(
             device=arguments.device
@@ -62,25 +64,34 @@ async def login(arguments: argparse.Namespace, config: Config) -> int:
 
 
 async def logout(arguments: argparse.Namespace, config: Config) -> int:
-    """Forgets the sign-in even if it cannot be revoked, and says so."""
+    """Forgets the sign-in even if it cannot be read or revoked, and says so."""
     found = _server(config, arguments.server, agent=arguments.agent)
     if isinstance(found, str):
         return _complain(found, WRONG)
-    files, client = _files(config), HttpClient()
-    name = _name(found.name, arguments.agent)
+    files, name = _files(config), _name(found.name, arguments.agent)
+    kept, lost = None, "The server has no way to revoke tokens"
     try:
         async with files.locked(found.name, arguments.agent):
-            kept = _kept(files, found, arguments.agent)
+            try:
+                kept = _kept(files, found, arguments.agent)
+            except CredentialError:
+                lost = "Its file could not be used to revoke the tokens"
             if not files.delete(found.name, arguments.agent):
                 return _complain(f"{name}: this host is not signed in", FAILED)
-        if kept is None or not await revoke(client, kept, _auth(found), now=time()):
-            _write([f"Signed out of {name}. The server has no way to revoke tokens: they end by themselves."])
-            return OK
+    except CredentialError as error:
+        return _complain(f"{name}: {printable(str(error), limit=600)}", FAILED)
+    client = HttpClient()
+    try:
+        revoked = kept is not None and await revoke(client, kept, _auth(found), now=time())
     except CredentialError as error:
         return _complain(f"{name}: signed out here, but {printable(str(error), limit=600)}", FAILED)
     finally:
         await client.aclose()
-    _write([f"Signed out of {name}, and its tokens are revoked."])
+    _write(
+        [
+            f"Signed out of {name}{', and its tokens are revoked.' if revoked else f'. {lost}: they end by themselves.'}"
+        ]
+    )
     return OK
 
 

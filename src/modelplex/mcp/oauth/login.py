@@ -64,6 +64,9 @@ class _DeviceCode(msgspec.Struct):
     expires_in: float = LOGIN_S
     interval: float = DEVICE_INTERVAL_S
 
+    def __repr__(self) -> str:
+        return f"<_DeviceCode at {self.verification_uri}>"
+
 
 class Login:
     """One login. `before` is the sign-in that it replaces, `scope` what is asked for besides."""
@@ -245,7 +248,7 @@ class Login:
     async def _registered(self, found: Discovered, redirect: str) -> RegisteredClient:
         before = None if self._before is None else self._before.client
         return await registered_client(
-            self._client, self._auth, found.server, redirect=redirect, before=before
+            self._client, self._auth, found.server, redirect=redirect, before=before, now=self._clock()
         )
 
     async def _signed_in(

@@ -128,7 +128,7 @@ def is_private(url: str, *, server: str) -> bool:
         host = parts.hostname or ""
     except ValueError:
         return False
-    if not host or parts.username is not None or parts.fragment:
+    if not host or parts.username is not None or parts.fragment or not (url.isascii() and url.isprintable()):
         return False
     if parts.scheme == "https":
         return is_loopback(urlsplit(server).hostname or "") or not is_loopback(host)

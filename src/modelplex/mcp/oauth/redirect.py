@@ -42,7 +42,11 @@ class RedirectAnswer:
 
     def take(self, target: str) -> bool:
         """Take the query of an address; False if it is not the answer to this request."""
-        fields = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+        try:
+            query = urlsplit(target).query
+        except ValueError:
+            return False
+        fields = {name: values[0] for name, values in parse_qs(query).items()}
         if not secrets.compare_digest(fields.get("state", "").encode(), self.state.encode()):
             return False
         if not self._code.done():
@@ -110,7 +114,7 @@ class RedirectListener:
                 method, target, *_ = [*head.split(b"\r\n", 1)[0].decode("latin-1").split(" "), "", ""]
                 taken = (
                     method == "GET"
-                    and urlsplit(target).path == PATH
+                    and target.partition("?")[0] == PATH
                     and self.answer is not None
                     and self.answer.take(target)
                 )

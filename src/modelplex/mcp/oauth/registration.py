@@ -8,7 +8,7 @@ https://modelcontextprotocol.io/specification/2026-07-28/basic/authorization/cli
 
 from __future__ import annotations
 
-from typing import Final, cast, get_args
+from typing import Final
 
 import msgspec
 
@@ -28,7 +28,11 @@ class _Registered(msgspec.Struct):
 
     client_id: str
     client_secret: str = ""
+    client_secret_expires_at: float = 0.0
     token_endpoint_auth_method: str = ""
+
+    def __repr__(self) -> str:
+        return f"<_Registered {self.client_id}>"
 
 
 def configured_client(auth: McpOAuth, server: ServerMetadata) -> RegisteredClient | None:
@@ -51,16 +55,18 @@ async def registered_client(
     *,
     redirect: str,
     before: RegisteredClient | None,
+    now: float,
 ) -> RegisteredClient:
     """`before` is the client of an earlier sign-in; it is used again at the authorization server
-    that registered it, for the address that was registered. Raises CredentialError.
+    that registered it, for the address that was registered, until its secret expires. Raises
+    CredentialError.
     """
     configured = configured_client(auth, server)
     if configured is not None:
         return configured
     if auth.client_metadata and server.client_id_metadata_document_supported:
         return RegisteredClient(id=auth.client_metadata, issuer=server.issuer)
-    if before is not None and before.issuer == server.issuer and before.redirect == redirect:
+    if before is not None and _serves(before, server, redirect=redirect, now=now):
         return before
     if server.registration_endpoint:
         return await _register(client, server, redirect=redirect)
@@ -68,6 +74,11 @@ async def registered_client(
         f"{server.issuer} registers no clients by itself: register one there, with the redirect address "
         f'{redirect}, and name it in the config: auth = {{ type = "oauth", client_id = "..." }}'
     )
+
+
+def _serves(before: RegisteredClient, server: ServerMetadata, *, redirect: str, now: float) -> bool:
+    same = before.issuer == server.issuer and before.redirect == redirect
+    return same and not 0 < before.secret_expires_at <= now
 
 
 async def _register(client: HttpClient, server: ServerMetadata, *, redirect: str) -> RegisteredClient:
@@ -95,13 +106,24 @@ async def _register(client: HttpClient, server: ServerMetadata, *, redirect: str
         found = read(answered, kind=_Registered, place=place)
     except CredentialRefused as refused:
         raise CredentialError(f"the gateway could not be registered as a client: {refused}") from None
-    method = found.token_endpoint_auth_method
+    if not found.client_id:
+        raise CredentialError(f"{place} answered without a client_id")
     return RegisteredClient(
         id=found.client_id,
         secret=found.client_secret,
+        secret_expires_at=found.client_secret_expires_at,
         issuer=server.issuer,
-        method=cast("Method", method)
-        if method in get_args(Method)
-        else method_of(supported, secret=found.client_secret),
+        method=_method(found, supported),
         redirect=redirect,
     )
+
+
+def _method(found: _Registered, supported: tuple[str, ...] | None) -> Method:
+    """What the answer names, if the gateway can do it: it registers no key."""
+    match found.token_endpoint_auth_method:
+        case "none":
+            return "none"
+        case "client_secret_basic" | "client_secret_post" as method if found.client_secret:
+            return method
+        case _:
+            return method_of(supported, secret=found.client_secret)

@@ -19,12 +19,13 @@ Method = Literal["none", "client_secret_basic", "client_secret_post", "private_k
 
 class RegisteredClient(msgspec.Struct, frozen=True, kw_only=True):
     """A client of one authorization server. `redirect` is the address that was registered; ""
-    accepts any.
+    accepts any. `secret_expires_at` in Unix seconds; 0 is never.
     """
 
     id: str
     issuer: str
     secret: str = ""
+    secret_expires_at: float = 0.0
     method: Method = "none"
     redirect: str = ""
 

@@ -32,6 +32,8 @@ JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 """RFC 7523 2.1"""
 SHOWN: Final = 200
 """Characters of the scopes in a sentence."""
+LONGEST: Final = 1_000
+"""Characters of a problem, of which foreign servers write a part."""
 DEAD: Final = frozenset({"invalid_grant", "invalid_client", "unauthorized_client", "invalid_target"})
 """Errors after which only a new sign-in helps."""
 
@@ -126,7 +128,11 @@ class ServerTokens:
         person has to sign in for one.
         """
         if challenge is not None and challenge.wants_more:
-            return await self._with_more(refused, challenge)
+            try:
+                return await self._with_more(refused, challenge)
+            except CredentialError as error:
+                self._show_problem(error)
+                return ""
         self._refused, self._challenge = refused, challenge
         return await self._tokens.renewed(refused) or ""
 
@@ -159,12 +165,16 @@ class ServerTokens:
         try:
             found = await (self._of_machine() if self._auth.by_itself else self._of_sign_in())
         except CredentialError as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
-                self._warn(f"its token could not be had: {error}")
+            self._show_problem(error)
             raise
         self._problem = ""
         return found
+
+    def _show_problem(self, error: CredentialError) -> None:
+        problem = str(error)[:LONGEST]
+        if problem != self._problem:
+            self._problem = problem
+            self._warn(f"its token could not be had: {problem}")
 
     async def _of_sign_in(self) -> Expiring[str]:
         now = self._clock()
@@ -201,7 +211,7 @@ class ServerTokens:
                 fresh = await self._ask_for_another(kept)
             except CredentialError as error:
                 if isinstance(error, CredentialRefused) and error.code in DEAD:
-                    return await self._end(kept, str(error))
+                    return await self._end(kept, str(error)[:LONGEST])
                 if kept.holds(now) and kept.access_token != self._refused:
                     return kept
                 raise

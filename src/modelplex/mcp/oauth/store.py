@@ -20,6 +20,7 @@ import msgspec
 
 from modelplex.config.state_folder import make_state_folder
 from modelplex.credentials.source import CredentialError
+from modelplex.credentials.token_request import UNREADABLE
 from modelplex.mcp.lockfile import replace_file
 from modelplex.mcp.oauth.sign_in import FORMAT, SignIn
 
@@ -68,7 +69,7 @@ class SignInFiles:
             raise CredentialError(f"{path} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
         try:
             found = msgspec.json.decode(content, type=SignIn)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             found = None
         if found is None or found.format != FORMAT:
             raise CredentialError(f"{path} is not a sign-in that this version reads: sign in again")

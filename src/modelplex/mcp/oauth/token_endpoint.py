@@ -20,7 +20,7 @@ from modelplex.credentials.key_file import MAX_SIZE
 from modelplex.credentials.oauth import ASSERTION_TYPE, Token
 from modelplex.credentials.signed_jwt import load_key, signed_jwt
 from modelplex.credentials.source import CredentialError
-from modelplex.credentials.token_request import post_form
+from modelplex.credentials.token_request import SHOWN, post_form
 from modelplex.http_client import HttpClient
 from modelplex.mcp.oauth.sign_in import Method, RegisteredClient
 
@@ -64,7 +64,7 @@ class TokenEndpoint(msgspec.Struct, frozen=True, kw_only=True):
         )
         if token.token_type.lower() != "bearer":
             raise CredentialError(
-                f"the token endpoint {self.url} gave a token of the type {token.token_type!r}"
+                f"the token endpoint {self.url} gave a token of the type {token.token_type[:SHOWN]!r}"
             )
         if not (token.access_token and token.access_token.isascii() and token.access_token.isprintable()):
             raise CredentialError(f"the token endpoint {self.url} gave a token that no header can hold")
