@@ -275,32 +275,43 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+_COMMON: Final[dict[str, Any]] = {"formatter_class": HelpFormatter, "allow_abbrev": False}
+
+
 def build_parser() -> Parser:
     levels = count()
-    common: dict[str, Any] = {
-        "formatter_class": HelpFormatter,
-        "allow_abbrev": False,
-    }
     parser = Parser(
         prog="modelplex",
         usage="modelplex [options] [COMMAND ...]",
         description="Serves models and tools to agents, over HTTP and Unix sockets, and keeps the API keys to itself.",
         epilog=_EXAMPLES,
         parents=[_shared(None, next(levels))],
-        **common,
+        **_COMMON,
     )
     version = f"modelplex {__version__}"
     parser.add_argument("--version", action="version", version=version, help="print the version and exit")
     parser.set_defaults(command=None)
     # argparse cannot list them in groups: they are hidden, and listed below.
     commands = parser.add_subparsers(dest="command", prog="modelplex", help=argparse.SUPPRESS)
+    _add_check(commands, shared=_shared("check", next(levels)))
+    mcp_options.add(commands, shared=lambda: _shared("mcp", next(levels)), formatter=HelpFormatter)
+    record_options.add(commands, shared=lambda name: _shared(name, next(levels)), formatter=HelpFormatter)
+    _add_for_agents(commands)
+    setup_options.add(commands, formatter=HelpFormatter)
+    for title, words in GROUPS:
+        shown = [f"{word:<{LISTED_WIDTH}}{_summary(commands.choices[word])}" for word in words]
+        parser.add_argument_group(title, "\n".join(shown))
+    return parser
+
+
+def _add_check(commands: Any, *, shared: Parser) -> None:
     check = commands.add_parser(
         "check",
         help="check the config and show what would be served",
         description="Check the config and show what would be served: listeners, providers in their order, and aliases.",
         epilog=_CHECK_EXAMPLES,
-        parents=[_shared("check", next(levels))],
-        **common,
+        parents=[shared],
+        **_COMMON,
     )
     for flag, text in (
         ("--reach", "request each provider's list of models, and show which ones answer"),
@@ -310,15 +321,17 @@ def build_parser() -> Parser:
         ("--json", "print the findings as JSON"),
     ):
         check.add_argument(flag, action="store_true", help=text)
-    mcp_options.add(commands, shared=lambda: _shared("mcp", next(levels)), formatter=HelpFormatter)
-    record_options.add(commands, shared=lambda name: _shared(name, next(levels)), formatter=HelpFormatter)
+
+
+def _add_for_agents(commands: Any) -> None:
+    """Commands that start a program, or stand in for one: their own options come before `--`."""
     run = commands.add_parser(
         "run",
         usage="modelplex run [options] -- COMMAND ...",
         help="run a program in a sandbox without a network",
         description="Run a program in a sandbox that reaches the gateway and no network.",
         epilog=run_options.EXAMPLES,
-        **common,
+        **_COMMON,
     )
     run_options.add_arguments(run)
     replay = commands.add_parser(
@@ -327,7 +340,7 @@ def build_parser() -> Parser:
         help="run a program again on its recorded answers",
         description="Run a program again on its recorded answers: without a provider, a key or a network.",
         epilog=run_options.REPLAY_EXAMPLES,
-        **common,
+        **_COMMON,
     )
     run_options.add_arguments(replay, is_replay=True)
     forward = commands.add_parser(
@@ -336,14 +349,9 @@ def build_parser() -> Parser:
         help="forward a loopback port to a gateway's socket",
         description="Forward a loopback port to a gateway's socket.",
         epilog=_BRIDGE_EXAMPLES,
-        **common,
+        **_COMMON,
     )
     bridge.add_arguments(forward)
-    setup_options.add(commands, formatter=HelpFormatter)
-    for title, words in GROUPS:
-        shown = [f"{word:<{LISTED_WIDTH}}{_summary(commands.choices[word])}" for word in words]
-        parser.add_argument_group(title, "\n".join(shown))
-    return parser
 
 
 def _summary(parser: argparse.ArgumentParser) -> str:

@@ -58,6 +58,9 @@ examples:
   modelplex telemetry --run run-5f0c2a1b --signal logs
 """
 
+Command = Callable[..., argparse.ArgumentParser]
+"""Adds a command by its name and help."""
+
 
 def add(
     commands: Any,
@@ -85,6 +88,14 @@ def add(
             )
         return cast("argparse.ArgumentParser", made)
 
+    _add_lists(command)
+    _add_of_one_run(command)
+    _add_lasting(command)
+    _add_of_gateways(command)
+
+
+def _add_lists(command: Command) -> None:
+    """Runs and calls."""
     runs = command("runs", "list the recorded runs, the newest first")
     runs.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
     runs.add_argument("--agent", metavar="NAME", help="of this agent only")
@@ -118,6 +129,10 @@ def add(
     )
     tail.add_argument("--agent", metavar="NAME", help="of this agent only")
     tail.add_argument("--json", action="store_true", help="a JSON object for each call")
+
+
+def _add_of_one_run(command: Command) -> None:
+    """What a run leaves."""
     export = command("export", "write a run in a format that other programs read", epilog=EXPORT_EXAMPLES)
     export.add_argument("run", metavar="RUN", help="the id of the run")
     export.add_argument(
@@ -132,6 +147,10 @@ def add(
     certify = command("certify", "print what held of a run", epilog=CERTIFY_EXAMPLES)
     certify.add_argument("run", metavar="RUN", help="the id of the run")
     certify.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_lasting(command: Command) -> None:
+    """What is no call."""
     acts = command("acts", "list what admins changed or were refused, the newest first")
     acts.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
     acts.add_argument("--run", metavar="RUN", help="in this run only")
@@ -147,6 +166,10 @@ def add(
         help="traces, metrics or logs (default: all)",
     )
     telemetry.add_argument("--since", metavar="TIME", help="such as 7d, 12h or 2026-12-01")
+
+
+def _add_of_gateways(command: Command) -> None:
+    """For gateways that run."""
     stop = command("stop", "end calls in flight")
     stop.add_argument(
         "what",

@@ -132,32 +132,11 @@ def build_plan(
 ) -> SandboxPlan:
     """`private` is the run's own folder, `gateway` the path of its socket. Raises CannotRun."""
     home, here, files = home_of_user(), working_folder(), _files()
-    own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
-    folder = _shared_folder()
-    read_only, writable = _named_paths(arguments, folder=folder)
-    named = [*read_only, *writable]
-    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway, within=writable)
-    repository = _repository(folder)
-    changeable = [*filter(None, [folder]), *repository, *writable]
-    installed = programs(command[0], environ=os.environ, home=home, folder=folder, writable=changeable)
-    if (arguments.fs or "private") == "private":
-        outside = [path for path in installed if not nearest(path, changeable)]
-        masked += [path for path in secrets_of(outside) if path not in named]
-    request = MountRequest(
-        view=arguments.fs or "private",
-        folder=folder,
-        home=home,
-        read_only=read_only,
-        writable=writable,
-        own=[os.path.abspath(path) for path in own],
-        protected=protected.read_only,
-        kept=agent_home.mounts if agent_home is not None else (),
-        programs=installed,
-        repository=repository,
-        masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
-        is_root=os.geteuid() == 0,
+    request = _mount_request(
+        arguments, command[0], private, gateway, home=home, protected=protected, agent_home=agent_home
     )
-    is_shared = nearest(here, [*filter(None, [folder]), *named]) > 0
+    shared = [*filter(None, [request.folder]), *request.read_only, *request.writable]
+    is_shared = nearest(here, shared) > 0
     if not is_shared and request.view != "host":
         print_error(NOT_SHARED.format(here))
     root, empty = private / "root", private / "empty"
@@ -165,10 +144,11 @@ def build_plan(
     empty.touch(0o444)
     # A folder with a hidden file may be renamed: the mount moves with it. What is written there
     # fails, which a mask of /dev/null would not tell.
-    steps = pinned(mounts(request), named=read_only)
+    steps = pinned(mounts(request), named=request.read_only)
     steps += [Mount("ro", path, str(empty)) for path in protected.hidden]
     variables = [f"{name}={value}" for name, value in agent_home.environ.items()] if agent_home else []
     if request.view == "private":
+        changeable = [*filter(None, [request.folder]), *request.repository, *request.writable]
         made = _files_of_home(home, folder=here, writable=[here, *changeable])
         files |= {path: text for path, text in made.items() if access(path, steps) == "empty"}
     environ = _environment([*variables, *arguments.env], files=files, home=home)
@@ -192,6 +172,44 @@ def build_plan(
         affinity=list(limits.affinity),
         published=list(ports.published),
         allowed=list(ports.allowed),
+    )
+
+
+def _mount_request(
+    arguments: argparse.Namespace,
+    program: str,
+    private: Path,
+    gateway: str,
+    *,
+    home: str,
+    protected: Protected,
+    agent_home: AgentHome | None,
+) -> MountRequest:
+    """What the program is to see. Raises CannotRun."""
+    own = [str(_PACKAGE), *of_program(sys.executable, home=home), sys.prefix, sys.base_prefix]
+    folder = _shared_folder()
+    read_only, writable = _named_paths(arguments, folder=folder)
+    named = [*read_only, *writable]
+    masked = _paths_to_mask(os.path.realpath(arguments.config or CONFIG), gateway, within=writable)
+    repository = _repository(folder)
+    changeable = [*filter(None, [folder]), *repository, *writable]
+    installed = programs(program, environ=os.environ, home=home, folder=folder, writable=changeable)
+    if (arguments.fs or "private") == "private":
+        outside = [path for path in installed if not nearest(path, changeable)]
+        masked += [path for path in secrets_of(outside) if path not in named]
+    return MountRequest(
+        view=arguments.fs or "private",
+        folder=folder,
+        home=home,
+        read_only=read_only,
+        writable=writable,
+        own=[os.path.abspath(path) for path in own],
+        protected=protected.read_only,
+        kept=agent_home.mounts if agent_home is not None else (),
+        programs=installed,
+        repository=repository,
+        masked=[*masked, *([str(private)] if nearest(str(private), named) else [])],
+        is_root=os.geteuid() == 0,
     )
 
 
