@@ -17,7 +17,7 @@ from modelplex.dialects.raw_request import read_request
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
 
 
-def _exchange(
+def exchange_of(
     client: str,
     provider: str,
     *,
@@ -43,7 +43,7 @@ END = _chunk({}, "stop")
 @pytest.mark.parametrize("client", ["openai_chat", "anthropic_messages", "openai_responses"])
 def test_output_is_the_commit_point_and_usage_is_estimated(client: str) -> None:
     body = {"model": "m", "input": "Hi"} if client == "openai_responses" else HELLO
-    exchange = _exchange(client, "openai_chat", body=body)
+    exchange = exchange_of(client, "openai_chat", body=body)
     assert exchange.is_passthrough == (client == "openai_chat")
     exchange.feed(_chunk({"role": "assistant"}))
     assert not exchange.has_output
@@ -60,7 +60,7 @@ def test_output_is_the_commit_point_and_usage_is_estimated(client: str) -> None:
 
 @pytest.mark.parametrize("client", ["openai_chat", "anthropic_messages"])
 def test_a_response_that_ends_early_fails(client: str) -> None:
-    exchange = _exchange(client, "openai_chat")
+    exchange = exchange_of(client, "openai_chat")
     exchange.feed(TEXT)
     exchange.end()
     assert isinstance(exchange.failed, UpstreamBroken)
@@ -72,13 +72,13 @@ def test_a_response_that_ends_early_fails(client: str) -> None:
 
 @pytest.mark.parametrize("client", ["openai_chat", "anthropic_messages"])
 def test_an_error_instead_of_a_whole_response_is_raised(client: str) -> None:
-    exchange = _exchange(client, "openai_chat", stream=False)
+    exchange = exchange_of(client, "openai_chat", stream=False)
     with pytest.raises(ModelplexError, match="Busy"):
         exchange.whole(b'{"error":{"message":"Busy","code":503}}')
 
 
 def test_a_whole_response_is_translated_with_usage() -> None:
-    exchange = _exchange("anthropic_messages", "openai_chat", stream=False)
+    exchange = exchange_of("anthropic_messages", "openai_chat", stream=False)
     choice = {"index": 0, "message": {"role": "assistant", "content": "abcd"}, "finish_reason": "stop"}
     told = json.loads(exchange.whole(json.dumps({"id": "c", "choices": [choice]}).encode()))
     assert told["content"] == [{"type": "text", "text": "abcd"}]
@@ -88,27 +88,19 @@ def test_a_whole_response_is_translated_with_usage() -> None:
 
 def test_a_stream_without_events_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_module, "MAX_SILENCE", 100)
-    exchange = _exchange("anthropic_messages", "openai_chat")
+    exchange = exchange_of("anthropic_messages", "openai_chat")
     for _ in range(10):
         exchange.feed(b": keep-alive\n\n")
     assert isinstance(exchange.failed, UpstreamBroken)
 
 
 def test_a_loss_is_reported_once() -> None:
-    exchange = _exchange("anthropic_messages", "openai_chat")
+    exchange = exchange_of("anthropic_messages", "openai_chat")
     annotation = {"type": "file_citation", "file_id": "f"}
     for _ in range(3):
         exchange.feed(_chunk({"content": "a", "annotations": [annotation]}))
     lost = [change for change in exchange.changes if change.path == "content[].citations"]
     assert len(lost) == 1
-
-
-def test_a_reframed_stream_is_one_json_array() -> None:
-    body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-    exchange = _exchange("gemini_array", "openai_chat", endpoint="generate_content", body=body)
-    out = exchange.feed(TEXT) + exchange.feed(END) + exchange.end()
-    assert [part["candidates"][0]["content"]["parts"][0]["text"] for part in json.loads(out)] == ["abcd", ""]
-    assert (exchange.media_type, exchange.is_passthrough, exchange.ping()) == ("application/json", False, b"")
 
 
 def _opaque() -> OpaquePassthrough:

@@ -12,7 +12,6 @@ from modelplex.http_client import ConnectFailed, ResponseTooLarge, SendError, Ti
 from modelplex.pipeline.upstream import (
     START_SIZE,
     STARTS,
-    CannedResponse,
     HttpUpstream,
     forwarded_headers,
     map_send_error,
@@ -54,17 +53,6 @@ def test_limits_and_ids_are_passed_on_and_nothing_else() -> None:
         (b"server", b"nginx"),
     ]
     assert forwarded_headers(given) == [*given[:3], (b"x-modelplex-upstream-request-id", b"req_1")]
-
-
-async def test_a_canned_response_has_its_pieces_and_then_its_end() -> None:
-    response = CannedResponse(b"text/event-stream", [b"a", b"b"])
-    assert response.header(b"content-type") == b"text/event-stream"
-    assert response.header(b"other") is None
-    assert [await response.chunk() for _ in range(3)] == [b"a", b"b", b""]
-    assert await CannedResponse(b"application/json", [b"a", b"b"]).body(limit=1) == b"ab"
-    closed = CannedResponse(b"application/json", [b"a"])
-    closed.close()
-    assert await closed.chunk() == b""
 
 
 async def test_the_request_heads_that_are_kept_are_bounded_in_number_and_size(tmp_path: Path) -> None:

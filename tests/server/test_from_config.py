@@ -9,7 +9,8 @@ import pytest
 
 from modelplex.config import DEFAULT_HOST, Config, parse, provider_types
 from modelplex.http_client import HttpClient
-from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream
+from modelplex.pipeline.demo_upstream import DemoUpstream
+from modelplex.pipeline.upstream import HttpUpstream
 from modelplex.server import from_config
 from modelplex.server.address import Tcp, Unix, Vsock
 from modelplex.server.connection_limits import ConnectionLimits

@@ -38,12 +38,12 @@ from modelplex.dialects.exchange import (
     Exchange,
     OpaquePassthrough,
     Passthrough,
-    ReframedExchange,
     Translation,
     collected,
     is_stream_body,
 )
 from modelplex.dialects.registry import DIALECTS, find, same_family, write_request
+from modelplex.dialects.wrapped_exchange import ReframedExchange
 
 
 class ParsedRequest:

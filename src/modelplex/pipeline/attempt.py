@@ -36,11 +36,12 @@ from modelplex.dialects.core.token_members import REASON as TOKENS_REASON
 from modelplex.dialects.core.token_members import SERVERS, with_token_members
 from modelplex.dialects.dialect import Headers, TokenReader
 from modelplex.dialects.endpoints import is_free
-from modelplex.dialects.exchange import Exchange, TokenExchange
+from modelplex.dialects.exchange import Exchange
 from modelplex.dialects.form import CONVERSATION
 from modelplex.dialects.parsed_request import ParsedRequest
 from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import find
+from modelplex.dialects.wrapped_exchange import TokenExchange
 from modelplex.http_client import SendError
 from modelplex.pipeline.call_plans import BegunPost
 from modelplex.pipeline.error_redaction import redact_error

@@ -22,7 +22,6 @@ from modelplex.core.errors import ModelplexError, Unsupported, detached
 from modelplex.core.request import Attempt, Change, ChatRequest, RawRequest
 from modelplex.dialects.core.search import holds_any
 from modelplex.dialects.endpoints import is_count
-from modelplex.dialects.exchange import TokenExchange
 from modelplex.dialects.parsed_request import (
     ParsedRequest,
     answer_locally,
@@ -33,6 +32,7 @@ from modelplex.dialects.parsed_request import (
 )
 from modelplex.dialects.raw_request import price_dimensions
 from modelplex.dialects.registry import DIALECTS, same_family, write_error
+from modelplex.dialects.wrapped_exchange import TokenExchange
 from modelplex.pipeline.attempt import HUNG_UP, AttemptRunner, ErrorRules, RequestContext, parse
 from modelplex.pipeline.call_plans import (
     READ,

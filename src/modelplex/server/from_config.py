@@ -22,7 +22,8 @@ from modelplex.config.tools import secrets as secrets_of_tools
 from modelplex.confinement.confine import word_of
 from modelplex.http_client import HttpClient
 from modelplex.pipeline.attempt import ErrorRules
-from modelplex.pipeline.upstream import DemoUpstream, HttpUpstream, Upstream
+from modelplex.pipeline.demo_upstream import DemoUpstream
+from modelplex.pipeline.upstream import HttpUpstream, Upstream
 from modelplex.providers.types import TYPES
 from modelplex.records.log import Log, Secrets
 from modelplex.routing.circuit_breaker import BreakerRules
