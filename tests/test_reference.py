@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from modelplex.command_options import build_parser
-from modelplex.config import settings
+from modelplex.config import mcp_settings, settings
 from modelplex.core import errors
 from modelplex.core.request import Quirks
 from modelplex.dialects.dialect import Dialect
@@ -67,8 +67,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "otel": settings.OtelConfig,
     "shared": settings.SharedConfig,
     "packages": settings.PackagesConfig,
-    "mcp": settings.McpConfig,
-    "servers": settings.McpServer,
+    "mcp": mcp_settings.McpConfig,
+    "servers": mcp_settings.McpServer,
     "cache": settings.CacheConfig,
     "policy": settings.PolicyConfig,
     "policy.allow": settings.AllowConfig,

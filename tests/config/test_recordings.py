@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from modelplex.config import provider_types
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.recordings import ReplayPlan, missing_variables, with_recording
-from modelplex.config.settings import Config, McpConfig, McpServer, ProviderConfig
+from modelplex.config.settings import Config, ProviderConfig
 
 CONFIG = Config(
     providers=(ProviderConfig(name="up", type="openai", models=("m",)),), aliases={"*": ("up/m",)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
 from modelplex.mcp.approvals import Approvals, Lock
 from modelplex.mcp.call_recording import CallRecording

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.core.caller import Caller
 from modelplex.mcp import era_translation, streams
 from modelplex.mcp.catalog import ServerOffer, merge

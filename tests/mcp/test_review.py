@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.mcp.approvals import Approvals, Judgement
 from modelplex.mcp.constants import Catalog
 from modelplex.mcp.lockfile import launch_of, read_lock, read_seen, write_lock

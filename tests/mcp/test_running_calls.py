@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp.call_route import CallRoute
 from modelplex.mcp.constants import (
     Json,

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import Config, McpConfig, McpServer, ServerConfig
+from modelplex.config.settings import Config, ServerConfig
 from modelplex.http_client import HttpClient
 from modelplex.mcp.approvals import LockedServer
 from modelplex.mcp.call_recording import CallRecording

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from modelplex.config import Config, parse, provider_types
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp.clients.stdio import StdioConnections
 from modelplex.server.address import ListenError, Unix
 from modelplex.server.admission import BodyMemory

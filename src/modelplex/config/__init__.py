@@ -7,6 +7,7 @@ object.
 from modelplex.config.address import DEFAULT_HOST, default_host, http_address
 from modelplex.config.detected import config_without_file, describe, ollama_url
 from modelplex.config.load import load, load_without_file, provider_types
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.problems import ConfigError, ConfigFault
 from modelplex.config.read import parse
 from modelplex.config.secret import HIDDEN, Secret, hide
@@ -20,8 +21,6 @@ from modelplex.config.settings import (
     Config,
     FailoverConfig,
     LogConfig,
-    McpConfig,
-    McpServer,
     PackagesConfig,
     PolicyConfig,
     PriceConfig,

@@ -11,8 +11,14 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from modelplex.config.mcp_settings import McpServer
 from modelplex.config.secret import Secret, hide
-from modelplex.config.settings import AgentConfig, Config, KeyInFile, McpServer, ProviderConfig
+from modelplex.config.settings import (
+    AgentConfig,
+    Config,
+    KeyInFile,
+    ProviderConfig,
+)
 from modelplex.config.workers import assign
 from modelplex.policy.bounds import AllowEntry
 

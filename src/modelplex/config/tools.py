@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
+from modelplex.config.mcp_settings import McpConfig, McpOAuth, McpServer
 from modelplex.config.rules import (
     MAX_BYTES,
     PATH,
@@ -32,7 +33,6 @@ from modelplex.config.rules import (
     text,
 )
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpOAuth, McpServer
 from modelplex.config.toml_node import FAULTY, Faulty, TomlNode, quote
 
 LEAST_NAME: Final = 36

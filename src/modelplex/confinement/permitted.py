@@ -13,8 +13,9 @@ from contextlib import suppress
 import msgspec
 
 from modelplex.config import Config
+from modelplex.config.mcp_settings import McpServer
 from modelplex.config.run_sockets import FOLDER as RUNS
-from modelplex.config.settings import AwsAuth, CommandAuth, KeyFromCommand, McpServer
+from modelplex.config.settings import AwsAuth, CommandAuth, KeyFromCommand
 from modelplex.confinement.messages import command_key
 from modelplex.confinement.rights import socket_paths, state_folders
 from modelplex.credentials.aws import process_commands

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp.advertised import LISTS, REST_LIST, AdvertisedCapabilities
 from modelplex.mcp.approvals import Approvals, Judgement, Lock

@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config.settings import Config, McpServer
+from modelplex.config.mcp_settings import McpServer
+from modelplex.config.settings import Config
 from modelplex.mcp.approvals import Approvals, Lock, LockedServer, Mode, mode_of
 
 VERSION: Final = 1

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.dialects.core.json import as_object
 from modelplex.mcp import era_translation
 from modelplex.mcp.call_results import INPUT, reply_for_client

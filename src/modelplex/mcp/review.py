@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.mcp.approvals import (
     Approval,
     Approvals,

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp import search
 from modelplex.mcp.approvals import Approvals, Lock
 from modelplex.mcp.catalog import MergedCatalog, ServerOffer, merge

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp.call_route import CallRoute
 from modelplex.mcp.call_slots import CallSlots, SlotsFull
 from modelplex.mcp.constants import Json, Unavailable

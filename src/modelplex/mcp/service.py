@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config.settings import Config, McpServer
+from modelplex.config.mcp_settings import McpServer
+from modelplex.config.settings import Config
 from modelplex.config.state_folder import state_folder
 from modelplex.core.errors import without_name
 from modelplex.http_client import HttpClient

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.mcp.approvals import Approvals
 from modelplex.mcp.constants import Catalog, Json, McpReply, NotificationHandler, RequestHandler
 

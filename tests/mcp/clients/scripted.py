@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp.clients.http import McpHttp
 from modelplex.mcp.constants import (

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp.clients.http import McpHttp
 from modelplex.mcp.clients.http_request import McpRequest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from tests.mcp.clients.scripted import TOOLS, call, place, request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp.clients.sessions import Sessions
 from tests.mcp.clients.scripted import (

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from modelplex.config import Config
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp.clients import stdio as stdio_module
 from modelplex.mcp.clients.checks import read as read_message
 from modelplex.mcp.clients.stdio import StdioConnections

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from modelplex.config import Secret
-from modelplex.config.settings import McpOAuth, McpServer
+from modelplex.config.mcp_settings import McpOAuth, McpServer
 from modelplex.credentials.source import CredentialError
 from modelplex.mcp.oauth import login as login_module
 from modelplex.mcp.oauth.login import Login, LoginTerminal

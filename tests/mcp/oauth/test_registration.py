@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from modelplex.config import Secret
-from modelplex.config.settings import McpOAuth
+from modelplex.config.mcp_settings import McpOAuth
 from modelplex.credentials.source import CredentialError
 from modelplex.mcp.oauth.metadata import DEVICE_GRANT, ServerMetadata
 from modelplex.mcp.oauth.registration import configured_client, registered_client

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelplex.config.settings import McpOAuth
+from modelplex.config.mcp_settings import McpOAuth
 from modelplex.credentials.source import CredentialError
 from modelplex.mcp.oauth.revocation import revoke
 from tests.credentials.clouds import Reply, form

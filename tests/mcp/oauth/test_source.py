@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from modelplex.config import Secret
-from modelplex.config.settings import McpOAuth, McpServer
+from modelplex.config.mcp_settings import McpOAuth, McpServer
 from modelplex.credentials.source import RETRY_S, CredentialError
 from modelplex.mcp.oauth.challenge import INSUFFICIENT, Challenge
 from modelplex.mcp.oauth.source import HOLDS_S, JWT_BEARER, LONGEST, ServerTokens

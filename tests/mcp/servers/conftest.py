@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json, McpReply
 from modelplex.mcp.servers import DiskCache, ManagedServer, ProcessTable, ServerEvent, ServerRuntime
 

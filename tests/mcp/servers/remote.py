@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Json
 from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.config.mcp_settings import McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpServer
 from modelplex.mcp.constants import Catalog
 from modelplex.mcp.servers import DiskCache, ServerEra, WriteOnlyCache
 from modelplex.mcp.servers import cache as cache_module

@@ -2,8 +2,8 @@
 
 import pytest
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import Json, Unavailable
 from modelplex.mcp.servers.channel import ConnectionLost

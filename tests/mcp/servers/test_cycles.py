@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.servers import ManagedServer
 
 from .conftest import running

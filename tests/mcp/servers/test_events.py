@@ -2,8 +2,8 @@
 
 import pytest
 
+from modelplex.config.mcp_settings import McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpServer
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.server_output import LAST_LENGTH, LINES, SHOWN
 from modelplex.mcp.servers.events import MAX_HELD_LINES, ServerEvent, ServerEvents

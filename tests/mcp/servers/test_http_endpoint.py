@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import Json, Unavailable
 from modelplex.mcp.servers.background import BackgroundTasks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp.constants import INTERNAL_ERROR, Json
 from modelplex.mcp.servers.messages import MessageReader
 

@@ -14,7 +14,7 @@ from .conftest import SCRIPT, running, until
 GATEWAY = f"""
 import asyncio, os, sys
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.mcp.servers import ManagedServer
 
 async def main():

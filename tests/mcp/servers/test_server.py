@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.config.settings import McpConfig, McpServer
 from modelplex.mcp.constants import Unavailable
 from modelplex.mcp.servers import ManagedServer
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ClientClosed, ModelplexError, TooLarge
 from modelplex.dialects.core.json import as_object

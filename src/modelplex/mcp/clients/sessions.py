@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.mcp.clients.message_stream import MessageStream
 from modelplex.mcp.clients.session import ClientConversation, ToolBackend

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.core.caller import Caller
 from modelplex.core.errors import ModelplexError
 from modelplex.mcp.clients.checks import (

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from modelplex.config.settings import Config, McpOAuth, McpServer
+from modelplex.config.mcp_settings import McpOAuth, McpServer
+from modelplex.config.settings import Config
 from modelplex.config.state_folder import state_folder
 from modelplex.credentials.source import CredentialError
 from modelplex.http_client import HttpClient

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from modelplex.config.settings import McpOAuth, McpServer
+from modelplex.config.mcp_settings import McpOAuth, McpServer
 from modelplex.credentials.source import CredentialError, CredentialRefused
 from modelplex.credentials.token_request import post_form
 from modelplex.http_client import HttpClient

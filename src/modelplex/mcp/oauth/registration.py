@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config.settings import McpOAuth
+from modelplex.config.mcp_settings import McpOAuth
 from modelplex.credentials.source import CredentialError, CredentialRefused
 from modelplex.credentials.token_request import JSON, ask, read
 from modelplex.http_client import HttpClient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from modelplex.config.settings import McpOAuth
+from modelplex.config.mcp_settings import McpOAuth
 from modelplex.credentials.source import CredentialError
 from modelplex.credentials.token_request import FORM, ask
 from modelplex.http_client import HttpClient

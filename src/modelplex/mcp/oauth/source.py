@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config.settings import McpOAuth, McpServer
+from modelplex.config.mcp_settings import McpOAuth, McpServer
 from modelplex.credentials.key_file import read_key
 from modelplex.credentials.source import CredentialError, CredentialRefused, Expiring, Refreshed
 from modelplex.http_client import HttpClient

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.mcp.constants import Catalog, Era
 from modelplex.mcp.servers.process_table import resolved
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import Json
 from modelplex.mcp.oauth.source import ServerTokens

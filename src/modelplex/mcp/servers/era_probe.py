@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from modelplex.config.settings import McpProtocol
+from modelplex.config.mcp_settings import McpProtocol
 from modelplex.mcp.constants import (
     HEADER_MISMATCH,
     LEGACY_VERSIONS,

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.mcp.server_output import SHOWN, LastLines, LogAllowance
 from modelplex.mcp.servers.lifecycle import State
 from modelplex.mcp.servers.server_process import MAX_ERROR_LINE

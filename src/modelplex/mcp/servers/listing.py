@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 
 import msgspec
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.mcp.constants import METHOD_NOT_FOUND, Catalog, Json
 from modelplex.mcp.servers.channel import HttpRefused, SignInNeeded
 from modelplex.mcp.servers.session import ServerSession

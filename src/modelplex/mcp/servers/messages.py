@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from modelplex.config.settings import McpConfig
+from modelplex.config.mcp_settings import McpConfig
 from modelplex.dialects.core.surrogates import mended
 from modelplex.mcp.constants import INTERNAL_ERROR, Json
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from modelplex.config.settings import McpConfig, McpServer
+from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.tools import credentials
 from modelplex.http_client import HttpClient
 from modelplex.mcp.constants import (

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import msgspec
 
-from modelplex.config.settings import McpServer
+from modelplex.config.mcp_settings import McpServer
 from modelplex.mcp.constants import HEADER_MISMATCH, Json, McpReply
 from modelplex.mcp.servers.channel import ConnectionLost, HttpRefused, RequestOptions, SessionGone
 from modelplex.mcp.servers.header_params import argument_headers
