@@ -28,7 +28,7 @@ schema with `anyOf`, `oneOf` or `allOf` at its top, which is written as an objec
 def providers_page(markdown: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:
     rows = [row for row in all_specs().values() if row.name not in UNSENT]
     return HEAD + markdown(
-        ("type", "page", "left out, since it is refused", "read"), [_cells(row) for row in rows]
+        ("type", "page", "left out, since it is refused", "read", "what was read"), [_cells(row) for row in rows]
     )
 
 
@@ -36,7 +36,7 @@ def _cells(row: ProviderSpec) -> list[str]:
     refuses = ", ".join(f"`{name}`" for name in row.quirks.refuses)
     sources = "; ".join(_link(source) for source in row.refusals)
     what = f"{refuses} (from {sources})" if sources else refuses
-    return [f"`{row.name}`", f"<{row.docs}>", what or "-", _words(row.note)]
+    return [f"`{row.name}`", f"<{row.docs}>", what or "-", str(row.read), _words(row.note)]
 
 
 def _link(source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -50,7 +51,8 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     serves_elsewhere  further endpoints of servers of this form at another address
     docs         the page with these facts
     refusals     where it says what `quirks.refuses` has: pages, reports, types of its SDK
-    note         what was read of `docs` and when, and what was not
+    read         when `docs`, or what `note` names in its place, was read last
+    note         what was read of it, and what was not
     local        runs on the user's machine, needs no key, is not in the price list
     free         its calls cost nothing, which is known: no model answers them
     price_service  the service's name in the price list, if it is not the type's
@@ -84,6 +86,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     serves_elsewhere: tuple[Endpoint, ...] = ()
     docs: str
     refusals: tuple[str, ...] = ()
+    read: dt.date | None = None
     note: str = ""
     local: bool = False
     free: bool = False
