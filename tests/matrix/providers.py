@@ -28,7 +28,8 @@ schema with `anyOf`, `oneOf` or `allOf` at its top, which is written as an objec
 def providers_page(markdown: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:
     rows = [row for row in all_specs().values() if row.name not in UNSENT]
     return HEAD + markdown(
-        ("type", "page", "left out, since it is refused", "read", "what was read"), [_cells(row) for row in rows]
+        ("type", "page", "left out, since it is refused", "read", "what was read"),
+        [_cells(row) for row in rows],
     )
 
 

@@ -4,6 +4,8 @@ import msgspec
 import pytest
 
 from modelplex import __version__
+from modelplex.core.request import Endpoint
+from modelplex.dialects.endpoints import endpoint_for
 from modelplex.http_client import parse_origin
 from modelplex.providers import all_specs
 from modelplex.providers.request_head import credential, models_target, request_headers, target
@@ -45,7 +47,6 @@ def _head(
         ("openrouter", "/api/v1/chat/completions"),
         ("fireworks", "/inference/v1/chat/completions"),
         ("cohere", "/compatibility/v1/chat/completions"),
-        ("perplexity", "/chat/completions"),
         ("vllm", "/v1/chat/completions"),
         ("zai", "/api/paas/v4/chat/completions"),
     ],
@@ -73,12 +74,21 @@ def test_a_base_url_may_name_the_root_or_leave_it_out(name: str, base_path: str,
     assert _target(ROWS[name], base_path) == url
 
 
+def test_perplexity_has_no_chat_of_its_own_any_more() -> None:
+    """https://docs.perplexity.ai/docs/agent-api/migrate-from-sonar/overview"""
+    row = ROWS["perplexity"]
+    asked: tuple[Endpoint, ...] = ("chat/completions", "messages", "responses")
+    for endpoint in asked:
+        assert endpoint_for(row.dialect, endpoint, serves=row.serves) == ("openai_responses", "responses")
+
+
 def test_each_endpoint_has_its_path() -> None:
     assert _target(ROWS["ollama"], "", "completions") == "/api/generate"
     assert _target(ROWS["ollama"], "", "embeddings") == "/api/embed"
     assert _target(ROWS["openai"], "/v1", "audio/speech") == "/v1/audio/speech"
     assert _target(ROWS["anthropic"], "", "messages") == "/v1/messages"
     assert _target(ROWS["perplexity"], "", "embeddings") == "/v1/embeddings"
+    assert _target(ROWS["perplexity"], "", "responses") == "/v1/responses"
     assert _target(ROWS["gemini"], "", "embeddings") == "/v1beta/models/m:batchEmbedContents"
     assert _target(ROWS["gemini"], "/v1beta", "count_tokens") == "/v1beta/models/m:countTokens"
 

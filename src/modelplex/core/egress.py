@@ -8,12 +8,9 @@ import msgspec
 class EgressFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What the models of one type of provider do by default.
 
-    searching_models    regular expression over model names: these search the web by themselves
-    search_off_models   the same: these search by default and are served, since `switches` turns
-                        the search off in each request
-    switches            by dialect: top-level members of every sealed body
+    searching_models  regular expression over model names: these search the web by themselves
+    switches          by dialect: top-level members of every sealed body
     """
 
     searching_models: str = ""
-    search_off_models: str = ""
     switches: dict[str, dict[str, bool]] = {}

@@ -84,11 +84,11 @@ def rule_for_model(model: str, *, facts: EgressFacts = NO_FACTS) -> str | None:
     """The rule that refuses a model of this name, or None."""
     if len(model) > MAX_NAME_LENGTH:
         return TOO_LONG
-    return _rule_for_name(model, facts.search_off_models, facts.searching_models)
+    return _rule_for_name(model, facts.searching_models)
 
 
 @lru_cache(maxsize=MAX_KNOWN_NAMES)
-def _rule_for_name(model: str, search_off_models: str, searching_models: str) -> str | None:
+def _rule_for_name(model: str, searching_models: str) -> str | None:
     if not (model.isascii() and model.isprintable()) and _has_invisible(model):
         return HIDDEN
     name = normalized_name(model)
@@ -102,8 +102,6 @@ def _rule_for_name(model: str, search_off_models: str, searching_models: str) ->
         for pattern, rule in _TAGS:
             if pattern.fullmatch(tag):
                 return rule
-    if search_off_models and re.fullmatch(search_off_models, base):
-        return None
     for pattern, rule in _COMPILED:
         if pattern.fullmatch(base):
             return rule
