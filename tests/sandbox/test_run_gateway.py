@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from modelplex.records.store.database import open_database
+from modelplex.records.store.queries import recent_runs
 from modelplex.sandbox.errors import CannotRun
 from modelplex.sandbox.run_gateway import RunGateway
+from tests.gateways import one
 from tests.processes import WAIT_S, served, until
 from tests.sandbox.agent_programs import ASK, config, once, program
 from tests.sandbox.sandboxes import LIST_MODELS, Person
+from tests.upstreams import chat_stream, provider, stall, stream
 
 DEMO = '[[providers]]\ntype = "demo"\nname = "demo"\n'
 
@@ -189,6 +195,95 @@ async def test_two_agents_of_one_gateway_are_told_apart(me: Person) -> None:
         assert once(me, "--agent", "coder") == "200"
         assert once(me, "--agent", "reader") == "200"
         assert once(me, "--agent", "coder") == "429 agent_rate_limited"
+
+
+SDKS = """
+import anthropic, openai
+chat = openai.OpenAI(base_url="http://127.0.0.1:11435/v1", api_key="x", max_retries=3)
+claude = anthropic.Anthropic(base_url="http://127.0.0.1:11435", api_key="x", max_retries=3)
+talk = dict(model="m", messages=[{"role": "user", "content": "Hi"}])
+
+def said(error):
+    body = error.body or {}
+    return getattr(error, "status_code", None), body.get("error", body).get("code") or body.get("error", body).get("type")
+
+with chat.chat.completions.create(**talk, stream=True) as stream:
+    print(next(stream).choices[0].delta.role, flush=True)
+    try:
+        for _ in stream: pass
+    except openai.APIError as error:
+        print("stream", error.code)
+for call in (
+    lambda: chat.chat.completions.create(**talk),
+    lambda: chat.responses.create(model="m", input="Hi"),
+    lambda: claude.messages.create(**talk, max_tokens=9),
+    lambda: chat.models.list(),
+):
+    try:
+        call()
+        print("answered")
+    except (openai.APIStatusError, anthropic.APIStatusError) as error:
+        print(error.status_code, said(error)[1])
+"""
+
+
+async def recorded_run(store: Path) -> str:
+    """The id of the only run in the store, once it is there."""
+    found: list[str] = []
+
+    def read() -> bool:
+        if store.exists():
+            with closing(open_database(store, read_only=True)) as database:
+                found[:] = [each.id for each in recent_runs(database)]
+        return bool(found)
+
+    await until(read, what="the record of the run")
+    (run,) = found
+    return run
+
+
+async def test_a_run_is_stopped_at_the_gateway_that_it_uses(me: Person) -> None:
+    """The official clients get errors of their protocols, and repeat nothing."""
+    async with provider(*[stream(*chat_stream("first")[:-1], then=stall)] * 9) as up:
+        text = f'[server]\nadmin_socket = "./admin.sock"\n{one(up.url)}'
+        async with served(text, folder=me.folder, environ=of_user(me)):
+            popen = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+                me.command("run", "--", sys.executable, "-c", SDKS),
+                cwd=me.folder,
+                env=me.environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                assert popen.stdout is not None
+                assert await asyncio.to_thread(popen.stdout.readline) == "assistant\n"
+                run = await recorded_run(me.home / ".local/state/modelplex/records.sqlite")
+                stopped = await asyncio.to_thread(
+                    subprocess.run,
+                    me.command("stop", run, "--config", "config.toml"),
+                    cwd=me.folder,
+                    env=me.environ,
+                    capture_output=True,
+                    text=True,
+                    timeout=WAIT_S,
+                )
+                assert stopped.stdout == f"1 call stopped; {run} gets no more\n", stopped.stderr
+                out, err = await asyncio.to_thread(popen.communicate, timeout=WAIT_S)
+            finally:
+                popen.kill()
+        assert out.splitlines() == [
+            "stream stopped_by_operator",
+            "403 stopped_by_operator",
+            "403 stopped_by_operator",
+            "403 permission_error",
+            "403 stopped_by_operator",
+        ], err
+        assert len(up.seen) == 1
+    assert "the operator stopped it" in err
+    shown = me.command("show", run, "--config", "config.toml")
+    done = subprocess.run(shown, cwd=me.folder, env=me.environ, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - at the end
+    assert f"stop run {run} (ok)" in done.stdout
 
 
 async def test_the_end_of_a_used_gateway_is_a_sentence(me: Person) -> None:

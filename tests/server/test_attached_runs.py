@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateways import gateway, one
+from modelplex.records.store.database import open_database
+from modelplex.records.store.queries import calls_of_run, recent_acts
+from tests.gateways import WAIT_S, gateway, one
 from tests.pipeline.test_replay import completion
-from tests.processes import until
+from tests.processes import CHAT, chat, connect, exchange, read_response, request, until
+from tests.server import tools
 from tests.server.run_links import control
-from tests.upstreams import answer, provider, stall
+from tests.upstreams import answer, chat_answer, chat_stream, provider, stall, stream
 
 DEMO = '[[providers]]\nname = "mine"\ntype = "demo"\n'
 AGENT = '[[agents]]\nname = "eval"\ntoken = "a-long-token"\nmodels = ["demo"]\nrate = { requests = 1 }\n'
@@ -161,3 +164,108 @@ async def test_the_seed_of_a_run_is_set_recorded_and_reported(tmp_path: Path) ->
         [],
     ]
     assert records[0].changes[0].reason == "the seed of the run or of the agent: 7"
+
+
+async def test_a_stopped_run_gets_no_more_and_others_go_on(tmp_path: Path) -> None:
+    store = tmp_path / "records.sqlite"
+    config = f'[record]\nstore = "{store}"\n'
+    acts = [
+        stream(*chat_stream("first")[:-1], then=stall),
+        stall,
+        stream(*chat_stream("first")[:-1], then=stall),
+    ]
+    async with provider(*acts, *[answer(chat_answer())] * 9) as up:
+        async with gateway(one(up.url) + config, folder=tmp_path) as gw, control(gw) as runs:
+            run, other, hidden = (
+                await runs.attach(),
+                await runs.attach(id="run-2"),
+                await runs.attach(id="run-3", is_recorded=False),
+            )
+            reader, writer = await connect(run.path)
+            writer.write(request("POST", CHAT, chat(stream=True), close=False))
+            async with asyncio.timeout(WAIT_S):
+                await reader.readuntil(b'"first"')
+            waiting = asyncio.create_task(run.ask())
+            await until(lambda: len(up.seen) == 2, what="the call that waits")
+            others, others_writer = await connect(other.path)
+            others_writer.write(request("POST", CHAT, chat(stream=True)))
+            async with asyncio.timeout(WAIT_S):
+                await others.readuntil(b'"first"')
+
+            async def stop(id: str) -> object:
+                headers = [(b"authorization", f"Bearer {gw.process.page.token()}".encode())]
+                return (await gw.ask("POST", "/_internal/page/api/stop", {"run": id}, headers=headers)).json
+
+            assert await stop("run-1") == {"stopped": 2, "refused": True}
+            async with asyncio.timeout(WAIT_S):
+                assert b"stopped_by_operator" in await reader.readuntil(b"stopped_by_operator")
+            ended = await waiting
+            assert (ended.status, ended.error["code"]) == (403, "stopped_by_operator")
+            writer.close()
+            refused = await run.ask()
+            assert (refused.status, refused.error["code"]) == (403, "stopped_by_operator")
+            assert "the operator stopped this run" in refused.error["message"]
+            assert len(up.seen) == 3
+            assert (await other.ask()).status == 200
+            assert (await gw.chat("m")).status == 200
+            (notice,) = [each for each in (await run.said()).take_notices() if each.what == "the run"]
+            assert "its requests are refused from now on" in notice.why
+            assert await stop("run-9") == {"stopped": 0}
+            assert await stop("run-3") == {"stopped": 0, "refused": True}
+            assert (await hidden.ask()).status == 403
+            others_writer.close()
+            await run.leave()
+            # A run that comes later with the same id is another one.
+            Path(run.path).unlink()
+            assert (await (await runs.attach()).ask()).status == 200
+    database = open_database(store, read_only=True)
+    last, none, act = recent_acts(database)
+    assert (act.target, act.runs, act.detail) == ("run run-1", ("run-1",), {"stopped": 2, "refused": True})
+    assert [each.id for each in recent_acts(database, run="run-1")] == [act.id]
+    assert (none.target, none.runs) == ("run run-9", ())
+    assert (last.target, last.runs) == ("run", ())  # it may leave no trace
+    codes = [call.code for call in calls_of_run(database, "run-1")]
+    assert codes == ["stopped_by_operator"] * 3 + [None]
+    database.close()
+
+
+async def test_a_connection_on_which_calls_are_decided_already_is_refused_too(tmp_path: Path) -> None:
+    async with provider(*[answer(chat_answer())] * 9) as up:
+        async with gateway(one(up.url), folder=tmp_path) as gw, control(gw) as runs:
+            run = await runs.attach()
+            reader, writer = await connect(run.path)
+            statuses: list[bytes] = []
+            for number in range(6):
+                if number == 4:
+                    assert gw.process.runs.stop("run-1")
+                writer.write(request("POST", CHAT, chat(), close=False))
+                async with asyncio.timeout(WAIT_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                    await reader.readexactly(length)
+                statuses.append(head[9:12])
+            writer.close()
+        assert statuses == [b"200"] * 4 + [b"403"] * 2
+        assert len(up.seen) == 4
+
+
+async def test_a_tool_call_of_a_stopped_run_ends_too(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    text = tools.enabled(tmp_path)
+    script = tmp_path / "server.py"
+    silent = f'if message["method"] == "tools/call":\n        open({str(began)!r}, "w").close()\n        continue\n    answer ='
+    script.write_text(tools.SERVER.replace("answer =", silent, 1))
+    async with gateway(DEMO + text, folder=tmp_path) as gw, control(gw) as runs:
+        run = await runs.attach()
+        path = "/mcp/v1/tools/one__echo/call"
+        calling = asyncio.create_task(exchange(run.path, request("POST", path, b"{}")))
+        await until(began.exists, what="the call of the tool")
+        headers = [(b"authorization", f"Bearer {gw.process.page.token()}".encode())]
+        stopped = await gw.ask("POST", "/_internal/page/api/stop", {"run": "run-1"}, headers=headers)
+        assert stopped.json == {"stopped": 1, "refused": True}
+        ended = read_response(await calling)
+        assert ended.status == 403
+        assert b"the operator stopped this request" in ended.body
+        refused = read_response(await exchange(run.path, request("POST", path, b"{}")))
+        assert refused.status == 403
+        assert b"the operator stopped this run" in refused.body

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelplex.core.errors import BadRequest
-from modelplex.dashboard.request import ApprovedName
+from modelplex.dashboard.request import ApprovedName, Stopped
 from modelplex.server.page_sources import ServerSources
 from tests.dashboard.scene import Scene, scene
 from tests.gateways import WAIT_S
@@ -17,7 +17,12 @@ from tests.gateways import WAIT_S
 def sources(made: Scene) -> ServerSources:
     process = made.running.process
     return ServerSources(
-        process.app, process.page.reports, process.tools, process._store, stopping=lambda: False
+        process.app,
+        process.page.reports,
+        process.tools,
+        process._store,
+        stopping=lambda: False,
+        stop_run=process.runs.stop,
     )
 
 
@@ -35,8 +40,8 @@ async def test_a_call_in_flight_is_seen_and_stopped_with_an_error_that_nobody_re
         (call,) = seen.running()
         assert (call.agent, call.model, call.provider, call.stream) == ("coder", "gpt-5-slow", "openai", True)
         assert call.first_output is not None
-        assert await seen.stop(request="another") == []
-        assert await seen.stop(request=call.id) == [""]
+        assert await seen.stop(request="another") == Stopped([])
+        assert await seen.stop(request=call.id) == Stopped([""])
         async with asyncio.timeout(WAIT_S):
             text = await answer
         assert b"stopped_by_operator" in text
@@ -53,7 +58,7 @@ async def test_a_call_that_waits_for_its_provider_is_refused_when_it_is_stopped(
         async with asyncio.timeout(WAIT_S):
             while not [call for call in seen.running() if call.provider]:
                 await asyncio.sleep(0.005)
-            assert await seen.stop(agent="coder") == [""]
+            assert await seen.stop(agent="coder") == Stopped([""])
             text = await answer
         assert text.startswith(b"HTTP/1.1 403")
         assert b"x-should-retry: false" in text
@@ -66,7 +71,7 @@ async def test_all_calls_of_one_agent_are_stopped_and_no_other(tmp_path: Path) -
         made.start("coder", "claude-opus-slow")
         made.start("reviewer", "claude-opus-slow")
         await running(seen, 3)
-        assert await seen.stop(agent="coder") == ["", ""]
+        assert await seen.stop(agent="coder") == Stopped(["", ""])
         await made.running.record(2)
         assert [call.agent for call in seen.running()] == ["reviewer"]
 

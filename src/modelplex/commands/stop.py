@@ -1,4 +1,5 @@
-"""`modelplex stop`: ends calls in flight, through the page's route of a running gateway.
+"""`modelplex stop`: ends calls in flight, and refuses what a run asks later, through the page's
+route of a running gateway.
 
 The gateways are that of the config, by its admin socket or its HTTP address, and those of runs. The
 token is in MODELPLEX_ADMIN_TOKEN, else that of the config, else the one in the state folder, which
@@ -41,10 +42,11 @@ def stop(arguments: argparse.Namespace, config: Config) -> int:
     connections = list(_connections(arguments.at, config))
     if not connections:
         return fail("the config has neither an admin_socket nor HTTP, through which calls can be stopped.")
-    stopped, faults = 0, list[str]()
+    stopped, is_refused, faults = 0, False, list[str]()
     for connection in connections:
         try:
-            stopped += _stop(connection, body, token=_token(config))
+            found = _stop(connection, body, token=_token(config))
+            stopped, is_refused = stopped + found.stopped, is_refused or found.refused
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             faults.append(f"the gateway does not answer: {error}.")
         except _Refused as error:
@@ -53,23 +55,24 @@ def stop(arguments: argparse.Namespace, config: Config) -> int:
             connection.close()
     if not stopped and len(faults) == len(connections):
         return fail(faults[0])
-    sys.stdout.write(f"{count(stopped, 'call')} stopped\n")
-    return OK if stopped else FAILED
+    later = f"; {line(what)} gets no more" if is_refused else ""
+    sys.stdout.write(f"{count(stopped, 'call')} stopped{later}\n")
+    return OK if stopped or is_refused else FAILED
 
 
 class _Refused(Exception):
     """The text is the gateway's."""
 
 
-def _stop(connection: http.client.HTTPConnection, body: str, *, token: str) -> int:
-    """How many calls were stopped. Raises _Refused, and what the connection raises."""
+def _stop(connection: http.client.HTTPConnection, body: str, *, token: str) -> _Response:
+    """Raises _Refused, and what the connection raises."""
     headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
     connection.request("POST", PATH, body, headers)
     response = connection.getresponse()
     result = msgspec.json.decode(response.read(MAX_RESPONSE), type=_Response)
     if response.status != http.client.OK:
         raise _Refused(line(result.error.message) or str(response.status))
-    return result.stopped
+    return result
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -77,7 +80,10 @@ class _Error(msgspec.Struct, frozen=True):
 
 
 class _Response(msgspec.Struct):
+    """How many calls were stopped; `refused`: the run gets no more."""
+
     stopped: int = 0
+    refused: bool = False
     error: _Error = _Error()
 
 

@@ -261,10 +261,12 @@ class Dashboard:
             raise BadRequest("Name a 'request', an 'agent' or a 'run' to stop.")
         ((kind, name),) = named.items()
         request.note.target = f"{kind} {name}"
-        runs = await self._sources.stop(request=wanted.request, agent=wanted.agent, run=wanted.run)
-        request.note.detail = {"stopped": len(runs)}
-        request.note.runs = tuple(sorted({run for run in runs if run}))
-        return {"stopped": len(runs)}
+        stopped = await self._sources.stop(request=wanted.request, agent=wanted.agent, run=wanted.run)
+        told = {"stopped": len(stopped.runs), **({"refused": True} if stopped.is_refused else {})}
+        own = [wanted.run] if stopped.is_refused else []
+        request.note.detail = dict(told)
+        request.note.runs = tuple(sorted({run for run in (*stopped.runs, *own) if run}))
+        return told
 
     async def _reset(self, request: PageRequest) -> object:
         wanted = await _body(request, ResetRequest)

@@ -124,6 +124,15 @@ class ApprovedName(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     hash: str
 
 
+class Stopped(msgspec.Struct, frozen=True):
+    """`runs` has the run of each call that was stopped, "" for none. `is_refused`: the run that was
+    named gets no more.
+    """
+
+    runs: list[str]
+    is_refused: bool = False
+
+
 class PageSources(Protocol):
     """The gateway as the page sees it."""
 
@@ -138,9 +147,7 @@ class PageSources(Protocol):
         ...
 
     def running(self) -> list[LiveCall]: ...
-    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
-        """The run of each call that was stopped, "" for none."""
-        ...
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> Stopped: ...
 
     def seen(self) -> list[SeenAgent]: ...
     def view(self, name: Literal["status", "agents", "mcp"]) -> Any: ...

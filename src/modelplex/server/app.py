@@ -54,7 +54,7 @@ from modelplex.server.admission import BodyMemory
 from modelplex.server.callers import CallerResolver, ClientConnection
 from modelplex.server.fair_start import FairStart
 from modelplex.server.http_exchange import HttpExchange
-from modelplex.server.mcp_routes import serve_mcp
+from modelplex.server.mcp_routes import refuse_stopped, serve_mcp
 from modelplex.server.origin import Hosts
 from modelplex.server.planned_call import PlannedCall, begin
 from modelplex.server.readiness import PATHS as PROBES
@@ -283,6 +283,10 @@ class App:
         try:
             await in_asyncio_task()
             await serve_mcp(self.mcp, exchange, response, caller=caller, hosts=self.hosts)
+        except asyncio.CancelledError:
+            if response.stop_error is None or response.started:
+                raise
+            await refuse_stopped(exchange, response, response.stop_error)
         finally:
             self.running.pop(response, None)
 

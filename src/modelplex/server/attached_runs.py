@@ -117,6 +117,15 @@ class AttachedRuns:
             self._watching = asyncio.create_task(self._watch())
         return found
 
+    def stop(self, id: str) -> bool:
+        """Refuse what this run asks from now on, and tell it. False where it is not attached."""
+        run = self._runs.get(id)
+        if run is None:
+            return False
+        self._parts.callers.stop_run(id)
+        run.notify(RunNotice("the run", "the operator stopped it: its requests are refused from now on"))
+        return True
+
     def measured(self, run: AttachedRun, sandbox: SandboxFacts) -> None:
         """Record what holds of the run, before its program starts."""
         run.sandbox = sandbox
@@ -165,6 +174,7 @@ class AttachedRuns:
         while self._is_served(run) and perf_counter() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
         del self._runs[run.id]
+        self._parts.callers.forget_run(run.id)
         if not self._runs and self._watching is not None:
             self._watching.cancel()
             self._watching = None

@@ -16,7 +16,7 @@ import msgspec
 from modelplex.config import AgentConfig, Config
 from modelplex.config.settings import Attest
 from modelplex.core.caller import Caller, CallerRun, Kind, Peer, PeerNetwork
-from modelplex.core.errors import PolicyDenied
+from modelplex.core.errors import OperatorStopped, PolicyDenied
 from modelplex.policy.bounds import bounds_of, rule_names
 from modelplex.server.peer import UNKNOWN, PeerSocket, attest, credentials
 
@@ -74,6 +74,7 @@ class CallerResolver:
         self._report = report
         self._agents: dict[str, AgentConfig] = {}
         self._defaults: object = None
+        self._stopped_runs: set[str] = set()
         self.policies: dict[tuple[Kind, str], AgentPolicy] = {}
         """Another dict for each config."""
         self.last_seen: dict[str, PeerNetwork] = {}
@@ -109,6 +110,17 @@ class CallerResolver:
             return {}
         same = {agent.name for agent in config.agents if self._agents.get(agent.name) == agent}
         return {key: policy for key, policy in self.policies.items() if not key[1] or key[1] in same}
+
+    def stop_run(self, run: str) -> None:
+        """Refuse the requests of this run from now on, also on open connections: what was decided
+        about their heads goes with the table of policies.
+        """
+        self._stopped_runs.add(run)
+        self.policies = self.policies.copy()
+
+    def forget_run(self, run: str) -> None:
+        """It has ended."""
+        self._stopped_runs.discard(run)
 
     def knows(self, agent: str) -> bool:
         """Whether callers may be this agent; "" is for callers that are none."""
@@ -147,8 +159,8 @@ class CallerResolver:
         return ClientConnection(caller, policy, refused)
 
     def resolve(self, connection: ClientConnection, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """Resolve the caller of one request. Raises PolicyDenied if the connection is refused, or
-        its agent is no longer configured.
+        """Resolve the caller of one request. Raises PolicyDenied if the connection is refused, its
+        agent is no longer configured, or its run was stopped.
         """
         if not connection.reported:
             self._report_first_request(connection)
@@ -162,6 +174,8 @@ class CallerResolver:
             sentence, code = connection.refused
             raise PolicyDenied(sentence, code=code)
         caller = connection.caller
+        if caller.run is not None and caller.run.id in self._stopped_runs:
+            raise OperatorStopped("Policy: the operator stopped this run, and its requests are refused.")
         if not caller.agent and self._tokens and (name := self._agent_of_token(headers)):
             return _with_policy(caller, self.policies[caller.kind, name])
         policy = self.policies.get((caller.kind, caller.agent))

@@ -59,6 +59,11 @@ async def serve_mcp(
     await mcp.answer(request, response)
 
 
+async def refuse_stopped(exchange: HttpExchange, response: ResponseWriter, reason: ModelplexError) -> None:
+    """A request that was stopped before its response began."""
+    await _refuse(exchange.head.facts.path, reason.status, reason.message, response)
+
+
 async def _refuse(path: str, status: int, sentence: str, response: ResponseWriter) -> None:
     from modelplex.mcp.clients.http import refuse_path
 

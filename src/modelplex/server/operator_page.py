@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class OperatorPage:
     """Made before the gateway listens, with what is below /_internal/: `internal` makes that, and
     is told how the page is made. `stopping` tells that the gateway drains: then no page waits for
-    more events.
+    more events. `stop_run` is AttachedRuns.stop.
     """
 
     def __init__(
@@ -43,12 +43,14 @@ class OperatorPage:
         access: InternalAccess,
         internal: Callable[[Callable[[], Dashboard]], InternalPaths],
         stopping: Callable[[], bool],
+        stop_run: Callable[[str], bool],
     ) -> None:
         self._app = app
         self.reports = reports
         self._tools = tools
         self._store = store
         self._stopping = stopping
+        self._stop_run = stop_run
         self._access = access
         self._made: Dashboard | None = None
         app.internal = internal(self._dashboard)
@@ -76,7 +78,8 @@ class OperatorPage:
         """Of this process."""
         from modelplex.server.page_sources import ServerSources
 
-        return ServerSources(self._app, self.reports, self._tools, self._store, stopping=self._stopping)
+        parts = (self._app, self.reports, self._tools, self._store)
+        return ServerSources(*parts, stopping=self._stopping, stop_run=self._stop_run)
 
     def _dashboard(self) -> Dashboard:
         from modelplex.dashboard.page import Dashboard

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from modelplex.core.caller import Caller
 from modelplex.core.errors import BadRequest, OperatorStopped
-from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
+from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent, Stopped
 from modelplex.records.builder import RecordBuilder
 from modelplex.records.sink import Sink
 from modelplex.server.app import App
+from modelplex.server.callers import ClientConnection
 from modelplex.server.planned_call import PlannedCall
 from modelplex.server.record_store import RecordStore
 from modelplex.server.reports import Reports
@@ -31,7 +33,9 @@ class ServerSources:
         store: RecordStore,
         *,
         stopping: Callable[[], bool],
+        stop_run: Callable[[str], bool],
     ) -> None:
+        """`stop_run` refuses what an attached run asks from now on; False where it is none."""
         self.metrics = reports.metrics
         self.stopping = stopping
         self._app = app
@@ -40,6 +44,7 @@ class ServerSources:
         self.is_recording = store.sink is not None
         self.open_store = store.open_for_reading
         self._run = store.run_id
+        self._stop_run = stop_run
 
     def running(self) -> list[LiveCall]:
         now = perf_counter()
@@ -50,26 +55,32 @@ class ServerSources:
     async def refresh(self, view: Literal["part", "calls"]) -> None:
         """All that there is is here."""
 
-    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> Stopped:
         return self.stop_own(request=request, agent=agent, run=run)
 
     async def reset(self, provider: str) -> int:
         return self.reset_own(provider)
 
-    def stop_own(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
-        """End the calls with this id, of this agent, or all where the gateway is this run's, each
-        with an error in the client's protocol. Returns the run of each, "" for none.
+    def stop_own(self, *, request: str = "", agent: str = "", run: str = "") -> Stopped:
+        """End the calls with this id, of this agent, or of this run with what it asks of tool
+        servers, each with an error in the client's protocol. A run that is attached gets no more.
         """
+        is_refused = bool(run) and self._stop_run(run)
         stopped: list[str] = []
-        every = bool(run) and run == self._run
-        for response, record in self._calls():
-            if every or record.id == request or (agent and record.caller.agent == agent):
+        for response, record in tuple(self._app.running.items()):
+            caller = record.caller if record is not None else _caller_of(response)
+            own = caller.run.id if caller.run is not None else self._run
+            if (run and own == run) or (
+                record is not None and (record.id == request or (agent and caller.agent == agent))
+            ):
                 response.stop(OperatorStopped("Policy: the operator stopped this request."))
-                stopped.append(self._run or (record.caller.run.id if record.caller.run is not None else ""))
+                stopped.append(own)
                 self._reports.log.events.warning(
-                    "a request was stopped by the operator", request=record.id, agent=record.caller.agent
+                    "a request was stopped by the operator",
+                    request=record.id if record is not None else "",
+                    agent=caller.agent,
                 )
-        return stopped
+        return Stopped(stopped, is_refused=is_refused)
 
     def seen(self) -> list[SeenAgent]:
         return [
@@ -145,6 +156,12 @@ class ServerSources:
 
     def _calls(self) -> list[tuple[ResponseWriter | PlannedCall, RecordBuilder | PlannedCall]]:
         return [(response, record) for response, record in self._app.running.items() if record is not None]
+
+
+def _caller_of(response: ResponseWriter | PlannedCall) -> Caller:
+    """Of a request to tool servers, which has no record yet."""
+    client: ClientConnection = response.exchange.connection.state["client"]
+    return client.caller
 
 
 def _live(

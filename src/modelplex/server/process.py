@@ -167,7 +167,7 @@ class GatewayProcess:
         self._access = InternalAccess(config.server, events=self._log.events, run=confinement.run_command)
         agents = AgentsApi(self._agent_changes(), config=lambda: self._config, counters=self._admin.counters)
         served = self.app, self._reports, self.tools, self._store, self._stop.is_set
-        self.page = new_page(*served, agents=agents, access=self._access)
+        self.page = new_page(*served, stop_run=self.runs.stop, agents=agents, access=self._access)
 
     def _agent_changes(self) -> AgentChanges:
         return self._changes
@@ -425,6 +425,7 @@ def new_page(
     store: RecordStore,
     stopping: Callable[[], bool],
     *,
+    stop_run: Callable[[str], bool],
     agents: AgentsApi,
     access: InternalAccess,
 ) -> OperatorPage:
@@ -434,7 +435,8 @@ def new_page(
     def internal(page: Callable[[], Dashboard]) -> Internal:
         return Internal(app.admin, agents, access, acts, gateway=lambda: app.gateway, page=page)
 
-    return OperatorPage(app, reports, tools, store, access=access, internal=internal, stopping=stopping)
+    parts = (app, reports, tools, store)
+    return OperatorPage(*parts, access=access, internal=internal, stopping=stopping, stop_run=stop_run)
 
 
 def breakers_of(gateway: Gateway, circuits: Circuits) -> list[Breaker]:

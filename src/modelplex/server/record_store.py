@@ -239,7 +239,8 @@ class RecordStore:
         """For the store alone. Of runs that may leave no trace, it names none."""
         if self.sink is not None:
             runs = tuple(run for run in act.runs if run not in self._unrecorded)
-            self.sink.record(msgspec.structs.replace(act, runs=runs))
+            target = "run" if act.target.removeprefix("run ") in self._unrecorded else act.target
+            self.sink.record(msgspec.structs.replace(act, runs=runs, target=target))
 
     def open_run(self, run: RunInfo, *, is_recorded: bool) -> None:
         """Calls that name this run are recorded as of it, or not at all."""

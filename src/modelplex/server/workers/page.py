@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent
+from modelplex.dashboard.request import ApprovedName, Definition, LiveCall, SeenAgent, Stopped
 from modelplex.records.metrics import Metrics, ModelKey, ModelSeries
 from modelplex.records.record import Record
 from modelplex.records.sink import Sink, without_bodies
@@ -160,10 +160,11 @@ class WorkerSources:
         bodies = {n: None if part is None else part.views[name] for n, part in self._parts.items()}
         return msgspec.json.decode(merge(name, bodies, self._workers))
 
-    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> list[str]:
+    async def stop(self, *, request: str = "", agent: str = "", run: str = "") -> Stopped:
+        """Runs attach to no gateway with workers."""
         bodies = await self._collector.collect(STOP, msgspec.json.encode((request, agent, run)).decode())
-        stopped = (msgspec.json.decode(body, type=list[str]) for body in bodies.values() if body is not None)
-        return [run for of_worker in stopped for run in of_worker]
+        stopped = (msgspec.json.decode(body, type=Stopped) for body in bodies.values() if body is not None)
+        return Stopped([run for of_worker in stopped for run in of_worker.runs])
 
     async def reset(self, provider: str) -> int:
         bodies = await self._collector.collect(RESET, provider)
