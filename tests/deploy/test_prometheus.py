@@ -9,12 +9,17 @@ import shutil
 import subprocess
 import urllib.parse
 import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import WAIT_S, free_port, served
+from tests.limits.shared.redis_server import RedisServer, redis
+from tests.processes import WAIT_S, Gateway, free_port, served, until
+
+__all__ = ["redis"]
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yaml"
@@ -66,34 +71,78 @@ async def test_a_prometheus_scrapes_a_gateway_and_every_query_is_answered(tmp_pa
             headers = ["authorization: Bearer a-long-enough-token"]
             body = b'{"model":"demo","messages":[{"role":"user","content":"Hi"}]}'
             assert (await gateway.ask("POST", "/v1/chat/completions", body, headers=headers)).status == 200
-        port = free_port()
-        config = tmp_path / "prometheus.yml"
-        scrape = {
-            "job_name": "modelplex",
-            "scrape_interval": "200ms",
-            "scrape_timeout": "200ms",
-            "metrics_path": "/_internal/metrics",
-            "static_configs": [{"targets": [f"127.0.0.1:{gateway.address[1]}"]}],
-        }
-        scrape["scrape_interval"] = scrape["scrape_timeout"] = "1s"
-        config.write_text(json.dumps({"scrape_configs": [scrape], "rule_files": [str(RULES)]}))
-        with (tmp_path / "prometheus.log").open("wb") as log:
-            popen = subprocess.Popen(  # noqa: ASYNC220
-                [
-                    "prometheus",
-                    f"--config.file={config}",
-                    f"--storage.tsdb.path={tmp_path / 'data'}",
-                    f"--web.listen-address=127.0.0.1:{port}",
-                ],
-                stdout=log,
-                stderr=log,
-                env={"PATH": os.environ["PATH"]},
-            )
-        try:
+        with prometheus(tmp_path, gateway) as port:
             await asyncio.to_thread(_check, port, tmp_path)
-        finally:
-            popen.terminate()
-            popen.wait(WAIT_S)
+
+
+async def test_an_alert_fires_while_shared_limits_refuse_without_their_engine(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    config = f'[shared]\nurl = "{redis.url}"\nlease = 1\n{CONFIG}'
+    async with served(config, folder=tmp_path) as gateway:
+        with prometheus(tmp_path, gateway) as port:
+
+            async def ask() -> int:
+                headers = ["authorization: Bearer a-long-enough-token"]
+                body = b'{"model":"demo","messages":[{"role":"user","content":"Hi"}]}'
+                return (await gateway.ask("POST", "/v1/chat/completions", body, headers=headers)).status
+
+            def counted() -> bool:
+                query = 'modelplex_shared_limits_requests_total{outcome="refused_without"}'
+                return bool(get(port, "/api/v1/query", query=query)["result"])
+
+            def firing() -> bool:
+                alerts = get(port, "/api/v1/alerts")["alerts"]
+                names = {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
+                return "ModelplexSharedLimitsRefuse" in names
+
+            assert await ask() == 200
+            await asyncio.to_thread(_scraped, port, tmp_path)
+            await until(counted, what="the counter")
+            assert not firing()
+            redis.kill()
+            refused = 0
+            async with asyncio.timeout(WAIT_S):
+                while not refused:
+                    refused = (await ask()) == 503
+            await until(firing, what="the alert", seconds=2 * WAIT_S)
+            assert (
+                get(port, "/api/v1/query", query="sum(modelplex_shared_limits_away)")["result"][0]["value"][1]
+                == "1"
+            )
+
+
+@contextmanager
+def prometheus(folder: Path, gateway: Gateway) -> Generator[int]:
+    """The port of one that scrapes this gateway each second, with the rules."""
+    port = free_port()
+    config = folder / "prometheus.yml"
+    scrape = {
+        "job_name": "modelplex",
+        "scrape_interval": "1s",
+        "scrape_timeout": "1s",
+        "metrics_path": "/_internal/metrics",
+        "static_configs": [{"targets": [f"127.0.0.1:{gateway.address[1]}"]}],
+    }
+    settings = {
+        "global": {"evaluation_interval": "1s"},
+        "scrape_configs": [scrape],
+        "rule_files": [str(RULES)],
+    }
+    config.write_text(json.dumps(settings))
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log:
+        popen = subprocess.Popen(command, stdout=log, stderr=log, env={"PATH": os.environ["PATH"]})
+    try:
+        yield port
+    finally:
+        popen.terminate()
+        popen.wait(WAIT_S)
 
 
 def _check(port: int, folder: Path) -> None:
@@ -110,7 +159,7 @@ def _check(port: int, folder: Path) -> None:
     )
     groups = get(port, "/api/v1/rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
-    assert len(rules) == 10
+    assert len(rules) == 11
     assert [rule["lastError"] for rule in rules if rule.get("lastError")] == []
     for rule in rules:
         unknown = {name for name in names_in(rule["query"]) if name not in known}
