@@ -181,6 +181,8 @@ def test_empty_text_beside_calls_is_no_part() -> None:
     ("url", "media_type", "data"),
     [
         ("data:image/png;base64,AA==", "image/png", "AA=="),
+        ("DATA:Image/PNG;BASE64,AbC=", "image/png", "AbC="),
+        ("DATA:Text/HTML;Charset=UTF-8,AbC", "text/html", "QWJD"),
         ("data:,a%20b", "text/plain", "YSBi"),
         ("data:text/html;charset=utf-8,%3Cp%3E", "text/html", "PHA+"),
     ],

@@ -438,14 +438,16 @@ def read_file(data: str, filename: str | None, *, path: str) -> InlineData | Url
 
 
 def read_url(url: str, *, path: str) -> InlineData | UrlReference:
-    """An address, or the bytes that a `data:` URL holds (RFC 2397). Schemes are of either case."""
+    """An address, or the bytes that a `data:` URL holds (RFC 2397). Scheme, type and `base64` are of
+    either case.
+    """
     if url[:8].lower().startswith(_SCHEMES[1:]):
         return UrlReference(url)
     comma = url.find(",", 0, MAX_DATA_HEAD)
     head, data = url[: max(0, comma)], url[comma + 1 :]
     if head[:5].lower() != "data:":
         raise BadRequest(f"'{path}' must be an http, https or data URL.", param=path)
-    media_type, *options = head[5:].split(";")
+    media_type, *options = head[5:].lower().split(";")
     media_type = media_type or "text/plain"
     if "base64" in options:
         return InlineData(media_type_of(media_type, data), data)
