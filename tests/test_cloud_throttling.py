@@ -15,28 +15,13 @@ from typing import Any, NamedTuple
 import anthropic
 import openai
 import pytest
-from google import genai
 from google.genai import errors as gemini_errors
-from google.genai import types
 
+from tests.cloud_clients import CONTENT, MESSAGE, ask_anthropic, ask_gemini, ask_openai
 from tests.dialects.bedrock_converse.converse_model import whole
 from tests.gateways import Running, gateway
 from tests.upstreams import Scripted, chat_answer, provider
 
-MESSAGE = {
-    "id": "msg_1",
-    "type": "message",
-    "role": "assistant",
-    "model": "m",
-    "content": [{"type": "text", "text": "Hello"}],
-    "stop_reason": "end_turn",
-    "stop_sequence": None,
-    "usage": {"input_tokens": 3, "output_tokens": 2},
-}
-CONTENT = {
-    "candidates": [{"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP"}],
-    "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5},
-}
 WAIT_S = 0.2
 """What a cloud asks for that names a time."""
 
@@ -104,37 +89,15 @@ class Cloud(NamedTuple):
     ask: Callable[[Running], Awaitable[str]]
 
 
-async def by_openai(gw: Running) -> str:
-    async with openai.AsyncOpenAI(base_url=f"{gw.base}/v1", api_key="unused", max_retries=0) as client:
-        answer = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
-    return answer.choices[0].message.content or ""
-
-
-async def by_anthropic(gw: Running) -> str:
-    async with anthropic.AsyncAnthropic(base_url=gw.base, api_key="unused", max_retries=0) as client:
-        answer = await client.messages.create(
-            model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}]
-        )
-    (block,) = answer.content
-    return block.text if block.type == "text" else ""
-
-
-async def by_gemini(gw: Running) -> str:
-    options = types.HttpOptions(base_url=gw.base)
-    async with genai.Client(api_key="unused", http_options=options).aio as client:
-        answer = await client.models.generate_content(model="m", contents="Hi")
-    return answer.text or ""
-
-
 CLOUDS = [
-    Cloud("bedrock-converse", THROTTLED, whole({"text": "Hello"}), False, by_openai),
-    Cloud("bedrock", OPENAI_FORM, chat_answer(), False, by_openai),
-    Cloud("bedrock-anthropic", FOUNDRY, MESSAGE, True, by_anthropic),
-    Cloud("vertex", GOOGLE, CONTENT, True, by_gemini),
-    Cloud("vertex-anthropic", GOOGLE, MESSAGE, False, by_anthropic),
-    Cloud("vertex-openai", GOOGLE, chat_answer(), False, by_openai),
-    Cloud("azure", AZURE, chat_answer(), True, by_openai),
-    Cloud("azure-anthropic", FOUNDRY, MESSAGE, True, by_anthropic),
+    Cloud("bedrock-converse", THROTTLED, whole({"text": "Hello"}), False, ask_openai),
+    Cloud("bedrock", OPENAI_FORM, chat_answer(), False, ask_openai),
+    Cloud("bedrock-anthropic", FOUNDRY, MESSAGE, True, ask_anthropic),
+    Cloud("vertex", GOOGLE, CONTENT, True, ask_gemini),
+    Cloud("vertex-anthropic", GOOGLE, MESSAGE, False, ask_anthropic),
+    Cloud("vertex-openai", GOOGLE, chat_answer(), False, ask_openai),
+    Cloud("azure", AZURE, chat_answer(), True, ask_openai),
+    Cloud("azure-anthropic", FOUNDRY, MESSAGE, True, ask_anthropic),
 ]
 each_cloud = pytest.mark.parametrize("cloud", CLOUDS, ids=lambda cloud: cloud.type)
 
@@ -218,7 +181,7 @@ async def test_the_limits_of_azure_reach_the_client(tmp_path: Path) -> None:
         text = row("busy", cloud, busy, 1) + failover(retries=0)
         async with gateway(text, folder=tmp_path) as gw:
             with pytest.raises(openai.RateLimitError) as refused:
-                await by_openai(gw)
+                await ask_openai(gw)
     headers = refused.value.response.headers
     assert headers["x-ratelimit-remaining-tokens"] == "0"
     assert float(headers["retry-after"]) >= WAIT_S

@@ -9,58 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import openai
 import pytest
-from google import genai
-from google.genai import types
 
 from modelplex.config import ConfigError, parse, provider_types
+from tests.cloud_clients import CONTENT, MESSAGE, ask_anthropic, ask_gemini, ask_openai
 from tests.credentials.clouds import Reply, cloud, form
 from tests.credentials.oracles import aws_signature
-from tests.gateways import Running, gateway
+from tests.gateways import gateway
 from tests.upstreams import Scripted, Seen, chat_answer
-
-MESSAGE = {
-    "id": "msg_1",
-    "type": "message",
-    "role": "assistant",
-    "model": "claude",
-    "content": [{"type": "text", "text": "Hello."}],
-    "stop_reason": "end_turn",
-    "stop_sequence": None,
-    "usage": {"input_tokens": 3, "output_tokens": 2},
-}
-CONTENT = {
-    "candidates": [{"content": {"role": "model", "parts": [{"text": "Hello."}]}, "finishReason": "STOP"}],
-    "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5},
-}
 
 
 def config(service: Scripted, kind: str, path: str, **more: Any) -> str:
     rows = "".join(f"{name} = {value}\n" for name, value in more.items())
     return f'[[providers]]\nname = "up"\ntype = "{kind}"\nbase_url = "{service.url}{path}"\nmodels = ["m"]\n{rows}'
-
-
-async def ask_openai(gw: Running) -> str:
-    async with openai.AsyncOpenAI(base_url=f"{gw.base}/v1", api_key="unused", max_retries=0) as client:
-        answer = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
-    return answer.choices[0].message.content or ""
-
-
-async def ask_anthropic(gw: Running) -> str:
-    async with anthropic.AsyncAnthropic(base_url=gw.base, api_key="unused", max_retries=0) as client:
-        answer = await client.messages.create(
-            model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}]
-        )
-    (block,) = answer.content
-    return block.text if block.type == "text" else ""
-
-
-async def ask_gemini(gw: Running) -> str:
-    client = genai.Client(api_key="unused", http_options=types.HttpOptions(base_url=gw.base))
-    answer = await client.aio.models.generate_content(model="m", contents="Hi")
-    return answer.text or ""
 
 
 def signed_by_aws(body: dict[str, Any]) -> Callable[[Seen], Reply]:
@@ -98,7 +60,7 @@ async def test_bedrock_checks_the_signature_of_a_message(tmp_path: Path) -> None
             service, "bedrock-anthropic", "/anthropic", region='"us-east-1"', auth='{ type = "aws" }'
         )
         async with gateway(text, folder=tmp_path) as gw:
-            assert await ask_anthropic(gw) == "Hello."
+            assert await ask_anthropic(gw) == "Hello"
     (seen,) = service.seen
     assert seen.target == "/anthropic/v1/messages"
 
@@ -117,7 +79,7 @@ async def test_vertex_is_sent_its_own_form_of_each_body_with_a_key_too(tmp_path:
         text = config(service, "vertex-anthropic", "", api_key='"k"')
         async with gateway(text, folder=tmp_path) as gw:
             for _ in range(2):
-                assert await ask_anthropic(gw) == "Hello."
+                assert await ask_anthropic(gw) == "Hello"
     assert ["model" in seen.json for seen in service.seen] == [False, False]
     assert [seen.json["anthropic_version"] for seen in service.seen] == ["vertex-2023-10-16"] * 2
 
@@ -148,8 +110,8 @@ async def test_vertex_serves_gemini(tmp_path: Path) -> None:
     async with cloud(vertex(CONTENT)) as service:
         text = config(service, "vertex", f"{PLACE}/google", auth=google_account(tmp_path, service))
         async with gateway(text, folder=tmp_path) as gw:
-            assert await ask_gemini(gw) == "Hello."
-            assert await ask_openai(gw) == "Hello."
+            assert await ask_gemini(gw) == "Hello"
+            assert await ask_openai(gw) == "Hello"
     assert [each.target for each in service.seen] == [
         "/token",
         f"{PLACE}/google/models/m:generateContent",
@@ -163,8 +125,8 @@ async def test_vertex_serves_claude_by_raw_predict(tmp_path: Path) -> None:
             service, "vertex-anthropic", f"{PLACE}/anthropic", auth=google_account(tmp_path, service)
         )
         async with gateway(text, folder=tmp_path) as gw:
-            assert await ask_anthropic(gw) == "Hello."
-            assert await ask_openai(gw) == "Hello."
+            assert await ask_anthropic(gw) == "Hello"
+            assert await ask_openai(gw) == "Hello"
     for seen in service.seen[1:]:
         assert seen.target == f"{PLACE}/anthropic/models/m:rawPredict"
         assert "model" not in seen.json
