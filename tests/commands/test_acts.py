@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,56 @@ def test_a_store_that_is_too_large_keeps_them_and_an_old_one_does_not(tmp_path: 
             due.step(database, now=now + number)
         assert [act.id for act in recent_acts(database)] == left
     database.close()
+
+
+NINE = 1_796_202_000.0
+"""2026-12-02, 09:00 UTC."""
+SHOWN = (
+    AdminAct(
+        id="mpx-4f0a11c2-000017",
+        started=NINE + 130,
+        act="stop",
+        outcome="refused",
+        code="admin_may_not",
+        by="token",
+        admin="prometheus",
+        client="192.0.2.9",
+    ),
+    AdminAct(
+        id="mpx-4f0a11c2-000021",
+        started=NINE + 644,
+        act="put agent",
+        target="agent t-17",
+        by="socket",
+        listener="unix:./admin.socket",
+        pid=812,
+        uid=1000,
+        detail={"outcome": "created"},
+    ),
+    AdminAct(
+        id="mpx-4f0a11c2-000038",
+        started=NINE + 847,
+        act="stop",
+        target="agent coder",
+        by="token",
+        admin="on-call",
+        client="192.0.2.7",
+        detail={"stopped": 2},
+    ),
+)
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "how-to" / "admins.md"
+
+
+def test_the_page_shows_what_the_command_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    database = open_database(tmp_path / "records.sqlite")
+    RecordWriter(database, StoreOptions(host="rack-7")).write(SHOWN, now=NINE)
+    database.close()
+    command, *lines = PAGE.read_text().partition("```text\n")[2].partition("```")[0].splitlines()
+    words, _, width = command.removeprefix("$ modelplex ").partition(" | cut -c 1-")
+    assert main([*words.split(), "--store", str(tmp_path / "records.sqlite")]) == 0
+    printed = [row[: int(width)].rstrip() for row in capsys.readouterr().out.splitlines()]
+    assert lines == printed, "\n".join(printed)

