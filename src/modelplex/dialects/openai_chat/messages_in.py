@@ -438,8 +438,8 @@ def read_file(data: str, filename: str | None, *, path: str) -> InlineData | Url
 
 
 def read_url(url: str, *, path: str) -> InlineData | UrlReference:
-    """An address, or the bytes that a `data:` URL holds (RFC 2397). Scheme, type and `base64` are of
-    either case.
+    """An address, or the bytes that a `data:` URL holds (RFC 2397). Scheme, type and `base64` are
+    of either case.
     """
     if url[:8].lower().startswith(_SCHEMES[1:]):
         return UrlReference(url)
