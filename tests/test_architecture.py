@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "providers": "core",
         "http_client": "core eager_task",
         "client": "",
-        "confinement": "config credentials http_client mcp",
+        "confinement": "config core credentials http_client mcp",
         "credentials": "core config http_client providers",
         "client_hook": "",
         "imports": "config providers",

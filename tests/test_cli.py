@@ -39,20 +39,25 @@ class Result(NamedTuple):
 
 
 class Serve(types.ModuleType):
-    """Stands in for modelplex.server.process, which would really listen."""
+    """Stands in for modelplex.server.start, which would really listen."""
 
     def __init__(self) -> None:
-        super().__init__("modelplex.server.process")
+        super().__init__("modelplex.server.start")
         self.served: list[Served] = []
         self.error: BaseException | None = None
         self.results: list[Result] = []
 
     def run(
-        self, config: Config, *, config_path: str | None, verbose: bool, control: RunControl | None
+        self,
+        config: Config,
+        *,
+        config_path: str | None,
+        verbose: bool,
+        control: Callable[[], RunControl | None],
     ) -> int:
         if self.error is not None:
             raise self.error
-        self.served.append(Served(config, config_path, verbose, control is not None))
+        self.served.append(Served(config, config_path, verbose, control() is not None))
         return 0
 
     async def check_reach(self, config: Config) -> Sequence[Result]:
@@ -64,7 +69,7 @@ class Serve(types.ModuleType):
 def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
     """The stand-in, in an empty folder, with no key in the environment and no Ollama."""
     fake = Serve()
-    for name in ("process", "reach"):
+    for name in ("start", "reach"):
         # As a module, and as the attribute that an earlier import of it left on its package.
         monkeypatch.setitem(sys.modules, f"modelplex.server.{name}", fake)
         monkeypatch.setattr(server, name, fake, raising=False)

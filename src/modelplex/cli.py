@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelplex.config.lint.finding import ConfigFinding
     from modelplex.confinement.check import ConfinementCheck
     from modelplex.server.reach import ReachResult
+    from modelplex.server.run_control import RunControl
 
 CONFIG_VARIABLE: Final = "MODELPLEX_CONFIG"
 """The environment variable with a file that is read, where it exists, before DEFAULT_CONFIG. The
@@ -133,14 +134,18 @@ def _run(arguments: argparse.Namespace) -> int:
         from modelplex.mcp import commands
 
         return commands.run(arguments, config)
-    from modelplex.server import process
-    from modelplex.server.run_control import control_of_host
+    from modelplex.server import start
 
-    return process.run(
+    def control() -> RunControl | None:
+        from modelplex.server.run_control import control_of_host
+
+        return control_of_host(config, environ=os.environ) if config.server.workers == 1 else None
+
+    return start.run(
         config,
         config_path=None if arguments.no_reload else config.path,
         verbose=arguments.verbose,
-        control=control_of_host(config, environ=os.environ) if config.server.workers == 1 else None,
+        control=control,
     )
 
 

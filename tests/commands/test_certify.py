@@ -13,10 +13,11 @@ import pytest
 from modelplex.commands.certify import certificate, certify
 from modelplex.records.ed25519 import public_key
 from modelplex.records.record import AttemptRecord, Record
+from modelplex.records.record_queue import Stored
 from modelplex.records.run_facts import RunFacts, SandboxFacts
 from modelplex.records.store.database import open_database
 from modelplex.records.store.writer import RecordWriter
-from modelplex.records.store_sink import RunInfo, Stored, StoreOptions
+from modelplex.records.store_sink import RunInfo, StoreOptions
 from tests.records.store import stored
 from tests.records.store.test_verify import KEY, signed
 from tests.replay.test_stored_run import record

@@ -33,9 +33,10 @@ from modelplex.mcp.clients.sessions import KEPT_BYTES, LegacySession, Sessions
 from modelplex.mcp.commands import _result  # pyright: ignore[reportPrivateUsage] - what a person sees of a result
 from modelplex.mcp.constants import META_CAPABILITIES, META_VERSION, Catalog, Era, Json, McpReply, Unavailable
 from modelplex.mcp.lockfile import LockError, read_lock
-from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
+from modelplex.mcp.servers.events import ServerEvent
 from modelplex.mcp.servers.http_endpoint import MAX_BACKGROUND
 from modelplex.mcp.servers.listing import MAX_LIST_BYTES
+from modelplex.mcp.servers.server import ManagedServer, ServerRuntime
 from modelplex.mcp.servers.sse_events import EventReader, EventTooLong
 from modelplex.mcp.usable_catalog import MAX_TEMPLATES
 from tests.mcp.clients.scripted import ScriptedBackend, request

@@ -13,7 +13,7 @@ from modelplex.mcp.approvals import LockedServer, approved
 from modelplex.mcp.constants import Catalog
 from modelplex.mcp.inspection import InspectedServer, InspectedServers, inspect_all, with_servers
 from modelplex.mcp.lockfile import LockError, write_lock
-from modelplex.mcp.servers import ManagedServer
+from modelplex.mcp.servers.server import ManagedServer
 from tests.mcp.harness import tool
 
 

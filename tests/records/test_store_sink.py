@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from modelplex.records import store_sink
+from modelplex.records import record_queue, store_sink
 from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import AS_RECEIVED, AttemptRecord, Record
 from modelplex.records.store import backlog, queries
@@ -76,8 +76,8 @@ def test_a_record_that_comes_while_a_batch_is_taken_does_not_end_the_sink(tmp_pa
             made.record(record(9))
             return super().__iter__()
 
-    made._queue.extend([Meanwhile((record(1), 0)), (record(2), 0)])
-    made._records_in = 2
+    made._queue._entries.extend([Meanwhile((record(1), 0)), (record(2), 0)])
+    made._queue._records_in = 2
     made._write_batch()
     assert (made.status().written, made.status().waiting) == (2, 1)
     made._write_batch()
@@ -165,7 +165,7 @@ def test_bodies_that_went_to_providers_count_where_they_are_others(
     assert made.status().without_bodies == 0
     made.record(record(2, b"", attempts=(AttemptRecord("p", "m", 0, "ok", sent=b"y" * 600),)))
     assert made.status().without_bodies == 1
-    assert made._queue[1][0].attempts[0].sent is None  # type: ignore[union-attr]
+    assert made._queue._entries[1][0].attempts[0].sent is None  # type: ignore[union-attr]
 
 
 def test_where_bodies_are_not_stored_large_ones_do_not_wait(
@@ -177,7 +177,7 @@ def test_where_bodies_are_not_stored_large_ones_do_not_wait(
     database.is_down = True
     with running(lambda: database, reports, content=False) as made:
         made.record(record(1, b"x" * 900))
-        assert all(isinstance(each, Record) and each.request_body is None for each, _ in made._queue)
+        assert all(isinstance(each, Record) and each.request_body is None for each, _ in made._queue._entries)
         assert (made.status().waiting, made.status().without_bodies) == (1, 0)
         database.is_down = False
 
@@ -329,7 +329,7 @@ def test_few_calls_are_rows_at_once(tmp_path: Path) -> None:
 
 def test_no_more_is_put_off_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_sink, "GATHER_S", 0.2)
-    monkeypatch.setattr(store_sink, "PUT_OFF_LIMIT", 10)
+    monkeypatch.setattr(record_queue, "PUT_OFF_LIMIT", 10)
     monkeypatch.setattr(backlog, "MAX_CALLS", 20)
     database = Watched(stored.database(tmp_path))
     with running(lambda: database, Reports()) as made:
@@ -371,7 +371,7 @@ def write_all(made: StoreSink) -> None:
     while made._queue:
         made._write_batch()
     made._settle_all()
-    assert (made.status().waiting, made._bodies_in - made._bodies_out) == (0, 0)
+    assert (made.status().waiting, made._queue.bodies) == (0, 0)
 
 
 @pytest.mark.parametrize("content", [True, False])
@@ -380,9 +380,9 @@ def test_at_a_high_rate_calls_are_encoded_as_they_come(tmp_path: Path, *, conten
     with busy(tmp_path, content=content) as (made, database):
         for call in calls:
             made.record(call)
-        assert [type(each) for each, _ in made._queue] == [Pack]
+        assert [type(each) for each, _ in made._queue._entries] == [Pack]
         assert made.status().waiting == 30
-        assert made._bodies_in < sum(len(call.request_body or b"") for call in calls) / 4
+        assert made._queue.bodies < sum(len(call.request_body or b"") for call in calls) / 4
         write_all(made)
         assert [call.relation for call in queries.calls_of_run(database, "run-0001")][1:] == ["turn"] * 29
         assert queries.request_body(database, calls[-1].id) == (calls[-1].request_body if content else None)
@@ -390,7 +390,7 @@ def test_at_a_high_rate_calls_are_encoded_as_they_come(tmp_path: Path, *, conten
 
 def test_what_cannot_be_packed_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_sink, "PACKED_BYTES", 2_000)
-    monkeypatch.setattr(store_sink, "PUT_OFF_LIMIT", 2)
+    monkeypatch.setattr(record_queue, "PUT_OFF_LIMIT", 2)
     act = AdminAct(id="act-1", started=NOW, act="stop", outcome="ok", by="token")
     given: list[Record | AdminAct] = [
         *(record(number) for number in (1, 2, 3)),
@@ -404,7 +404,10 @@ def test_what_cannot_be_packed_keeps_its_place(tmp_path: Path, monkeypatch: pyte
     with busy(tmp_path) as (made, database):
         for each in given:
             made.record(each)
-        kinds = [each.count if isinstance(each, Pack) else getattr(each, "id", "") for each, _ in made._queue]
+        kinds = [
+            each.count if isinstance(each, Pack) else getattr(each, "id", "")
+            for each, _ in made._queue._entries
+        ]
         assert kinds == [2, 1, "mpx-0004", 1, "act-1", 1, "mpx-0007", 1]
         assert made.status().waiting == len(given)
         write_all(made)
@@ -420,7 +423,7 @@ def test_a_pack_that_is_written_takes_no_more(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             made._write_batch()
         made.record(record(2))  # while the database is down
-        assert [each.count for each, _ in made._queue if isinstance(each, Pack)] == [1, 1]
+        assert [each.count for each, _ in made._queue._entries if isinstance(each, Pack)] == [1, 1]
         database.is_down = False
         write_all(made)
         assert database.query("SELECT id FROM calls ORDER BY id") == [("mpx-0001",), ("mpx-0002",)]
@@ -431,7 +434,7 @@ def test_packs_are_of_the_options_of_their_time(tmp_path: Path) -> None:
         made.record(record(1, b"x" * 900))
         made.configure(stored.options(content=False), store_sink.RetentionRules())
         made.record(record(2, b"x" * 900))
-        assert len(made._queue) == 2
+        assert len(made._queue._entries) == 2
         write_all(made)
         assert queries.request_body(database, "mpx-0002") is None
 
@@ -466,14 +469,14 @@ def test_a_run_with_a_chain_is_not_packed(tmp_path: Path) -> None:
     run = store_sink.RunInfo(id="run-1", started=NOW)
     with busy(tmp_path, run=run, sign=sign) as (made, _):
         made.record(record(1))
-        assert isinstance(made._queue[0][0], Record)
+        assert isinstance(made._queue._entries[0][0], Record)
 
 
 def test_a_rate_that_is_high_before_the_store_is_open(tmp_path: Path) -> None:
     made = StoreSink(lambda: stored.database(tmp_path), stored.options(), report=Reports())
     made._rate.is_high = True
     made.record(record(1))
-    assert isinstance(made._queue[0][0], Record)
+    assert isinstance(made._queue._entries[0][0], Record)
 
 
 class Watched(Switched):

@@ -135,6 +135,7 @@ async def test_a_socket_alone_opens_no_port(tmp_path: Path) -> None:
 async def test_http_and_a_socket_are_served_together(tmp_path: Path) -> None:
     path = str(tmp_path / "m.sock")
     async with served(None, "--socket", "m.sock", "--http", "127.0.0.1:0", folder=tmp_path) as gateway:
+        await until(lambda: answers(path), what="the socket")
         (port,) = ports_of(gateway.pid)
         assert (await gateway.ask("GET", "/health", at=path)).status == 200
         assert (await gateway.ask("GET", "/health", at=("127.0.0.1", port))).status == 200

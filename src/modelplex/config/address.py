@@ -53,7 +53,7 @@ def provider_url(written: str) -> str:
     """A provider's base URL without trailing slashes. Raises ValueError with a sentence that does
     not repeat the URL.
     """
-    from modelplex.http_client import parse_origin
+    from modelplex.core.origin import parse_origin
 
     url = written.strip().rstrip("/")
     parse_origin(url)
@@ -64,6 +64,6 @@ def provider_url(written: str) -> str:
 
 def same_origin(one: str, other: str) -> bool:
     """Whether two valid base URLs are of one service, so that a key for one may go to the other."""
-    from modelplex.http_client import parse_origin
+    from modelplex.core.origin import parse_origin
 
     return parse_origin(one)[0] == parse_origin(other)[0]

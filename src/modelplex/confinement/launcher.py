@@ -16,6 +16,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -48,9 +49,11 @@ from modelplex.confinement.messages import (
     receive,
     send,
 )
-from modelplex.confinement.permitted import Permitted
 from modelplex.mcp.servers import process_reaper
 from modelplex.mcp.servers.process_host import LocalChild, LocalProcesses, Spawned
+
+if TYPE_CHECKING:
+    from modelplex.confinement.permitted import Permitted
 
 Outcome = tuple[LauncherReply, tuple[int, ...]]
 """A reply, and descriptors that are closed once it is sent."""
@@ -92,6 +95,8 @@ class Launcher:
                 self._config = self._load_config()
             self._is_old = False
         if self._known is None:
+            from modelplex.confinement.permitted import Permitted
+
             self._known = Permitted(self._config, environ=self._environ)
         return self._known
 

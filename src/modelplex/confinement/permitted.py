@@ -18,8 +18,8 @@ from modelplex.config.run_sockets import FOLDER as RUNS
 from modelplex.config.settings import AwsAuth, CommandAuth, KeyFromCommand
 from modelplex.confinement.messages import command_key
 from modelplex.confinement.rights import socket_paths, state_folders
+from modelplex.core.origin import parse_origin
 from modelplex.credentials.aws import process_commands
-from modelplex.http_client.origin import parse_origin
 from modelplex.mcp.servers.connect import server_command
 from modelplex.mcp.servers.server_process import isolated
 

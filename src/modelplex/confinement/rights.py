@@ -8,7 +8,6 @@ whole: what is there on its own must be written in place.
 from __future__ import annotations
 
 import os
-import ssl
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -24,7 +23,6 @@ from modelplex.config.secret import Secret
 from modelplex.config.settings import AwsAuth, EntraAuth, GcpAuth, KeyInFile, OidcAuth
 from modelplex.config.state_folder import state_folder
 from modelplex.confinement.landlock import Rights
-from modelplex.credentials.source import CredentialError
 
 SYSTEM: Final = (
     "/etc /lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /usr/share/zoneinfo /usr/share/ca-certificates"
@@ -115,6 +113,7 @@ def sign_in_ports(config: Config, *, environ: Mapping[str, str]) -> Iterator[int
     servers = [server for server in config.mcp.servers if server.may_sign_in]
     if not servers:
         return
+    from modelplex.credentials.source import CredentialError
     from modelplex.mcp.oauth.store import SignInFiles
 
     for folder in state_folders(config, environ=environ):
@@ -153,6 +152,8 @@ def _python() -> Iterator[str]:
     here = os.getcwd()  # noqa: PTH109 - a string is compared
     yield from (sys.prefix, sys.base_prefix, str(Path(modelplex.__file__).parent))
     yield from (path for path in sys.path if path and path != here)
+    import ssl
+
     paths = ssl.get_default_verify_paths()
     yield from (path for path in (paths.cafile, paths.capath) if path)
 

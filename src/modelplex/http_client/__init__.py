@@ -12,6 +12,7 @@ no lock, and one timer per connection.
 Source: RFC 9110 (semantics) and RFC 9112 (HTTP/1.1 framing, keep-alive, incomplete messages).
 """
 
+from modelplex.core.origin import Origin, parse_origin
 from modelplex.http_client.connection import UpstreamConnection
 from modelplex.http_client.errors import (
     BadResponse,
@@ -22,7 +23,6 @@ from modelplex.http_client.errors import (
     TimedOut,
     TlsFailed,
 )
-from modelplex.http_client.origin import Origin, parse_origin
 from modelplex.http_client.pool import HttpClient
 from modelplex.http_client.request import Timeouts
 from modelplex.http_client.response import HttpResponse

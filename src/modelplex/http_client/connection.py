@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from modelplex.core.origin import Origin
 from modelplex.eager_task import Wakeable, new_waiter
 from modelplex.http_client.errors import (
     ConnectionCut,
@@ -19,7 +20,6 @@ from modelplex.http_client.errors import (
     timed_out,
 )
 from modelplex.http_client.incoming_response import IncomingResponse, ends_with_connection
-from modelplex.http_client.origin import Origin
 from modelplex.http_client.request import EncodedRequest, Timeouts
 from modelplex.http_client.response import HttpResponse
 

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import httptools
 
-from modelplex.http_client.origin import Origin
+from modelplex.core.origin import Origin
 
 NO_ANSWER = "none of its addresses answered"
 """Replaces the message of several failures at once, which lists IP addresses."""

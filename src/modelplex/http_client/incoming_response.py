@@ -12,8 +12,8 @@ from abc import abstractmethod
 
 import httptools
 
+from modelplex.core.origin import Origin
 from modelplex.http_client.errors import BadResponse, SendError, parser_reason
-from modelplex.http_client.origin import Origin
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a response head with its interim (1xx) heads; real ones have a few KiB. Also bounds

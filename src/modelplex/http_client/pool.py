@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
+from modelplex.core.origin import Origin
 from modelplex.eager_task import Wakeable, in_asyncio_task
 from modelplex.http_client.connection import READ_SIZE, UpstreamConnection
 from modelplex.http_client.errors import (
@@ -18,7 +19,6 @@ from modelplex.http_client.errors import (
     map_connect_error,
     timed_out,
 )
-from modelplex.http_client.origin import Origin
 from modelplex.http_client.request import EncodedRequest, Timeouts, encode_head, post_start
 from modelplex.http_client.response import HttpResponse
 

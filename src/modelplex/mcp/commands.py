@@ -31,7 +31,7 @@ from modelplex.mcp.names import SEPARATOR, ServerToolName
 from modelplex.mcp.oauth.commands import login, logout, status
 from modelplex.mcp.policy import decide, permitted
 from modelplex.mcp.review import keep_locked
-from modelplex.mcp.servers import ManagedServer
+from modelplex.mcp.servers.server import ManagedServer
 from modelplex.mcp.shapes import Kind
 
 OK: Final = 0

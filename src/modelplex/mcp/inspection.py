@@ -23,13 +23,9 @@ from modelplex.mcp.lockfile import launch_of, load_approvals
 from modelplex.mcp.names import SEPARATOR
 from modelplex.mcp.oauth.store import SignInFiles
 from modelplex.mcp.policy import permitted
-from modelplex.mcp.servers import (
-    CACHE_FOLDER,
-    ManagedServer,
-    ProcessTable,
-    ServerRuntime,
-    WriteOnlyCache,
-)
+from modelplex.mcp.servers.cache import CACHE_FOLDER, WriteOnlyCache
+from modelplex.mcp.servers.process_table import ProcessTable
+from modelplex.mcp.servers.server import ManagedServer, ServerRuntime
 
 T = TypeVar("T")
 

@@ -41,15 +41,11 @@ from modelplex.mcp.review import (
     review,
     store_approval,
 )
-from modelplex.mcp.servers import (
-    CACHE_FOLDER,
-    DiskCache,
-    ManagedServer,
-    ProcessTable,
-    ServerEvent,
-    ServerRuntime,
-)
+from modelplex.mcp.servers.cache import CACHE_FOLDER, DiskCache
+from modelplex.mcp.servers.events import ServerEvent
 from modelplex.mcp.servers.process_host import LocalProcesses, ProcessHost
+from modelplex.mcp.servers.process_table import ProcessTable
+from modelplex.mcp.servers.server import ManagedServer, ServerRuntime
 from modelplex.mcp.tool_server import ToolServers
 from modelplex.records.log import EventLog
 from modelplex.replay.source import RecordingSource

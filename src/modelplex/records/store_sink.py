@@ -16,18 +16,17 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from modelplex.records import record_queue
 from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import Record
-from modelplex.records.run_facts import RunFacts
+from modelplex.records.record_queue import FEW, RecordQueue, Stored
 from modelplex.records.sink import without_bodies
-from modelplex.records.tool_call import ToolRecord
 
 if TYPE_CHECKING:
     from modelplex.records.store.backlog import Backlog
@@ -52,8 +51,6 @@ BUSY_GATHER_S: Final = 0.05
 """The same while they are put off: what is written soon is still in the caches of the processor."""
 BATCH_LIMIT: Final = 2_000
 """Records in one transaction: an index page that many of them change is written once."""
-BATCH_BYTES: Final = 16_777_216
-"""Bytes of bodies in one transaction, whose parts are in memory until its end."""
 BUSY_RATE: Final = 200.0
 """Records a second from which on they are put off. Writing fewer as rows takes some hundredths of a
 processor.
@@ -62,9 +59,6 @@ BUSY_LEAST: Final = 16
 """Records that are put off together: a few large ones come in a short time too."""
 RATE_S: Final = 0.25
 """Seconds over which the rate is measured: the end of a shorter time says nothing of it."""
-PUT_OFF_LIMIT: Final = 500
-"""Records that are put off in one transaction, and made rows of in one: some tens of milliseconds.
-"""
 PACKED_BYTES: Final = 1_048_576
 """Bytes of a call's bodies up to which it is packed on the event loop: they are compared and
 copied.
@@ -79,11 +73,6 @@ RETAIN_STEPS: Final = 10
 """Steps of the retention after a batch: they must delete more than batches add."""
 CLOSE_LIMIT_S: Final = 5.0
 """Seconds for which `close` waits for the last batch."""
-
-
-Stored = Record | ToolRecord | RunFacts | AdminAct
-_OWN: Final = (RunFacts, AdminAct)
-"""They are no calls, few, and have no bodies."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,14 +166,7 @@ class StoreSink:
         self._retention: Retention | None = None
         self._report = report
         self._now = now
-        self._queue: deque[tuple[Stored | Pack, int]] = deque()
-        """With the bytes of their bodies. A pack is in the place of its first Record."""
-        self._packing: Pack | None = None
-        """The last of the queue, if Records are added to it."""
-        self._pack_lock = threading.Lock()
-        """Held while one is added, and when the thread takes the pack: for microseconds."""
-        self._records_in = self._records_out = 0
-        self._bodies_in = self._bodies_out = 0
+        self._queue = RecordQueue()
         self._dropped = self._without_bodies = self._written = self._reported = 0
         self._failure = ""
         self._place = ""
@@ -200,11 +182,9 @@ class StoreSink:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def __repr__(self) -> str:
-        return f"<StoreSink {self._place or 'not open'} {self._waiting} waiting, {self._dropped} dropped>"
-
-    @property
-    def _waiting(self) -> int:
-        return self._records_in - self._records_out
+        return (
+            f"<StoreSink {self._place or 'not open'} {self._queue.records} waiting, {self._dropped} dropped>"
+        )
 
     # --- on the event loop ---
 
@@ -217,47 +197,37 @@ class StoreSink:
 
     def record(self, record: Stored, /) -> None:
         # What admins did is not lost for the calls of agents; there is little of it.
-        if self._records_in - self._records_out >= QUEUE_LIMIT and not isinstance(record, AdminAct):
+        queue = self._queue
+        if queue.records >= QUEUE_LIMIT and not isinstance(record, AdminAct):
             self._dropped += 1
             return
         size = _body_size(record)
         limit = QUEUED_BODIES_LIMIT if self._options.content else QUEUED_WITHOUT_CONTENT
-        if self._bodies_in - self._bodies_out + size > limit:
+        if queue.bodies + size > limit:
             self._without_bodies += self._options.content
-            record, size = record if isinstance(record, RunFacts | AdminAct) else without_bodies(record), 0
+            record, size = record if isinstance(record, FEW) else without_bodies(record), 0
         if not (self._rate.is_high and self._pack(record, size)):
-            self._packing = None
-            self._queue.append((record, size))
-            self._bodies_in += size
-        self._records_in += 1
-        if self._bodies_in - self._bodies_out > URGENT_BYTES:
+            queue.append(record, size)
+        if queue.bodies > URGENT_BYTES:
             self._hurry.set()
         if not self._is_signalled:
             self._is_signalled = True
             self._wake.set()
 
     def _pack(self, record: Stored, size: int) -> bool:
-        """Add the Record to the last pack of the queue, or to a new one."""
-        if isinstance(record, _OWN) or (backlog := self._backlog) is None:
+        if isinstance(record, FEW) or self._backlog is None:
             return False
         if size > (PACKED_BYTES if self._options.content else READ_BYTES):
             return False
-        with self._pack_lock:
-            pack = self._packing
-            if pack is None or pack.count >= PUT_OFF_LIMIT or pack.bytes >= BATCH_BYTES:
-                pack = self._packing = backlog.new_pack(self._options)
-                if pack is None:
-                    return False
-                self._queue.append((pack, 0))
-            before = pack.bytes
-            if not pack.add(record):
-                return False
-            self._bodies_in += pack.bytes - before
-        return True
+        return self._queue.pack(record, self._new_pack)
+
+    def _new_pack(self) -> Pack | None:
+        assert self._backlog is not None
+        return self._backlog.new_pack(self._options)
 
     def configure(self, options: StoreOptions, rules: RetentionRules) -> None:
         """For Records from now on."""
-        self._packing = None
+        self._queue.end_pack()
         self._options = options
         self._rules = rules
 
@@ -265,7 +235,7 @@ class StoreSink:
         writer = self._writer
         return StoreStatus(
             place=self._place,
-            waiting=self._waiting,
+            waiting=self._queue.records,
             written=self._written,
             put_off=self._backlog.calls if self._backlog is not None else 0,
             dropped=self._dropped + (writer.refused if writer is not None else 0),
@@ -342,7 +312,7 @@ class StoreSink:
         self._rate.begin(start, self._written)
         # What was in a hurry may have been written since. In this order: another may be meanwhile.
         self._hurry.clear()
-        if self._ended or self._closing.is_set() or self._bodies_in - self._bodies_out > URGENT_BYTES:
+        if self._ended or self._closing.is_set() or self._queue.bodies > URGENT_BYTES:
             self._hurry.set()
         while self._settles_now() and self._try(self._settle):
             if self._hurry.wait(SETTLE_S) or time.monotonic() >= start + GATHER_S:
@@ -351,9 +321,9 @@ class StoreSink:
             gather = BUSY_GATHER_S if self._rate.is_high else GATHER_S
             if gather > RATE_S and not self._hurry.wait(RATE_S):
                 # From now on, the event loop packs them.
-                self._rate.measure(time.monotonic(), self._written + self._waiting)
+                self._rate.measure(time.monotonic(), self._written + self._queue.records)
             self._hurry.wait(max(0.0, start + gather - time.monotonic()))
-        self._rate.measure(time.monotonic(), self._written + self._waiting)
+        self._rate.measure(time.monotonic(), self._written + self._queue.records)
 
     def _settles_now(self) -> bool:
         backlog = self._backlog
@@ -423,38 +393,21 @@ class StoreSink:
 
     def _write_batch(self) -> None:
         """The first Records of the queue. They stay in it until they are written."""
-        from modelplex.records.store.packed import Pack
-
         writer, now = self._opened(), self._now()
-        first = self._queue[0][0]
-        if isinstance(first, Pack):
-            self._write_pack(first, now)
+        pack = self._queue.first_pack()
+        if pack is not None:
+            self._write_pack(pack, now)
             return
-        batch: list[Stored] = []
-        size = 0
         is_put_off = self._rate.is_high or self._is_behind
-        limit = PUT_OFF_LIMIT if is_put_off else BATCH_LIMIT
-        # By index: an iterator of the queue fails where the event loop appends meanwhile.
-        for place in range(min(limit, len(self._queue))):
-            record, bytes_ = self._queue[place]
-            if isinstance(record, Pack):
-                break
-            batch.append(record)
-            size += bytes_
-            if size >= BATCH_BYTES:
-                break
+        batch, size = self._queue.first_records(record_queue.PUT_OFF_LIMIT if is_put_off else BATCH_LIMIT)
         if not is_put_off or not self._put_off(batch, now):
             self._settle_all()
             writer.write(batch, now=now)
-        for _ in batch:
-            self._queue.popleft()
-        self._note_written(len(batch), size)
+        self._written += len(batch)
+        self._queue.remove(len(batch), records=len(batch), size=size)
 
     def _write_pack(self, pack: Pack, now: float) -> None:
         assert self._backlog is not None
-        with self._pack_lock:
-            if self._packing is pack:
-                self._packing = None
         if pack.count:
             while self._backlog.is_full:
                 self._settle()
@@ -463,13 +416,8 @@ class StoreSink:
                 self._settle_all()
                 records, turns = zip(*unpacked.records, strict=True)
                 self._opened().write(records, now=now, turns=turns)
-        self._queue.popleft()
-        self._note_written(pack.count, pack.bytes)
-
-    def _note_written(self, count: int, size: int) -> None:
-        self._records_out += count
-        self._bodies_out += size
-        self._written += count
+        self._written += pack.count
+        self._queue.remove(1, records=pack.count, size=pack.bytes)
 
     def _settle_all(self) -> None:
         """Before rows are written: those of a conversation are made in its order."""
@@ -481,7 +429,7 @@ class StoreSink:
             self._opened()  # with the newest options
             self._backlog.settle(now=self._now())
 
-    def _put_off(self, batch: list[Stored], now: float) -> bool:
+    def _put_off(self, batch: Sequence[Stored], now: float) -> bool:
         assert self._backlog is not None
         while self._backlog.is_full:
             self._settle()
@@ -524,7 +472,7 @@ class _Rate:
 
 
 def _body_size(record: Stored) -> int:
-    if isinstance(record, _OWN):
+    if isinstance(record, FEW):
         return 0
     size = len(record.request_body or b"") + len(record.response_body or b"")
     if isinstance(record, Record):

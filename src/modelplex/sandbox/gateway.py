@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from modelplex.config import Config
+    from modelplex.server.run_control import RunControl
 
 WRONG: Final = 2
 
@@ -48,8 +49,7 @@ def _is_same(path: str | None, other: str | None) -> bool:
 def main(argv: list[str]) -> int:
     from modelplex.config import ConfigError
     from modelplex.config.recordings import ReplayPlan, with_recording
-    from modelplex.server import process
-    from modelplex.server.run_control import RunControl
+    from modelplex.server import start
 
     arguments = _parse(argv)
     replay: ReplayPlan | None = None
@@ -65,18 +65,24 @@ def main(argv: list[str]) -> int:
             config, agent=arguments.agent, socket=arguments.socket, admin_socket=arguments.admin_socket
         )
 
+    def control() -> RunControl:
+        from modelplex.server.run_control import RunControl  # the launcher is forked before
+
+        return RunControl(arguments.runs, first=socket.socket(fileno=os.dup(0)))
+
     try:
         config = adapt(_load(arguments.config, is_replay=replay is not None))
     except ConfigError as error:
         sys.stderr.write(f"modelplex: {error.sentence}\n")
         return WRONG
     try:
-        return process.run(
+        return start.run(
             config,
             config_path=None if arguments.no_reload else config.path,
             verbose=arguments.verbose,
             adapt=adapt,
-            control=RunControl(arguments.runs, first=socket.socket(fileno=os.dup(0))),
+            control=control,
+            is_of_runs=True,
         )
     except Exception as error:
         # The outermost loop: the user gets a sentence.

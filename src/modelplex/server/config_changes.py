@@ -16,8 +16,8 @@ from modelplex.server.address import ListenError
 from modelplex.server.agent_sockets import AgentListeners
 from modelplex.server.config_source import AgentOutcome, ConfigSource
 from modelplex.server.from_config import by_priority
+from modelplex.server.service_manager import ServiceManager
 from modelplex.server.stored_agents import StoredAgents
-from modelplex.server.systemd import ServiceManager
 
 
 class AgentChanges(Protocol):

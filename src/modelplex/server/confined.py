@@ -24,14 +24,14 @@ from modelplex.confinement.messages import (
     SocketRequest,
     UnlinkSocket,
 )
-from modelplex.http_client import HttpClient
-from modelplex.records.log import EventLog
 from modelplex.server import socket_file
 from modelplex.server.address import ListenError, Unix
 
 if TYPE_CHECKING:
     from modelplex.confinement.check import ConfinementCheck
     from modelplex.confinement.launcher import Launcher
+    from modelplex.http_client import HttpClient
+    from modelplex.records.log import EventLog
 
 
 def confine_process(
@@ -83,6 +83,8 @@ def _holds(status: Mapping[str, object], needs: str) -> bool:
 
 def new_client(confinement: Confinement) -> HttpClient:
     """The client of this process. A Unix socket is connected to by the launcher."""
+    from modelplex.http_client import HttpClient
+
     client = HttpClient()
     if confinement.launcher is not None:
         client.connect_unix = confinement.launcher.connect

@@ -22,7 +22,6 @@ import uvloop
 
 import modelplex
 from modelplex.config import Config
-from modelplex.config.workers import assign
 from modelplex.confinement.confine import UNCONFINED, Confinement
 from modelplex.dialects import registry
 from modelplex.http_client import HttpClient
@@ -50,7 +49,7 @@ from modelplex.server.callers import CallerResolver
 from modelplex.server.config_changes import AgentChanges, ConfigChanges
 from modelplex.server.config_file import WATCH_SECONDS
 from modelplex.server.config_source import open_source
-from modelplex.server.confined import confine_process, new_client, report_lacking
+from modelplex.server.confined import new_client, report_lacking
 from modelplex.server.connection_limits import ConnectionLimits
 from modelplex.server.connection_registry import ConnectionRegistry
 from modelplex.server.heap_trim import HeapTrim, trim_heap
@@ -64,8 +63,9 @@ from modelplex.server.refused_requests import refusals_of
 from modelplex.server.reports import Reports, breakers
 from modelplex.server.run_control import RunControl
 from modelplex.server.running_report import report_running
+from modelplex.server.service_manager import ServiceManager
 from modelplex.server.socket_file import claim
-from modelplex.server.systemd import ServiceManager, not_passed, passed_sockets, service_manager
+from modelplex.server.systemd import not_passed, passed_sockets
 from modelplex.server.telemetry import Telemetry
 from modelplex.server.tool_endpoints import ToolEndpoints, ToolParts, request_ids
 
@@ -80,20 +80,12 @@ def run(
     *,
     config_path: str | None,
     verbose: bool,
-    adapt: Callable[[Config], Config] = lambda config: config,
-    control: RunControl | None = None,
+    adapt: Callable[[Config], Config],
+    control: RunControl | None,
+    manager: ServiceManager,
+    confinement: Confinement,
 ) -> int:
-    """Serve until a signal, or, with the `control` of runs, until no run is attached. Returns the
-    exit status. An exception that prevents the start has a `sentence`. `adapt` is applied to each
-    config that is loaded later; `config` is adapted already.
-    """
-    if config.server.workers > 1 and control is None and assign(config).count > 1:
-        from modelplex.server.workers import supervisor
-
-        return supervisor.run(config, config_path=config_path, verbose=verbose, adapt=adapt)
-    is_service = control is None or not control.is_of_runs
-    manager = service_manager(os.environ) if is_service else ServiceManager()
-    confinement = confine_process(config, config_path=config_path, adapt=adapt)
+    """As `start.run`, which calls it in a process that is confined."""
     process_setup.set_up()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process = GatewayProcess(

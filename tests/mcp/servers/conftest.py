@@ -11,7 +11,10 @@ import pytest
 from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
 from modelplex.mcp.constants import Json, McpReply
-from modelplex.mcp.servers import DiskCache, ManagedServer, ProcessTable, ServerEvent, ServerRuntime
+from modelplex.mcp.servers.cache import DiskCache
+from modelplex.mcp.servers.events import ServerEvent
+from modelplex.mcp.servers.process_table import ProcessTable
+from modelplex.mcp.servers.server import ManagedServer, ServerRuntime
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
 from modelplex.mcp.constants import Json
-from modelplex.mcp.servers import ManagedServer, ServerEvent, ServerRuntime
+from modelplex.mcp.servers.events import ServerEvent
+from modelplex.mcp.servers.server import ManagedServer, ServerRuntime
 
 CALL: Json = {"name": "echo", "arguments": {}}
 

@@ -9,9 +9,8 @@ import pytest
 from modelplex.config.mcp_settings import McpServer
 from modelplex.config.secret import Secret
 from modelplex.mcp.constants import Catalog
-from modelplex.mcp.servers import DiskCache, ServerEra, WriteOnlyCache
 from modelplex.mcp.servers import cache as cache_module
-from modelplex.mcp.servers.cache import fingerprint
+from modelplex.mcp.servers.cache import DiskCache, ServerEra, WriteOnlyCache, fingerprint
 
 
 async def test_stored_catalogs_are_loaded_and_broken_files_are_not(tmp_path: Path) -> None:

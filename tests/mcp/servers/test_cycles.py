@@ -8,7 +8,7 @@ import pytest
 
 from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
-from modelplex.mcp.servers import ManagedServer
+from modelplex.mcp.servers.server import ManagedServer
 
 from .conftest import running
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from modelplex.mcp.constants import Json, McpReply, Unavailable
-from modelplex.mcp.servers import ServerEra
+from modelplex.mcp.servers.cache import ServerEra
 from modelplex.mcp.servers.era_probe import (
     Incompatible,
     Legacy,

@@ -15,7 +15,7 @@ GATEWAY = f"""
 import asyncio, os, sys
 from modelplex.config.secret import Secret
 from modelplex.config.mcp_settings import McpConfig, McpServer
-from modelplex.mcp.servers import ManagedServer
+from modelplex.mcp.servers.server import ManagedServer
 
 async def main():
     args = ("-S", "-E", {str(SCRIPT)!r}, "ignore=eof,term")

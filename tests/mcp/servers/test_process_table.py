@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from modelplex.config.secret import Secret
-from modelplex.mcp.servers import ProcessTable, process_table
+from modelplex.mcp.servers import process_table
 from modelplex.mcp.servers.process_host import ChildProcess, Spawned
+from modelplex.mcp.servers.process_table import ProcessTable
 from modelplex.mcp.servers.server_process import ServerProcess
 
 from .conftest import Start, text_of

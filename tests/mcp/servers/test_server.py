@@ -11,7 +11,7 @@ import uvloop
 from modelplex.config.mcp_settings import McpConfig, McpServer
 from modelplex.config.secret import Secret
 from modelplex.mcp.constants import Unavailable
-from modelplex.mcp.servers import ManagedServer
+from modelplex.mcp.servers.server import ManagedServer
 
 from .conftest import SCRIPT, Start, running, text_of, until
 

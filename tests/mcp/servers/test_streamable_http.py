@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from modelplex.mcp.constants import Json, Unavailable
-from modelplex.mcp.servers import ServerEra
+from modelplex.mcp.servers.cache import ServerEra
 
 from .conftest import text_of, until
 from .remote import CALL, TOOL, Seen, Stream, legacy, modern, remote, result, server_of, text

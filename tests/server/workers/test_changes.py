@@ -10,7 +10,7 @@ from unittest import mock
 from modelplex.config.api_agents import JoinedAgents
 from modelplex.config.workers import assign
 from modelplex.server.config_source import AgentChange
-from modelplex.server.systemd import ServiceManager
+from modelplex.server.service_manager import ServiceManager
 from modelplex.server.workers.changes import WorkerChanges
 from modelplex.server.workers.child import Child
 from modelplex.server.workers.messages import ChangeAgent

@@ -18,12 +18,13 @@ import msgspec
 
 from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import Record
+from modelplex.records.record_queue import Stored
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store.database import Database, Row, StoreError, StoreUnavailable
 from modelplex.records.store.known_bodies import KnownBodies
 from modelplex.records.store.packed import Pack, Turns, Unpacked, pack, unpack
 from modelplex.records.store.writer import RecordWriter
-from modelplex.records.store_sink import Stored, StoreOptions
+from modelplex.records.store_sink import StoreOptions
 
 MAX_CALLS: Final = 200_000
 """Calls of one gateway that are put off: half a minute of all that a process can serve."""

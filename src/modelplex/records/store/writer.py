@@ -13,6 +13,7 @@ import msgspec
 
 from modelplex.records.admin_act import AdminAct
 from modelplex.records.record import AS_RECEIVED, Record
+from modelplex.records.record_queue import Stored
 from modelplex.records.request_headers import ShownHeaders
 from modelplex.records.run_facts import RunFacts
 from modelplex.records.store import chain, parts, rows
@@ -22,7 +23,7 @@ from modelplex.records.store.known_bodies import KnownBodies
 from modelplex.records.store.known_calls import StoredCalls
 from modelplex.records.store.packed import Turns
 from modelplex.records.store.rows import Bodies, Placement, SentBody
-from modelplex.records.store_sink import RunInfo, Stored, StoreOptions
+from modelplex.records.store_sink import RunInfo, StoreOptions
 from modelplex.records.tool_call import ToolRecord
 
 _encode = msgspec.json.Encoder().encode

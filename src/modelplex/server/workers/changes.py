@@ -14,8 +14,8 @@ from modelplex.core.errors import Conflict, GatewayFault, ModelplexError
 from modelplex.server.address import ListenError
 from modelplex.server.config_source import ConfigSource
 from modelplex.server.from_config import by_priority
+from modelplex.server.service_manager import ServiceManager
 from modelplex.server.stored_agents import StoredAgents
-from modelplex.server.systemd import ServiceManager
 from modelplex.server.workers.child import Child
 from modelplex.server.workers.messages import AgentChanged, ChangeAgent, NewConfig
 from modelplex.server.workers.sockets import HeldSockets, SocketShare

@@ -25,7 +25,8 @@ from modelplex.server.config_file import WATCH_SECONDS
 from modelplex.server.config_source import ConfigSource, open_source
 from modelplex.server.listeners import BoundSocket
 from modelplex.server.operator_page import own_token, page_links, print_links
-from modelplex.server.systemd import ServiceManager, passed_sockets, service_manager
+from modelplex.server.service_manager import ServiceManager, service_manager
+from modelplex.server.systemd import passed_sockets
 from modelplex.server.workers import worker
 from modelplex.server.workers.changes import WorkerChanges
 from modelplex.server.workers.child import Child, Ended, WorkerEnd, fork

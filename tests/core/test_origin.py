@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelplex.http_client import Origin, parse_origin
+from modelplex.core.origin import Origin, parse_origin
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import msgspec
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
-class Origin(msgspec.Struct, frozen=True, cache_hash=True):
+class Origin(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """The server of a request, and the key of its pool. With `unix`, requests go to that socket and
     `host` is for the Host header.
 
