@@ -76,6 +76,12 @@ class Service:
         """
         return sum(map(_rss_mb, self.tree()))
 
+    def pss_mb(self) -> float:
+        """Of the whole tree; pages that several processes share are counted once (proc(5),
+        smaps_rollup).
+        """
+        return sum(map(_pss_mb, self.tree()))
+
     def own_rss_mb(self) -> float:
         """The same without its descendants."""
         return _rss_mb(self.process.pid)
@@ -109,6 +115,11 @@ def _cpu_ns(pid: int) -> int:
 def _rss_mb(pid: int) -> float:
     lines = _read(Path(f"/proc/{pid}/status")).splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
+
+
+def _pss_mb(pid: int) -> float:
+    lines = _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 
 
 def _read(file: Path) -> str:

@@ -199,7 +199,8 @@ def start_up(server: Server) -> dict[str, float]:
             figures["ms of --version"].append((time.perf_counter() - began) * 1e3)
         service, seconds = server.start()
         figures["ms until /health answers"].append(seconds * 1e3)
-        figures["MB idle"].append(service.rss_mb())
+        figures["MB idle"].append(service.own_rss_mb())
+        figures["MB idle, with other processes"].append(service.pss_mb())
         service.stop()
     return {measure: statistics.median(rounds) for measure, rounds in figures.items()}
 
