@@ -40,7 +40,7 @@ def without_bodies(record: Record | ToolRecord) -> Record | ToolRecord:
         return msgspec.structs.replace(record, request_body=None, response_body=None)
     attempts = record.attempts
     for number, each in enumerate(attempts):
-        if each.sent is not None:
+        if each.sent:  # AS_RECEIVED says nothing of it
             without = msgspec.structs.replace(each, sent=None)
             attempts = (*attempts[:number], without, *attempts[number + 1 :])
     return msgspec.structs.replace(

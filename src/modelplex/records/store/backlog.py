@@ -81,10 +81,15 @@ class Backlog:
         return Pack(tags=options.tags, host=options.host, turns=turns)
 
     def _turns_of(self, options: StoreOptions) -> Callable[[Record], Turns]:
+        members: dict[str, Sequence[str]] = {}
+
         def turns(record: Record) -> Turns:
+            dialect = record.dialect
+            if dialect not in members:
+                members[dialect] = options.conversation(dialect)
             _, split = self._known.split(
                 record.request_body or b"",
-                conversation=options.conversation(record.dialect),
+                conversation=members[dialect],
                 seed=record.agent.encode(),
                 mask=options.mask,
             )
