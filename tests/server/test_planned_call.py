@@ -17,6 +17,7 @@ from modelplex.core.errors import Stopping
 from modelplex.core.trace_context import attempt_id, span_id_of, trace_id_of
 from modelplex.records import otel_sink
 from modelplex.records.record import AS_RECEIVED
+from modelplex.server.fair_start import FairStart
 from modelplex.server.planned_call import PlannedCall
 from tests.gateways import one
 from tests.processes import until
@@ -170,6 +171,45 @@ async def test_a_call_is_stopped_when_the_drain_is_over(planned: list[str], tmp_
         assert (await waiting).status == 503
         assert gw.gw.records[-1].code == Stopping.default_code
         assert len(planned) == 1
+
+
+async def test_a_call_whose_turn_has_not_come_is_planned_in_its_turn(
+    planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(turns: FairStart, *_: object, **__: object) -> bool:
+        asyncio.get_running_loop().call_soon(turns._start_next)
+        return False
+
+    async with warm(tmp_path, BASE) as gw:
+        await gw.tcp.send(chat())
+        monkeypatch.setattr(FairStart, "may_start", later)
+        response = await gw.tcp.send(chat())
+        assert response.status == 200
+        assert planned == [gw.gw.records[-1].id]
+        assert gw.gw.records[-1].times.overhead < gw.gw.records[-1].times.total
+
+
+async def test_a_client_that_disconnects_before_its_turn_is_not_served(
+    planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> bool:
+        return False
+
+    async with warm(tmp_path, BASE + reader("concurrent = 1")) as gw:
+        await gw.twice(chat(AS))
+        app, seen = gw.gw.process.app, len(gw.up.seen)
+        monkeypatch.setattr(FairStart, "may_start", never)
+        sending = asyncio.create_task(gw.tcp.send(chat(AS)))
+        await until(lambda: len(app.fair_start._waiting) == 1, what="the request")
+        sending.cancel()
+        await gw.tcp.close()
+        await until(lambda: len(gw.gw.records) == 3, what="its record")
+        assert (gw.gw.records[-1].outcome, app.running) == ("client_closed", {})
+        app.fair_start._start_next()
+        assert (len(gw.up.seen), len(app.fair_start._waiting), app.running) == (seen, 0, {})
+        assert len(planned) == 1
+        (agent,) = app.limits.view()
+        assert (agent["running"], app.bodies.used) == (0, 0)
 
 
 async def test_limits_hold_for_planned_calls(planned: list[str], tmp_path: Path) -> None:

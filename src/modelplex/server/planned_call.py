@@ -26,6 +26,7 @@ from modelplex.pipeline.offload import LARGE_FOR_C
 from modelplex.pipeline.response_output import ResponseHead
 from modelplex.pipeline.upstream import ReceivedHeaders, read_headers
 from modelplex.records.record import AS_RECEIVED, AttemptRecord, Record, Times
+from modelplex.server.fair_start import PLANNED_OVERHEAD
 from modelplex.server.http_exchange import HttpExchange
 from modelplex.server.response_headers import response_headers
 from modelplex.server.response_writer import ResponseWriter
@@ -120,9 +121,18 @@ class PlannedCall:
             self.go_on()
             return
         self.begun = BegunPost(plan, body, connection, started)
-        self.exchange.on_disconnect = self._disconnected
+        self.exchange.on_disconnect = self.disconnected
 
-    def _disconnected(self) -> None:
+    def start_in_turn(self) -> bool:
+        """The turn of its caller has come. False if it went on in the general path meanwhile."""
+        if self not in self.app.running:
+            return False
+        self.exchange.on_disconnect = None
+        self.wall_time, self.started = time(), perf_counter()
+        self.start()
+        return True
+
+    def disconnected(self) -> None:
         self.go_on()
         task = self.exchange.task
         if task is not None:
@@ -305,8 +315,8 @@ class PlannedCall:
 
 def begin(app: App, exchange: HttpExchange) -> bool:
     """Serve a whole request by a plan. False, with nothing counted, where there is none for such
-    requests, or where its caller's turn has not come or its limits are reached: then the general
-    path has to serve it, or to refuse it.
+    requests, or where its caller's limits are reached: then the general path has to serve it, or to
+    refuse it.
     """
     admitted = app.admitted_before(exchange)
     size = exchange.size
@@ -322,13 +332,13 @@ def begin(app: App, exchange: HttpExchange) -> bool:
     except ModelplexError:
         app.limits.withdraw(ticket)
         return False
-    if not app.fair_start.may_start(admitted.owner, size):
-        app.limits.withdraw(ticket)
-        if size:
-            bodies.shrink(owner, size)
-        return False
     call = PlannedCall(app, exchange, admitted, body=exchange.take_body(), ticket=ticket, id=next(app.ids))
     app.running[call] = call
     app.started(admitted.caller.listener)
-    call.start()
+    turns, starter = app.fair_start, admitted.owner
+    if turns.may_start(starter, size, overhead=PLANNED_OVERHEAD):
+        call.start()
+    else:
+        exchange.on_disconnect = call.disconnected
+        turns.start_in_turn(starter, size, call.start_in_turn, overhead=PLANNED_OVERHEAD)
     return True
