@@ -189,6 +189,26 @@ async def test_a_call_whose_turn_has_not_come_is_planned_in_its_turn(
         assert gw.gw.records[-1].times.overhead < gw.gw.records[-1].times.total
 
 
+async def test_a_fault_at_its_turn_is_for_the_general_path(
+    planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def later(turns: FairStart, *_: object, **__: object) -> bool:
+        asyncio.get_running_loop().call_soon(turns._start_next)
+        return False
+
+    def fail(call: PlannedCall) -> None:
+        raise RuntimeError(call.id)
+
+    async with warm(tmp_path, BASE) as gw:
+        await gw.twice(chat())
+        monkeypatch.setattr(FairStart, "may_start", later)
+        monkeypatch.setattr(PlannedCall, "start", fail)
+        for _ in range(2):
+            assert (await gw.tcp.send(chat())).status == 200
+        assert len(planned) == 1
+        assert not gw.gw.process.app.running
+
+
 async def test_a_client_that_disconnects_before_its_turn_is_not_served(
     planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

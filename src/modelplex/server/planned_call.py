@@ -129,7 +129,12 @@ class PlannedCall:
             return False
         self.exchange.on_disconnect = None
         self.wall_time, self.started = time(), perf_counter()
-        self.start()
+        try:
+            self.start()
+        except Exception:
+            # Others wait for their turn after it.
+            log.exception("the call %s could not be started by its plan", self.id)
+            self.go_on()
         return True
 
     def disconnected(self) -> None:
