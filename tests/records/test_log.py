@@ -11,7 +11,7 @@ import pytest
 
 from modelplex.records import log as log_module
 from modelplex.records import log_fields
-from modelplex.records.log import Log, Secrets
+from modelplex.records.log import Log, LogFormat, Secrets
 from tests.records.lines import (
     FAILED,
     KEY,
@@ -107,6 +107,18 @@ def test_what_libraries_log_comes_out_in_the_same_form(tmp_path: Path) -> None:
     (entry,) = lines(tmp_path / "log")
     assert (entry["level"], entry["event"], entry["logger"]) == ("error", "it failed", "uvicorn.error")
     assert "ValueError: bad" in entry["exception"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "human"])
+def test_bodies_that_are_kept_for_the_record_are_not_logged(tmp_path: Path, log_format: LogFormat) -> None:
+    log = Log(file=tmp_path / "log", log_format=log_format)
+    log.bodies = False
+    log.record(record(request_body=b"a question", response_body=b"an answer"))
+    assert log.close()
+    text = (tmp_path / "log").read_text()
+    assert "gpt-4o" in text
+    assert "question" not in text
+    assert "an answer" not in text
 
 
 def test_a_line_that_cannot_be_rendered_does_not_end_the_log(tmp_path: Path) -> None:

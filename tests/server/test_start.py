@@ -102,3 +102,24 @@ def test_a_client_s_dialect_is_loaded_at_its_first_request(tmp_path: Path, path:
 def test_tools_are_loaded_where_they_are_enabled(tmp_path: Path) -> None:
     (names,) = modules(tmp_path, PROVIDER + "[mcp]\nenabled = true\n")
     assert "modelplex.mcp.gateway" in names
+
+
+def test_the_launcher_is_forked_before_the_gateway_is_loaded() -> None:
+    """It keeps in memory what is loaded until then."""
+    code = "import sys, modelplex.cli, modelplex.server.start, modelplex.confinement.launcher; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "modelplex.confinement.launcher" in loaded
+    heavy = {
+        *(
+            "asyncio",
+            "ssl",
+            "httptools",
+            "uvloop",
+            "sqlite3",
+            "modelplex.http_client",
+            "modelplex.server.process",
+        ),
+        *("modelplex.mcp.servers.server", "modelplex.credentials.aws", "modelplex.dialects.registry"),
+    }
+    assert not heavy & loaded

@@ -21,7 +21,7 @@ from modelplex.records.price import seller_of
 
 
 class DemoUpstream:
-    """The built-in demo provider: the same interface, and nothing outside this process."""
+    """The interface of an Upstream. `clock` returns Unix time."""
 
     type = "demo"
     base_url = ""

@@ -20,7 +20,7 @@ OVERHEAD = 4_096
 bytes takes.
 """
 PLANNED_OVERHEAD = 1_024
-"""The same of a request that is served by a plan."""
+"""The same of a request that is served by a plan, which takes a quarter of the time."""
 CONTESTED_S = 1.0
 """Seconds for which callers take turns after a request of another caller. A caller that is alone
 does not wait.

@@ -128,13 +128,13 @@ class Pack:
         shared: dict[int, _Shared] | None = None
         is_tool = isinstance(record, ToolRecord)
         kept = record
-        if self._turns_of is not None:
-            if not isinstance(record, ToolRecord):
-                self._turns.append(self._turns_of(record))
-            kept = without_bodies(record)
-        elif not isinstance(record, ToolRecord) and _is_large(record):
-            kept, shared = self._bodies.share(record)
         try:
+            if self._turns_of is not None:
+                if not isinstance(record, ToolRecord):
+                    self._turns.append(self._turns_of(record))
+                kept = without_bodies(record)
+            elif not isinstance(record, ToolRecord) and _is_large(record):
+                kept, shared = self._bodies.share(record)
             encoded = _encode(kept)
         except (UnicodeEncodeError, OverflowError):
             del self._turns[len(self._calls) :]
